@@ -1,0 +1,3 @@
+"""meshllm: a peer-to-peer inference mesh daemon."""
+
+__version__ = "0.1.0"

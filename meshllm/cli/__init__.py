@@ -1,0 +1,1 @@
+"""Commands; typer and rich live here only."""

@@ -1,0 +1,1 @@
+"""The pure core: what the node knows and decides, without sockets, clocks, files or randomness."""

@@ -1,0 +1,99 @@
+"""Everything that the core can ask of the world, as one union: the counterpart of `core.events`.
+
+Effects are orders in the imperative. `daemon.carry_out` obeys them; what comes of an order returns
+as an event. `cause` is the id of the event that led to the order.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from meshllm.core.catalog import ModelReference
+from meshllm.core.engines import EnginePlan
+from meshllm.core.ids import UNSTAMPED, EventId, ModelId
+from meshllm.core.intents import Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Caused:
+    cause: EventId = field(default=UNSTAMPED, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartEngine(_Caused):
+    """Run a model. Answers: EngineStarted, EngineProgressed, then EngineReady or EngineExited."""
+
+    plan: EnginePlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainEngine(_Caused):
+    """Wait until no request is in flight, at most `within_s`. Answer: EngineDrained."""
+
+    model: ModelId
+    within_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopEngine(_Caused):
+    """End an engine's process: politely, then firmly; at once if `kill`. Answer: EngineExited."""
+
+    model: ModelId
+    kill: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolveModel(_Caused):
+    """Find out which file a name stands for that is neither on disk nor in the catalogue. Answer: ModelAsked."""
+
+    asked: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download(_Caused):
+    """Fetch a model's files. Answers: DownloadProgressed, then DownloadFinished or DownloadFailed."""
+
+    reference: ModelReference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelDownload(_Caused):
+    """Stop fetching a model; what is there stays for the next try. No answer."""
+
+    model: ModelId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer(_Caused):
+    """Tell whoever sent an intent how it ended."""
+
+    request_id: str
+    outcome: Outcome
+
+
+class Level(StrEnum):
+    """How much people should care about a notice."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notify(_Caused):
+    """Write a state change to the log."""
+
+    level: Level
+    message: str
+    fields: tuple[tuple[str, str | int | float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leave(_Caused):
+    """Everything is stopped: end the daemon."""
+
+    reason: str
+    exit_code: int = 0
+
+
+Effect = StartEngine | DrainEngine | StopEngine | ResolveModel | Download | CancelDownload | Answer | Notify | Leave

@@ -1,0 +1,94 @@
+"""Facts about engines that cross between core and shells: the build, the plan, the endpoint, the failure."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from meshllm.core.catalog import ModelSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineBuild:
+    """An inference program that this node can run, as its self-test found it."""
+
+    kind: str
+    """`xllamacpp`, `llama-server`, or `fake` in tests."""
+    version: str
+    uses_gpu: bool
+    program: str = ""
+    """Path of the program, for a native one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryNeed:
+    """What one engine takes, in bytes, by cause. On the device that holds it, GPU or machine."""
+
+    weights_bytes: int
+    kv_bytes: int
+    overhead_bytes: int
+    prompt_cache_bytes: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        """Return the sum of all causes."""
+        return self.weights_bytes + self.kv_bytes + self.overhead_bytes + self.prompt_cache_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnginePlan:
+    """How to run one model: everything `engine.command` needs besides the build."""
+
+    model: ModelSpec
+    context_tokens: int
+    """Context that all slots share; any one of them may use all of it."""
+    slots: int
+    """Requests that are computed at the same time."""
+    gpu_layers: int
+    """Layers on the GPU; 0 for none, the model's count plus one for all and the output layer."""
+    threads: int
+    memory: MemoryNeed
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineEndpoint:
+    """Where a ready engine answers HTTP. Exactly one of `socket_path` and `address` is set."""
+
+    socket_path: str = ""
+    address: tuple[str, int] | None = None
+    key: str = field(default="", repr=False)
+    """Bearer key, random for each start; never logged, never shown."""
+
+
+class EngineFault(StrEnum):
+    """Why an engine ended. People see these in `status`; programs in `/v1/models`."""
+
+    STOPPED = "stopped"  # asked to
+    OUT_OF_MEMORY = "out_of_memory"
+    BAD_FILE = "bad_file"
+    MISSING_FILE = "missing_file"
+    UNKNOWN_ARCHITECTURE = "unknown_architecture"
+    ILLEGAL_INSTRUCTION = "illegal_instruction"
+    CRASHED = "crashed"  # a signal that nothing explains
+    EXITED = "exited"  # an exit code that nothing explains
+    HUNG = "hung"
+    LOAD_TIMEOUT = "load_timeout"
+    CANNOT_START = "cannot_start"  # the program is missing or not executable
+    UNUSABLE_BUILD = "unusable_build"  # the self-test failed
+    DOWNLOAD_FAILED = "download_failed"  # there is no file to run
+
+
+PERMANENT_FAULTS = frozenset({
+    EngineFault.BAD_FILE, EngineFault.MISSING_FILE, EngineFault.UNKNOWN_ARCHITECTURE,
+    EngineFault.ILLEGAL_INSTRUCTION, EngineFault.CANNOT_START, EngineFault.UNUSABLE_BUILD,
+})  # fmt: skip
+"""Faults that another try would only repeat. Until the file, the plan or the build changes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineFailure:
+    """An engine's end, with a sentence for people: what happened and what would help."""
+
+    fault: EngineFault
+    message: str
+    exit_code: int | None = None
+    """Exit status; negative for the number of the signal that ended it."""

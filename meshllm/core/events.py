@@ -1,0 +1,185 @@
+"""Everything that can happen to a node, as one union: the counterpart of `core.effects`.
+
+Events are facts in past tense, made by shells and consumed by `MeshCore.handle` in one order. The
+daemon's loop stamps each with an id when it takes it; effects carry that id on.
+"""
+
+from dataclasses import dataclass, field
+
+from meshllm.core.catalog import ModelProblem, ModelReference, ModelSpec
+from meshllm.core.engines import EngineBuild, EngineEndpoint, EngineFailure
+from meshllm.core.ids import UNSTAMPED, EventId, ModelId
+from meshllm.core.intents import Intent
+from meshllm.core.resources import Resources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stamped:
+    id: EventId = field(default=UNSTAMPED, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Woke(_Stamped):
+    """The moment that `MeshCore.next_wakeup_s` named has come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourcesMeasured(_Stamped):
+    """Memory, processors and GPUs were looked at."""
+
+    resources: Resources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InventoryChanged(_Stamped):
+    """The model folders were scanned and differ from what was known. Complete, not a difference."""
+
+    models: tuple[ModelSpec, ...]
+    problems: tuple[ModelProblem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineProbed(_Stamped):
+    """The engine's self-test ended: with a build, or with the reason why there is none."""
+
+    build: EngineBuild | None
+    failure: EngineFailure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStarted(_Stamped):
+    """An engine's process exists; it is loading its model."""
+
+    model: ModelId
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineProgressed(_Stamped):
+    """A load went on: `share` of the work is done, 0 to 1."""
+
+    model: ModelId
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineReady(_Stamped):
+    """An engine answers requests. `context_tokens` and `slots` are what it says, not what was asked."""
+
+    model: ModelId
+    endpoint: EngineEndpoint
+    pid: int
+    context_tokens: int
+    slots: int
+    load_s: float
+    resident_bytes: int = 0
+    """Memory that the process takes, measured after the load; 0 when unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineHung(_Stamped):
+    """Work is in flight at an engine and nothing moves any more."""
+
+    model: ModelId
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineDrained(_Stamped):
+    """No request is in flight at a draining engine, or its time to drain is over."""
+
+    model: ModelId
+    abandoned: int = 0
+    """Requests that were still in flight when the time was over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineExited(_Stamped):
+    """An engine's process is gone and its memory is free."""
+
+    model: ModelId
+    failure: EngineFailure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelWanted(_Stamped):
+    """A request names a model that is known and not loaded."""
+
+    model: ModelId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficMeasured(_Stamped):
+    """Requests that ended since the last of these events, by model. Batched: never one for each request."""
+
+    finished: tuple[tuple[ModelId, int], ...]
+    failed: tuple[tuple[ModelId, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadProgressed(_Stamped):
+    """A download went on. `total_bytes` is 0 while unknown."""
+
+    model: ModelId
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadFinished(_Stamped):
+    """A model's files are complete, verified and in their folder."""
+
+    model: ModelId
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadFailed(_Stamped):
+    """A download ended without the model."""
+
+    model: ModelId
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelAsked(_Stamped):
+    """A name from the command line was resolved, to a file to fetch or to nothing.
+
+    Names of models on disk need no resolution outside; this is the answer to `ResolveModel`.
+    """
+
+    asked: str
+    reference: ModelReference | None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntentReceived(_Stamped):
+    """A person or program asked for a change."""
+
+    intent: Intent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaveRequested(_Stamped):
+    """The daemon was asked to end: drain, stop the engines, go."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFailed(_Stamped):
+    """A background task of the daemon ended by a mistake of ours; the daemon goes on."""
+
+    task: str
+    message: str
+
+
+Event = (
+    Woke | ResourcesMeasured | InventoryChanged
+    | EngineProbed | EngineStarted | EngineProgressed | EngineReady | EngineHung | EngineDrained | EngineExited
+    | ModelWanted | TrafficMeasured
+    | DownloadProgressed | DownloadFinished | DownloadFailed | ModelAsked
+    | IntentReceived | LeaveRequested | TaskFailed
+)  # fmt: skip

@@ -1,0 +1,22 @@
+"""Names of things, as distinct types so that one cannot stand in for another by accident."""
+
+from typing import NewType
+
+NodeId = NewType("NodeId", str)
+"""A node's identity, lowercase hexadecimal. Ephemeral until nodes have keys."""
+
+ModelId = NewType("ModelId", str)
+"""A model's canonical name: the stem of its GGUF file, without the shard suffix."""
+
+EventId = NewType("EventId", str)
+"""`e17` for the seventeenth event that this daemon's loop consumed."""
+
+UNSTAMPED = EventId("")
+"""The id of an event that the loop has not consumed yet."""
+
+SHORT_ID_CHARS = 8
+
+
+def short(node: NodeId) -> str:
+    """Return the first characters of a node id, enough for people to tell nodes apart."""
+    return node[:SHORT_ID_CHARS]

@@ -1,0 +1,62 @@
+"""What people and programs may ask of a node's models, and how it answers."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Verb(StrEnum):
+    """The kinds of intent."""
+
+    LOAD = "load"
+    UNLOAD = "unload"
+    DROP = "drop"
+    PULL = "pull"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """A request to change what this node serves.
+
+    `load` brings a model into memory; `unload` takes it out (a request brings it back, unless
+    `hold`); `drop` withdraws it from this node (only `load` brings it back); `pull` only downloads.
+    """
+
+    verb: Verb
+    model: str
+    """As asked: a canonical id, a catalogue name, a stem; resolved by the core."""
+    request_id: str
+    """Names the answer: `effects.Answer` carries it."""
+    hold: bool = False
+    force: bool = False
+    """Do not drain: cut the requests in flight."""
+    keep_running: bool = False
+    """For `drop`: stay although it was the only model."""
+
+
+class OutcomeCode(StrEnum):
+    """How an intent ended."""
+
+    DONE = "done"
+    UNKNOWN_MODEL = "unknown_model"
+    AMBIGUOUS_MODEL = "ambiguous_model"
+    NOT_SERVED = "not_served"
+    NO_CAPACITY = "no_capacity"
+    LOAD_FAILED = "load_failed"
+    DOWNLOAD_FAILED = "download_failed"
+    SUPERSEDED = "superseded"
+    LEAVING = "leaving"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The answer to an intent: what became of it, in a word for programs and a sentence for people."""
+
+    code: OutcomeCode
+    message: str
+    model: str = ""
+    """Canonical id, where the name could be resolved."""
+
+    @property
+    def is_done(self) -> bool:
+        """Tell whether the intent was carried out."""
+        return self.code is OutcomeCode.DONE

@@ -1,0 +1,106 @@
+"""Every written limit of the daemon, in one place; `mesh-llm doctor` prints them.
+
+A queue, buffer, retry or wait that has no line here is a bug. Sizes are bytes, durations seconds.
+The reasons stand beside the values; `reference` rows are those of the failure model in docs/.
+"""
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+
+# -- HTTP, the front door ------------------------------------------------------------------------
+HTTP_HEADER_BLOCK_BYTES: Final = 32 * KIB
+HTTP_HEADER_FIELDS: Final = 100
+HTTP_TARGET_BYTES: Final = 8 * KIB
+HTTP_BODY_BYTES: Final = 50 * MIB
+HTTP_HEADER_TIMEOUT_S: Final = 10.0  # a header that trickles in is closed after this long
+HTTP_BODY_TIMEOUT_S: Final = 60.0  # answered with 408
+HTTP_KEEP_ALIVE_TIMEOUT_S: Final = 120.0
+HTTP_CHUNK_HEADER_BYTES: Final = 256  # size line with its extension
+HTTP_PIPELINE_DEPTH: Final = 16  # requests held behind the one being answered; reading pauses at it
+CONNECTIONS_TOTAL: Final = 512  # also at most nofile / 4, see F27
+CONNECTIONS_PER_ADDRESS: Final = 100  # loopback is exempt: a reverse proxy or 400 local clients are normal
+DESCRIPTORS_SHARE: Final = 4
+REQUEST_ID_BYTES: Final = 128
+SLOW_CLIENT_TIMEOUT_S: Final = 60.0  # a client that takes nothing frees its engine slot after this
+DISCONNECT_GRACE_S: Final = 1.0  # client gone -> engine slot free
+RELAY_HIGH_WATER_BYTES: Final = 256 * KIB  # unsent bytes to a client at which its engine is paused
+RELAY_LOW_WATER_BYTES: Final = 64 * KIB
+
+# -- OpenAI JSON ---------------------------------------------------------------------------------
+JSON_DEPTH: Final = 64
+JSON_MESSAGES: Final = 4096
+JSON_NUMBER_DIGITS: Final = 400
+JSON_STOP_SEQUENCES: Final = 64
+JSON_STOP_BYTES: Final = 64 * KIB
+JSON_GRAMMAR_BYTES: Final = 256 * KIB
+MODEL_NAME_BYTES: Final = 512
+REMOTE_ERROR_TEXT_BYTES: Final = 200
+SSE_LINE_BYTES: Final = 1 * MIB
+
+# -- waiting for a model ---------------------------------------------------------------------------
+LOAD_WAIT_S: Final = 300.0  # how long a request waits for its model before 503 model_loading
+LOAD_TIMEOUT_S: Final = 300.0  # how long a load may go without progress before it is killed
+KEEP_ALIVE_COMMENT_S: Final = 10.0  # SSE comments while a stream waits
+WAITING_REQUESTS: Final = 256  # requests held for loading models; more get 503 at once
+HOST_QUEUE_PER_SLOT: Final = 2  # requests in flight at an engine: slots x (1 + this)
+
+# -- engines ---------------------------------------------------------------------------------------
+ENGINE_CONNECT_TIMEOUT_S: Final = 5.0
+ENGINE_IDLE_CONNECTIONS: Final = 64  # kept open to one engine
+ENGINE_STOP_POLITE_S: Final = 5.0  # SIGTERM, then SIGKILL
+ENGINE_PROBE_INTERVAL_S: Final = 2.0
+ENGINE_PROBE_TIMEOUT_S: Final = 5.0
+ENGINE_STALL_S: Final = 15.0  # in-flight work, no progress, no CPU time: hung
+ENGINE_BUSY_STALL_S: Final = 120.0  # in-flight work, CPU burning, no progress: hung
+ENGINE_BACKOFF_FIRST_S: Final = 1.0
+ENGINE_BACKOFF_MAX_S: Final = 60.0
+ENGINE_FAILURES_MAX: Final = 5  # within the window, then failed for good
+ENGINE_FAILURE_WINDOW_S: Final = 600.0
+ENGINE_LOG_LINES: Final = 2000
+ENGINE_LOG_LINE_BYTES: Final = 8 * KIB
+DRAIN_S: Final = 30.0
+
+# -- model files and downloads ---------------------------------------------------------------------
+GGUF_STRING_BYTES: Final = 64 * KIB  # keys and tensor names
+GGUF_VALUE_BYTES: Final = 1 * MIB  # a longer string value is skipped, not kept; chat templates are some kilobytes
+GGUF_KEY_VALUES: Final = 65_536
+GGUF_TENSORS: Final = 131_072  # the largest known models have some thousands
+GGUF_ARRAY_ITEMS: Final = 4_194_304  # of all arrays together; the largest vocabularies with merges have 800,000
+GGUF_ARRAY_KEPT_ITEMS: Final = 1_024  # a longer array is skipped, only its count kept; one item a layer is normal
+GGUF_HEADER_BYTES: Final = 256 * MIB
+GGUF_READ_MEMORY_BYTES: Final = 64 * MIB  # keys, names and kept values, counted with what Python adds to them
+GGUF_READ_S: Final = 2.0  # processor time, so that a slow disk or a busy machine makes no file invalid
+MODEL_FOLDER_DEPTH: Final = 3  # of folders: <dir>/<vendor>/<Name>/*.gguf
+MODEL_FOLDER_ENTRIES: Final = 20_000  # names looked at in one scan; the rest is not seen, and said
+MODELS_PER_NODE: Final = 256
+MODEL_PROBLEMS: Final = 256  # unusable files that are told of; the rest is silent
+MODEL_FOLDER_SCAN_S: Final = 2.0  # how often model folders are looked at
+DISK_RESERVE_BYTES: Final = 2 * GIB  # left free by a download, or as much as it takes itself if that is less...
+DISK_RESERVE_LEAST_BYTES: Final = 64 * MIB  # ...but at least this
+DOWNLOAD_STALL_S: Final = 60.0
+DOWNLOAD_RETRIES: Final = 3
+DOWNLOAD_STOP_S: Final = 2.0  # SIGTERM, then SIGKILL
+DOWNLOAD_ANSWER_BYTES: Final = 1 * MIB  # what the downloading child may say
+RESOLVE_TIMEOUT_S: Final = 60.0
+DIGEST_ENTRIES: Final = 4_096  # remembered SHA-256 of files
+
+# -- daemon ------------------------------------------------------------------------------------------
+INBOX_EVENTS: Final = 10_000
+JOURNAL_EVENTS: Final = 4_096
+STATE_FILE_BYTES: Final = 4 * MIB
+CONFIG_FILE_BYTES: Final = 1 * MIB
+LOG_LINE_BYTES: Final = 8 * KIB
+MANAGEMENT_BODY_BYTES: Final = 1 * MIB
+MEMORY_SHED_SHARE: Final = 0.9  # of the container's limit: shed new work above it
+
+
+def all_limits() -> dict[str, int | float]:
+    """Return every limit by name, in the order of this file."""
+    return {
+        name: value
+        for name, value in globals().items()
+        if name.isupper() and name not in {"KIB", "MIB", "GIB"} and isinstance(value, int | float)
+    }

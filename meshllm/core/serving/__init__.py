@@ -1,0 +1,1 @@
+"""Who does what: memory, engines' lives, names and routes. Pure."""

@@ -1,0 +1,195 @@
+"""Memory arithmetic: what a model takes, what is free, and how large an engine to make of it.
+
+Owns the sizes that are derived (context, slots, prompt cache, layers on the GPU) and the ledger of what
+is spoken for. Decides whether a model fits. Doesn't know why a model is wanted.
+
+The estimate of one engine is weights + KV cache + overhead. Weights are the file's size: llama.cpp maps
+or uploads them as they are. The KV cache follows from the header (`Architecture.kv_bytes_per_token`).
+Overhead is the computation buffer of one micro-batch, which the output layer's width dominates, and
+the process itself.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from meshllm.core.catalog import ModelSpec
+from meshllm.core.engines import EngineBuild, EnginePlan, MemoryNeed
+from meshllm.core.ids import ModelId
+from meshllm.core.limits import GIB, MIB
+from meshllm.core.resources import MemoryLimit, Resources, format_bytes
+
+MICRO_BATCH_TOKENS = 512
+"""llama.cpp's default physical batch; its computation buffer is what overhead is made of."""
+PROCESS_BYTES = 64 * MIB
+MIN_CONTEXT_TOKENS = 512
+"""Less context than this is not worth an engine."""
+USEFUL_CONTEXT_TOKENS = 4096
+"""Another slot is added only while every slot still has this much, or the trained context if smaller."""
+SLOTS_MAX = 4
+KV_SHARE = 0.25
+"""Of the room beside the weights: the rest stays for other models, the prompt cache and the machine."""
+PROMPT_CACHE_SHARE = 0.125
+PROMPT_CACHE_MAX_BYTES = 8 * GIB
+CONTEXT_STEP_TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineWishes:
+    """What the configuration says about every engine; None where the arithmetic chooses."""
+
+    context_tokens: int | None = None
+    """Context of one request."""
+    slots: int | None = None
+    threads: int | None = None
+    max_memory: MemoryLimit = MemoryLimit(share=0.9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """Memory that one more engine may take, in bytes."""
+
+    gpu_bytes: int
+    """On GPUs together; 0 without one that the engine can use."""
+    host_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoRoom:
+    """A model does not fit: what it would take at least, and what there is."""
+
+    needed_bytes: int
+    free_bytes: int
+    total_bytes: int
+
+    @property
+    def message(self) -> str:
+        """Say what is missing, for people."""
+        text = f"capacity: needs {format_bytes(self.needed_bytes)}, {format_bytes(max(self.free_bytes, 0))} are free"
+        if self.needed_bytes > self.total_bytes:
+            return (
+                f"{text} (of {format_bytes(self.total_bytes)}); a smaller quantisation or a larger machine would help"
+            )
+        return f"{text}; unloading another model would help"
+
+
+def room_for_one_more(
+    resources: Resources,
+    build: EngineBuild,
+    limit: MemoryLimit,
+    taken: Mapping[ModelId, EnginePlan],
+    not_yet_measured: frozenset[ModelId] = frozenset(),
+) -> Room:
+    """Return what is left for another engine.
+
+    Two bounds hold at once: the limit less everything the ledger has promised (`taken`), and what was
+    measured free less the promises that the measurement could not see yet (`not_yet_measured`).
+    """
+    promised = {model: _split(plan) for model, plan in taken.items()}
+    unseen = [promised[model] for model in promised.keys() & not_yet_measured]
+    uses_gpu = build.uses_gpu and bool(resources.gpus)
+    gpu = 0
+    if uses_gpu:
+        gpu_limit = limit.of(resources.gpu_total_bytes) - sum(on_gpu for on_gpu, _ in promised.values())
+        gpu = min(gpu_limit, resources.gpu_free_bytes - sum(on_gpu for on_gpu, _ in unseen))
+    # With a GPU the limit is about the GPU; the machine's memory only has to be free.
+    host_limit = (MemoryLimit(share=0.9) if uses_gpu else limit).of(resources.memory_total_bytes)
+    host_limit -= sum(on_host for _, on_host in promised.values())
+    host = min(host_limit, resources.memory_free_bytes - sum(on_host for _, on_host in unseen))
+    return Room(gpu_bytes=max(gpu, 0), host_bytes=max(host, 0))
+
+
+def plan_engine(
+    spec: ModelSpec, room: Room, wishes: EngineWishes, resources: Resources, *, shrink: int = 0
+) -> EnginePlan | NoRoom:
+    """Return how to run a model in the given room, or why it does not fit.
+
+    `shrink` halves context and slots that many times: the answer to an engine that ran out of memory.
+    """
+    fixed = spec.size_bytes + overhead_bytes(spec)
+    kv_token = max(spec.architecture.kv_bytes_per_token, 1)
+    least = _least_context(spec, wishes)
+    layers = spec.architecture.layers
+    if room.gpu_bytes >= fixed + least * kv_token:
+        pool, gpu_layers = room.gpu_bytes, layers + 1
+    elif room.gpu_bytes + room.host_bytes >= fixed + least * kv_token:
+        pool = room.gpu_bytes + room.host_bytes
+        gpu_layers = _layers_on_gpu(room.gpu_bytes, fixed + least * kv_token, layers)
+    else:
+        free = room.gpu_bytes + room.host_bytes
+        total = resources.memory_total_bytes + (resources.gpu_total_bytes if room.gpu_bytes else 0)
+        return NoRoom(needed_bytes=fixed + least * kv_token, free_bytes=free, total_bytes=total)
+    context, slots = _context_and_slots(spec, (pool - fixed) // kv_token, wishes)
+    context, slots = max(_rounded(context >> shrink), min(least, MIN_CONTEXT_TOKENS)), max(slots >> shrink, 1)
+    kv = context * kv_token
+    host_rest = room.host_bytes - (fixed + kv if gpu_layers == 0 else 0)
+    cache = int(min(max(host_rest, 0) * PROMPT_CACHE_SHARE, PROMPT_CACHE_MAX_BYTES, 4 * kv))
+    need = MemoryNeed(
+        weights_bytes=spec.size_bytes, kv_bytes=kv, overhead_bytes=overhead_bytes(spec), prompt_cache_bytes=cache
+    )
+    threads = wishes.threads or resources.cores
+    return EnginePlan(
+        model=spec, context_tokens=context, slots=slots, gpu_layers=gpu_layers, threads=threads, memory=need
+    )
+
+
+def overhead_bytes(spec: ModelSpec) -> int:
+    """Return the computation buffer of one micro-batch and the process itself."""
+    shape = spec.architecture
+    return PROCESS_BYTES + MICRO_BATCH_TOKENS * 4 * (shape.vocabulary + 8 * shape.embedding)
+
+
+def _least_context(spec: ModelSpec, wishes: EngineWishes) -> int:
+    """Return the context without which the model is not started: as wished, or a useful minimum."""
+    trained = spec.architecture.context_tokens or USEFUL_CONTEXT_TOKENS
+    if wishes.context_tokens is not None:
+        return wishes.context_tokens * (wishes.slots or 1)
+    return min(trained, USEFUL_CONTEXT_TOKENS)
+
+
+def _context_and_slots(spec: ModelSpec, affordable: int, wishes: EngineWishes) -> tuple[int, int]:
+    """Return (context of all slots, slots) for a room of `affordable` tokens."""
+    trained = spec.architecture.context_tokens or USEFUL_CONTEXT_TOKENS
+    if wishes.context_tokens is not None:
+        slots = wishes.slots or min(max(int(affordable * KV_SHARE) // wishes.context_tokens, 1), SLOTS_MAX)
+        return wishes.context_tokens * slots, slots
+    modest = max(int(affordable * KV_SHARE), min(affordable, trained, USEFUL_CONTEXT_TOKENS))
+    slots = wishes.slots or min(max(modest // min(trained, USEFUL_CONTEXT_TOKENS), 1), SLOTS_MAX)
+    return min(trained * slots, modest), slots
+
+
+def _layers_on_gpu(gpu_bytes: int, whole_bytes: int, layers: int) -> int:
+    """Return how many layers a GPU takes that cannot take the whole model."""
+    return min(int(gpu_bytes * layers / whole_bytes), layers) if whole_bytes else 0
+
+
+def _rounded(context: int) -> int:
+    """Round down to what llama.cpp pads to, so that the plan and the engine say the same number."""
+    return context - context % CONTEXT_STEP_TOKENS if context > CONTEXT_STEP_TOKENS else context
+
+
+def _split(plan: EnginePlan) -> tuple[int, int]:
+    """Return (bytes on the GPU, bytes on the host) of a plan. Prompt caches live on the host."""
+    device = plan.memory.total_bytes - plan.memory.prompt_cache_bytes
+    share = min(plan.gpu_layers / (plan.model.architecture.layers or 1), 1.0)
+    on_gpu = int(device * share)
+    return on_gpu, device - on_gpu + plan.memory.prompt_cache_bytes
+
+
+def explain(outcome: EnginePlan | NoRoom) -> tuple[tuple[str, str], ...]:
+    """Return the arithmetic as rows of (what, how much) for `show` and `plan`."""
+    if isinstance(outcome, NoRoom):
+        return (
+            ("fits", "no"),
+            ("needed", format_bytes(outcome.needed_bytes)),
+            ("free", format_bytes(outcome.free_bytes)),
+        )
+    need = outcome.memory
+    return (
+        ("fits", "yes"),
+        ("weights", format_bytes(need.weights_bytes)),
+        ("KV cache", f"{format_bytes(need.kv_bytes)} for {outcome.context_tokens} tokens in {outcome.slots} slots"),
+        ("overhead", format_bytes(need.overhead_bytes)),
+        ("prompt cache", f"up to {format_bytes(need.prompt_cache_bytes)}"),
+        ("total", format_bytes(need.total_bytes)),
+        ("GPU layers", f"{outcome.gpu_layers} of {outcome.model.architecture.layers + 1}"),
+    )

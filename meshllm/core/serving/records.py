@@ -1,0 +1,116 @@
+"""One model as the life cycle keeps it: the working state behind `view.LocalModel`.
+
+Owns the fields and their invariants; every change of `state` goes through the table in `engine_state`.
+Decides nothing about other models. Only `lifecycle` writes here.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from meshllm.core.catalog import ModelReference, ModelSpec
+from meshllm.core.engines import EngineEndpoint, EngineFailure, EnginePlan
+from meshllm.core.ids import ModelId
+from meshllm.core.limits import (
+    ENGINE_BACKOFF_FIRST_S,
+    ENGINE_BACKOFF_MAX_S,
+    ENGINE_FAILURE_WINDOW_S,
+    ENGINE_FAILURES_MAX,
+)
+from meshllm.core.serving.engine_state import HAS_PROCESS, EngineState, Signal, next_state
+from meshllm.core.view import LoadProgress, LocalModel
+
+
+@dataclass(slots=True, kw_only=True)
+class Record:
+    """Everything that the node knows and intends about one model."""
+
+    id: ModelId
+    spec: ModelSpec | None = None
+    state: EngineState = EngineState.STOPPED
+    wanted: bool = False
+    is_lazy: bool = False
+    """Wanted by a request only: forgotten when there is no room, rather than kept waiting for it."""
+    held: bool = False
+    dropped: bool = False
+    waiting: str = ""
+    reference: ModelReference | None = None
+    """Where its file comes from, while it is not on disk."""
+    is_downloading: bool = False
+    progress: LoadProgress | None = None
+    endpoint: EngineEndpoint | None = None
+    plan: EnginePlan | None = None
+    failure: EngineFailure | None = None
+    retry_at_s: float | None = None
+    pid: int | None = None
+    context_tokens: int = 0
+    slots: int = 0
+    load_s: float = 0.0
+    ready_since_s: float | None = None
+    restarts: int = 0
+    requests: int = 0
+    last_used_s: float | None = None
+    is_measured: bool = False
+    """The machine's free memory was measured after this engine became ready."""
+    shrink: int = 0
+    """How often its context and slots were halved because it ran out of memory."""
+    failures_s: deque[float] = field(default_factory=deque)
+    """When it failed, within the window."""
+    load_waiters: list[str] = field(default_factory=list)
+    """Request ids of intents that are answered when it is ready, or cannot be."""
+    stop_waiters: list[str] = field(default_factory=list)
+    """Request ids of intents that are answered when its process is gone."""
+    pull_waiters: list[str] = field(default_factory=list)
+    """Request ids of intents that are answered when its file is complete."""
+
+    @property
+    def has_process(self) -> bool:
+        """Tell whether a child process may exist for it."""
+        return self.state in HAS_PROCESS
+
+    @property
+    def is_served(self) -> bool:
+        """Tell whether this node serves it or is about to."""
+        return self.wanted or self.has_process or self.state is EngineState.BACKING_OFF
+
+    def signal(self, signal: Signal) -> None:
+        """Move to the next state of the table. Raises IllegalTransitionError."""
+        self.state = next_state(self.state, signal)
+        if self.state not in (EngineState.READY, EngineState.DRAINING):
+            self.endpoint, self.ready_since_s, self.is_measured = None, None, False
+        if not self.has_process:
+            self.pid, self.plan, self.context_tokens, self.slots = None, None, 0, 0
+        if self.state is not EngineState.STARTING and not self.is_downloading:
+            self.progress = None
+        if self.state is not EngineState.BACKING_OFF:
+            self.retry_at_s = None
+
+    def note_failure(self, failure: EngineFailure, now_s: float) -> float | None:
+        """Remember a failure; return the delay before the next try, or None when it was one too many.
+
+        Delays double from `ENGINE_BACKOFF_FIRST_S` to `ENGINE_BACKOFF_MAX_S` with the failures inside
+        the window, so an engine that runs for long between crashes starts again at the shortest.
+        """
+        self.failure = failure
+        self.failures_s.append(now_s)
+        while self.failures_s[0] < now_s - ENGINE_FAILURE_WINDOW_S:
+            self.failures_s.popleft()
+        if len(self.failures_s) >= ENGINE_FAILURES_MAX:
+            return None
+        return float(min(ENGINE_BACKOFF_FIRST_S * 2 ** (len(self.failures_s) - 1), ENGINE_BACKOFF_MAX_S))
+
+    def forgive(self) -> None:
+        """Forget past failures: the file, the build or somebody's mind changed."""
+        self.failure, self.shrink = None, 0
+        self.failures_s.clear()
+        if self.state is EngineState.FAILED:
+            self.signal(Signal.STOP_ASKED)
+
+    def snapshot(self) -> LocalModel:
+        """Return what everybody else may see of it."""
+        return LocalModel(
+            id=self.id, spec=self.spec, state=self.state, wanted=self.wanted, held=self.held, dropped=self.dropped,
+            waiting=self.waiting, progress=self.progress, endpoint=self.endpoint, plan=self.plan,
+            failure=self.failure, retry_at_s=self.retry_at_s, pid=self.pid, context_tokens=self.context_tokens,
+            slots=self.slots, load_s=self.load_s, ready_since_s=self.ready_since_s, restarts=self.restarts,
+            requests=self.requests, last_used_s=self.last_used_s,
+        )  # fmt: skip

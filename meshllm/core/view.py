@@ -1,0 +1,105 @@
+"""The immutable snapshot that travels sideways: what is known of the mesh at one epoch.
+
+`MeshCore` makes a new one with every change; everybody else only reads. A view is never wrong about
+its own epoch and always a little old: reads that inform are fine, decisions belong to the core.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from meshllm.core.announcement import Announcement
+from meshllm.core.catalog import ModelProblem, ModelSpec
+from meshllm.core.engines import EngineBuild, EngineEndpoint, EngineFailure, EnginePlan
+from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.names import NameIndex
+from meshllm.core.serving.engine_state import EngineState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A node as membership sees it. Alone in the mesh there is one: `me`."""
+
+    announcement: Announcement
+    state: str
+    since_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The members that serve one model."""
+
+    model: ModelId
+    members: tuple[NodeId, ...]
+    host: NodeId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadProgress:
+    """How far a model is on its way into memory. `done` and `total` are bytes in a download."""
+
+    stage: str
+    """`downloading` or `loading`."""
+    share: float
+    done_bytes: int = 0
+    total_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalModel:
+    """A model as this node has it: on disk, on its way, in memory, or failed."""
+
+    id: ModelId
+    spec: ModelSpec | None
+    """None while its file is not complete on disk."""
+    state: EngineState
+    wanted: bool
+    """Someone asked for it to be in memory."""
+    held: bool = False
+    """Unloaded with `hold`: requests do not bring it back."""
+    dropped: bool = False
+    """Withdrawn from this node: only `load` brings it back."""
+    waiting: str = ""
+    """What it waits for, in words: `capacity: needs 9.1 GB, 3.2 GB are free`; or empty."""
+    progress: LoadProgress | None = None
+    endpoint: EngineEndpoint | None = None
+    """Set if and only if the state is ready or draining."""
+    plan: EnginePlan | None = None
+    failure: EngineFailure | None = None
+    """The last failure; stays until the model is ready again."""
+    retry_at_s: float | None = None
+    pid: int | None = None
+    context_tokens: int = 0
+    slots: int = 0
+    load_s: float = 0.0
+    ready_since_s: float | None = None
+    restarts: int = 0
+    requests: int = 0
+    """Requests finished since the daemon started."""
+    last_used_s: float | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Tell whether it takes new requests."""
+        return self.state is EngineState.READY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshView:
+    """Everything that is known, at one epoch. Equal epochs mean equal views."""
+
+    epoch: int
+    at_s: float
+    me: Announcement
+    members: Mapping[NodeId, Member]
+    groups: Mapping[ModelId, Group]
+    local: Mapping[ModelId, LocalModel]
+    names: NameIndex
+    default_model: ModelId | None
+    problems: tuple[ModelProblem, ...] = ()
+    engine_build: EngineBuild | None = None
+    engine_failure: EngineFailure | None = None
+    requested: tuple[str, ...] = ()
+    leaving: bool = False
+    unresolved: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Names that were asked for and stand for nothing, with the reason."""

@@ -1,0 +1,43 @@
+"""Intents from people and programs, matched with the core's answers to them.
+
+Owns the futures by request id. Knows nothing about what is asked.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+
+from meshllm.core.events import Event, IntentReceived
+from meshllm.core.intents import Intent, Outcome
+
+
+class Asking:
+    """Sends intents into the loop and waits for their outcomes."""
+
+    def __init__(self, post: Callable[[Event], None]) -> None:
+        """Send intents by `post`."""
+        self._post = post
+        self._waiting: dict[str, asyncio.Future[Outcome]] = {}
+        self._ids = itertools.count(1)
+
+    async def ask(self, intent: Intent) -> Outcome:
+        """Return how an intent ended. Cancelling stops the waiting, not the intent.
+
+        The intent's `request_id` is replaced by one that is unique in this daemon. Every intent is
+        answered: by its end, by a failure, or because the daemon leaves.
+        """
+        request_id = f"i{next(self._ids)}"
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._waiting[request_id] = answer
+        try:
+            self._post(IntentReceived(intent=replace(intent, request_id=request_id)))
+            return await answer
+        finally:
+            del self._waiting[request_id]
+
+    def answer(self, request_id: str, outcome: Outcome) -> None:
+        """Give an outcome to whoever still waits for it."""
+        waiting = self._waiting.get(request_id)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(outcome)

@@ -1,0 +1,123 @@
+"""Effects meet the shells: one line for each kind of order.
+
+Owns the running downloads and drains. Decides nothing; every outcome goes back as an event.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, assert_never
+
+from meshllm.core import effects as do
+from meshllm.core.catalog import ModelReference
+from meshllm.core.effects import Effect
+from meshllm.core.engines import EnginePlan
+from meshllm.core.events import (
+    DownloadFailed,
+    DownloadFinished,
+    DownloadProgressed,
+    EngineDrained,
+    Event,
+    ModelAsked,
+)
+from meshllm.core.ids import ModelId
+from meshllm.core.intents import Outcome
+from meshllm.daemon import logs
+from meshllm.inventory.download import DownloadError
+
+
+class Engines(Protocol):
+    """What is needed of the engine supervisor."""
+
+    def start(self, plan: EnginePlan) -> None:
+        """Run a model."""
+
+    def stop(self, model: ModelId, *, kill: bool) -> None:
+        """End an engine."""
+
+
+class Downloads(Protocol):
+    """What is needed of the inventory's downloads."""
+
+    async def fetch(self, reference: ModelReference, on_progress: Callable[[int, int], None]) -> Path:
+        """Bring a model's files to this disk. Raises DownloadError."""
+
+    async def resolve(self, asked: str) -> ModelReference:
+        """Find the file that a name stands for. Raises DownloadError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shells:
+    """What effects are carried out with."""
+
+    engines: Callable[[], Engines]
+    """Asked late: the supervisor exists once the engine's build is known."""
+    downloads: Downloads
+    idle: Callable[[ModelId, float], Awaitable[int]]
+    """Wait until no request is in flight at a model, that many seconds at most; return what is left."""
+    answer: Callable[[str, Outcome], None]
+    leave: Callable[[str, int], None]
+    start_task: Callable[[str, Coroutine[object, object, None]], asyncio.Task[None]]
+    post: Callable[[Event], None]
+
+
+class CarryOut:
+    """Obeys effects without ever blocking."""
+
+    def __init__(self, shells: Shells) -> None:
+        """Take the shells."""
+        self._shells = shells
+        self._running: dict[ModelId, asyncio.Task[None]] = {}
+
+    def __call__(self, effect: Effect) -> None:
+        """Carry out one effect."""
+        match effect:
+            case do.StartEngine(plan=plan):
+                self._shells.engines().start(plan)
+            case do.StopEngine(model=model, kill=kill):
+                self._shells.engines().stop(model, kill=kill)
+            case do.DrainEngine(model=model, within_s=within_s):
+                self._shells.start_task(f"drain:{model}", self._drain(model, within_s))
+            case do.ResolveModel(asked=asked):
+                self._shells.start_task(f"resolve:{asked}", self._resolve(asked))
+            case do.Download(reference=reference):
+                task = self._shells.start_task(f"download:{reference.id}", self._download(reference))
+                self._running[reference.id] = task
+            case do.CancelDownload(model=model):
+                if (running := self._running.pop(model, None)) is not None:
+                    running.cancel()
+            case do.Answer(request_id=request_id, outcome=outcome):
+                self._shells.answer(request_id, outcome)
+            case do.Notify():
+                logs.write(effect)
+            case do.Leave(reason=reason, exit_code=exit_code):
+                self._shells.leave(reason, exit_code)
+            case _:
+                assert_never(effect)
+
+    async def _drain(self, model: ModelId, within_s: float) -> None:
+        abandoned = await self._shells.idle(model, within_s)
+        self._shells.post(EngineDrained(model=model, abandoned=abandoned))
+
+    async def _resolve(self, asked: str) -> None:
+        try:
+            reference = await self._shells.downloads.resolve(asked)
+        except DownloadError as error:
+            self._shells.post(ModelAsked(asked=asked, reference=None, message=error.message))
+        else:
+            self._shells.post(ModelAsked(asked=asked, reference=reference))
+
+    async def _download(self, reference: ModelReference) -> None:
+        def on_progress(done_bytes: int, total_bytes: int) -> None:
+            self._shells.post(DownloadProgressed(model=reference.id, done_bytes=done_bytes, total_bytes=total_bytes))
+
+        try:
+            path = await self._shells.downloads.fetch(reference, on_progress)
+        except DownloadError as error:
+            self._shells.post(DownloadFailed(model=reference.id, code=str(error.code), message=error.message))
+        else:
+            self._shells.post(DownloadFinished(model=reference.id, path=str(path)))
+        finally:
+            if self._running.get(reference.id) is asyncio.current_task():
+                del self._running[reference.id]

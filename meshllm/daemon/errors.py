@@ -1,0 +1,24 @@
+"""Why a daemon could not start, each with its exit code."""
+
+
+class StartError(Exception):
+    """The daemon cannot start; the message is for people, one line."""
+
+    exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        """Keep the sentence that people will see."""
+        super().__init__(message)
+        self.message = message
+
+
+class PortInUseError(StartError):
+    """Another program holds the port."""
+
+    exit_code = 3
+
+
+class StateInUseError(StartError):
+    """Another daemon runs on the same state folder."""
+
+    exit_code = 4

@@ -1,0 +1,84 @@
+"""How the daemon's log looks: one line for each state change, `key=value` or JSON.
+
+Owns formatting and destinations; what is worth a line is decided where it happens.
+"""
+
+import json
+import logging
+import logging.handlers
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from meshllm.core.effects import Level, Notify
+from meshllm.core.limits import LOG_LINE_BYTES
+
+_LEVELS = {
+    Level.DEBUG: logging.DEBUG, Level.INFO: logging.INFO, Level.WARNING: logging.WARNING, Level.ERROR: logging.ERROR,
+}  # fmt: skip
+_NAMES = {"WARNING": "WARN", "CRITICAL": "FATAL"}
+LOG_FILE_BYTES = 10 * 1024 * 1024
+LOG_FILES_KEPT = 3
+
+log = logging.getLogger("meshllm.core")
+
+
+def write(notice: Notify) -> None:
+    """Log what the core said."""
+    log.log(_LEVELS[notice.level], notice.message, extra={"fields": dict(notice.fields), "event_id": notice.cause})
+
+
+class PlainFormatter(logging.Formatter):
+    """`12:00:01 INFO  model ready model=… load_s=1.3`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line."""
+        level = _NAMES.get(record.levelname, record.levelname)
+        fields = "".join(f" {key}={_quoted(value)}" for key, value in _fields(record).items())
+        line = f"{self.formatTime(record, '%H:%M:%S')} {level:<5} {record.getMessage()}{fields}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line[:LOG_LINE_BYTES]
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line, with the keys that log collectors expect."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line."""
+        line: dict[str, object] = {
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z"),
+            "level": _NAMES.get(record.levelname, record.levelname),
+            "module": record.name.removeprefix("meshllm."),
+            "message": record.getMessage()[:LOG_LINE_BYTES],
+            **_fields(record),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)[:LOG_LINE_BYTES]
+        return json.dumps(line, ensure_ascii=False)
+
+
+def set_up(level: str, log_format: str, file: Path | None) -> None:
+    """Send the daemon's log to standard error, and to a file that is turned over when it is full."""
+    formatter = JsonFormatter() if log_format == "json" else PlainFormatter()
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.handlers.RotatingFileHandler(file, maxBytes=LOG_FILE_BYTES, backupCount=LOG_FILES_KEPT))
+    for handler in handlers:
+        handler.setFormatter(formatter)
+    logging.basicConfig(level=level.upper(), handlers=handlers, force=True)
+    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    fields = dict(getattr(record, "fields", {}))
+    if event_id := getattr(record, "event_id", ""):
+        fields["event"] = event_id
+    return fields
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if not text or any(char in text for char in ' "=\n') else text

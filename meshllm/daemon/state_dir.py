@@ -1,0 +1,122 @@
+"""The folders of one daemon: state that survives, and a runtime folder for sockets.
+
+Owns the lock that keeps two daemons from one state folder, and how files are written: whole or not at
+all. Doesn't know what the files mean. Folders are 0700, files 0600.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+from meshllm.core.ids import NodeId
+from meshllm.core.limits import STATE_FILE_BYTES
+from meshllm.daemon.errors import StartError, StateInUseError
+
+LOCK_NAME = "node.lock"
+NODE_NAME = "node.json"
+ADDRESS_NAME = "api.json"
+NODE_ID_BYTES = 16
+
+
+class StateDir:
+    """An open, locked state folder. Close it by `release`."""
+
+    def __init__(self, path: Path, runtime: Path) -> None:
+        """Make the folders and take the lock. Raises StateInUseError, naming the holder, or StartError."""
+        self.path = _private_folder(path)
+        self.runtime = _private_folder(runtime)
+        self._lock = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(self._lock, 200, 0).decode(errors="replace").split()
+            os.close(self._lock)
+            raise StateInUseError(_in_use(self.path, holder)) from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()} {psutil.Process().create_time():.2f}\n".encode(), 0)
+
+    def node_id(self) -> NodeId:
+        """Return this node's id, made at the first start. Raises StartError when its file is damaged."""
+        file = self.path / NODE_NAME
+        if not file.exists():
+            node = secrets.token_hex(NODE_ID_BYTES)
+            write_json(file, {"node": node})
+            return NodeId(node)
+        try:
+            node = read_json(file)["node"]
+        except (OSError, ValueError, KeyError) as error:
+            # Never a new identity in silence: whoever knew this node would not know it any more.
+            msg = f"{file} is damaged ({error}); move it away to give this node a new identity"
+            raise StartError(msg) from error
+        if not isinstance(node, str) or len(node) != NODE_ID_BYTES * 2:
+            msg = f"{file} does not hold a node id; move it away to give this node a new identity"
+            raise StartError(msg)
+        return NodeId(node)
+
+    def write_address(self, address: str) -> None:
+        """Leave a note where this daemon's API answers, for commands on the same machine."""
+        write_json(self.path / ADDRESS_NAME, {"address": address, "pid": os.getpid()})
+
+    def release(self) -> None:
+        """Remove the note and let the lock go."""
+        (self.path / ADDRESS_NAME).unlink(missing_ok=True)
+        os.close(self._lock)
+
+
+def write_json(file: Path, content: Mapping[str, object]) -> None:
+    """Write a small JSON file whole or not at all: beside it, synced, renamed over it."""
+    part = file.with_name(f"{file.name}.part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        json.dump(content, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(file)
+
+
+def read_json(file: Path) -> dict[str, object]:
+    """Read a JSON object of bounded size. Raises OSError or ValueError."""
+    with file.open("rb") as stream:
+        content = stream.read(STATE_FILE_BYTES + 1)
+    if len(content) > STATE_FILE_BYTES:
+        msg = f"larger than {STATE_FILE_BYTES} bytes"
+        raise ValueError(msg)
+    value = json.loads(content)
+    if not isinstance(value, dict):
+        msg = "not a JSON object"
+        raise ValueError(msg)  # noqa: TRY004 - a value of the file, not a mistake of the caller
+    return value
+
+
+def _private_folder(path: Path) -> Path:
+    """Make a folder that only its owner can enter. Raises StartError where that is impossible."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        facts = path.stat()
+        if facts.st_uid != os.getuid():
+            msg = f"{path} belongs to another user; choose another folder with --state-dir"
+            raise StartError(msg)
+        if stat.S_IMODE(facts.st_mode) & 0o077:
+            path.chmod(0o700)
+    except OSError as error:
+        msg = f"cannot use the folder {path}: {error.strerror or error}"
+        raise StartError(msg) from error
+    return path
+
+
+def _in_use(path: Path, holder: list[str]) -> str:
+    """Name the process that holds the lock, as far as it can be known."""
+    advice = "`mesh-llm status` talks to it; --state-dir starts a second node beside it"
+    if not holder or not holder[0].isdigit():
+        return f"another mesh-llm already runs on {path}; {advice}"
+    try:
+        command = " ".join(psutil.Process(int(holder[0])).cmdline()[:6]) or "unknown"
+    except psutil.Error:
+        command = "unknown"
+    return f"another mesh-llm already runs on {path}: process {holder[0]} ({command}); {advice}"

@@ -1,0 +1,144 @@
+"""Memory arithmetic: nothing is planned that does not fit, and what fits is used well."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshllm.core.engines import EnginePlan
+from meshllm.core.ids import ModelId
+from meshllm.core.limits import GIB, MIB
+from meshllm.core.resources import MemoryLimit
+from meshllm.core.serving.capacity import (
+    EngineWishes,
+    NoRoom,
+    Room,
+    explain,
+    overhead_bytes,
+    plan_engine,
+    room_for_one_more,
+)
+from tests.core.builders import A_BUILD, A_GPU_BUILD, a_gpu, a_machine, a_spec
+
+HALF = MemoryLimit(share=0.5)
+
+
+def planned(spec_bytes: int = 100 * MIB, *, gpu: int = 0, host: int = 16 * GIB, **wishes: int) -> EnginePlan:
+    """Return a plan for a room, which must fit."""
+    plan = plan_engine(
+        a_spec(size_bytes=spec_bytes), Room(gpu_bytes=gpu, host_bytes=host), EngineWishes(**wishes), a_machine()
+    )
+    assert isinstance(plan, EnginePlan)
+    return plan
+
+
+@given(
+    size=st.integers(1 * MIB, 40 * GIB), host=st.integers(0, 64 * GIB), gpu=st.integers(0, 48 * GIB),
+    context=st.sampled_from([512, 8192, 131072]), shrink=st.integers(0, 2),
+)  # fmt: skip
+def test_a_plan_never_takes_more_than_the_room(size: int, host: int, gpu: int, context: int, shrink: int) -> None:
+    """An engine that is started must not be the one that runs the machine out of memory."""
+    room = Room(gpu_bytes=gpu, host_bytes=host)
+
+    plan = plan_engine(
+        a_spec(size_bytes=size, context_tokens=context), room, EngineWishes(), a_machine(), shrink=shrink
+    )
+
+    if isinstance(plan, EnginePlan):
+        assert plan.memory.total_bytes <= gpu + host
+        assert plan.slots >= 1
+        assert plan.context_tokens >= 256
+    else:
+        assert plan.needed_bytes > plan.free_bytes
+
+
+def test_a_small_model_on_a_large_machine_gets_its_whole_context_in_four_slots() -> None:
+    """Room that is there is used: four conversations of full length at once."""
+    plan = planned()
+
+    assert (plan.context_tokens, plan.slots) == (4 * 8192, 4)
+    assert plan.memory.kv_bytes == 4 * 8192 * 30 * 3 * 128 * 2
+
+
+def test_context_and_slots_shrink_with_the_room() -> None:
+    """Less memory means fewer slots first, then less context."""
+    plan = planned(host=700 * MIB)
+
+    assert plan.slots < 4
+    assert plan.memory.total_bytes <= 700 * MIB
+
+
+def test_wishes_are_taken_as_they_are() -> None:
+    """`--ctx-size` is for one request, so the slots multiply it."""
+    plan = planned(context_tokens=2048, slots=2, threads=1)
+
+    assert (plan.context_tokens, plan.slots, plan.threads) == (4096, 2, 1)
+
+
+def test_shrinking_halves_context_and_slots() -> None:
+    """An engine that ran out of memory is tried once more with half."""
+    spec, room = a_spec(), Room(gpu_bytes=0, host_bytes=16 * GIB)
+
+    whole = plan_engine(spec, room, EngineWishes(), a_machine())
+    half = plan_engine(spec, room, EngineWishes(), a_machine(), shrink=1)
+
+    assert isinstance(whole, EnginePlan)
+    assert isinstance(half, EnginePlan)
+    assert (half.context_tokens, half.slots) == (whole.context_tokens // 2, whole.slots // 2)
+
+
+def test_a_model_that_fits_the_gpu_goes_there_whole() -> None:
+    """All layers and the output layer, so that nothing is computed on the host."""
+    assert planned(gpu=24 * GIB).gpu_layers == 31
+
+
+def test_a_model_larger_than_the_gpu_is_shared_with_the_host() -> None:
+    """Some layers on a GPU are better than none."""
+    plan = planned(20 * GIB, gpu=10 * GIB, host=64 * GIB)
+
+    assert 0 < plan.gpu_layers < 30
+
+
+def test_no_room_names_both_numbers_and_the_remedy() -> None:
+    """Whoever reads it knows what is missing and what would help."""
+    lack = plan_engine(a_spec(size_bytes=40 * GIB), Room(gpu_bytes=0, host_bytes=8 * GIB), EngineWishes(), a_machine())
+
+    assert isinstance(lack, NoRoom)
+    assert "needs 43.2 GB, 8.6 GB are free" in lack.message
+    assert "smaller quantisation" in lack.message
+    assert explain(lack)[0] == ("fits", "no")
+
+
+def test_room_is_bounded_by_promises_and_by_measurement() -> None:
+    """Memory that a starting engine will take is not there for a second one."""
+    plan = planned()
+    taken = {ModelId("tiny"): plan}
+    need = plan.memory.total_bytes
+    machine = a_machine(memory_bytes=16 * GIB, free_bytes=15 * GIB)
+
+    unseen = room_for_one_more(machine, A_BUILD, MemoryLimit(share=1.0), taken, frozenset({ModelId("tiny")}))
+    seen = room_for_one_more(machine, A_BUILD, MemoryLimit(share=1.0), taken)
+
+    assert unseen.host_bytes == 15 * GIB - need
+    assert seen.host_bytes == min(15 * GIB, 16 * GIB - need)
+
+
+def test_the_limit_is_about_the_gpu_where_the_engine_uses_one() -> None:
+    """`--max-vram` means the GPU's memory, or the machine's where there is no GPU."""
+    machine = a_machine(gpus=(a_gpu(),))
+
+    assert room_for_one_more(machine, A_GPU_BUILD, HALF, {}).gpu_bytes == 12 * GIB
+    assert room_for_one_more(machine, A_BUILD, HALF, {}) == Room(gpu_bytes=0, host_bytes=8 * GIB)
+
+
+def test_what_other_programs_hold_on_the_gpu_is_not_free() -> None:
+    """The measured free memory bounds, not the size on the box."""
+    machine = a_machine(gpus=(a_gpu(free_bytes=3 * GIB),))
+
+    assert room_for_one_more(machine, A_GPU_BUILD, HALF, {}).gpu_bytes == 3 * GIB
+
+
+def test_the_arithmetic_can_be_shown() -> None:
+    """`show` prints where the bytes go."""
+    rows = dict(explain(planned()))
+
+    assert rows["weights"] == "105 MB"
+    assert rows["overhead"] == f"{overhead_bytes(a_spec()) / 1e6:.0f} MB"

@@ -1,0 +1,43 @@
+"""Every intent gets its own answer."""
+
+import asyncio
+
+import pytest
+
+from meshllm.core.events import Event, IntentReceived
+from meshllm.core.intents import Intent, Outcome, OutcomeCode, Verb
+from meshllm.daemon.asking import Asking
+
+INTENT = Intent(verb=Verb.LOAD, model="m", request_id="")
+
+
+async def test_two_askers_of_the_same_thing_get_their_own_outcomes() -> None:
+    """Answers are matched by id, not by order."""
+    events: list[Event] = []
+    asking = Asking(events.append)
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        askers = [group.create_task(asking.ask(INTENT)) for _ in range(2)]
+        group.create_task(answer_in_reverse(asking, events))
+
+    assert [asker.result().message for asker in askers] == ["first", "second"]
+
+
+async def test_an_asker_that_goes_away_is_forgotten() -> None:
+    """A late answer to nobody is no error."""
+    events: list[Event] = []
+    asking = Asking(events.append)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await asking.ask(INTENT)
+
+    asking.answer("i1", Outcome(code=OutcomeCode.DONE, message="late"))
+    assert not asking._waiting
+
+
+async def answer_in_reverse(asking: Asking, events: list[Event]) -> None:
+    """Answer the second intent before the first."""
+    ids = [event.intent.request_id for event in events if isinstance(event, IntentReceived)]
+    for request_id, message in reversed(list(zip(ids, ("first", "second"), strict=True))):
+        asking.answer(request_id, Outcome(code=OutcomeCode.DONE, message=message))

@@ -1,0 +1,64 @@
+"""Log lines for people and for collectors."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from meshllm.core.effects import Level, Notify
+from meshllm.core.ids import EventId
+from meshllm.daemon import logs
+
+NOTICE = Notify(
+    level=Level.WARNING,
+    message="engine ended",
+    fields=(("model", "m"), ("reason", 'it said "no"')),
+    cause=EventId("e7"),
+)
+
+
+@pytest.fixture(autouse=True)
+def root_as_before() -> Iterator[None]:
+    """Put the root logger back as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    for handler in root.handlers:
+        if handler not in handlers:
+            handler.close()
+    root.handlers, root.level = handlers, level
+
+
+def test_json_lines_have_the_keys_that_collectors_expect(tmp_path: Path) -> None:
+    """One object a line, WARN and not WARNING."""
+    logs.set_up("info", "json", tmp_path / "x.log")
+
+    logs.write(NOTICE)
+
+    line = json.loads((tmp_path / "x.log").read_text())
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "level": "WARN", "module": "core", "message": "engine ended", "model": "m", "reason": 'it said "no"',
+        "event": "e7",
+    }  # fmt: skip
+
+
+def test_plain_lines_are_key_value_and_quote_what_needs_it(tmp_path: Path) -> None:
+    """Readable, and still easy to take apart."""
+    logs.set_up("info", "pretty", tmp_path / "x.log")
+
+    logs.write(NOTICE)
+
+    text = (tmp_path / "x.log").read_text()
+    assert text.endswith('WARN  engine ended model=m reason="it said \\"no\\"" event=e7\n')
+
+
+def test_lines_below_the_level_are_not_written(tmp_path: Path) -> None:
+    """`--log-level warning` means it."""
+    logs.set_up("error", "pretty", tmp_path / "x.log")
+
+    logs.write(NOTICE)
+
+    assert (tmp_path / "x.log").read_text() == ""

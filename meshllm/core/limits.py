@@ -17,9 +17,17 @@ HTTP_TARGET_BYTES: Final = 8 * KIB
 HTTP_BODY_BYTES: Final = 50 * MIB
 HTTP_HEADER_TIMEOUT_S: Final = 10.0  # a header that trickles in is closed after this long
 HTTP_BODY_TIMEOUT_S: Final = 60.0  # answered with 408
+HTTP_BODY_RATE_BYTES_PER_S: Final = 16 * KIB  # a body slower than this, after the timeout above, gets 408
 HTTP_KEEP_ALIVE_TIMEOUT_S: Final = 120.0
+HTTP_LINGER_S: Final = 2.0  # input is discarded this long after a final error, so that the client can read it
+HTTP_SWEEP_INTERVAL_S: Final = 0.25  # how often deadlines of connections are looked at: one timer for all
+HTTP_ACCEPT_BACKLOG: Final = 1024
+HTTP_TRAILER_BYTES: Final = 8 * KIB  # dropped
 HTTP_CHUNK_HEADER_BYTES: Final = 256  # size line with its extension
 HTTP_PIPELINE_DEPTH: Final = 16  # requests held behind the one being answered; reading pauses at it
+HTTP_PIPELINE_BYTES: Final = 64 * KIB  # the same, as bytes
+HEADS_REMEMBERED: Final = 256  # request heads whose verdict is kept, by their exact bytes
+HEAD_REMEMBERED_BYTES: Final = 2 * KIB
 CONNECTIONS_TOTAL: Final = 512  # also at most nofile / 4, see F27
 CONNECTIONS_PER_ADDRESS: Final = 100  # loopback is exempt: a reverse proxy or 400 local clients are normal
 DESCRIPTORS_SHARE: Final = 4
@@ -28,15 +36,19 @@ SLOW_CLIENT_TIMEOUT_S: Final = 60.0  # a client that takes nothing frees its eng
 DISCONNECT_GRACE_S: Final = 1.0  # client gone -> engine slot free
 RELAY_HIGH_WATER_BYTES: Final = 256 * KIB  # unsent bytes to a client at which its engine is paused
 RELAY_LOW_WATER_BYTES: Final = 64 * KIB
+HALF_CLOSED_PROBE_S: Final = 0.25  # after a client's FIN: ask whether anybody still reads
 
 # -- OpenAI JSON ---------------------------------------------------------------------------------
 JSON_DEPTH: Final = 64
 JSON_MESSAGES: Final = 4096
+JSON_VALUES: Final = 500_000  # commas and brackets of one body; bounds the memory that parsing takes
+JSON_CHOICES: Final = 8  # `n`
 JSON_NUMBER_DIGITS: Final = 400
 JSON_STOP_SEQUENCES: Final = 64
 JSON_STOP_BYTES: Final = 64 * KIB
 JSON_GRAMMAR_BYTES: Final = 256 * KIB
 MODEL_NAME_BYTES: Final = 512
+PROMPT_BYTES_PER_TOKEN: Final = 16  # text above context x this cannot fit: real text has 2 to 6 bytes a token
 REMOTE_ERROR_TEXT_BYTES: Final = 200
 SSE_LINE_BYTES: Final = 1 * MIB
 
@@ -49,7 +61,14 @@ HOST_QUEUE_PER_SLOT: Final = 2  # requests in flight at an engine: slots x (1 + 
 
 # -- engines ---------------------------------------------------------------------------------------
 ENGINE_CONNECT_TIMEOUT_S: Final = 5.0
-ENGINE_IDLE_CONNECTIONS: Final = 64  # kept open to one engine
+ENGINE_IDLE_CONNECTIONS: Final = 64  # kept open to one engine; at most one for each slot, they cost it threads
+ENGINE_QUEUE_REQUESTS: Final = 64  # may wait at an engine however few its slots: 50 clients at once is one office
+ENGINE_ATTEMPTS: Final = 3  # of one request, before its first byte
+ENGINE_HEAD_BYTES: Final = 32 * KIB  # head of an engine's answer
+ENGINE_HEADS_REMEMBERED: Final = 1024
+ENGINE_INTERIM_ANSWERS: Final = 8  # 1xx before the answer
+ENGINE_ANSWER_HELD_BYTES: Final = 256 * KIB  # answers up to this are sent whole or not at all, so they can be retried
+ENGINE_CHUNK_HELD_BYTES: Final = 64 * KIB  # a chunk up to this is sent whole, so a stream can end properly
 ENGINE_STOP_POLITE_S: Final = 5.0  # SIGTERM, then SIGKILL
 ENGINE_PROBE_INTERVAL_S: Final = 2.0
 ENGINE_PROBE_TIMEOUT_S: Final = 5.0

@@ -48,7 +48,7 @@ class MeshCore:
         self._since_s = now_s
         self._view = MeshView(
             epoch=0, at_s=now_s, me=me, members=MappingProxyType({}), groups=MappingProxyType({}),
-            local=MappingProxyType({}), names=self._serving.names, default_model=None,
+            local=MappingProxyType({}), names=self._serving.held.names, default_model=None,
             requested=config.serving.requested,
         )  # fmt: skip
         self._refresh(now_s)
@@ -82,27 +82,27 @@ class MeshCore:
             case ev.EngineProbed():
                 return serving.on_probed(event)
             case ev.EngineStarted():
-                return serving.on_started(event)
+                return serving.engines.on_started(event)
             case ev.EngineProgressed():
-                return serving.on_progressed(event)
+                return serving.engines.on_progressed(event)
             case ev.EngineReady():
-                return serving.on_ready(event, now_s)
+                return serving.engines.on_ready(event, now_s)
             case ev.EngineHung():
-                return serving.on_hung(event)
+                return serving.engines.on_hung(event)
             case ev.EngineDrained():
-                return serving.on_drained(event)
+                return serving.engines.on_drained(event)
             case ev.EngineExited():
-                return serving.on_exited(event, now_s)
+                return serving.engines.on_exited(event, now_s)
             case ev.ModelWanted():
                 return serving.on_wanted(event)
             case ev.TrafficMeasured():
                 return serving.on_traffic(event, now_s)
             case ev.DownloadProgressed():
-                return serving.on_download_progressed(event)
+                return serving.fetching.on_download_progressed(event)
             case ev.DownloadFinished():
-                return serving.on_download_finished(event)
+                return serving.fetching.on_download_finished(event)
             case ev.DownloadFailed():
-                return serving.on_download_failed(event)
+                return serving.fetching.on_download_failed(event)
             case ev.ModelAsked():
                 return serving.on_asked(event)
             case ev.IntentReceived():
@@ -122,27 +122,27 @@ class MeshCore:
 
     def _refresh(self, now_s: float) -> None:
         """Make a new view if it would differ from the old one in anything but its epoch."""
-        serving, old = self._serving, self._view
-        local = {model: record.snapshot() for model, record in serving.records.items()}
+        serving, held, old = self._serving, self._serving.held, self._view
+        local = {model: record.snapshot() for model, record in held.records.items()}
         same = {model: (old.local[model] if old.local.get(model) == entry else entry) for model, entry in local.items()}
         me = self._me(same)
         new = replace(
-            old, me=me, local=MappingProxyType(same), names=serving.names, default_model=serving.default_model,
+            old, me=me, local=MappingProxyType(same), names=held.names, default_model=held.default_model,
             members=MappingProxyType({me.node: Member(announcement=me, state=ALIVE, since_s=self._since_s)}),
-            groups=MappingProxyType(self._groups(same)), problems=self._problems, engine_build=serving.build,
-            engine_failure=serving.build_failure, leaving=serving.leaving is not None,
-            unresolved=MappingProxyType(dict(serving.unresolved)),
+            groups=MappingProxyType(self._groups(same)), problems=self._problems, engine_build=held.build,
+            engine_failure=held.build_failure, leaving=serving.leaving is not None,
+            unresolved=MappingProxyType(dict(serving.fetching.unresolved)),
         )  # fmt: skip
         if new != old or old.epoch == 0:
             self._view = replace(new, epoch=old.epoch + 1, at_s=now_s)
 
     def _me(self, local: dict[ModelId, LocalModel]) -> Announcement:
         """Return what this node says of itself; its version rises when that changes."""
-        serving, old = self._serving, self._view.me
+        held, old = self._serving.held, self._view.me
         served = tuple(sorted(model.id for model in local.values() if model.is_ready))
-        build = serving.build
+        build = held.build
         new = replace(
-            old, role=Role.HOST if served else Role.WORKER, resources=serving.resources,
+            old, role=Role.HOST if served else Role.WORKER, resources=held.resources,
             models_on_disk=tuple(sorted(model.id for model in local.values() if model.spec is not None)),
             serving=served, engine_build=f"{build.kind} {build.version}" if build is not None else "",
         )  # fmt: skip

@@ -35,6 +35,8 @@ class Record:
     waiting: str = ""
     reference: ModelReference | None = None
     """Where its file comes from, while it is not on disk."""
+    asked_as: str = ""
+    """The name that led to its download; it stays an alias."""
     is_downloading: bool = False
     progress: LoadProgress | None = None
     endpoint: EngineEndpoint | None = None

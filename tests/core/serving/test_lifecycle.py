@@ -528,7 +528,7 @@ def test_a_restarting_engine_does_not_hold_up_leaving() -> None:
 def test_backoff_never_exceeds_its_maximum() -> None:
     """The written limit holds for any number of failures."""
     story = served()
-    record = story.core._serving.records[TINY]
+    record = story.core._serving.held.records[TINY]
 
     delays = [record.note_failure(exited("tiny").failure, 1e6 + 200.0 * n) for n in range(20)]
 

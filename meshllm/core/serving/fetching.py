@@ -1,0 +1,139 @@
+"""From a name or a reference to a file on this disk.
+
+Owns the requested names that no model was found for yet, and the downloads' progress. Decides where a
+model comes from: the disk, the catalogue, or whatever the outside finds under that name.
+"""
+
+from meshllm.core import events as ev
+from meshllm.core.catalog import ModelReference
+from meshllm.core.effects import Download, Level, ResolveModel
+from meshllm.core.engines import EngineFailure, EngineFault
+from meshllm.core.intents import Outcome, OutcomeCode
+from meshllm.core.known_models import choose_file, find, reference_of
+from meshllm.core.names import Ambiguous
+from meshllm.core.resources import format_bytes
+from meshllm.core.serving.engine_state import EngineState, Signal
+from meshllm.core.serving.holdings import Holdings
+from meshllm.core.serving.records import Record
+from meshllm.core.serving.replies import Effects, answers, notice, taken
+from meshllm.core.view import LoadProgress
+
+
+class Fetching:
+    """Finds models' files and brings them here."""
+
+    def __init__(self, held: Holdings, requested: tuple[str, ...]) -> None:
+        """Have these names to find models for."""
+        self._held = held
+        self._requested = requested
+        self._pending: list[str] = list(requested)
+        """Requested names that no model has been found for yet."""
+        self._asking: set[str] = set()
+        """Names being resolved outside."""
+        self.unresolved: dict[str, str] = {}
+        """Names asked for that stand for nothing, with the reason."""
+
+    @property
+    def is_in_vain(self) -> bool:
+        """Tell whether every requested name turned out to stand for nothing."""
+        return bool(self._requested) and all(name in self.unresolved for name in self._requested)
+
+    def on_download_progressed(self, event: ev.DownloadProgressed) -> Effects:
+        """Show how far a download is."""
+        record = self._held.records.get(event.model)
+        if record is not None and record.is_downloading:
+            total = event.total_bytes or (record.reference.size_bytes if record.reference else 0)
+            share = event.done_bytes / total if total else 0.0
+            record.progress = LoadProgress(
+                stage="downloading", share=min(share, 1.0), done_bytes=event.done_bytes, total_bytes=total
+            )
+        return []
+
+    def on_download_finished(self, event: ev.DownloadFinished) -> Effects:
+        """A file is complete; the inventory will say what is in it."""
+        record = self._held.records.get(event.model)
+        if record is None:
+            return []
+        # Without a reference it is not fetched again while the inventory has yet to see the file.
+        record.is_downloading, record.progress, record.reference = False, None, None
+        done = Outcome(code=OutcomeCode.DONE, message=f"pulled {record.id}", model=record.id)
+        return [*answers(taken(record.pull_waiters), done), notice(Level.INFO, "model downloaded", model=record.id)]
+
+    def on_download_failed(self, event: ev.DownloadFailed) -> Effects:
+        """There is no file: whoever waited for it is told why."""
+        record = self._held.records.get(event.model)
+        if record is None:
+            return []
+        record.is_downloading, record.progress = False, None
+        record.failure = EngineFailure(fault=EngineFault.DOWNLOAD_FAILED, message=event.message)
+        if record.state is EngineState.STOPPED and record.wanted:
+            record.signal(Signal.GAVE_UP)
+            record.wanted = False
+        outcome = Outcome(code=OutcomeCode.DOWNLOAD_FAILED, message=event.message, model=record.id)
+        waiters = taken(record.pull_waiters) + taken(record.load_waiters)
+        return [
+            *answers(waiters, outcome),
+            notice(Level.WARNING, "download failed", model=record.id, code=event.code, reason=event.message),
+        ]
+
+    def ask_outside(self, asked: str) -> Effects:
+        """Have a name resolved that nothing here knows, unless that is already under way."""
+        if asked in self._asking:
+            return []
+        self._asking.add(asked)
+        return [ResolveModel(asked=asked)]
+
+    def on_asked(self, event: ev.ModelAsked) -> Effects:
+        """The outside found out what a name stands for."""
+        self._asking.discard(event.asked)
+        if event.reference is None:
+            self.unresolved[event.asked] = event.message
+            return [notice(Level.WARNING, "model not found", asked=event.asked, reason=event.message)]
+        record = self._held.record_of(event.reference)
+        self._held.rename()
+        if event.asked in self._pending:
+            self._pending.remove(event.asked)
+            self._held.want(record)
+        return []
+
+    def download(self, record: Record) -> Effects:
+        """Fetch a model's file, unless it is here or on its way."""
+        if record.is_downloading or record.reference is None or record.spec is not None:
+            return []
+        record.is_downloading = True
+        record.progress = LoadProgress(stage="downloading", share=0.0, total_bytes=record.reference.size_bytes)
+        size = format_bytes(record.reference.size_bytes)
+        return [Download(reference=record.reference), notice(Level.INFO, "downloading", model=record.id, size=size)]
+
+    def find_pending(self) -> Effects:
+        """Find models for the requested names; ask outside for those that nothing here knows."""
+        effects: Effects = []
+        for asked in list(self._pending):
+            found = self._held.names.resolve(asked)
+            if isinstance(found, str):
+                record = self._held.records[found]
+            elif isinstance(found, Ambiguous):
+                self.unresolved[asked] = f"could mean any of: {', '.join(found.candidates)}"
+                continue
+            elif self._held.resources is None:
+                continue  # a catalogue name without a quantisation needs to know the machine's size
+            elif (reference := self.catalogued(asked)) is not None:
+                record = self._held.record_of(reference)
+            else:
+                effects += [] if asked in self.unresolved else self.ask_outside(asked)
+                continue
+            self._pending.remove(asked)
+            self.unresolved.pop(asked, None)
+            self._held.want(record)
+        self._held.rename()
+        return effects
+
+    def catalogued(self, asked: str) -> ModelReference | None:
+        """Return where a catalogue name's file is: as named, or the largest quantisation that fits."""
+        found = find(asked)
+        if found is None or self._held.resources is None:
+            return None
+        model, file = found
+        if file is None:
+            file = choose_file(model, self._held.usable_bytes())
+        return reference_of(model, file, asked)

@@ -1,0 +1,118 @@
+"""Intents: what people and programs ask for, carried out now or answered when their end is known.
+
+Owns the intents that wait for a name to be resolved. Decides what an intent means for one model; what
+follows from that is `fetching`'s and `engine_life`'s.
+"""
+
+from collections.abc import Callable
+
+from meshllm.core import events as ev
+from meshllm.core.effects import CancelDownload
+from meshllm.core.intents import Intent, Outcome, OutcomeCode, Verb
+from meshllm.core.names import Ambiguous
+from meshllm.core.serving.engine_life import EngineLife
+from meshllm.core.serving.engine_state import EngineState, Signal
+from meshllm.core.serving.fetching import Fetching
+from meshllm.core.serving.holdings import Holdings
+from meshllm.core.serving.records import Record
+from meshllm.core.serving.replies import Effects, answer, answers, taken
+
+
+class Orders:
+    """Carries out intents."""
+
+    def __init__(
+        self, held: Holdings, fetching: Fetching, engines: EngineLife, leave: Callable[[str], Effects]
+    ) -> None:
+        """Act on these; `leave` ends the node."""
+        self._held = held
+        self._fetching = fetching
+        self._engines = engines
+        self._leave = leave
+        self._asking: dict[str, list[Intent]] = {}
+        """Names being resolved outside, with the intents that wait for the answer."""
+
+    def on_intent(self, event: ev.IntentReceived) -> Effects:
+        """Carry out what somebody asked for, now or when its answer is known."""
+        intent = event.intent
+        found = self._held.names.resolve(intent.model)
+        if isinstance(found, Ambiguous):
+            message = f"{intent.model!r} could mean any of: {', '.join(found.candidates)}"
+            return [answer(intent, OutcomeCode.AMBIGUOUS_MODEL, message)]
+        record = self._held.records.get(found) if isinstance(found, str) else None
+        if record is not None and not (record.spec is None and record.reference is None):
+            return self._act(record, intent)
+        if intent.verb in (Verb.UNLOAD, Verb.DROP):
+            near = f"; did you mean {' or '.join(found.near)}?" if not isinstance(found, str) and found.near else ""
+            return [answer(intent, OutcomeCode.UNKNOWN_MODEL, f"this node has no model {intent.model!r}{near}")]
+        if (reference := self._fetching.catalogued(intent.model)) is not None:
+            record = self._held.record_of(reference)
+            self._held.rename()
+            return self._act(record, intent)
+        self._asking.setdefault(intent.model, []).append(intent)
+        return self._fetching.ask_outside(intent.model)
+
+    def on_asked(self, event: ev.ModelAsked) -> Effects:
+        """Go on with the intents that waited for a name. `Fetching` has made the record before."""
+        intents = self._asking.pop(event.asked, [])
+        if event.reference is None:
+            return [answer(intent, OutcomeCode.UNKNOWN_MODEL, event.message) for intent in intents]
+        record = self._held.record_of(event.reference)
+        return [effect for intent in intents for effect in self._act(record, intent)]
+
+    def _act(self, record: Record, intent: Intent) -> Effects:
+        match intent.verb:
+            case Verb.LOAD:
+                return self._load(record, intent)
+            case Verb.PULL:
+                return self._pull(record, intent)
+            case Verb.UNLOAD:
+                return self._unload(record, intent)
+            case Verb.DROP:
+                return self._drop(record, intent)
+
+    def _load(self, record: Record, intent: Intent) -> Effects:
+        if record.state is EngineState.READY:
+            return [answer(intent, OutcomeCode.DONE, f"{record.id} is loaded", record.id)]
+        record.held = record.dropped = False
+        record.forgive()
+        self._held.want(record)
+        record.load_waiters.append(intent.request_id)
+        return []
+
+    def _pull(self, record: Record, intent: Intent) -> Effects:
+        if record.spec is not None:
+            return [answer(intent, OutcomeCode.DONE, f"{record.id} is on this disk", record.id)]
+        record.pull_waiters.append(intent.request_id)
+        return self._fetching.download(record)
+
+    def _unload(self, record: Record, intent: Intent) -> Effects:
+        record.held = intent.hold
+        return self._withdraw(record, intent)
+
+    def _drop(self, record: Record, intent: Intent) -> Effects:
+        if not record.is_served:
+            message = f"this node does not serve {record.id}"
+            return [answer(intent, OutcomeCode.NOT_SERVED, message, record.id)]
+        record.dropped = True
+        effects = self._withdraw(record, intent)
+        if not intent.keep_running and not any(
+            other.is_served for other in self._held.records.values() if other is not record
+        ):
+            effects += self._leave(f"{record.id} was dropped and was the only model")
+        return effects
+
+    def _withdraw(self, record: Record, intent: Intent) -> Effects:
+        """Take a model out of memory and answer when its process is gone."""
+        record.wanted, record.waiting = False, ""
+        superseded = Outcome(code=OutcomeCode.SUPERSEDED, message=f"{intent.verb} of {record.id} came in between")
+        effects: Effects = list(answers(taken(record.load_waiters), superseded))
+        if record.is_downloading and not record.pull_waiters:
+            record.is_downloading, record.progress = False, None
+            effects.append(CancelDownload(model=record.id))
+        if not record.has_process:
+            if record.state is not EngineState.STOPPED:
+                record.signal(Signal.STOP_ASKED)
+            return [*effects, answer(intent, OutcomeCode.DONE, f"{record.id} is unloaded", record.id)]
+        record.stop_waiters.append(intent.request_id)
+        return effects + self._engines.stop(record, force=intent.force)

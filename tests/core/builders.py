@@ -18,6 +18,7 @@ from meshllm.core.view import LocalModel
 
 T = TypeVar("T")
 
+CHAT = frozenset({"chat", "completion"})
 NO_WISHES = EngineWishes()
 A_BUILD = EngineBuild(kind="fake", version="1", uses_gpu=False)
 A_GPU_BUILD = EngineBuild(kind="fake", version="1", uses_gpu=True)
@@ -32,7 +33,7 @@ def an_architecture(*, layers: int = 30, context_tokens: int = 8192, name: str =
 
 
 def a_spec(
-    name: str = "tiny", *, size_bytes: int = 100 * MIB, capabilities: frozenset[str] = frozenset({"chat", "completion"}),
+    name: str = "tiny", *, size_bytes: int = 100 * MIB, capabilities: frozenset[str] = CHAT,
     context_tokens: int = 8192, modified_s: float = 1.0, layers: int = 30,
 ) -> ModelSpec:  # fmt: skip
     """Return a model on disk."""

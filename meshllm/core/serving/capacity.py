@@ -110,10 +110,9 @@ def plan_engine(
     least = _least_context(spec, wishes)
     layers = spec.architecture.layers
     if room.gpu_bytes >= fixed + least * kv_token:
-        pool, gpu_layers = room.gpu_bytes, layers + 1
+        pool = room.gpu_bytes
     elif room.gpu_bytes + room.host_bytes >= fixed + least * kv_token:
         pool = room.gpu_bytes + room.host_bytes
-        gpu_layers = _layers_on_gpu(room.gpu_bytes, fixed + least * kv_token, layers)
     else:
         free = room.gpu_bytes + room.host_bytes
         total = resources.memory_total_bytes + (resources.gpu_total_bytes if room.gpu_bytes else 0)
@@ -121,8 +120,10 @@ def plan_engine(
     context, slots = _context_and_slots(spec, (pool - fixed) // kv_token, wishes)
     context, slots = max(_rounded(context >> shrink), min(least, MIN_CONTEXT_TOKENS)), max(slots >> shrink, 1)
     kv = context * kv_token
-    host_rest = room.host_bytes - (fixed + kv if gpu_layers == 0 else 0)
-    cache = int(min(max(host_rest, 0) * PROMPT_CACHE_SHARE, PROMPT_CACHE_MAX_BYTES, 4 * kv))
+    gpu_layers = layers + 1 if room.gpu_bytes >= fixed + kv else _layers_on_gpu(room.gpu_bytes, fixed + kv, layers)
+    on_gpu = int((fixed + kv) * min(gpu_layers / (layers or 1), 1.0))
+    host_rest = max(room.host_bytes - (fixed + kv - on_gpu), 0)
+    cache = int(min(host_rest * PROMPT_CACHE_SHARE, PROMPT_CACHE_MAX_BYTES, 4 * kv))
     need = MemoryNeed(
         weights_bytes=spec.size_bytes, kv_bytes=kv, overhead_bytes=overhead_bytes(spec), prompt_cache_bytes=cache
     )

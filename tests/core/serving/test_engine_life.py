@@ -1,0 +1,142 @@
+"""What becomes of engines that fail, hang, or speak too late."""
+
+from meshllm.core import events as ev
+from meshllm.core.effects import StartEngine, StopEngine
+from meshllm.core.engines import EngineFault
+from meshllm.core.ids import ModelId
+from meshllm.core.limits import ENGINE_FAILURE_WINDOW_S
+from meshllm.core.serving.engine_state import EngineState
+from tests.core.builders import Story, a_spec, a_story, exited, ready
+
+TINY = ModelId("tiny")
+
+
+def served(name: str = "tiny") -> Story:
+    """Return a story in which one requested model is ready."""
+    story = a_story(a_spec(name), requested=(name,))
+    story.tell(ev.EngineStarted(model=ModelId(name), pid=100), ready(name))
+    return story
+
+
+def test_a_crash_is_followed_by_restarts_with_doubling_delays_and_then_an_end() -> None:
+    """Five failures in ten minutes are no accident any more."""
+    story, delays = served(), []
+
+    for _ in range(4):
+        story.tell(exited("tiny"))
+        retry_at_s = story.core.next_wakeup_s()
+        assert retry_at_s is not None
+        delays.append(retry_at_s - story.now_s)
+        story.tell(ev.Woke(), after_s=delays[-1])
+    story.tell(exited("tiny"))
+
+    assert delays == [1.0, 2.0, 4.0, 8.0]
+    assert story.model("tiny").state is EngineState.FAILED
+    assert story.core.next_wakeup_s() is None
+
+
+def test_rare_crashes_never_add_up() -> None:
+    """An engine that crashes once a day is restarted at once, every day."""
+    story = served()
+
+    for _ in range(10):
+        story.tell(exited("tiny"), after_s=ENGINE_FAILURE_WINDOW_S + 1)
+        assert story.core.next_wakeup_s() == story.now_s + 1.0
+        story.tell(ev.Woke(), after_s=1.0)
+        story.tell(ready("tiny"))
+
+    assert story.model("tiny").restarts == 10
+
+
+def test_waking_early_does_not_restart_early() -> None:
+    """Back-off is a promise to a machine in trouble."""
+    story = served()
+    story.tell(exited("tiny"))
+
+    effects = story.tell(ev.Woke(), after_s=0.5)
+
+    assert not effects
+    assert story.core.next_wakeup_s() == story.now_s + 0.5
+
+
+def test_faults_that_another_try_would_repeat_end_at_once() -> None:
+    """A damaged file is not tried five times."""
+    for fault in (
+        EngineFault.BAD_FILE,
+        EngineFault.UNKNOWN_ARCHITECTURE,
+        EngineFault.ILLEGAL_INSTRUCTION,
+        EngineFault.LOAD_TIMEOUT,
+    ):
+        story = a_story(a_spec(), requested=("tiny",))
+
+        story.tell(exited("tiny", fault, "because"))
+
+        model = story.model("tiny")
+        assert model.state is EngineState.FAILED
+        assert model.failure is not None
+        assert (model.failure.fault, model.failure.message) == (fault, "because")
+
+
+def test_out_of_memory_is_tried_once_more_with_half() -> None:
+    """Half the context may fit; if it does not, the model does not fit."""
+    story = a_story(a_spec(), requested=("tiny",))
+    first = story.of(StartEngine)[0].plan
+
+    story.tell(exited("tiny", EngineFault.OUT_OF_MEMORY))
+    story.tell(ev.Woke())
+    second = story.of(StartEngine)[1].plan
+    story.tell(exited("tiny", EngineFault.OUT_OF_MEMORY))
+
+    assert second.context_tokens == first.context_tokens // 2
+    assert story.model("tiny").state is EngineState.FAILED
+
+
+def test_one_models_failure_leaves_the_other_alone() -> None:
+    """Engines share nothing."""
+    story = a_story(a_spec("a"), a_spec("b"), requested=("a", "b"))
+    story.tell(ready("a"), ready("b"))
+
+    story.tell(exited("a", EngineFault.BAD_FILE))
+
+    assert story.model("b").is_ready
+
+
+def test_a_replaced_file_gets_another_chance() -> None:
+    """Whoever mends a damaged file does not have to restart the node."""
+    story = a_story(a_spec(), requested=("tiny",))
+    story.tell(exited("tiny", EngineFault.BAD_FILE))
+
+    story.tell(ev.InventoryChanged(models=(a_spec(modified_s=2.0),)))
+    effects = story.tell(ev.ModelWanted(model=TINY))
+
+    assert any(isinstance(effect, StartEngine) for effect in effects)
+
+
+def test_a_hung_engine_is_killed_and_restarted() -> None:
+    """A process that lives and does nothing is as good as dead."""
+    story = served()
+
+    effects = story.tell(ev.EngineHung(model=TINY, message="nothing for 15 s"))
+    story.tell(exited("tiny", EngineFault.HUNG))
+
+    assert effects == [StopEngine(model=TINY, kill=True)]
+    assert story.model("tiny").state is EngineState.BACKING_OFF
+
+
+def test_without_a_usable_engine_every_model_says_so() -> None:
+    """The self-test's reason reaches whoever asks for a model."""
+    story = a_story(requested=("tiny",))
+    failure = exited("x", EngineFault.UNUSABLE_BUILD, "wrong build").failure
+    story.tell(ev.EngineProbed(build=None, failure=failure), ev.InventoryChanged(models=(a_spec(),)))
+
+    assert story.model("tiny").state is EngineState.FAILED
+    assert story.model("tiny").failure == failure
+
+
+def test_a_late_word_of_a_stopped_engine_changes_nothing() -> None:
+    """Events cross; the record knows better."""
+    story = a_story(a_spec("other"), a_spec(), requested=("other",))
+
+    story.tell(ready("tiny"), ev.EngineProgressed(model=TINY, share=0.5), exited("tiny"))
+
+    assert story.model("tiny").state is EngineState.STOPPED

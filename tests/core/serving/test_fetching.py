@@ -1,0 +1,102 @@
+"""From a name to a file on this disk."""
+
+from meshllm.core import events as ev
+from meshllm.core.effects import CancelDownload, Download, Leave, ResolveModel, StartEngine
+from meshllm.core.engines import EngineFault
+from meshllm.core.ids import ModelId
+from meshllm.core.intents import Verb
+from tests.core.builders import Story, a_spec, a_story, ready
+
+TINY = ModelId("tiny")
+
+
+def served(name: str = "tiny") -> Story:
+    """Return a story in which one requested model is ready."""
+    story = a_story(a_spec(name), requested=(name,))
+    story.tell(ev.EngineStarted(model=ModelId(name), pid=100), ready(name))
+    return story
+
+
+def test_a_catalogue_name_is_downloaded_then_served() -> None:
+    """The README's first command on a fresh machine."""
+    story = a_story(requested=("smollm2-135m",))
+    reference = story.of(Download)[0].reference
+
+    story.tell(ev.DownloadProgressed(model=reference.id, done_bytes=reference.size_bytes // 4, total_bytes=0))
+    progress = story.model(reference.id).progress
+    assert progress is not None
+    assert (progress.stage, round(progress.share, 2)) == ("downloading", 0.25)
+
+    story.tell(ev.DownloadFinished(model=reference.id, path="/models/x.gguf"))
+    assert len(story.of(Download)) == 1
+    effects = story.tell(ev.InventoryChanged(models=(a_spec(reference.id),)))
+    assert [effect.plan.model.id for effect in effects if isinstance(effect, StartEngine)] == [reference.id]
+
+
+def test_a_failed_download_fails_the_model_with_its_reason() -> None:
+    """`status` says why there is no model."""
+    story = a_story(requested=("smollm2-135m",))
+    model = story.of(Download)[0].reference.id
+
+    story.tell(ev.DownloadFailed(model=model, code="network", message="no hub in reach"))
+
+    failure = story.model(model).failure
+    assert failure is not None
+    assert (failure.fault, failure.message) == (EngineFault.DOWNLOAD_FAILED, "no hub in reach")
+    assert len(story.of(Download)) == 1
+
+
+def test_a_failed_download_is_tried_again_by_load() -> None:
+    """The network may be back."""
+    story = a_story(requested=("smollm2-135m",))
+    model = story.of(Download)[0].reference.id
+    story.tell(ev.DownloadFailed(model=model, code="network", message="no hub in reach"))
+
+    story.ask(Verb.LOAD, model)
+
+    assert len(story.of(Download)) == 2
+
+
+def test_unload_cancels_a_download() -> None:
+    """Somebody changed their mind."""
+    story = a_story(requested=("smollm2-135m",))
+    model = story.of(Download)[0].reference.id
+
+    story.ask(Verb.UNLOAD, model)
+
+    assert story.of(CancelDownload) == [CancelDownload(model=model)]
+
+
+def test_pull_only_downloads() -> None:
+    """The file is on the disk and the memory stays free."""
+    story = a_story(a_spec(), requested=("tiny",))
+
+    request = story.ask(Verb.PULL, "smollm2-135m")
+    model = story.of(Download)[0].reference.id
+    story.tell(ev.DownloadFinished(model=model, path="/models/x.gguf"))
+    story.tell(ev.InventoryChanged(models=(a_spec(), a_spec(model))))
+
+    outcome = story.outcome(request)
+    assert outcome is not None
+    assert outcome.is_done
+    assert [effect.plan.model.id for effect in story.of(StartEngine)] == ["tiny"]
+
+
+def test_a_name_that_nothing_knows_ends_a_node_that_has_nothing_else() -> None:
+    """A typing error is told at once, with a failing exit code."""
+    story = a_story(requested=("nonsense",))
+    assert story.of(ResolveModel) == [ResolveModel(asked="nonsense")]
+
+    story.tell(ev.ModelAsked(asked="nonsense", reference=None, message="no such model"))
+
+    assert [(effect.reason, effect.exit_code) for effect in story.of(Leave)] == [("nonsense: no such model", 1)]
+
+
+def test_a_name_that_nothing_knows_does_not_end_a_node_that_serves() -> None:
+    """One of two names was right."""
+    story = a_story(a_spec(), requested=("tiny", "nonsense"))
+
+    story.tell(ev.ModelAsked(asked="nonsense", reference=None, message="no such model"))
+
+    assert not story.of(Leave)
+    assert story.core.view.unresolved["nonsense"] == "no such model"

@@ -24,7 +24,7 @@ from meshllm.core.events import (
 from meshllm.core.ids import ModelId
 from meshllm.core.intents import Outcome
 from meshllm.daemon import logs
-from meshllm.inventory.download import DownloadError
+from meshllm.inventory.download_errors import DownloadError
 
 
 class Engines(Protocol):
@@ -54,6 +54,8 @@ class Shells:
     engines: Callable[[], Engines]
     """Asked late: the supervisor exists once the engine's build is known."""
     downloads: Downloads
+    downloaded: Callable[[], None]
+    """Called when a file is complete, before its event."""
     idle: Callable[[ModelId, float], Awaitable[int]]
     """Wait until no request is in flight at a model, that many seconds at most; return what is left."""
     answer: Callable[[str, Outcome], None]
@@ -117,6 +119,7 @@ class CarryOut:
         except DownloadError as error:
             self._shells.post(DownloadFailed(model=reference.id, code=str(error.code), message=error.message))
         else:
+            self._shells.downloaded()
             self._shells.post(DownloadFinished(model=reference.id, path=str(path)))
         finally:
             if self._running.get(reference.id) is asyncio.current_task():

@@ -7,6 +7,7 @@ import json
 import logging
 import logging.handlers
 import sys
+from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,7 +21,26 @@ _NAMES = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 LOG_FILE_BYTES = 10 * 1024 * 1024
 LOG_FILES_KEPT = 3
 
+RING_LINES = 500
+
 log = logging.getLogger("meshllm.core")
+
+
+class Ring(logging.Handler):
+    """Keeps the newest lines for `mesh-llm logs` and the console."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        super().__init__()
+        self._lines: deque[str] = deque(maxlen=RING_LINES)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one line."""
+        self._lines.append(self.format(record))
+
+    def lines(self) -> tuple[str, ...]:
+        """Return the lines, oldest first."""
+        return tuple(self._lines)
 
 
 def write(notice: Notify) -> None:
@@ -58,10 +78,11 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def set_up(level: str, log_format: str, file: Path | None) -> None:
-    """Send the daemon's log to standard error, and to a file that is turned over when it is full."""
+def set_up(level: str, log_format: str, file: Path | None) -> Ring:
+    """Send the daemon's log to standard error, to a file that is turned over when it is full, and to a ring."""
     formatter = JsonFormatter() if log_format == "json" else PlainFormatter()
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    ring = Ring()
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr), ring]
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(logging.handlers.RotatingFileHandler(file, maxBytes=LOG_FILE_BYTES, backupCount=LOG_FILES_KEPT))
@@ -70,6 +91,7 @@ def set_up(level: str, log_format: str, file: Path | None) -> None:
     logging.basicConfig(level=level.upper(), handlers=handlers, force=True)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    return ring
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

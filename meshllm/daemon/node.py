@@ -5,85 +5,279 @@ sibling is a `Protocol` there and the real thing here.
 """
 
 import asyncio
+import errno
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import uvloop
 
 from meshllm.api.app import ManagementServer
 from meshllm.config import Config
-from meshllm.core.mesh import MeshCore
+from meshllm.core.events import EngineProbed, InventoryChanged, LeaveRequested, ResourcesMeasured
+from meshllm.core.ids import ModelId
+from meshllm.core.intents import Intent, Outcome
+from meshllm.core.limits import ENGINE_STOP_POLITE_S, JOURNAL_EVENTS
+from meshllm.core.mesh import CoreConfig, MeshCore
+from meshllm.core.serving.capacity import EngineWishes
+from meshllm.core.serving.lifecycle import ServingPolicy
 from meshllm.core.view import MeshView
 from meshllm.daemon import logs
 from meshllm.daemon.asking import Asking
+from meshllm.daemon.carry_out import CarryOut, Engines, Shells
 from meshllm.daemon.current_view import CurrentView
-from meshllm.daemon.journal import Journal
+from meshllm.daemon.downloads import ModelDownloads
+from meshllm.daemon.errors import PortInUseError, StartError
+from meshllm.daemon.journal import Entry, Journal
 from meshllm.daemon.loop import Loop
+from meshllm.daemon.places import DIGESTS_NAME, MANAGEMENT_SOCKET_NAME, model_places, requested_names
+from meshllm.daemon.ports import holder_of
+from meshllm.daemon.standalone import delete_files
 from meshllm.daemon.state_dir import StateDir
+from meshllm.daemon.tasks import Tasks
+from meshllm.engine.build import EngineUnusableError, probe_build
+from meshllm.engine.life import EngineTimes
 from meshllm.engine.supervisor import EngineSupervisor
-from meshllm.inventory.model_files import DigestStore, ModelWatcher
-from meshllm.proxy.front_door import FrontDoor
+from meshllm.inventory import gpu, machine
+from meshllm.inventory.digests import DigestStore
+from meshllm.inventory.model_files import Inventory
+from meshllm.inventory.model_watcher import ModelWatcher
+from meshllm.proxy.front_door import FrontDoor, FrontDoorConfig
 
 log = logging.getLogger(__name__)
 
 MEASURE_INTERVAL_S = 10.0
-MIB = 1_000_000
+MB = 1_000_000
 
 
 def run(config: Config, report: Callable[[MeshView], None], started: Callable[[str], None]) -> int:
-    """Run a node until it is asked to leave; return the exit code.
+    """Run a node until it leaves; return the exit code.
 
     `report` is called with every new view, `started` once with the API's address. Raises StartError.
     """
-    logs.set_up(config.log_level, config.log_format, config.log_file)
+    ring = logs.set_up(config.log_level, config.log_format, config.log_file)
     state = StateDir(config.state_dir, config.runtime_dir)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_run(config, state, report, started))
+            return runner.run(_run(config, state, ring, report, started))
     finally:
         state.release()
 
 
 async def _run(
-    config: Config, state: StateDir, report: Callable[[MeshView], None], started: Callable[[str], None]
+    config: Config,
+    state: StateDir,
+    ring: logs.Ring,
+    report: Callable[[MeshView], None],
+    started: Callable[[str], None],
 ) -> int:
     """Start everything, wait until the core says leave, end everything."""
+    node = Node(config, state, ring)
+    await node.open()
+    started(node.address)
     loop = asyncio.get_running_loop()
-    left: asyncio.Future[int] = loop.create_future()
-    node = Node(config, state)
-    address = await node.open()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
         loop.add_signal_handler(number, partial(node.leave, number.name))
     try:
-        started(address)
         async with asyncio.TaskGroup() as group:
-            tasks = node.start(group, left, report)
-            exit_code = await left
+            tasks = node.start(group, report)
+            exit_code = await node.left
             await node.close()
             tasks.cancel_all()
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in numbers:
             loop.remove_signal_handler(number)
     return exit_code
 
 
 class Node:
-    """The shells of one daemon."""
+    """The shells of one daemon, and what the management API may ask of them."""
 
-    def __init__(self, config: Config, state: StateDir) -> None:
+    def __init__(self, config: Config, state: StateDir, ring: logs.Ring) -> None:
         """Make every shell; nothing runs yet."""
+        loop = asyncio.get_running_loop()
+        self.left: asyncio.Future[int] = loop.create_future()
+        self.started_s = loop.time()
+        self.address = ""
         self._config = config
         self._state = state
-        now_s = asyncio.get_running_loop().time()
-        self._core = MeshCore(_core_config(config, state), now_s)
-        self._views = CurrentView(self._core.view)
+        self._ring = ring
+        core = MeshCore(_core_config(config, state), self.started_s)
+        self.views = CurrentView(core.view)
         self._journal = Journal()
-        self._loop = Loop(self._core, self._views, self._journal)
+        self._loop = Loop(core, self.views, self._journal)
         self._asking = Asking(self._loop.post)
         self._engines: EngineSupervisor | None = None
-        self._watcher = ModelWatcher(model_places(config), DigestStore(state.path / "digests.json"), self._on_inventory)
-        socket = state.runtime / "api.sock"
-        self._door = FrontDoor(_door_config(config, state), self._views, self._loop.post, socket)
+        self._watcher = ModelWatcher(model_places(config), DigestStore(state.path / DIGESTS_NAME), self._on_inventory)
+        socket = state.runtime / MANAGEMENT_SOCKET_NAME
+        self._door = FrontDoor(_door_config(config, state), self.views, self._loop.post, socket)
         self._management = ManagementServer(self, socket)
+
+    # -- start and end -------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Open the management app, then the front door. Raises PortInUseError or StartError."""
+        await self._management.open()
+        try:
+            host, port = await self._door.start()
+        except OSError as error:
+            await self._management.close()
+            raise _cannot_listen(self._config, error) from error
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._state.write_address(self.address)
+
+    def start(self, group: asyncio.TaskGroup, report: Callable[[MeshView], None]) -> Tasks:
+        """Run everything that goes on by itself."""
+        tasks = Tasks(group, self._loop.post)
+        carry_out = CarryOut(
+            Shells(
+                engines=self._supervisor,
+                downloads=ModelDownloads(self._config.models_dirs[0], self._usable_bytes, offline=self._config.offline),
+                downloaded=self._watcher.rescan,
+                idle=self._door.idle,
+                answer=self._asking.answer,
+                leave=self._leave,
+                start_task=tasks.start,
+                post=self._loop.post,
+            )
+        )
+        work: dict[str, Coroutine[object, object, None]] = {
+            "loop": self._loop.run(carry_out),
+            "report": self._report(report),
+            "measure": self._measure(),
+            "engine-probe": self._probe(tasks),
+            "inventory": self._watcher.run(),
+        }
+        for name, coroutine in work.items():
+            tasks.start(name, coroutine)
+        return tasks
+
+    def leave(self, reason: str) -> None:
+        """Ask the core to end the daemon."""
+        self._loop.post(LeaveRequested(reason=reason))
+
+    async def close(self) -> None:
+        """Close the shells, from the outside in. Engines have ended already, unless something went wrong."""
+        await self._door.close()
+        await self._management.close()
+        if self._engines is not None:
+            await self._engines.close(ENGINE_STOP_POLITE_S)
+
+    # -- what goes on by itself ------------------------------------------------------------------------
+
+    async def _report(self, report: Callable[[MeshView], None]) -> None:
+        view = self.views.newest
+        while True:
+            report(view)
+            view = await self.views.changed(view.epoch)
+
+    async def _measure(self) -> None:
+        """Look at the machine now and then; GPUs are asked again only where some were found."""
+        found = await asyncio.to_thread(gpu.probe)
+        while True:
+            resources = await asyncio.to_thread(machine.measure, found.gpus, found.problem)
+            self._loop.post(ResourcesMeasured(resources=resources))
+            await asyncio.sleep(MEASURE_INTERVAL_S)
+            if found.gpus:
+                found = await asyncio.to_thread(gpu.probe)
+
+    async def _probe(self, tasks: Tasks) -> None:
+        """Find out which engine can run here."""
+        try:
+            build = await probe_build(self._config.engine)
+        except EngineUnusableError as error:
+            self._loop.post(EngineProbed(build=None, failure=error.failure))
+            return
+        self._engines = EngineSupervisor(
+            build, self._state.runtime, self._loop.post, self._door, tasks.start,
+            times=EngineTimes(load_timeout_s=self._config.load_timeout_s, stall_s=self._config.engine_stall_s),
+        )  # fmt: skip
+        self._loop.post(EngineProbed(build=build))
+
+    def _on_inventory(self, inventory: Inventory) -> None:
+        self._loop.post(InventoryChanged(models=inventory.models, problems=inventory.problems))
+
+    def _supervisor(self) -> Engines:
+        assert self._engines is not None  # noqa: S101 - the core starts engines only after EngineProbed
+        return self._engines
+
+    def _usable_bytes(self) -> int:
+        resources = self.views.newest.me.resources
+        if resources is None:
+            return 0
+        return self._config.max_vram.of(resources.gpu_total_bytes or resources.memory_total_bytes)
+
+    def _leave(self, reason: str, exit_code: int) -> None:
+        if not self.left.done():
+            log.info("left reason=%s", reason)
+            self.left.set_result(exit_code)
+
+    # -- what the management API asks --------------------------------------------------------------------
+
+    async def ask(self, intent: Intent) -> Outcome:
+        """Return how an intent ended."""
+        return await self._asking.ask(intent)
+
+    def log_lines(self, model: ModelId | None) -> tuple[str, ...]:
+        """Return the newest lines of an engine, or of the daemon."""
+        if model is None:
+            return self._ring.lines()
+        return self._engines.log_lines(model) if self._engines is not None else ()
+
+    def in_flight(self, model: ModelId) -> int:
+        """Return the number of requests that a model is answering."""
+        return self._door.in_flight(model)
+
+    def counters(self) -> Mapping[str, float]:
+        """Return what the front door counted."""
+        return self._door.counters()
+
+    def journal(self) -> Sequence[Entry]:
+        """Return the events that are remembered, oldest first."""
+        return self._journal.newest(JOURNAL_EVENTS)
+
+    def rescan(self) -> None:
+        """Look at the model folders at once."""
+        self._watcher.rescan()
+
+    async def remove(self, model: ModelId) -> tuple[Path, ...]:
+        """Delete a model's files. Raises StandaloneError."""
+        known = self.views.newest.local.get(model)
+        if known is None or known.spec is None:
+            return ()
+        files = await asyncio.to_thread(delete_files, known.spec)
+        self._watcher.rescan()
+        return files
+
+
+def _core_config(config: Config, state: StateDir) -> CoreConfig:
+    wishes = EngineWishes(
+        context_tokens=config.ctx_size, slots=config.parallel, threads=config.threads, max_memory=config.max_vram
+    )
+    serving = ServingPolicy(
+        requested=requested_names(config),
+        wishes=wishes,
+        min_unasked_bytes=config.min_model_mb * MB,
+        drain_s=config.drain_s,
+    )
+    return CoreConfig(node=state.node_id(), name=config.name, serving=serving)
+
+
+def _door_config(config: Config, state: StateDir) -> FrontDoorConfig:
+    return FrontDoorConfig(
+        host=config.host, port=config.port, node=state.node_id(), api_key=config.api_key,
+        allowed_hosts=config.allowed_hosts, allowed_origins=config.allowed_origins,
+        load_wait_s=config.load_wait_s, unknown_model=config.unknown_model,
+    )  # fmt: skip
+
+
+def _cannot_listen(config: Config, error: OSError) -> StartError:
+    """Say why the front door could not open, and what would help."""
+    where = f"{config.host}:{config.port}"
+    if error.errno == errno.EADDRINUSE:
+        holder = holder_of(config.port) or "another program"
+        return PortInUseError(f"{where} is already in use by {holder}; choose another port with --port")
+    return StartError(f"cannot listen on {where}: {error.strerror or error}")

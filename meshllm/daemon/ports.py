@@ -1,18 +1,22 @@
-"""Who holds a TCP port, for the message that says so."""
+"""Who holds a TCP port, for the messages that say so."""
 
 import psutil
 
 
-def holder_of(port: int) -> str:
-    """Return `process 4711 (nginx)` for whoever listens on a port, or that it cannot be seen."""
+def holder_of(port: int) -> str | None:
+    """Return `process 4711 (nginx)` for whoever listens on a port, or None if nobody is seen to."""
     try:
         connections = psutil.net_connections("tcp")
     except (psutil.Error, OSError):
-        return "another program (not visible to this user)"
+        return None
     for connection in connections:
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
-            try:
-                return f"process {connection.pid} ({psutil.Process(connection.pid).name()})"
-            except psutil.Error:
-                return f"process {connection.pid}"
-    return "another program (not visible to this user)"
+        if connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port:
+            return "a process of another user" if connection.pid is None else _named(connection.pid)
+    return None
+
+
+def _named(pid: int) -> str:
+    try:
+        return f"process {pid} ({' '.join(psutil.Process(pid).cmdline()[:4]) or psutil.Process(pid).name()})"
+    except psutil.Error:
+        return f"process {pid}"

@@ -45,9 +45,9 @@ class StateDir:
         """Return this node's id, made at the first start. Raises StartError when its file is damaged."""
         file = self.path / NODE_NAME
         if not file.exists():
-            node = secrets.token_hex(NODE_ID_BYTES)
-            write_json(file, {"node": node})
-            return NodeId(node)
+            made = secrets.token_hex(NODE_ID_BYTES)
+            write_json(file, {"node": made})
+            return NodeId(made)
         try:
             node = read_json(file)["node"]
         except (OSError, ValueError, KeyError) as error:

@@ -1,0 +1,169 @@
+"""Questions that need no running node: what is on this disk, in this machine, in reach.
+
+Owns the composition of shells for one question at a time; every function opens what it needs and closes
+it. Decides nothing. The running node's counterpart is `node`.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from meshllm.config import Config
+from meshllm.core.catalog import ModelProblem, ModelSpec
+from meshllm.core.engines import EngineBuild, EngineFailure
+from meshllm.core.known_models import choose_file, find, reference_of
+from meshllm.core.limits import DISK_RESERVE_BYTES
+from meshllm.core.names import Ambiguous, NameIndex, Unknown
+from meshllm.core.resources import Resources, format_bytes
+from meshllm.daemon.downloads import ModelDownloads
+from meshllm.daemon.places import DIGESTS_NAME, model_places
+from meshllm.daemon.ports import holder_of
+from meshllm.engine.build import EngineUnusableError, probe_build
+from meshllm.inventory import gpu, machine
+from meshllm.inventory.digests import DigestStore
+from meshllm.inventory.download_errors import DownloadError
+from meshllm.inventory.model_files import scan
+
+
+class StandaloneError(Exception):
+    """A question could not be answered; the message is for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        """Keep a word for programs and a sentence for people."""
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One line of `doctor`."""
+
+    name: str
+    is_ok: bool | None
+    """None where it is neither: something to know."""
+    message: str
+    advice: str = ""
+
+
+def models(config: Config) -> tuple[tuple[ModelSpec, ...], tuple[ModelProblem, ...]]:
+    """Return the models on this disk and the files that look like models and are none."""
+    inventory = scan(model_places(config), DigestStore(config.state_dir / DIGESTS_NAME))
+    return inventory.models, inventory.problems
+
+
+def resources(_config: Config) -> Resources:
+    """Return what this machine has and what is free."""
+    found = gpu.probe()
+    return machine.measure(found.gpus, found.problem)
+
+
+async def pull(config: Config, name: str, on_progress: Callable[[int, int], None]) -> Path:
+    """Download a model to the first model folder and return its file. Raises StandaloneError."""
+    measured = resources(config)
+    usable_bytes = config.max_vram.of(measured.gpu_total_bytes or measured.memory_total_bytes)
+    downloads = ModelDownloads(config.models_dirs[0], lambda: usable_bytes, offline=config.offline)
+    try:
+        if (found := find(name)) is not None:
+            model, file = found
+            reference = reference_of(model, file or choose_file(model, usable_bytes) or model.files[-1], name)
+        else:
+            reference = await downloads.resolve(name)
+        return await downloads.fetch(reference, on_progress)
+    except DownloadError as error:
+        raise StandaloneError(str(error.code), error.message) from error
+
+
+def remove(config: Config, name: str) -> tuple[Path, ...]:
+    """Delete a model's files and return which they were. Raises StandaloneError."""
+    on_disk = {spec.id: spec for spec in models(config)[0]}
+    found = NameIndex(on_disk).resolve(name)
+    if isinstance(found, Ambiguous):
+        raise StandaloneError("ambiguous_model", f"{name!r} could mean any of: {', '.join(found.candidates)}")
+    if isinstance(found, Unknown):
+        raise StandaloneError("model_not_found", f"no model {name!r} is on this disk")
+    return delete_files(on_disk[found])
+
+
+def delete_files(spec: ModelSpec) -> tuple[Path, ...]:
+    """Delete the files of a model; shards go together. Raises StandaloneError."""
+    files = tuple(Path(file) for file in spec.files)
+    try:
+        for file in files:
+            file.unlink(missing_ok=True)
+    except OSError as error:
+        raise StandaloneError("cannot_remove", f"cannot remove {error.filename}: {error.strerror}") from error
+    return files
+
+
+async def engine(config: Config) -> EngineBuild | EngineFailure:
+    """Run the engine's self-test and return the build, or why there is none."""
+    try:
+        return await probe_build(config.engine)
+    except EngineUnusableError as error:
+        return error.failure
+
+
+async def checks(config: Config) -> tuple[Check, ...]:
+    """Look at everything that a node needs and return what was found, in the order of its start."""
+    return (
+        *_folder_checks(config),
+        _port_check(config),
+        _machine_check(config),
+        await _engine_check(config),
+        *_model_checks(config),
+    )
+
+
+def _folder_checks(config: Config) -> list[Check]:
+    found = []
+    for name, folder in (("state folder", config.state_dir), ("model folder", config.models_dirs[0])):
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        if not os.access(existing, os.W_OK):
+            found.append(
+                Check(name=name, is_ok=False, message=f"{folder} is not writable", advice="choose another one")
+            )
+            continue
+        free = shutil.disk_usage(existing).free
+        is_ok = free > DISK_RESERVE_BYTES
+        advice = "" if is_ok else f"downloads keep {format_bytes(DISK_RESERVE_BYTES)} free: make room"
+        found.append(Check(name=name, is_ok=is_ok, message=f"{folder}, {format_bytes(free)} free", advice=advice))
+    return found
+
+
+def _port_check(config: Config) -> Check:
+    holder = holder_of(config.port)
+    if holder is None:
+        return Check(name="port", is_ok=True, message=f"{config.port} is free")
+    advice = "`mesh-llm status` tells whether it is a node; --port chooses another one"
+    return Check(name="port", is_ok=None, message=f"{config.port} is held by {holder}", advice=advice)
+
+
+def _machine_check(config: Config) -> Check:
+    found = resources(config)
+    memory = (
+        f"{found.cores} cores, {format_bytes(found.memory_free_bytes)} of {format_bytes(found.memory_total_bytes)} free"
+    )
+    if found.gpus:
+        gpus = ", ".join(f"{device.name} ({format_bytes(device.free_bytes)} free)" for device in found.gpus)
+        return Check(name="machine", is_ok=True, message=f"{memory}; {gpus}")
+    return Check(name="machine", is_ok=True, message=f"{memory}; no GPU: {found.gpu_problem or 'none installed'}")
+
+
+async def _engine_check(config: Config) -> Check:
+    found = await engine(config)
+    if isinstance(found, EngineFailure):
+        return Check(
+            name="engine", is_ok=False, message=found.message, advice="--engine names a llama-server to use instead"
+        )
+    where = "uses the GPU" if found.uses_gpu else "computes on the processor"
+    return Check(name="engine", is_ok=True, message=f"{found.kind} {found.version}, {where}")
+
+
+def _model_checks(config: Config) -> list[Check]:
+    found, problems = models(config)
+    advice = "" if found else "`mesh-llm pull smollm2-135m` fetches a small one"
+    listed = Check(name="models", is_ok=True if found else None, message=f"{len(found)} on disk", advice=advice)
+    return [listed, *(Check(name="model file", is_ok=False, message=f"{one.path}: {one.message}") for one in problems)]

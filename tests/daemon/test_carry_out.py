@@ -1,0 +1,151 @@
+"""Every order reaches its shell, and what comes of it comes back as an event."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from meshllm.core import effects as do
+from meshllm.core.catalog import ModelReference
+from meshllm.core.engines import EnginePlan, MemoryNeed
+from meshllm.core.events import (
+    DownloadFailed,
+    DownloadFinished,
+    DownloadProgressed,
+    EngineDrained,
+    Event,
+    ModelAsked,
+    TaskFailed,
+)
+from meshllm.core.ids import ModelId
+from meshllm.core.intents import Outcome, OutcomeCode
+from meshllm.daemon.carry_out import CarryOut, Shells
+from meshllm.daemon.tasks import Tasks
+from meshllm.inventory.download_errors import DownloadCode, DownloadError
+from tests.core.builders import a_spec
+
+MODEL = ModelId("tiny")
+REFERENCE = ModelReference(id=MODEL, repository="u/r", filename="tiny.gguf")
+
+
+@dataclass
+class World:
+    """Shells that remember what they were told."""
+
+    told: list[object] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    fetching: asyncio.Event = field(default_factory=asyncio.Event)
+    may_finish: asyncio.Event = field(default_factory=asyncio.Event)
+    error: DownloadError | None = None
+
+    def start(self, plan: EnginePlan) -> None:
+        """Remember a start."""
+        self.told.append(("start", plan.model.id))
+
+    def stop(self, model: ModelId, *, kill: bool) -> None:
+        """Remember a stop."""
+        self.told.append(("stop", model, kill))
+
+    async def fetch(self, reference: ModelReference, on_progress: Callable[[int, int], None]) -> Path:
+        """Progress once, then end as told."""
+        on_progress(1, 2)
+        self.fetching.set()
+        await self.may_finish.wait()
+        if self.error is not None:
+            raise self.error
+        return Path("/models") / reference.filename
+
+    async def resolve(self, asked: str) -> ModelReference:
+        """Know one name."""
+        if self.error is not None:
+            raise self.error
+        return REFERENCE
+
+    async def idle(self, model: ModelId, within_s: float) -> int:
+        """Have three requests left."""
+        return 3
+
+    async def carry_out(self, *effects: do.Effect, then: Callable[[], None] = lambda: None) -> None:
+        """Carry out effects and wait for the tasks that they start."""
+        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+            tasks = Tasks(group, self.events.append)
+            shells = Shells(
+                engines=lambda: self, downloads=self, downloaded=lambda: self.told.append("downloaded"),
+                idle=self.idle, answer=lambda *words: self.told.append(words),
+                leave=lambda *words: self.told.append(words), start_task=tasks.start, post=self.events.append,
+            )  # fmt: skip
+            carry_out = CarryOut(shells)
+            for effect in effects:
+                carry_out(effect)
+                if isinstance(effect, do.Download):
+                    await self.fetching.wait()
+            then()
+
+
+async def test_engines_answers_and_leaving_go_straight_to_their_shells() -> None:
+    """Nothing is interpreted on the way."""
+    world, outcome = World(), Outcome(code=OutcomeCode.DONE, message="done")
+    plan = EnginePlan(
+        model=a_spec(), context_tokens=512, slots=1, gpu_layers=0, threads=1,
+        memory=MemoryNeed(weights_bytes=1, kv_bytes=1, overhead_bytes=1),
+    )  # fmt: skip
+
+    await world.carry_out(
+        do.StartEngine(plan=plan), do.StopEngine(model=MODEL, kill=True), do.Answer(request_id="r", outcome=outcome),
+        do.Leave(reason="SIGTERM", exit_code=0), do.Notify(level=do.Level.INFO, message="x"),
+    )  # fmt: skip
+
+    assert world.told == [("start", "tiny"), ("stop", "tiny", True), ("r", outcome), ("SIGTERM", 0)]
+
+
+async def test_a_drain_reports_what_was_left() -> None:
+    """The core learns how many requests were cut."""
+    world = World()
+
+    await world.carry_out(do.DrainEngine(model=MODEL, within_s=1.0))
+
+    assert world.events == [EngineDrained(model=MODEL, abandoned=3)]
+
+
+async def test_a_download_progresses_finishes_and_wakes_the_watcher() -> None:
+    """The inventory looks before the core hears, so that nothing is fetched twice."""
+    world = World()
+
+    await world.carry_out(do.Download(reference=REFERENCE), then=world.may_finish.set)
+
+    assert world.told == ["downloaded"]
+    assert world.events == [
+        DownloadProgressed(model=MODEL, done_bytes=1, total_bytes=2),
+        DownloadFinished(model=MODEL, path="/models/tiny.gguf"),
+    ]
+
+
+async def test_a_failed_download_and_a_name_that_nothing_knows_are_events() -> None:
+    """Not tracebacks, not failed tasks."""
+    world = World(error=DownloadError(DownloadCode.NETWORK, "no hub in reach"))
+    world.may_finish.set()
+
+    await world.carry_out(do.Download(reference=REFERENCE), do.ResolveModel(asked="x"))
+
+    assert DownloadFailed(model=MODEL, code="network", message="no hub in reach") in world.events
+    assert ModelAsked(asked="x", reference=None, message="no hub in reach") in world.events
+    assert not [event for event in world.events if isinstance(event, TaskFailed)]
+
+
+async def test_a_name_that_is_found_comes_back_with_its_reference() -> None:
+    """The core goes on from there."""
+    world = World()
+
+    await world.carry_out(do.ResolveModel(asked="x"))
+
+    assert world.events == [ModelAsked(asked="x", reference=REFERENCE)]
+
+
+async def test_a_cancelled_download_says_nothing_more() -> None:
+    """Who cancelled knows."""
+    world = World()
+
+    await world.carry_out(do.Download(reference=REFERENCE), do.CancelDownload(model=MODEL))
+
+    assert world.events == [DownloadProgressed(model=MODEL, done_bytes=1, total_bytes=2)]
+    assert not world.told

@@ -66,10 +66,12 @@ ENGINE_QUEUE_REQUESTS: Final = 64  # may wait at an engine however few its slots
 ENGINE_ATTEMPTS: Final = 3  # of one request, before its first byte
 ENGINE_HEAD_BYTES: Final = 32 * KIB  # head of an engine's answer
 ENGINE_HEADS_REMEMBERED: Final = 1024
+ENGINE_LOST_WAIT_S: Final = 10.0  # for the node to notice that an engine is gone, before 502
 ENGINE_INTERIM_ANSWERS: Final = 8  # 1xx before the answer
 ENGINE_ANSWER_HELD_BYTES: Final = 256 * KIB  # answers up to this are sent whole or not at all, so they can be retried
 ENGINE_CHUNK_HELD_BYTES: Final = 64 * KIB  # a chunk up to this is sent whole, so a stream can end properly
 ENGINE_STOP_POLITE_S: Final = 5.0  # SIGTERM, then SIGKILL
+ENGINE_SELF_TEST_S: Final = 30.0  # of a build, at the daemon's start; a cold disk needs some of it
 ENGINE_PROBE_INTERVAL_S: Final = 2.0
 ENGINE_PROBE_TIMEOUT_S: Final = 5.0
 ENGINE_STALL_S: Final = 15.0  # in-flight work, no progress, no CPU time: hung
@@ -101,6 +103,7 @@ DISK_RESERVE_BYTES: Final = 2 * GIB  # left free by a download, or as much as it
 DISK_RESERVE_LEAST_BYTES: Final = 64 * MIB  # ...but at least this
 DOWNLOAD_STALL_S: Final = 60.0
 DOWNLOAD_RETRIES: Final = 3
+HUB_ANSWER_TIMEOUT_S: Final = 20.0
 DOWNLOAD_STOP_S: Final = 2.0  # SIGTERM, then SIGKILL
 DOWNLOAD_ANSWER_BYTES: Final = 1 * MIB  # what the downloading child may say
 RESOLVE_TIMEOUT_S: Final = 60.0
@@ -113,6 +116,11 @@ STATE_FILE_BYTES: Final = 4 * MIB
 CONFIG_FILE_BYTES: Final = 1 * MIB
 LOG_LINE_BYTES: Final = 8 * KIB
 MANAGEMENT_BODY_BYTES: Final = 1 * MIB
+MANAGEMENT_STREAMS: Final = 64  # people and programs following status, logs or a pull at the same time
+STATUS_INTERVAL_S: Final = 0.25  # between two status documents of one stream
+PULL_LINE_INTERVAL_S: Final = 0.25  # between two lines of progress
+LOG_FOLLOW_INTERVAL_S: Final = 0.5
+NODE_ANSWER_TIMEOUT_S: Final = 10.0  # how long a command waits for the local node to say anything
 MEMORY_SHED_SHARE: Final = 0.9  # of the container's limit: shed new work above it
 
 
@@ -123,3 +131,8 @@ def all_limits() -> dict[str, int | float]:
         for name, value in globals().items()
         if name.isupper() and name not in {"KIB", "MIB", "GIB"} and isinstance(value, int | float)
     }
+
+
+def disk_reserve_bytes(size_bytes: int) -> int:
+    """Return how much of the disk a download of this size has to leave free."""
+    return max(DISK_RESERVE_LEAST_BYTES, min(DISK_RESERVE_BYTES, size_bytes))

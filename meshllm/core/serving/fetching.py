@@ -135,5 +135,6 @@ class Fetching:
             return None
         model, file = found
         if file is None:
-            file = choose_file(model, self._held.usable_bytes())
+            # Where none fits, the smallest: the lack of room is then explained in bytes.
+            file = choose_file(model, self._held.usable_bytes()) or model.files[-1]
         return reference_of(model, file, asked)

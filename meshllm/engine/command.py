@@ -1,0 +1,161 @@
+"""From a plan to a command: what is run, with which environment, and what it is told on its standard input.
+
+Owns the names of every engine option. Decides nothing: the numbers come from the plan, what is known of
+this process from a `Host`. Doesn't know how a command is run. The key of an engine is never in its
+arguments, which every user of the machine can read, but on its standard input.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import meshllm
+from meshllm.core import limits
+from meshllm.core.engines import EngineBuild, EnginePlan
+
+MIB = limits.MIB
+PASSED_ON = frozenset({
+    "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "USER", "LOGNAME",
+    "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH",
+    "MESH_FAKE_ENGINE",
+})  # fmt: skip
+PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "HIP_", "ROCR_", "HSA_", "GGML_", "GOMP_", "KMP_", "OMP_", "MTL_", "VK_")
+"""What drivers, threads and llama.cpp's back ends are steered by. Everything else stays with the daemon."""
+SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL")
+HTTP_THREADS_SPARE = 8
+"""For probes, beside one for each request in flight: llama.cpp gives every connection a thread, idle ones too."""
+EMBEDDING_BATCH_TOKENS = 2048
+"""An embedding needs its whole text in one micro-batch."""
+GENERATES = frozenset({"chat", "completion"})
+XLLAMACPP, LLAMA_SERVER, FAKE = "xllamacpp", "llama-server", "fake"
+CHILD_MODULES = {XLLAMACPP: "meshllm.engine.xllamacpp_child", FAKE: "meshllm.testing.fake_engine"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """The parts of this process that a command is made of."""
+
+    python: str
+    """Path of the interpreter."""
+    package_root: str
+    """Folder that holds the package `meshllm`."""
+    pid: int
+    environment: Mapping[str, str]
+
+
+def this_host() -> Host:
+    """Return the parts of this process that commands are made of."""
+    root = Path(meshllm.__file__).parent.parent
+    return Host(python=sys.executable, package_root=str(root), pid=os.getpid(), environment=dict(os.environ))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A program to run. `stdin` is written to it first, and may hold a secret."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    stdin: bytes = field(default=b"", repr=False)
+    holds_stdin: bool = False
+    """Its standard input stays open as long as it runs, so that its end tells of our own."""
+
+
+def make_command(plan: EnginePlan, build: EngineBuild, socket_path: str, key: str, host: Host) -> Command:
+    """Return the command that serves a plan's model on a Unix socket. Raises ValueError for an unknown build kind."""
+    environment = child_environment(host, threads=plan.threads)
+    if build.kind == LLAMA_SERVER:
+        program = (build.program, *_native_arguments(plan, socket_path))
+        return Command(argv=guarded(host, program), env=environment, stdin=f"{key}\n".encode())
+    if build.kind not in CHILD_MODULES:
+        msg = f"unknown kind of engine build: {build.kind!r}"
+        raise ValueError(msg)
+    parameters = child_parameters(plan, socket_path, key)
+    if build.kind == FAKE and build.program:
+        parameters["fake"] = json.loads(build.program)
+    program = python_module(host, CHILD_MODULES[build.kind])
+    line = json.dumps(parameters).encode() + b"\n"
+    return Command(argv=guarded(host, program), env=environment, stdin=line, holds_stdin=True)
+
+
+def python_module(host: Host, module: str) -> tuple[str, ...]:
+    """Return the program that runs one of our own modules. `-P`: never one of the working folder's."""
+    return (host.python, "-P", "-u", "-m", module)
+
+
+def guarded(host: Host, program: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a program wrapped so that it dies with the daemon. `-S`: the guard needs no installed packages."""
+    return (host.python, "-P", "-S", "-m", "meshllm.engine.guard", str(host.pid), "--", *program)
+
+
+def child_environment(host: Host, *, threads: int | None = None) -> dict[str, str]:
+    """Return the whole environment of an engine: little, and none of the daemon's secrets."""
+    kept = {name: value for name, value in host.environment.items() if _is_passed_on(name)}
+    paths = [host.package_root, host.environment.get("PYTHONPATH", "")]
+    kept["PYTHONPATH"] = ":".join(path for path in paths if path)
+    kept["PYTHONUTF8"] = "1"
+    if threads is not None:
+        kept.setdefault("OMP_NUM_THREADS", str(threads))
+    return kept
+
+
+def child_parameters(plan: EnginePlan, socket_path: str, key: str) -> dict[str, object]:
+    """Return what a child of ours is told, as JSON values."""
+    purpose = purpose_of(plan)
+    return {
+        "model": plan.model.path,
+        "mmproj": plan.model.mmproj,
+        "alias": plan.model.id,
+        "socket": socket_path,
+        "key": key,
+        "context_tokens": plan.context_tokens,
+        "slots": plan.slots,
+        "threads": plan.threads,
+        "http_threads": plan.slots + limits.ENGINE_QUEUE_REQUESTS + HTTP_THREADS_SPARE,
+        "gpu_layers": plan.gpu_layers,
+        "cache_ram_mib": plan.memory.prompt_cache_bytes // MIB,
+        "purpose": purpose,
+        "batch_tokens": None if purpose == "generate" else min(plan.context_tokens, EMBEDDING_BATCH_TOKENS),
+    }
+
+
+def purpose_of(plan: EnginePlan) -> str:
+    """Return what an engine is started for: `generate`, `embed` or `rerank`. llama.cpp serves one of them."""
+    capabilities = plan.model.capabilities
+    if capabilities & GENERATES or not capabilities & {"embedding", "rerank"}:
+        return "generate"
+    return "rerank" if "rerank" in capabilities else "embed"
+
+
+def _native_arguments(plan: EnginePlan, socket_path: str) -> tuple[str, ...]:
+    """Return the arguments of a native llama-server. Only options that its versions of the last year know."""
+    told = child_parameters(plan, socket_path, key="")
+    arguments = [
+        "--host", socket_path,
+        "--model", plan.model.path,
+        "--alias", plan.model.id,
+        "--ctx-size", str(plan.context_tokens),
+        "--parallel", str(plan.slots),
+        "--threads", str(plan.threads),
+        "--threads-batch", str(plan.threads),
+        "--threads-http", str(told["http_threads"]),
+        "--n-gpu-layers", str(plan.gpu_layers),
+        "--cache-ram", str(told["cache_ram_mib"]),
+        "--api-key-file", "/dev/stdin",
+        "--kv-unified", "--jinja", "--metrics", "--slots", "--no-webui",
+    ]  # fmt: skip
+    if plan.model.mmproj:
+        arguments += ["--mmproj", plan.model.mmproj]
+    if told["purpose"] != "generate":
+        arguments += ["--embeddings" if told["purpose"] == "embed" else "--reranking"]
+        arguments += ["--batch-size", str(told["batch_tokens"]), "--ubatch-size", str(told["batch_tokens"])]
+    return tuple(arguments)
+
+
+def _is_passed_on(name: str) -> bool:
+    """Tell whether an engine gets a variable of the daemon's environment."""
+    if any(word in name.upper() for word in SECRET_WORDS):
+        return False
+    return name in PASSED_ON or name.startswith(PASSED_ON_PREFIXES)

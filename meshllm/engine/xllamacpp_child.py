@@ -1,0 +1,98 @@
+"""Child entry point: llama.cpp's own HTTP server out of the prebuilt wheel, on one Unix socket.
+
+Owns the translation of our parameters, one JSON line on standard input, into the wheel's. Decides
+nothing. Doesn't know the daemon: it is told everything, serves until its standard input ends or a signal
+comes, and says on standard error why it cannot. `--probe` loads the wheel and prints what it found.
+
+Loading holds the interpreter's lock, so nothing here can watch over it: SIGTERM keeps its default and
+ends the process at once, and the guard ties it to its daemon.
+"""
+
+import json
+import os
+import sys
+from typing import Any, NoReturn
+
+
+def main(arguments: list[str]) -> None:
+    """Serve what standard input asks for, or print what this machine's wheel can do."""
+    try:
+        import xllamacpp  # noqa: PLC0415 - the one import that may fail or crash, and its failure is explained
+    except ImportError as error:
+        _end(f"cannot import xllamacpp: {error}")
+    if arguments == ["--probe"]:
+        print(json.dumps(probe(xllamacpp)), flush=True)  # noqa: T201 - standard output is the answer
+        return
+    told = json.loads(sys.stdin.buffer.readline())
+    try:
+        server = xllamacpp.Server(make_parameters(xllamacpp, told))
+    except (RuntimeError, MemoryError) as error:
+        _end(f"the engine did not start: {error}")
+    while os.read(0, 4096):
+        pass  # only the end is of interest: the daemon is gone
+    del server
+    os._exit(0)
+
+
+def make_parameters(wheel: Any, told: dict[str, Any]) -> Any:  # noqa: ANN401 - the wheel has no types
+    """Return the wheel's parameters for ours."""
+    parameters = wheel.CommonParams()
+    parameters.model.path = told["model"]
+    if told["mmproj"]:
+        parameters.mmproj.path = told["mmproj"]
+    parameters.model_alias = {told["alias"]}
+    parameters.hostnames = [told["socket"]]
+    parameters.api_keys = [told["key"]]
+    parameters.n_ctx = told["context_tokens"]
+    parameters.n_parallel = told["slots"]
+    parameters.kv_unified = True  # any slot may use all of the context
+    parameters.cpuparams.n_threads = told["threads"]
+    parameters.cpuparams_batch.n_threads = told["threads"]
+    parameters.n_threads_http = told["http_threads"]
+    parameters.n_gpu_layers = told["gpu_layers"]
+    parameters.fit_params = False  # the memory arithmetic is the node's, not the engine's
+    parameters.cache_ram_mib = told["cache_ram_mib"]
+    parameters.warmup = True  # so that a refused processor instruction shows at the load
+    parameters.use_jinja = True
+    parameters.ui = False
+    parameters.endpoint_slots = True
+    parameters.endpoint_metrics = True
+    parameters.endpoint_props = False  # would let clients change them; reading them needs no leave
+    parameters.sse_ping_interval = -1  # the front door has its own
+    _set_purpose(wheel, parameters, told)
+    return parameters
+
+
+def _set_purpose(wheel: Any, parameters: Any, told: dict[str, Any]) -> None:  # noqa: ANN401
+    """Set what differs where a model is there to embed or to rerank."""
+    if told["purpose"] == "generate":
+        return
+    parameters.embedding = True
+    parameters.n_batch = parameters.n_ubatch = told["batch_tokens"]
+    if told["purpose"] == "rerank":
+        parameters.pooling_type = wheel.llama_pooling_type.LLAMA_POOLING_TYPE_RANK
+
+
+def probe(wheel: Any) -> dict[str, object]:  # noqa: ANN401
+    """Return the wheel's version, its devices and the processor features that it uses."""
+    devices = [
+        {
+            "name": device["name"],
+            "description": device["description"],
+            "is_gpu": device["type"].name.endswith("GPU"),
+            "memory_bytes": device["memory_total"],
+        }
+        for device in wheel.get_device_info()
+    ]
+    return {"version": wheel.__version__, "devices": devices, "features": wheel.get_system_info().strip()}
+
+
+def _end(reason: str) -> NoReturn:
+    """Say why, and end without the interpreter's clean-up, which waits for the wheel's threads."""
+    sys.stderr.write(f"meshllm: {reason}\n")
+    sys.stderr.flush()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,113 @@
+"""The management app: which path is answered by which handler, and the socket it listens on.
+
+Owns `ROUTES`, the table that documentation and tests read. Decides nothing else. Listens on a Unix socket in
+the runtime folder only: the front door checks Host, Origin, key and limits, and forwards what is not inference.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from meshllm import __version__
+from meshllm.api.answers import Handler, errors_as_json
+from meshllm.api.background import Background
+from meshllm.api.console_files import ConsoleFiles
+from meshllm.api.deps import ManagementDeps
+from meshllm.api.diagnostics import Diagnostics
+from meshllm.api.files import Files
+from meshllm.api.health import Health
+from meshllm.api.lifecycle import Lifecycle
+from meshllm.api.metrics import Metrics
+from meshllm.api.stream import StatusStream
+from meshllm.core.limits import MANAGEMENT_BODY_BYTES
+
+SHUTDOWN_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One path of the management API. A `GET` answers `HEAD` too, except for streams."""
+
+    method: str
+    path: str
+    summary: str
+    handler: str
+    """Key of the handler in `_handlers`."""
+
+
+ROUTES = (
+    Route("GET", "/", "The web console; its files lie beside it.", "index"),
+    Route("GET", "/api/status", "Everything that is known of this node, as one JSON document.", "status"),
+    Route("GET", "/api/events", "The same document as server-sent events named `status`, with each change.", "events"),
+    Route("POST", "/v1/models/unload", "Take a model out of memory: `model_id`, `hold`, `force`, `wait`.", "unload"),
+    Route("POST", "/v1/models/reload", "Bring a model into memory: `model_id`, `wait`.", "reload"),
+    Route("POST", "/v1/models/status", "Say where a model is: `model_id`.", "model_status"),
+    Route("POST", "/v1/models/rescan", "Look at the model folders.", "rescan"),
+    Route("POST", "/mesh/drop", "Withdraw a model from this node: `model`, `keep_running`, `force`.", "drop"),
+    Route("POST", "/api/pull", "Download a model: `model`. Progress as one JSON object a line.", "pull"),
+    Route("DELETE", "/api/models/{model}", "Unload a model and delete its files.", "remove"),
+    Route("GET", "/api/logs", "Log lines as text: `?model=`, `?tail=`, `?follow=1`.", "logs"),
+    Route("GET", "/api/journal", "The newest events and what followed from each: `?count=`.", "journal"),
+    Route("GET", "/api/limits", "Every written limit by name.", "limits"),
+    Route("GET", "/health", "How the node is: 200 healthy or degraded, 503 unhealthy.", "health"),
+    Route("GET", "/healthz", "200 while the process lives.", "live"),
+    Route("GET", "/readyz", "200 when a request would be answered now.", "ready"),
+    Route("GET", "/metrics", "Prometheus text.", "metrics"),
+)
+"""Every route, in the order in which they are matched."""
+STREAMS = frozenset({"/api/events", "/api/logs"})
+"""Answers without an end, which `HEAD` has no use for."""
+
+
+def make_app(deps: ManagementDeps, console: ConsoleFiles | None = None) -> web.Application:
+    """Return the management app for a daemon."""
+    background, console = Background(), console or ConsoleFiles()
+    handlers = _handlers(deps, background, console)
+    app = web.Application(middlewares=[errors_as_json], client_max_size=MANAGEMENT_BODY_BYTES)
+    for route in ROUTES:
+        app.router.add_route(route.method, route.path, handlers[route.handler])
+        if route.method == "GET" and route.path not in STREAMS:
+            app.router.add_route("HEAD", route.path, handlers[route.handler])
+    console.add_to(app.router)
+    app.on_shutdown.append(background.close)
+    return app
+
+
+def _handlers(deps: ManagementDeps, background: Background, console: ConsoleFiles) -> Mapping[str, Handler]:
+    stream = StatusStream(deps, background, __version__)
+    lifecycle, files = Lifecycle(deps, background), Files(deps, background)
+    diagnostics, health = Diagnostics(deps, background), Health(deps)
+    return {
+        "index": console.index, "status": stream.status, "events": stream.events,
+        "unload": lifecycle.unload, "reload": lifecycle.reload, "model_status": lifecycle.status,
+        "rescan": lifecycle.rescan, "drop": lifecycle.drop, "pull": files.pull, "remove": files.remove,
+        "logs": diagnostics.logs, "journal": diagnostics.journal, "limits": diagnostics.limits,
+        "health": health.health, "live": health.live, "ready": health.ready,
+        "metrics": Metrics(deps, __version__).metrics,
+    }  # fmt: skip
+
+
+class ManagementServer:
+    """Runs the app on a Unix socket."""
+
+    def __init__(self, deps: ManagementDeps, socket: Path) -> None:
+        """Serve `deps` at `socket`; nothing runs yet."""
+        self._socket = socket
+        # A request whose client went away stops at once: it only watches.
+        self._runner = web.AppRunner(
+            make_app(deps), handler_cancellation=True, access_log=None, shutdown_timeout=SHUTDOWN_S
+        )
+
+    async def open(self) -> None:
+        """Listen. Raises OSError."""
+        await self._runner.setup()
+        self._socket.unlink(missing_ok=True)  # of a daemon that was killed; the state folder's lock is ours
+        await web.UnixSite(self._runner, str(self._socket)).start()
+        self._socket.chmod(0o600)
+
+    async def close(self) -> None:
+        """End streams, let short requests finish, stop listening."""
+        await self._runner.cleanup()
+        self._socket.unlink(missing_ok=True)

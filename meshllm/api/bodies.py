@@ -1,0 +1,76 @@
+"""Reading the small JSON bodies of management requests, and naming what is wrong with them.
+
+Owns the checks of shape and type. Doesn't know what a value is for.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import NoReturn
+
+from aiohttp import web
+
+from meshllm.api.answers import ApiError
+from meshllm.core.limits import HTTP_BODY_TIMEOUT_S, MODEL_NAME_BYTES
+
+
+class Body:
+    """The JSON object of a request."""
+
+    def __init__(self, values: Mapping[str, object]) -> None:
+        """Take the parsed object."""
+        self._values = values
+
+    def name(self, key: str, *aliases: str) -> str:
+        """Return a required, non-empty string. Raises ApiError 400."""
+        found = next((each for each in (key, *aliases) if each in self._values), key)
+        value = self._values.get(found)
+        if value is None:
+            _refuse(found, "missing_parameter", f"{found} is missing")
+        if not isinstance(value, str):
+            _refuse(found, "invalid_type", f"{found} has to be a string")
+        if not value.strip():
+            _refuse(found, "invalid_value", f"{found} is empty")
+        if len(value.encode(errors="replace")) > MODEL_NAME_BYTES:
+            _refuse(found, "invalid_value", f"{found} is longer than {MODEL_NAME_BYTES} bytes")
+        return value.strip()
+
+    def flag(self, key: str, *, default: bool = False) -> bool:
+        """Return an optional boolean. Raises ApiError 400."""
+        value = self._values.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            _refuse(key, "invalid_type", f"{key} has to be true or false")
+        return value
+
+    def text(self, key: str, default: str = "") -> str:
+        """Return an optional string. Raises ApiError 400."""
+        value = self._values.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, str):
+            _refuse(key, "invalid_type", f"{key} has to be a string")
+        return value
+
+
+async def read_body(request: web.Request) -> Body:
+    """Return a request's JSON object. Raises ApiError 400 or 408, and aiohttp's 413."""
+    try:
+        async with asyncio.timeout(HTTP_BODY_TIMEOUT_S):
+            content = await request.read()
+    except TimeoutError:
+        raise ApiError(408, "timeout", "the body did not arrive in time") from None
+    if not content.strip():
+        raise ApiError(400, "invalid_json", "the body is empty; a JSON object is needed")
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ApiError(400, "invalid_json", f"the body is not JSON: {str(error)[:200]}") from None
+    if not isinstance(values, dict):
+        raise ApiError(400, "invalid_json", "the body has to be a JSON object")
+    return Body(values)
+
+
+def _refuse(key: str, code: str, message: str) -> NoReturn:
+    raise ApiError(400, code, message, param=key)

@@ -1,0 +1,78 @@
+"""What the management API needs of the rest of the daemon, as protocols.
+
+Owns no behaviour. Decides nothing. `daemon.node` hands in the real things, tests hand in stand-ins.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from meshllm.core.effects import Effect
+from meshllm.core.events import Event
+from meshllm.core.ids import ModelId
+from meshllm.core.intents import Intent, Outcome
+from meshllm.core.view import MeshView
+
+
+class Views(Protocol):
+    """The newest view and a way to wait for the next."""
+
+    @property
+    def newest(self) -> MeshView:
+        """Return the newest view."""
+
+    async def changed(self, epoch: int) -> MeshView:
+        """Return the newest view as soon as its epoch differs from the given one."""
+
+
+class JournalEntry(Protocol):
+    """One event that the daemon consumed, and what followed."""
+
+    @property
+    def at_s(self) -> float:
+        """Return when, on the loop's clock."""
+
+    @property
+    def event(self) -> Event:
+        """Return what happened."""
+
+    @property
+    def effects(self) -> tuple[Effect, ...]:
+        """Return what was done about it."""
+
+
+class ManagementDeps(Protocol):
+    """Everything that the management API asks of the daemon. All times are the loop's clock, in seconds."""
+
+    @property
+    def views(self) -> Views:
+        """Return the views."""
+
+    @property
+    def address(self) -> str:
+        """Return `host:port` of the front door."""
+
+    @property
+    def started_s(self) -> float:
+        """Return when the daemon started."""
+
+    async def ask(self, intent: Intent) -> Outcome:
+        """Return how an intent ended. Cancelling stops the waiting, not the intent."""
+
+    def log_lines(self, model: ModelId | None) -> tuple[str, ...]:
+        """Return the newest lines of one engine, or of the daemon for None; oldest first."""
+
+    def in_flight(self, model: ModelId) -> int:
+        """Return the number of requests that a model is answering."""
+
+    def counters(self) -> Mapping[str, float]:
+        """Return what the front door counted since the start, by name, as in `requests`."""
+
+    def journal(self) -> Sequence[JournalEntry]:
+        """Return what is remembered of past events, oldest first."""
+
+    def rescan(self) -> None:
+        """Look at the model folders soon."""
+
+    async def remove(self, model: ModelId) -> tuple[Path, ...]:
+        """Delete a model's files and return which they were. Raises OSError."""

@@ -1,0 +1,93 @@
+"""`GET /metrics`: the newest view and the front door's counters as Prometheus text.
+
+Owns the names of the series, all `meshllm_…`, in a registry of its own. Doesn't count anything itself.
+"""
+
+import asyncio
+import re
+from collections.abc import Iterable
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from meshllm.api.deps import ManagementDeps
+from meshllm.api.status import PHASES, phase_of
+from meshllm.core.view import MeshView
+
+_NOT_A_NAME = re.compile(r"[^a-zA-Z0-9_]+")
+
+
+class Metrics:
+    """The handler and its registry."""
+
+    def __init__(self, deps: ManagementDeps, version: str) -> None:
+        """Read `deps` at every scrape."""
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(ViewCollector(deps, version))
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Answer in the text format that the scraper asks for."""
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
+
+
+class ViewCollector(Collector):
+    """Turns a view into series when it is scraped."""
+
+    def __init__(self, deps: ManagementDeps, version: str) -> None:
+        """Read `deps`."""
+        self._deps = deps
+        self._version = version
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield every series of this moment."""
+        view = self._deps.views.newest
+        yield InfoMetricFamily(
+            "meshllm_node", "This node.", {"id": view.me.node, "name": view.me.name, "version": self._version}
+        )
+        uptime_s = asyncio.get_running_loop().time() - self._deps.started_s
+        yield GaugeMetricFamily("meshllm_uptime_seconds", "Time since the daemon started.", uptime_s)
+        yield CounterMetricFamily("meshllm_view_epoch", "Changes of what the node knows.", view.epoch)
+        yield from _machine(view)
+        yield from self._models(view)
+        for name, value in sorted(self._deps.counters().items()):
+            series = _NOT_A_NAME.sub("_", name).strip("_")
+            yield CounterMetricFamily(f"meshllm_{series}", f"Front door: {series.replace('_', ' ')}.", value)
+
+    def _models(self, view: MeshView) -> Iterable[Metric]:
+        phase = GaugeMetricFamily("meshllm_model_phase", "1 for the phase a model is in.", labels=["model", "phase"])
+        in_flight = GaugeMetricFamily("meshllm_model_in_flight", "Requests being answered.", labels=["model"])
+        slots = GaugeMetricFamily("meshllm_model_slots", "Requests computed at the same time.", labels=["model"])
+        memory = GaugeMetricFamily("meshllm_model_memory_bytes", "Memory planned for the engine.", labels=["model"])
+        load = GaugeMetricFamily("meshllm_model_load_seconds", "Duration of the last load.", labels=["model"])
+        requests = CounterMetricFamily("meshllm_model_requests", "Requests finished.", labels=["model"])
+        restarts = CounterMetricFamily("meshllm_model_restarts", "Restarts after a failure.", labels=["model"])
+        for name, model in sorted(view.local.items()):
+            for each in PHASES:
+                phase.add_metric([name, each], float(phase_of(model) == each))
+            in_flight.add_metric([name], self._deps.in_flight(name))
+            slots.add_metric([name], model.slots)
+            memory.add_metric([name], model.plan.memory.total_bytes if model.plan is not None else 0)
+            load.add_metric([name], model.load_s)
+            requests.add_metric([name], model.requests)
+            restarts.add_metric([name], model.restarts)
+        return (phase, in_flight, slots, memory, load, requests, restarts)
+
+
+def _machine(view: MeshView) -> Iterable[Metric]:
+    resources = view.me.resources
+    if resources is None:
+        return
+    memory = GaugeMetricFamily("meshllm_memory_bytes", "Memory of the machine.", labels=["kind"])
+    memory.add_metric(["total"], resources.memory_total_bytes)
+    memory.add_metric(["free"], resources.memory_free_bytes)
+    gpus = GaugeMetricFamily("meshllm_gpu_memory_bytes", "Memory of the GPUs.", labels=["gpu", "name", "kind"])
+    for gpu in resources.gpus:
+        gpus.add_metric([str(gpu.index), gpu.name, "total"], gpu.total_bytes)
+        gpus.add_metric([str(gpu.index), gpu.name, "free"], gpu.free_bytes)
+    yield memory
+    yield gpus

@@ -1,0 +1,36 @@
+"""From the name in a management request to a model of the view.
+
+Owns the meaning of `default` there. Doesn't change anything.
+"""
+
+from meshllm.api.answers import ApiError
+from meshllm.core.names import DEFAULT_NAMES, Ambiguous, Unknown
+from meshllm.core.view import LocalModel, MeshView
+
+
+def find_model(view: MeshView, asked: str) -> LocalModel | Unknown:
+    """Return the model that a name means here, or what is near. Raises ApiError 409 when it could mean several."""
+    if asked in DEFAULT_NAMES:
+        model = view.local.get(view.default_model) if view.default_model is not None else None
+        return model if model is not None else Unknown(asked, ())
+    found = view.names.resolve(asked)
+    if isinstance(found, Ambiguous):
+        candidates = ", ".join(found.candidates)
+        raise ApiError(409, "ambiguous_model", f"{asked!r} could mean any of: {candidates}", param="model")
+    if isinstance(found, Unknown):
+        return found
+    return view.local.get(found) or Unknown(asked, ())
+
+
+def not_found_message(unknown: Unknown) -> str:
+    """Say that there is no such model, and what is near."""
+    hint = f"; did you mean {' or '.join(unknown.near)}?" if unknown.near else ""
+    return f"this node has no model {unknown.asked!r}{hint}"
+
+
+def require_model(view: MeshView, asked: str) -> LocalModel:
+    """Return the model that a name means here. Raises ApiError 404 or 409."""
+    found = find_model(view, asked)
+    if isinstance(found, Unknown):
+        raise ApiError(404, "model_not_found", not_found_message(found), param="model")
+    return found

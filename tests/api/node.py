@@ -1,0 +1,133 @@
+"""A daemon for tests of the management API: the real core and views, engines by word of mouth."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from meshllm.api.app import make_app
+from meshllm.api.console_files import ConsoleFiles
+from meshllm.core.catalog import ModelSpec
+from meshllm.core.effects import Answer
+from meshllm.core.events import EngineDrained, Event, IntentReceived
+from meshllm.core.ids import ModelId
+from meshllm.core.intents import Intent, Outcome, Verb
+from meshllm.daemon.current_view import CurrentView
+from meshllm.daemon.journal import Journal
+from tests.core.builders import Story, a_spec, a_story, exited, ready
+
+WAIT_S = 5.0
+T = TypeVar("T")
+Client = TestClient[web.Request, web.Application]
+
+
+class FakeNode:
+    """What `ManagementDeps` asks for, over a core that a test tells its story."""
+
+    address = "127.0.0.1:9337"
+
+    def __init__(self, story: Story) -> None:
+        """Show the core's view."""
+        self.story = story
+        self.views = CurrentView(story.core.view)
+        self.started_s = asyncio.get_running_loop().time()
+        self.lines: dict[ModelId | None, tuple[str, ...]] = {}
+        self.flying: dict[ModelId, int] = {}
+        self.intents: list[Intent] = []
+        self.rescans = 0
+        self.removed: list[ModelId] = []
+        self.remove_error: OSError | None = None
+        self.log = Journal()
+        self._requests: set[asyncio.Task[Any]] = set()
+
+    def tell(self, *events: Event) -> None:
+        """Let something happen."""
+        for event in events:
+            stamped = self.log.stamp(event)
+            self.log.record(stamped, tuple(self.story.tell(stamped)), self.story.now_s)
+        self.views.publish(self.story.core.view)
+
+    async def ask(self, intent: Intent) -> Outcome:
+        """Hand an intent to the core and wait for its answer."""
+        self.intents.append(intent)
+        request_id = f"i{len(self.intents)}"
+        self.tell(IntentReceived(intent=replace(intent, request_id=request_id)))
+        while True:
+            for effect in self.story.effects:
+                if isinstance(effect, Answer) and effect.request_id == request_id:
+                    return effect.outcome
+            await self.views.changed(self.views.newest.epoch)
+
+    def begin(self, request: Coroutine[object, object, T]) -> asyncio.Task[T]:
+        """Send a request that is not answered yet; the node keeps it."""
+        task = asyncio.get_running_loop().create_task(request)
+        self._requests.add(task)
+        return task
+
+    async def close(self) -> None:
+        """End what is left of the requests."""
+        for task in self._requests:
+            task.cancel()
+        await asyncio.gather(*self._requests, return_exceptions=True)
+
+    async def asked(self, verb: Verb) -> None:
+        """Wait until an intent of this kind has come in."""
+        await eventually(lambda: any(intent.verb is verb for intent in self.intents))
+
+    def finish_unload(self, model: str) -> None:
+        """Let an engine end as it was asked to."""
+        self.tell(EngineDrained(model=ModelId(model)), exited(model))
+
+    def log_lines(self, model: ModelId | None) -> tuple[str, ...]:
+        """Return what the test put there."""
+        return self.lines.get(model, ())
+
+    def in_flight(self, model: ModelId) -> int:
+        """Return what the test put there."""
+        return self.flying.get(model, 0)
+
+    def counters(self) -> Mapping[str, float]:
+        """Return two counters."""
+        return {"requests": 7, "refused.body-too-large": 1}
+
+    def journal(self) -> Sequence[object]:
+        """Return everything told so far."""
+        return self.log.newest(1000)
+
+    def rescan(self) -> None:
+        """Count."""
+        self.rescans += 1
+
+    async def remove(self, model: ModelId) -> tuple[Path, ...]:
+        """Note the model, or fail as told."""
+        if self.remove_error is not None:
+            raise self.remove_error
+        self.removed.append(model)
+        return (Path(f"/models/{model}.gguf"),)
+
+
+async def eventually(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so, at most `WAIT_S`."""
+    async with asyncio.timeout(WAIT_S):
+        while not is_so():  # noqa: ASYNC110 - the loop turns, no time passes
+            await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def a_node(
+    *specs: ModelSpec, requested: tuple[str, ...] = (), is_ready: bool = True, console: ConsoleFiles | None = None
+) -> AsyncIterator[tuple[FakeNode, Client]]:
+    """Yield a node, by default with the ready model `tiny`, and a client of its management API."""
+    node = FakeNode(a_story(*(specs or (a_spec("tiny"),)), requested=requested))
+    if is_ready:
+        node.tell(ready("tiny"))
+    async with TestClient(TestServer(make_app(node, console)), timeout=None) as client:  # type: ignore[arg-type]
+        try:
+            yield node, client
+        finally:
+            await node.close()

@@ -1,0 +1,217 @@
+"""Loading, unloading and dropping over HTTP: bodies and codes that seed clients know."""
+
+import pytest
+
+from meshllm.core.engines import EngineFault
+from meshllm.core.ids import ModelId
+from meshllm.core.intents import Verb
+from tests.api.node import Client, a_node, eventually
+from tests.core.builders import a_spec, exited, ready
+
+
+async def post(client: Client, path: str, **body: object) -> tuple[int, dict[str, object]]:
+    """Return an answer's status and document."""
+    answer = await client.post(path, json=body)
+    return answer.status, await answer.json()
+
+
+async def test_unload_answers_when_the_memory_is_free() -> None:
+    """LIF-1: the body is exactly this; the answer waits for the process to be gone."""
+    async with a_node() as (node, client):
+        answer = node.begin(post(client, "/v1/models/unload", model_id="tiny"))
+        await node.asked(Verb.UNLOAD)
+        is_early = answer.done()
+        node.finish_unload("tiny")
+
+        assert await answer == (200, {"model_id": "tiny", "status": "unloaded"})
+        assert not is_early
+
+
+async def test_unload_twice_is_fine() -> None:
+    """LIF-11: idempotent."""
+    async with a_node(a_spec("tiny"), a_spec("other"), requested=("other",), is_ready=False) as (_, client):
+        assert await post(client, "/v1/models/unload", model_id="tiny") == (
+            200,
+            {"model_id": "tiny", "status": "unloaded"},
+        )
+
+
+async def test_unload_passes_hold_and_force_on() -> None:
+    """Both change what the core does."""
+    async with a_node() as (node, client):
+        answer = await post(client, "/v1/models/unload", model_id="tiny", hold=True, force=True, wait=False)
+        await node.asked(Verb.UNLOAD)
+
+        assert answer == (202, {"model_id": "tiny", "status": "loaded"})
+        assert (node.intents[0].hold, node.intents[0].force) == (True, True)
+
+
+async def test_reload_answers_when_the_model_answers() -> None:
+    """LIF-2: `loaded` means that a request would be answered."""
+    async with a_node(a_spec("tiny"), a_spec("other"), requested=("other",), is_ready=False) as (node, client):
+        answer = node.begin(post(client, "/v1/models/reload", model_id="tiny"))
+        await node.asked(Verb.LOAD)
+        node.tell(ready("tiny"))
+
+        assert await answer == (200, {"model_id": "tiny", "status": "loaded"})
+
+
+async def test_reload_without_waiting_is_accepted_at_once() -> None:
+    """LIF-2: 202 `reloading`; a second one is just as welcome."""
+    async with a_node(a_spec("tiny"), a_spec("other"), requested=("other",), is_ready=False) as (node, client):
+        for _ in range(2):
+            answer = await post(client, "/v1/models/reload", model_id="tiny", wait=False)
+            assert answer == (202, {"model_id": "tiny", "status": "reloading"})
+        await eventually(lambda: len(node.intents) == 2)
+
+
+async def test_reload_of_a_loaded_model_is_loaded() -> None:
+    """LIF-11: idempotent, with or without waiting."""
+    async with a_node() as (node, client):
+        assert await post(client, "/v1/models/reload", model_id="tiny", wait=False) == (
+            200, {"model_id": "tiny", "status": "loaded"},
+        )  # fmt: skip
+        assert not node.intents
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "status"),
+    [(EngineFault.BAD_FILE, 500, "internal_error"), (EngineFault.MISSING_FILE, 409, "no_loader_config")],
+)
+async def test_failed_reload_says_why(fault: EngineFault, code: int, status: str) -> None:
+    """LIF-5, LIF-9: `error` is there for states that are errors."""
+    async with a_node(a_spec("tiny"), a_spec("other"), requested=("other",), is_ready=False) as (node, client):
+        answer = node.begin(post(client, "/v1/models/reload", model_id="tiny"))
+        await node.asked(Verb.LOAD)
+        node.tell(exited("tiny", fault, "it is broken"))
+
+        assert await answer == (code, {"model_id": "tiny", "status": status, "error": "it is broken"})
+
+
+async def test_model_that_does_not_fit_is_no_capacity() -> None:
+    """X6: 503 with the reason and when to come back."""
+    huge = a_spec("huge", size_bytes=10**12)
+    async with a_node(a_spec("tiny"), huge) as (_, client):
+        answer = await client.post("/v1/models/reload", json={"model_id": "huge"})
+        document = await answer.json()
+
+        assert answer.status == 503
+        assert answer.headers["Retry-After"]
+        assert "needs" in document["error"]
+
+
+@pytest.mark.parametrize("path", ["/v1/models/unload", "/v1/models/status"])
+async def test_unknown_model_is_not_found(path: str) -> None:
+    """LIF-8: 404 with the seed's body, and what is near."""
+    async with a_node() as (_, client):
+        status, document = await post(client, path, model_id="tin")
+
+        assert (status, document["model_id"], document["status"]) == (404, "tin", "not_found")
+        assert "did you mean tiny" in str(document["error"])
+
+
+async def test_name_with_several_meanings_is_a_conflict() -> None:
+    """Nobody guesses which one was meant."""
+    async with a_node(a_spec("tiny"), a_spec("m-Q4"), a_spec("m-Q8")) as (_, client):
+        status, document = await post(client, "/v1/models/status", model_id="m")
+
+        assert status == 409
+        assert "m-Q4, m-Q8" in str(document["error"])
+
+
+async def test_status_says_where_a_model_is() -> None:
+    """LIF-3, LIF-4: the closed word, the fine one, and each node."""
+    async with a_node() as (node, client):
+        status, document = await post(client, "/v1/models/status", model_id="tiny")
+
+        assert status == 200
+        assert document == {
+            "model_id": "tiny", "status": "loaded", "mesh_status": "loaded", "phase": "ready",
+            "nodes": [{"node_id": node.views.newest.me.node, "status": "loaded"}],
+        }  # fmt: skip
+
+
+async def test_default_names_the_default_model() -> None:
+    """LIF-7: it survives unloading, because it is a name."""
+    async with a_node() as (node, client):
+        answer = node.begin(post(client, "/v1/models/unload", model_id="default"))
+        await node.asked(Verb.UNLOAD)
+        node.finish_unload("tiny")
+        await answer
+        _, document = await post(client, "/v1/models/status", model_id="default")
+
+        assert document["status"] == "unloaded"
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"model_id": "tiny", "wait": "no"}, "wait"),
+        ({"model_id": "tiny", "hold": 1}, "hold"),
+        ({"model_id": "tiny", "scope": 1}, "scope"),
+        ({"model_id": "tiny", "scope": "elsewhere"}, "scope"),
+    ],
+)
+async def test_wrong_option_is_named(body: dict[str, object], param: str) -> None:
+    """A mistyped option is not taken for absent."""
+    async with a_node() as (node, client):
+        status, document = await post(client, "/v1/models/unload", **body)
+
+        assert status == 400
+        assert document["error"]["param"] == param  # type: ignore[index]
+        assert not node.intents
+
+
+async def test_drop_names_what_was_dropped() -> None:
+    """LIF-15: the canonical name, even when asked for by another."""
+    async with a_node(a_spec("tiny-Q4_1"), is_ready=False) as (node, client):
+        node.tell(ready("tiny-Q4_1"))
+
+        answer = node.begin(post(client, "/mesh/drop", model="TINY"))
+        await node.asked(Verb.DROP)
+        node.finish_unload("tiny-Q4_1")
+
+        assert await answer == (200, {"dropped": "tiny-Q4_1"})
+        assert node.views.newest.leaving
+
+
+async def test_drop_can_keep_the_node_running() -> None:
+    """LIF-14: leaving is the habit, not a must."""
+    async with a_node() as (node, client):
+        answer = node.begin(post(client, "/mesh/drop", model="tiny", keep_running=True))
+        await node.asked(Verb.DROP)
+        node.finish_unload("tiny")
+        await answer
+
+        assert not node.views.newest.leaving
+
+
+@pytest.mark.parametrize(("model", "code"), [("other", "not_served"), ("nope", "model_not_found")])
+async def test_drop_of_what_is_not_served_is_404(model: str, code: str) -> None:
+    """LIF-15: nothing was dropped, and that is said."""
+    async with a_node(a_spec("tiny"), a_spec("other"), requested=("tiny",)) as (_, client):
+        status, document = await post(client, "/mesh/drop", model=model)
+
+        assert status == 404
+        assert document["error"]["code"] == code  # type: ignore[index]
+
+
+async def test_load_and_drop_at_once_leave_one_truth() -> None:
+    """The later one wins; the earlier one is told."""
+    async with a_node(a_spec("tiny"), a_spec("other"), requested=("other",), is_ready=False) as (node, client):
+        load = node.begin(post(client, "/v1/models/reload", model_id="tiny"))
+        await node.asked(Verb.LOAD)
+        drop = node.begin(post(client, "/mesh/drop", model="tiny"))
+        await node.asked(Verb.DROP)
+        node.tell(exited("tiny", EngineFault.STOPPED))
+
+        assert (await load)[0] == 409
+        assert await drop == (200, {"dropped": "tiny"})
+        assert node.views.newest.local[ModelId("tiny")].dropped
+
+
+async def test_rescan_looks_at_the_folders() -> None:
+    """X26: no restart needed."""
+    async with a_node() as (node, client):
+        assert await post(client, "/v1/models/rescan") == (202, {"status": "rescanning"})
+        assert node.rescans == 1

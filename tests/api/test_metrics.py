@@ -1,0 +1,39 @@
+"""What Prometheus reads."""
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from meshllm.core.events import ResourcesMeasured
+from meshllm.core.ids import ModelId
+from tests.api.node import a_node
+from tests.core.builders import a_gpu, a_machine
+
+
+async def test_metrics_tell_what_the_view_and_the_front_door_know() -> None:
+    """MET-1: and they parse."""
+    async with a_node() as (node, client):
+        node.flying[ModelId("tiny")] = 2
+        node.tell(ResourcesMeasured(resources=a_machine(gpus=(a_gpu(),))))
+
+        answer = await client.get("/metrics")
+        families = list(text_string_to_metric_families(await answer.text()))
+        samples = {
+            (sample.name, *sorted(sample.labels.values())): sample.value for f in families for sample in f.samples
+        }
+
+        assert answer.headers["Content-Type"].startswith("text/plain")
+        assert samples["meshllm_model_phase", "ready", "tiny"] == 1
+        assert samples["meshllm_model_phase", "loading", "tiny"] == 0
+        assert samples["meshllm_model_in_flight", "tiny"] == 2
+        assert samples["meshllm_requests_total",] == 7
+        assert samples["meshllm_refused_body_too_large_total",] == 1
+        assert samples["meshllm_gpu_memory_bytes", "0", "GPU", "free"] > 0
+        assert all(family.name.startswith("meshllm_") for family in families)
+
+
+async def test_scraper_may_ask_for_openmetrics() -> None:
+    """By its Accept header."""
+    async with a_node() as (_, client):
+        answer = await client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+        assert (await answer.text()).endswith("# EOF\n")

@@ -1,0 +1,169 @@
+"""The status document, also as files that the console's types are checked against.
+
+`MESHLLM_REWRITE_DOCUMENTS=1` writes the files anew; review them as a diff.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from meshllm.api.status import PHASES, STATUSES, NodeFacts, lifecycle_status, phase_of, status_document
+from meshllm.core import events as ev
+from meshllm.core.catalog import ModelProblem, ModelReference
+from meshllm.core.engines import EngineFault
+from meshllm.core.ids import ModelId
+from meshllm.core.intents import Verb
+from meshllm.core.limits import GIB
+from meshllm.core.resources import Resources
+from meshllm.core.serving.engine_state import EngineState
+from meshllm.core.view import LoadProgress, LocalModel
+from tests.core.builders import A_GPU_BUILD, Story, a_failure, a_gpu, a_machine, a_spec, a_story, exited, ready
+
+DOCUMENTS = Path(__file__).parent / "documents"
+FACTS = NodeFacts(version="0.1.0", address="127.0.0.1:9337", started_s=40.0)
+FRESH = ModelReference(
+    id=ModelId("fresh"), repository="u/r", filename="fresh.gguf", size_bytes=10**9, asked_as="u/r:Q4"
+)
+
+
+def empty() -> Story:
+    """A node that knows its machine and has nothing to serve."""
+    return a_story()
+
+
+def loading() -> Story:
+    """One model on its way into memory, one that waits for the first to be measured."""
+    story = a_story(a_spec("tiny"), a_spec("huge", size_bytes=10**12), requested=("tiny", "huge"))
+    story.tell(ev.EngineStarted(model=ModelId("tiny"), pid=100), ev.EngineProgressed(model=ModelId("tiny"), share=0.41))
+    return story
+
+
+def serving() -> Story:
+    """A GPU, a busy model, one held and one dropped."""
+    story = a_story(
+        a_spec("tiny"), a_spec("held"), a_spec("gone"), requested=("tiny", "held", "gone"),
+        machine=a_machine(gpus=(a_gpu(total_bytes=24 * GIB, free_bytes=20 * GIB),)), build=A_GPU_BUILD,
+    )  # fmt: skip
+    story.tell(ready("tiny"), ready("held"), ready("gone"), ev.TrafficMeasured(finished=((ModelId("tiny"), 12),)))
+    for verb, model in ((Verb.UNLOAD, "held"), (Verb.DROP, "gone")):
+        story.ask(verb, model, hold=verb is Verb.UNLOAD, force=True)
+        story.tell(exited(model, EngineFault.STOPPED))
+    return story
+
+
+def troubled() -> Story:
+    """Everything that can go wrong at once, and a download."""
+    story = a_story(a_spec("bad"), a_spec("shaky"), requested=("bad", "shaky", "u/r:Q4", "nope"))
+    story.tell(
+        ev.InventoryChanged(
+            models=(a_spec("bad"), a_spec("shaky")),
+            problems=(ModelProblem(path="/models/x.gguf", code="truncated", message="ends too early"),),
+        ),
+        ev.ModelAsked(asked="u/r:Q4", reference=FRESH),
+        ev.ModelAsked(asked="nope", reference=None, message="nobody knows it"),
+        ev.DownloadProgressed(model=FRESH.id, done_bytes=410_000_000, total_bytes=10**9),
+        exited("bad", EngineFault.BAD_FILE, "it is broken"),
+        ready("shaky"),
+        exited("shaky", EngineFault.CRASHED, "it crashed"),
+    )
+    return story
+
+
+def no_engine() -> Story:
+    """A machine on which no engine can run, whose GPU cannot be asked."""
+    story = a_story(a_spec("tiny"))
+    story.tell(
+        ev.EngineProbed(build=None, failure=a_failure(EngineFault.ILLEGAL_INSTRUCTION, "this processor is too old")),
+        ev.ResourcesMeasured(
+            resources=Resources(
+                cores=2, memory_total_bytes=4 * GIB, memory_free_bytes=GIB, gpu_problem="the driver does not answer"
+            )
+        ),
+    )
+    return story
+
+
+STORIES: dict[str, Callable[[], Story]] = {
+    "empty": empty, "loading": loading, "serving": serving, "troubled": troubled, "no_engine": no_engine,
+}  # fmt: skip
+
+
+def document_of(story: Story) -> dict[str, object]:
+    """Return a story's document sixty seconds after its node's start."""
+    return status_document(story.core.view, 100.0, FACTS, lambda model: 2 if model == "tiny" else 0)
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_document_is_the_one_that_the_console_knows(name: str) -> None:
+    """A change of shape has to be seen by both sides."""
+    text = json.dumps(document_of(STORIES[name]()), indent=2, ensure_ascii=False) + "\n"
+    file = DOCUMENTS / f"{name}.json"
+
+    if os.environ.get("MESHLLM_REWRITE_DOCUMENTS"):
+        DOCUMENTS.mkdir(exist_ok=True)
+        file.write_text(text)
+
+    assert file.read_text() == text
+
+
+def test_every_document_has_a_story() -> None:
+    """A file that no test writes would go stale."""
+    assert {file.stem for file in DOCUMENTS.glob("*.json")} == set(STORIES)
+
+
+def test_documents_have_one_shape() -> None:
+    """The same keys whatever happens: null says that there is nothing, absence never does."""
+    documents = [document_of(story()) for story in STORIES.values()]
+    models = [model for document in documents for model in document["models"]]  # type: ignore[attr-defined]
+
+    assert len({tuple(document) for document in documents}) == 1
+    assert len({tuple(model) for model in models}) == 1
+    assert {model["phase"] for model in models} >= {
+        "loading", "queued", "ready", "held", "dropped", "downloading", "retrying", "failed",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "phase", "status"),
+    [
+        (LocalModel(id=ModelId("m"), spec=a_spec(), state=EngineState.STOPPED, wanted=False), "unloaded", "unloaded"),
+        (LocalModel(id=ModelId("m"), spec=a_spec(), state=EngineState.STOPPED, wanted=True), "queued", "reloading"),
+        (LocalModel(id=ModelId("m"), spec=a_spec(), state=EngineState.STARTING, wanted=True), "loading", "reloading"),
+        (LocalModel(id=ModelId("m"), spec=a_spec(), state=EngineState.DRAINING, wanted=False), "draining", "loaded"),
+        (LocalModel(id=ModelId("m"), spec=a_spec(), state=EngineState.STOPPING, wanted=False), "stopping", "loaded"),
+        (
+            LocalModel(id=ModelId("m"), spec=a_spec(), state=EngineState.BACKING_OFF, wanted=True),
+            "retrying", "reloading",
+        ),
+        (LocalModel(id=ModelId("m"), spec=a_spec(), state=EngineState.FAILED, wanted=False), "failed", "unloaded"),
+        (
+            LocalModel(
+                id=ModelId("m"), spec=None, state=EngineState.FAILED, wanted=False,
+                failure=a_failure(EngineFault.MISSING_FILE),
+            ),
+            "failed", "no_loader_config",
+        ),
+        (
+            LocalModel(
+                id=ModelId("m"), spec=None, state=EngineState.STOPPED, wanted=False,
+                failure=a_failure(EngineFault.DOWNLOAD_FAILED),
+            ),
+            "failed", "unloaded",
+        ),
+        (
+            LocalModel(
+                id=ModelId("m"), spec=None, state=EngineState.STOPPED, wanted=False,
+                progress=LoadProgress(stage="downloading", share=0.5),
+            ),
+            "downloading", "reloading",
+        ),
+    ],
+)  # fmt: skip
+def test_phase_and_status_follow_from_the_model(model: LocalModel, phase: str, status: str) -> None:
+    """LIF-4: `status` stays in its closed set; a draining engine still has its memory."""
+    assert (phase_of(model), lifecycle_status(model)) == (phase, status)
+    assert phase in PHASES
+    assert status in STATUSES

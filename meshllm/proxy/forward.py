@@ -1,0 +1,367 @@
+"""One request on its way: sent to an engine, its answer spliced to the client, accounted for.
+
+Owns what has been sent to the client so far, and so what may still be done when an engine is lost:
+before the first byte the request is tried again, after it the stream ends with one error event or is
+cut, never silently. Doesn't read bodies, choose routes or wait; the front door does.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from enum import IntEnum
+from time import monotonic
+from typing import Protocol
+
+from meshllm.core import limits
+from meshllm.core.engines import EngineEndpoint
+from meshllm.core.ids import ModelId
+from meshllm.core.serving.routing import Capability
+from meshllm.proxy import openai, sse
+from meshllm.proxy.framing import LAST_CHUNK, AnswerHead, chunk, payload_of
+from meshllm.proxy.intake import Intake
+from meshllm.proxy.openai import Problem
+from meshllm.proxy.peek import with_model
+from meshllm.proxy.pool import EngineConnection, EnginePool
+from meshllm.proxy.traffic import ModelTraffic
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_CLOSE = b"Connection: close\r\n"
+_COLLECTED_BYTES = limits.REMOTE_ERROR_TEXT_BYTES * 64
+_EVENT_STREAM = AnswerHead(
+    status=200, length=None, is_chunked=True, keeps_alive=True, is_event_stream=True,
+    lines=b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n",
+)  # fmt: skip
+
+
+class _Mode(IntEnum):
+    """How a body goes out, from how it came in and what the client knows."""
+
+    PASS = 0  # as it came
+    WRAP = 1  # without chunks in, with chunks out
+    UNWRAP = 2  # with chunks in, without out: HTTP/1.0
+    COLLECT = 3  # an error after comments went out: it becomes an event
+
+
+_PASS, _WRAP, _UNWRAP, _COLLECT = _Mode.PASS, _Mode.WRAP, _Mode.UNWRAP, _Mode.COLLECT
+
+
+class ClientSide(Protocol):
+    """The client's connection, as an exchange sees it."""
+
+    is_paused: bool
+
+    def send(self, data: bytes) -> None:
+        """Write bytes of the answer."""
+
+    def exchange_done(self, status: int, keeps_alive: bool) -> None:
+        """Count the answer, which is complete; read the next request or close."""
+
+    def cut(self) -> None:
+        """Break the connection, so that an incomplete answer cannot be taken for a whole one."""
+
+
+class Recovery(Protocol):
+    """Who finds another way when an engine is lost before the first byte."""
+
+    is_leaving: bool
+
+    def recover(self, exchange: "Exchange") -> None:
+        """Send the request again, now or when the model is back, or answer that it cannot be."""
+
+    def count_lost(self, exchange: "Exchange") -> None:
+        """Count an answer that broke off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where requests for one model go, with everything that does not change from one to the next."""
+
+    model: ModelId
+    pool: EnginePool
+    traffic: ModelTraffic
+    admitted: int
+    """Requests that may be in flight at once."""
+    context_tokens: int
+    """Context of the engine; 0 when unknown."""
+    engine_lines: bytes
+    """Fields for the engine: its key."""
+    client_lines: bytes
+    """Fields for the client: who answered and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What routing was asked: kept to ask again."""
+
+    model: str | None
+    needs: Capability | None
+
+
+class Exchange:
+    """One request and its answer; the `Relay` of an engine's connection."""
+
+    __slots__ = (
+        "_collected", "_connection", "_has_body", "_head", "_is_counted", "_is_event_stream", "_mode", "_recovery",
+        "_status", "attempts", "body", "client", "failed_at", "failures", "has_begun", "intake", "is_head", "is_stream",
+        "keeps_alive", "question", "request_id", "target", "task", "traffic",
+    )  # fmt: skip
+
+    def __init__(
+        self, client: ClientSide, intake: Intake, body: bytes, request_id: bytes, recovery: Recovery, target: Target
+    ) -> None:
+        """Begin with a complete request and its first target."""
+        self.client = client
+        self.intake = intake
+        self.body = body
+        self.request_id = request_id
+        self.target = target
+        self.traffic = target.traffic
+        self.question: Question | None = None
+        """None for the management app, which is not routed."""
+        self.is_stream = False
+        self.is_head = intake.is_head
+        self.keeps_alive = intake.head.keeps_alive and not recovery.is_leaving
+        self.attempts = 0
+        self.failed_at: EngineEndpoint | None = None
+        self.failures = 0
+        """Losses in a row at `failed_at`."""
+        self.has_begun = False
+        """The head of the answer is out: only its body can still say that something failed."""
+        self.task: asyncio.Task[None] | None = None
+        """What looks for a way, while there is none."""
+        self._recovery = recovery
+        self._connection: EngineConnection | None = None
+        self._head: AnswerHead | None = None
+        """A head that came and is not out yet: it goes with the first bytes of the body."""
+        self._has_body = False
+        """Bytes of an engine's answer are out: it cannot be tried again."""
+        self._mode = _PASS
+        self._is_event_stream = False
+        self._collected: list[bytes] = []
+        self._is_counted = False
+        self._status = 0
+
+    # -- to the engine --------------------------------------------------------------------------------
+
+    def begin(self, connection: EngineConnection) -> None:
+        """Send the request over a connection to the target's engine."""
+        target, intake, body, question = self.target, self.intake, self.body, self.question
+        if question is not None and question.model != target.model:
+            body = with_model(body, question.model, target.model)
+        self.attempts += 1
+        if not self._is_counted:
+            self._is_counted = True
+            self.traffic = target.traffic
+            self.traffic.begin(monotonic())
+        self._connection = connection
+        length = b"Content-Length: %d\r\n" % len(body) if intake.has_body else b""
+        connection.send(
+            self,
+            b"%b%bX-Request-ID: %b\r\n%b\r\n%b"
+            % (intake.engine_lines, target.engine_lines, self.request_id, length, body),
+        )
+        if self.client.is_paused:
+            connection.pause()
+
+    # -- Relay: from the engine -----------------------------------------------------------------------
+
+    def on_whole(self, head: AnswerHead, body: bytes) -> None:
+        """Pass a complete answer on in one write; errors of engines in our own words."""
+        self._connection = None
+        if self.question is not None and head.status >= 400:
+            self.answer(openai.engine_problem(head.status, body))
+            return
+        if self.has_begun:
+            self.client.send(self._framed(body) + self._ending())
+            self._finish(is_failure=False)
+            return
+        length = head.length if self.is_head else len(body)
+        framing = b"" if head.status == 204 or length is None else b"Content-Length: %d\r\n" % length
+        self._status = head.status
+        self.client.send(b"%b%b%b\r\n%b" % (head.lines, framing, self._lines(), body))
+        self._finish(is_failure=head.status >= 500)
+
+    def on_head(self, head: AnswerHead) -> None:
+        """Keep the head until bytes of the body come: until then the request can be tried again."""
+        self._head = head
+
+    def on_piece(self, data: bytes) -> None:
+        """Pass a piece of the body on."""
+        if self._head is not None:
+            data = self._opening(self._head) + self._framed(data)
+            self._head = None
+            self._has_body = True
+        elif self._mode is not _PASS:
+            data = self._framed(data)
+        if data:
+            self.client.send(data)
+
+    def on_end(self) -> None:
+        """Finish: everything was passed on."""
+        self._connection = None
+        if self._head is not None:
+            self.on_piece(b"")
+        if self._mode is _COLLECT:
+            self.answer(openai.engine_problem(502, b"".join(self._collected)))
+            return
+        if self._mode is _WRAP:
+            self.client.send(LAST_CHUNK)
+        self._finish(is_failure=self._status >= 500)
+
+    def on_lost(self, was_stale: bool, is_between: bool, chunks: int) -> None:
+        """Try again before the first byte; after it, end the stream with an error or break it."""
+        self._connection = None
+        if not self._has_body:
+            self._note_failure(was_stale)
+            self._uncount(is_failure=not was_stale)
+            self._recovery.recover(self)
+            return
+        self._recovery.count_lost(self)
+        can_say_so = self._is_event_stream and is_between and self._mode is not _WRAP
+        if not can_say_so:
+            self._uncount(is_failure=True)
+            self.client.cut()
+            return
+        message = f"the engine of {self.target.model} was lost after {chunks} events; ask again for a whole answer"
+        self.answer(Problem(status=502, code="host_lost", message=message, type="server_error"))
+
+    # -- to the client --------------------------------------------------------------------------------
+
+    def answer(self, problem: Problem) -> None:
+        """End with an error: as an answer, or as one event once the answer has begun. No `[DONE]`, no silence."""
+        if self.has_begun:
+            self._mode = _WRAP if self.intake.head.minor else _PASS
+            document = openai.error_document(problem, self.intake.is_anthropic)
+            event = sse.anthropic_error_event if self.intake.is_anthropic else sse.error_event
+            self.client.send(self._framed(event(document)) + self._ending())
+        else:
+            self._status = problem.status
+            self.client.send(problem_answer(problem, self.intake, self._lines()))
+        self._finish(is_failure=problem.status >= 500)
+
+    def send_comment(self, text: str) -> None:
+        """Tell a waiting stream how far its model is, and so keep the connection alive."""
+        opening = b""
+        if not self.has_begun:
+            opening = self._opening(_EVENT_STREAM)
+        self._mode = _WRAP if self.intake.head.minor else _PASS
+        self.client.send(opening + self._framed(sse.comment(text)))
+
+    def ask_if_alive(self) -> None:
+        """Write something harmless: a client that is gone, not only done sending, resets the connection."""
+        if self.intake.head.minor == 0:
+            return
+        if not self.has_begun:
+            self.client.send(_CONTINUE)
+        elif self._is_event_stream and self._mode is _PASS and self._connection is not None:
+            if self._connection.is_between_events:
+                self.client.send(chunk(sse.comment("")))
+
+    def pause(self) -> None:
+        """Stop reading from the engine."""
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        """Read from the engine again."""
+        if self._connection is not None:
+            self._connection.resume()
+
+    def cancel(self) -> None:
+        """The client is gone: hang up on the engine and stop waiting."""
+        if self._connection is not None:
+            self._connection.cancel()
+            self._connection = None
+        if self.task is not None:
+            self.task.cancel()
+        self._uncount(is_failure=False)
+
+    def end_early(self, problem: Problem) -> None:
+        """The node leaves: hang up on the engine and end the answer as well as it still can be ended."""
+        connection, self._connection = self._connection, None
+        is_between = connection is not None and connection.is_between_events
+        if connection is not None:
+            connection.cancel()
+        if self.task is not None:
+            self.task.cancel()
+        if not self._has_body or (self._is_event_stream and is_between and self._mode is not _WRAP):
+            self.answer(problem)
+        else:
+            self._uncount(is_failure=True)
+            self.client.cut()
+
+    def _lines(self) -> bytes:
+        """Return our own fields of the answer."""
+        keeps_alive, intake = self.keeps_alive, self.intake
+        end = b"" if keeps_alive and intake.head.minor else b"Connection: keep-alive\r\n" if keeps_alive else _CLOSE
+        return b"X-Request-ID: %b\r\n%bX-Mesh-Attempts: %d\r\n%b%b" % (
+            self.request_id, self.target.client_lines, max(self.attempts, 1), intake.cors_lines, end,
+        )  # fmt: skip
+
+    def _opening(self, head: AnswerHead) -> bytes:
+        """Return the head as it goes out, and settle how the body goes out. Empty if one is out already."""
+        is_modern = self.intake.head.minor == 1
+        if head.length is not None:
+            self._mode = _PASS if not self.has_begun or not is_modern else _WRAP
+            framing = b"Content-Length: %d\r\n" % head.length
+        else:
+            self._mode = _PASS if head.is_chunked == is_modern else _WRAP if is_modern else _UNWRAP
+            framing = b"Transfer-Encoding: chunked\r\n" if is_modern else b""
+            self.keeps_alive = self.keeps_alive and is_modern
+        self._is_event_stream = head.is_event_stream
+        if self.has_begun:
+            if head.status != 200:
+                self._mode = _COLLECT
+            return b""
+        self.has_begun = True
+        self._status = head.status
+        return b"%b%b%b\r\n" % (head.lines, framing, self._lines())
+
+    def _framed(self, data: bytes) -> bytes:
+        """Return a piece of the body as it goes out."""
+        if not data or self._mode is _PASS:
+            return data
+        if self._mode is _WRAP:
+            return chunk(data)
+        if self._mode is _UNWRAP:
+            return payload_of(data)
+        if sum(map(len, self._collected)) < _COLLECTED_BYTES:
+            self._collected.append(data)
+        return b""
+
+    def _ending(self) -> bytes:
+        return LAST_CHUNK if self._mode is _WRAP else b""
+
+    # -- accounting -----------------------------------------------------------------------------------
+
+    def _note_failure(self, was_stale: bool) -> None:
+        """Remember where the engine was lost. A stale connection is nobody's failure."""
+        self._head = None
+        if was_stale:
+            self.attempts -= 1
+            return
+        endpoint = self.target.pool.endpoint
+        self.failures = self.failures + 1 if self.failed_at == endpoint else 1
+        self.failed_at = endpoint
+
+    def _uncount(self, is_failure: bool) -> None:
+        if self._is_counted:
+            self._is_counted = False
+            self.traffic.end(is_failure)
+
+    def _finish(self, is_failure: bool) -> None:
+        self._uncount(is_failure)
+        self.client.exchange_done(self._status, self.keeps_alive)
+
+
+def problem_answer(problem: Problem, intake: Intake | None, lines: bytes) -> bytes:
+    """Return a whole error answer; `lines` are further fields, each with CR LF."""
+    document = openai.error_document(problem, intake is not None and intake.is_anthropic)
+    extra = b"Retry-After: %d\r\n" % problem.retry_after_s if problem.retry_after_s is not None else b""
+    if problem.allow:
+        extra += b"Allow: %b\r\n" % problem.allow.encode()
+    if problem.status == 401:
+        extra += b"WWW-Authenticate: Bearer\r\n"
+    return b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%b%b\r\n%b" % (
+        problem.status, openai.reason_phrase(problem.status).encode(), len(document), extra, lines,
+        b"" if intake is not None and intake.is_head else document,
+    )  # fmt: skip

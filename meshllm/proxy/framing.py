@@ -1,0 +1,192 @@
+"""Where an engine's answer ends: its head, and the boundaries of its chunks. Nothing else is read of it.
+
+Owns the reading of response heads and of chunked bodies that are passed on as they are. Decides which
+bytes may be passed on now so that the stream can still be ended properly later. Doesn't know what the
+bytes mean, nor to whom they go.
+"""
+
+import re
+from dataclasses import dataclass
+
+from meshllm.core import limits
+from meshllm.proxy.http1 import HOP_BY_HOP
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_HEAD = re.compile(
+    rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?\r\n"
+    rb"((?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*\r\n)*)\r\n"
+)  # fmt: skip
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
+_LAST_CHUNK = re.compile(rb"0+(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n(?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*\r\n)*\r\n")
+_NOT_PASSED_ON = HOP_BY_HOP | {"content-length", "server", "x-request-id"}
+_BODILESS = frozenset({204, 304})
+_EVENT_ENDS = frozenset({b"\n\n", b"\r\n"})
+"""How a chunk ends that ends an event, with either kind of line end."""
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+class AnswerError(Exception):
+    """An engine's answer is not HTTP as RFC 9112 has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerHead:
+    """The head of an answer. Exactly one of `length` known, `is_chunked`, or neither: then EOF ends it."""
+
+    status: int
+    length: int | None
+    is_chunked: bool
+    keeps_alive: bool
+    is_event_stream: bool
+    lines: bytes
+    """Status line and the fields to pass on, each with CR LF; neither framing nor the empty line."""
+
+
+def parse_answer_head(block: bytes) -> AnswerHead:
+    """Read a head, from the status line to the empty line. Raises AnswerError."""
+    found = _HEAD.fullmatch(block)
+    if found is None:
+        msg = "the head of the answer is malformed"
+        raise AnswerError(msg)
+    status, length, coding, keeps_alive, kind = int(found[2]), None, None, found[1] == b"1", ""
+    passed_on = [block[: found.start(3)].replace(b"HTTP/1.0", b"HTTP/1.1", 1)]
+    for line in found[3].split(b"\r\n")[:-1]:
+        name = line[: line.index(b":")].decode().lower()
+        value = line[len(name) + 1 :].strip().decode("latin-1")
+        if name == "content-length":
+            length = _length(value, length)
+        elif name == "transfer-encoding":
+            coding = value.lower() if coding is None else "twice"
+        elif name == "connection" and "close" in value.lower():
+            keeps_alive = False
+        if name == "content-type":
+            kind = value.lower()
+        if name not in _NOT_PASSED_ON and not name.startswith("access-control-"):
+            passed_on.append(line + b"\r\n")
+    if coding not in {None, "chunked"} or (coding and length is not None):
+        msg = "the framing of the answer is ambiguous"
+        raise AnswerError(msg)
+    if status < 200 or status in _BODILESS:
+        length, coding = 0, None
+    return AnswerHead(
+        status=status, length=length, is_chunked=coding is not None,
+        keeps_alive=keeps_alive and (length is not None or coding is not None),
+        is_event_stream=kind.startswith("text/event-stream"), lines=b"".join(passed_on),
+    )  # fmt: skip
+
+
+def _length(value: str, before: int | None) -> int:
+    if before is not None or not (value.isascii() and value.isdigit() and len(value) <= 18):
+        msg = "the length of the answer is malformed"
+        raise AnswerError(msg)
+    return int(value)
+
+
+class ChunkRelay:
+    """Follows the chunks of one answer and hands out what may be passed on.
+
+    What `take` returns ends on a boundary between chunks, for an event stream also between events, so
+    that an error event and a proper end can follow at any time. Chunks or events above the limits are
+    passed on in parts: after those `is_between` is false, and only cutting the connection is honest.
+    """
+
+    __slots__ = ("_at", "_by_event", "_held", "_left", "chunks", "is_between", "is_complete")
+
+    def __init__(self, by_event: bool) -> None:
+        """Start before the first chunk."""
+        self._by_event = by_event
+        self._held = b""
+        self._at = 0
+        """The first byte of what is held that was not looked at: the beginning of a chunk."""
+        self._left = 0
+        """Bytes of an oversized chunk, passed on in parts, that are missing. Nothing is held then."""
+        self.chunks = 0
+        self.is_between = True
+        """Everything that was handed out ends between chunks and events."""
+        self.is_complete = False
+
+    def take(self, data: bytes) -> bytes:
+        """Return the bytes to pass on; the last ones with the last chunk included. Raises AnswerError."""
+        if self._held:
+            data = self._held + data
+        at, safe, size, by_event = self._at, 0, len(data), self._by_event
+        if self._left:
+            at = min(self._left, size)
+            self._left -= at
+            if self._left:
+                return data
+            safe = 0 if by_event and data[max(at - 4, 0) : at - 2] not in _EVENT_ENDS else at
+        while at < size:
+            found = _CHUNK.match(data, at)
+            if found is None:
+                _check_partial_size(data, at)
+                break
+            chunk_bytes = int(found[1], 16)
+            if chunk_bytes == 0:
+                safe = self._last(data, at) or safe
+                break
+            end = found.end() + chunk_bytes + 2
+            if end > size:
+                if end - at > limits.ENGINE_CHUNK_HELD_BYTES:
+                    return self._pass_part(data, end - size)
+                break
+            if data[end - 2 : end] != b"\r\n":
+                msg = "a chunk of the answer does not end with CR LF"
+                raise AnswerError(msg)
+            self.chunks += 1
+            at = end
+            if not by_event or data[end - 4 : end - 2] in _EVENT_ENDS:
+                safe = end
+        if safe == size:
+            self._held, self._at, self.is_between = b"", 0, True
+            return data
+        return self._hold(data, at, safe)
+
+    def _hold(self, data: bytes, at: int, safe: int) -> bytes:
+        """Hand out up to `safe`, or up to `at` where an event is too long to be held."""
+        if safe:
+            self.is_between = True
+        if at - safe > limits.ENGINE_CHUNK_HELD_BYTES:
+            safe, self.is_between = at, False
+        self._held, self._at = data[safe:], at - safe
+        return data[:safe]
+
+    def _pass_part(self, data: bytes, missing: int) -> bytes:
+        """Hand out everything, the beginning of an oversized chunk included."""
+        self._held, self._at, self._left, self.is_between = b"", 0, missing, False
+        return data
+
+    def _last(self, data: bytes, at: int) -> int:
+        """Return the end of the last chunk, or 0 while it is incomplete. Trailer fields are passed on."""
+        found = _LAST_CHUNK.match(data, at)
+        if found is None:
+            if len(data) - at > limits.HTTP_TRAILER_BYTES or data.endswith(b"\r\n\r\n"):
+                msg = "the trailer of the answer is malformed"
+                raise AnswerError(msg)
+            return 0
+        if found.end() != len(data):
+            msg = "the answer goes on after its end"
+            raise AnswerError(msg)
+        self.is_complete = True
+        return found.end()
+
+
+def _check_partial_size(data: bytes, at: int) -> None:
+    """Accept an incomplete size line at the end of the data, or raise AnswerError."""
+    if len(data) - at > limits.HTTP_CHUNK_HEADER_BYTES or data.find(b"\n", at) >= 0:
+        msg = "a chunk of the answer has a malformed size"
+        raise AnswerError(msg)
+
+
+def chunk(payload: bytes) -> bytes:
+    """Return a payload as one chunk. Must not be empty: an empty chunk is the last."""
+    return b"%x\r\n%b\r\n" % (len(payload), payload)
+
+
+def payload_of(chunks: bytes) -> bytes:
+    """Return the payload of whole chunks, for clients that do not know chunks."""
+    at, parts = 0, []
+    while (found := _CHUNK.match(chunks, at)) is not None and (size := int(found[1], 16)):
+        parts.append(chunks[found.end() : found.end() + size])
+        at = found.end() + size + 2
+    return b"".join(parts)

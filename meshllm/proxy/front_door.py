@@ -1,0 +1,439 @@
+"""The front door: one listener for everything that clients and people ask of a node.
+
+Owns the listening socket, the connections behind it and the way from a complete request to whoever
+answers it: an engine, the list of models, the management app. Decides how many may come in. Doesn't
+know how bytes become requests (`client`), how routes are found (`targets`) or kept up (`forward`).
+
+Invariant: the fast path, from a request with a ready model to its engine, makes no task and waits for
+nothing.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import secrets
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from time import monotonic
+from urllib.parse import unquote
+
+import msgspec
+
+from meshllm.core import limits
+from meshllm.core.events import Event
+from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.known_models import CATALOG
+from meshllm.core.names import Ambiguous, Unknown
+from meshllm.core.serving.routing import Refusal
+from meshllm.core.view import MeshView
+from meshllm.proxy import openai, paths
+from meshllm.proxy.access import AccessRules
+from meshllm.proxy.client import ClientConnection
+from meshllm.proxy.forward import Exchange, Question, Target, problem_answer
+from meshllm.proxy.http1 import parse_head
+from meshllm.proxy.intake import Door, Intake, take_in
+from meshllm.proxy.listing import ListOptions, model_detail, model_list
+from meshllm.proxy.openai import Problem
+from meshllm.proxy.peek import BodyError, Peek, peek, prompt_bytes
+from meshllm.proxy.pursuit import Pursuit
+from meshllm.proxy.targets import Targets, Views
+from meshllm.proxy.traffic import Traffic
+
+log = logging.getLogger(__name__)
+
+_MEASURE_INTERVAL_S = 1.0
+_LISTS_REMEMBERED = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontDoorConfig:
+    """What a front door is told. Durations are seconds; the limits can be lowered in tests."""
+
+    host: str
+    port: int
+    node: NodeId
+    api_key: str = ""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names, without port, that Host may have besides localhost and our addresses."""
+    allowed_origins: tuple[str, ...] = ()
+    """Web origins whose pages may call this node: `https://chat.example`."""
+    open_paths: frozenset[str] = paths.OPEN_PATHS
+    """Paths that need no key."""
+    unknown_model: str = "reject"
+    """`reject` with 404, or `fallback` to a model that there is."""
+    load_wait_s: float = limits.LOAD_WAIT_S
+    comment_s: float = limits.KEEP_ALIVE_COMMENT_S
+    header_timeout_s: float = limits.HTTP_HEADER_TIMEOUT_S
+    body_timeout_s: float = limits.HTTP_BODY_TIMEOUT_S
+    keep_alive_timeout_s: float = limits.HTTP_KEEP_ALIVE_TIMEOUT_S
+    slow_client_timeout_s: float = limits.SLOW_CLIENT_TIMEOUT_S
+    linger_s: float = limits.HTTP_LINGER_S
+    connections_max: int = limits.CONNECTIONS_TOTAL
+    connections_per_address_max: int = limits.CONNECTIONS_PER_ADDRESS
+
+
+class FrontDoor:
+    """Listens for clients and answers them. Use inside a running event loop."""
+
+    def __init__(
+        self, config: FrontDoorConfig, views: Views, post: Callable[[Event], None], management_socket: Path,
+        rng: random.Random | None = None,
+    ) -> None:  # fmt: skip
+        """Prepare; nothing listens before `start`. `rng` spreads Retry-After."""
+        self.times = config
+        self.is_leaving = False
+        self._config = config
+        self._views = views
+        self._post = post
+        self._traffic = Traffic()
+        self._targets = Targets(
+            views, self._traffic, config.node, management_socket, falls_back=config.unknown_model == "fallback"
+        )
+        self._pursuit = Pursuit(
+            views, self._targets, self._traffic, post, config.load_wait_s, config.comment_s, rng or random.Random()
+        )
+        self._rules = AccessRules(
+            bound_host=config.host, api_key=config.api_key, open_paths=config.open_paths,
+            allowed_hosts=frozenset(host.lower() for host in config.allowed_hosts),
+            allowed_origins=frozenset(origin.lower().rstrip("/") for origin in config.allowed_origins),
+        )  # fmt: skip
+        self._server: asyncio.Server | None = None
+        self._connections: set[ClientConnection] = set()
+        self._by_address: Counter[str] = Counter()
+        self._accepted = 0
+        self._connections_max = config.connections_max
+        self._heads: dict[str, dict[bytes, Intake]] = {}
+        self._lists: dict[tuple[str, str], tuple[int, bytes]] = {}
+        self._lists_epoch = -1
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sweep_handle: asyncio.TimerHandle | None = None
+        self._measured_at_s = 0.0
+        self._id_prefix = f"req-{secrets.token_hex(4)}-".encode()
+        self._id_number = 0
+
+    # -- start and end --------------------------------------------------------------------------------
+
+    async def start(self) -> tuple[str, int]:
+        """Listen; return the bound host and port. Raises OSError, as it comes, when the port is taken."""
+        loop = asyncio.get_running_loop()
+        self._connections_max = min(self._config.connections_max, descriptors_for_clients())
+        self._server = await loop.create_server(
+            lambda: ClientConnection(self), self._config.host, self._config.port, backlog=limits.HTTP_ACCEPT_BACKLOG
+        )
+        self._sweep()
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return host, port
+
+    async def drained(self, within_s: float) -> int:
+        """Take no new connections, wait until every inference request is answered; return how many are not."""
+        self.is_leaving = True
+        if self._server is not None:
+            self._server.close()
+        for client in tuple(self._connections):
+            if not client.is_busy:
+                client.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while busy := [traffic for traffic in self._traffic.models.values() if traffic.in_flight]:
+                    await busy[0].one_ended()
+        return self._traffic.in_flight
+
+    async def close(self) -> None:
+        """End everything: streams under way get an error event, other requests a 503."""
+        self.is_leaving = True
+        if self._sweep_handle is not None:
+            self._sweep_handle.cancel()
+        if self._server is not None:
+            self._server.close()
+        message = "this node is shutting down; ask another one"
+        problem = Problem(status=503, code="leaving", message=message, retry_after_s=self._pursuit.retry_after_s())
+        for client in tuple(self._connections):
+            if client.exchange is not None:
+                client.exchange.end_early(problem)
+            client.close()
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._targets.close()
+        await asyncio.sleep(0)  # what was written goes out
+        for client in tuple(self._connections):
+            client.abort()
+        await asyncio.sleep(0)
+
+    # -- questions of others --------------------------------------------------------------------------
+
+    def in_flight(self, model: ModelId) -> int:
+        """Return the requests that a model's engine has and has not answered."""
+        traffic = self._traffic.models.get(model)
+        return traffic.in_flight if traffic is not None else 0
+
+    def last_progress_s(self, model: ModelId) -> float:
+        """Return the monotonic time of the last byte from a model's engine; 0 if none ever came."""
+        traffic = self._traffic.models.get(model)
+        return traffic.last_progress_s if traffic is not None else 0.0
+
+    async def idle(self, model: ModelId, within_s: float) -> int:
+        """Wait until no request is in flight at a model; return how many still are when the time is over."""
+        traffic = self._traffic.of(model)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while traffic.in_flight:
+                    await traffic.one_ended()
+        return traffic.in_flight
+
+    def counters(self) -> Mapping[str, float]:
+        """Return what was counted since the start: only ever growing numbers, by name."""
+        return self._traffic.counters() | {"connections": self._accepted}
+
+    # -- House: for connections -----------------------------------------------------------------------
+
+    def admit(self, client: ClientConnection, address: str) -> Problem | None:
+        """Count a connection in, or say why there is no room. Loopback has no limit of its own."""
+        self._accepted += 1
+        self._connections.add(client)
+        self._by_address[address] += 1
+        is_full = len(self._connections) > self._connections_max
+        is_greedy = self._by_address[address] > self._config.connections_per_address_max and not _is_loopback(address)
+        if not is_full and not is_greedy and not self.is_leaving:
+            return None
+        self._traffic.refused += 1
+        if len(self._connections) > 2 * self._connections_max:
+            client.abort()  # even saying so takes a descriptor
+            return None
+        message = "this node has as many connections as it can take; try again soon"
+        return Problem(
+            status=503, code="too_many_connections", message=message, retry_after_s=self._pursuit.retry_after_s()
+        )
+
+    def forget(self, client: ClientConnection, address: str) -> None:
+        """Count a connection out."""
+        self._connections.discard(client)
+        self._by_address[address] -= 1
+        if self._by_address[address] <= 0:
+            del self._by_address[address]
+
+    def known_heads(self, local_address: str) -> dict[bytes, Intake]:
+        """Return the remembered verdicts on heads. By address: a Host may name the one that was reached."""
+        return self._heads.setdefault(local_address, {})
+
+    def take_in(self, block: bytes, local_address: str) -> Intake:
+        """Return the verdict on a head and remember it. Raises ProtocolError."""
+        intake = take_in(parse_head(block), self._rules, local_address)
+        if len(block) <= limits.HEAD_REMEMBERED_BYTES:
+            heads = self._heads[local_address]
+            if len(heads) >= limits.HEADS_REMEMBERED:
+                heads.clear()
+            heads[block] = intake
+        return intake
+
+    def serve(self, client: ClientConnection, intake: Intake, body: bytes) -> Exchange | None:
+        """Answer a complete request: at once, or through the exchange that is returned."""
+        door = intake.door
+        if door is Door.INFERENCE:
+            return self._infer(client, intake, body)
+        if door is Door.MANAGEMENT:
+            exchange = Exchange(
+                client, intake, body if intake.has_body else b"", self._request_id(intake), self, self._targets.management
+            )
+            self._send(exchange)
+            return exchange
+        if door is Door.MODELS:
+            self._answer_models(client, intake)
+        elif door is Door.PREFLIGHT:
+            head = b"HTTP/1.1 204 No Content\r\n" + self.error_lines(intake) + self._end_line(intake) + b"\r\n"
+            client.answer(head, 204, self._keeps_alive(intake))
+        elif intake.refusal is not None:
+            self._refuse(client, intake, intake.refusal)
+        return None
+
+    def error_lines(self, intake: Intake | None) -> bytes:
+        """Return our own fields for an answer that no engine had a part in."""
+        if intake is None:
+            return b"X-Request-ID: %b\r\n%b" % (self._new_id(), self._targets.management.client_lines)
+        own = self._targets.management.client_lines
+        return b"X-Request-ID: %b\r\n%b%b" % (self._request_id(intake), own, intake.cors_lines)
+
+    def count(self, status: int) -> None:
+        """Count an answer."""
+        self._traffic.by_status[status // 100] += 1
+
+    def count_bytes(self, received: int, sent: int) -> None:
+        """Count what went over the wire."""
+        self._traffic.bytes_in += received
+        self._traffic.bytes_out += sent
+
+    def count_aborted(self) -> None:
+        """Count a client that left before its answer was complete."""
+        self._traffic.aborted += 1
+
+    # -- Recovery: for exchanges ----------------------------------------------------------------------
+
+    def recover(self, exchange: Exchange) -> None:
+        """Find another way for a request that an engine lost."""
+        self._traffic.retries += 1
+        self._pursue(exchange)
+
+    def count_lost(self, exchange: Exchange) -> None:
+        """Count an answer that broke off."""
+        self._traffic.lost += 1
+        log.info("model=%s stream lost request=%s", exchange.target.model, exchange.request_id.decode())
+
+    # -- inference ------------------------------------------------------------------------------------
+
+    def _infer(self, client: ClientConnection, intake: Intake, body: bytes) -> Exchange | None:
+        door = intake.inference
+        assert door is not None  # noqa: S101 - the door is INFERENCE
+        try:
+            seen = peek(body, door.shape)
+        except BodyError as error:
+            status = 415 if intake.form_typed else 400
+            code = "unsupported_media_type" if intake.form_typed else error.code
+            problem = Problem(status=status, code=code, message=error.message, param=error.param)
+            self._refuse(client, intake, problem)
+            return None
+        model = seen.model
+        if model is not None and len(model) > limits.MODEL_NAME_BYTES:
+            self._refuse(client, intake, openai.unknown_model(model))
+            return None
+        found = self._targets.find(model, door.needs)
+        if isinstance(found, Refusal):
+            self._refuse(client, intake, openai.refused(found, self._pursuit.retry_after_s()))
+            return None
+        target = found if isinstance(found, Target) else None
+        if target is not None and (problem := self._objection(target, seen, body)) is not None:
+            self._refuse(client, intake, problem)
+            return None
+        exchange = Exchange(
+            client, intake, body, self._request_id(intake), self, target or self._targets.management
+        )
+        exchange.question = Question(model, door.needs)
+        exchange.is_stream = seen.is_stream
+        if target is None:
+            self._pursue(exchange)
+        else:
+            self._send(exchange)
+        return exchange
+
+    def _objection(self, target: Target, seen: Peek, body: bytes) -> Problem | None:
+        """Say why a ready engine cannot take this request."""
+        if target.traffic.in_flight >= target.admitted:
+            return self._pursuit.overloaded(target)
+        most_bytes = target.context_tokens * limits.PROMPT_BYTES_PER_TOKEN
+        if 0 < most_bytes < len(body) and prompt_bytes(seen.document) > most_bytes:
+            about = f"about {len(body) // 4} ({len(body)} bytes)"
+            message = openai.context_message(about, target.context_tokens)
+            return Problem(status=400, code="context_length_exceeded", message=message, param="messages")
+        return None
+
+    def _send(self, exchange: Exchange) -> None:
+        """Send a request to its target: over an idle connection, or over one that has to be opened."""
+        connection = exchange.target.pool.take()
+        if connection is not None:
+            exchange.begin(connection)
+        else:
+            self._pursue(exchange)
+
+    def _pursue(self, exchange: Exchange) -> None:
+        """Start the task that finds a way for an exchange."""
+        task = asyncio.get_running_loop().create_task(self._pursuit.run(exchange), name=f"pursue:{exchange.request_id!r}")
+        exchange.task = task
+        self._tasks.add(task)
+        task.add_done_callback(lambda ended: self._pursued(exchange, ended))
+
+    def _pursued(self, exchange: Exchange, task: asyncio.Task[None]) -> None:
+        """Answer a request whose task ended by a mistake of ours; it must not hang."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task=%s failed", task.get_name(), exc_info=error)
+            exchange.answer(Problem(status=500, code="internal_error", message="the front door failed on this request"))
+
+    # -- answers from memory --------------------------------------------------------------------------
+
+    def _answer_models(self, client: ClientConnection, intake: Intake) -> None:
+        view = self._views.newest
+        status, document = self._models_document(view, intake)
+        head = b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%b%b\r\n" % (
+            status, b"OK" if status == 200 else b"Not Found", len(document), self.error_lines(intake),
+            self._end_line(intake),
+        )  # fmt: skip
+        client.answer(head if intake.is_head else head + document, status, self._keeps_alive(intake))
+
+    def _models_document(self, view: MeshView, intake: Intake) -> tuple[int, bytes]:
+        """Return (status, JSON) of a list or of one model; remembered as long as the view is the same."""
+        key = (intake.asked_model, intake.head.query)
+        if view.epoch != self._lists_epoch or len(self._lists) >= _LISTS_REMEMBERED:
+            self._lists.clear()
+            self._lists_epoch = view.epoch
+        known = self._lists.get(key)
+        if known is None:
+            known = self._lists[key] = self._new_models_document(view, intake)
+        return known
+
+    def _new_models_document(self, view: MeshView, intake: Intake) -> tuple[int, bytes]:
+        if not intake.asked_model:
+            return 200, msgspec.json.encode(model_list(view, ListOptions.parse(intake.head.query), CATALOG))
+        asked = unquote(intake.asked_model)
+        found = model_detail(view, asked, CATALOG)
+        if isinstance(found, Unknown | Ambiguous):
+            names = found.near if isinstance(found, Unknown) else found.candidates
+            hint = f"; did you mean {' or '.join(names)}?" if names else ""
+            message = f"the model {asked[: limits.MODEL_NAME_BYTES]!r} does not exist{hint}"
+            problem = Problem(status=404, code="model_not_found", message=message, param="model")
+            return 404, openai.error_document(problem)
+        return 200, msgspec.json.encode(found)
+
+    def _refuse(self, client: ClientConnection, intake: Intake, problem: Problem) -> None:
+        lines = self.error_lines(intake) + self._end_line(intake)
+        client.answer(problem_answer(problem, intake, lines), problem.status, self._keeps_alive(intake))
+
+    def _keeps_alive(self, intake: Intake) -> bool:
+        return intake.head.keeps_alive and not self.is_leaving
+
+    def _end_line(self, intake: Intake) -> bytes:
+        if not self._keeps_alive(intake):
+            return b"Connection: close\r\n"
+        return b"" if intake.head.minor else b"Connection: keep-alive\r\n"
+
+    def _request_id(self, intake: Intake) -> bytes:
+        return intake.request_id or self._new_id()
+
+    def _new_id(self) -> bytes:
+        self._id_number += 1
+        return b"%b%x" % (self._id_prefix, self._id_number)
+
+    # -- a few times a second -------------------------------------------------------------------------
+
+    def _sweep(self) -> None:
+        """Look at every connection's deadline; report traffic once a second."""
+        now_s = monotonic()
+        for client in tuple(self._connections):
+            client.check(now_s)
+        if now_s - self._measured_at_s >= _MEASURE_INTERVAL_S:
+            self._measured_at_s = now_s
+            if (measured := self._traffic.measured()) is not None:
+                self._post(measured)
+        self._sweep_handle = asyncio.get_running_loop().call_later(limits.HTTP_SWEEP_INTERVAL_S, self._sweep)
+
+
+def descriptors_for_clients() -> int:
+    """Return how many connections the limit on open files leaves for clients; each may need a second one."""
+    try:
+        import resource  # noqa: PLC0415 - absent on Windows
+    except ImportError:
+        return limits.CONNECTIONS_TOTAL
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return limits.CONNECTIONS_TOTAL
+    return max(soft // limits.DESCRIPTORS_SHARE, 1)
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return address == "" or ip_address(address).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,133 @@
+"""What a request's head alone decides: whether it may come in, which door it takes, what goes on to the engine.
+
+Owns the verdict on a head and the fields that are passed on. Decides before any byte of the body is
+read. Doesn't know sockets; pure, so that a verdict can be remembered by the head's exact bytes.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+from meshllm.core import limits
+from meshllm.proxy import paths
+from meshllm.proxy.access import AccessRules, check_access
+from meshllm.proxy.http1 import HOP_BY_HOP, Head
+from meshllm.proxy.openai import Problem
+from meshllm.proxy.paths import InferenceDoor
+
+_SANE_REQUEST_ID = re.compile(rf"[A-Za-z0-9._:/+=-]{{1,{limits.REQUEST_ID_BYTES}}}")
+_JSON_TYPES = frozenset({"", "application/json"})
+_CURL_TYPE = "application/x-www-form-urlencoded"
+_UTF8_NAMES = frozenset({"utf-8", "utf8"})
+_KEPT_FROM_MANAGEMENT = HOP_BY_HOP | {"authorization", "content-length", "cookie", "expect", "x-api-key", "x-request-id"}
+
+
+class Door(Enum):
+    """The ways through the front door."""
+
+    INFERENCE = "inference"
+    MODELS = "models"
+    MANAGEMENT = "management"
+    PREFLIGHT = "preflight"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intake:
+    """A head with its verdict."""
+
+    head: Head
+    door: Door
+    refusal: Problem | None = None
+    inference: InferenceDoor | None = None
+    asked_model: str = ""
+    """What follows `/v1/models/`, for that door."""
+    request_id: bytes | None = None
+    """The client's own, if it is sane."""
+    cors_lines: bytes = b""
+    engine_lines: bytes = b""
+    """Request line and fields for the engine or the management app, without key, id and length."""
+    body_limit_bytes: int = limits.MANAGEMENT_BODY_BYTES
+    plain_length: int = -1
+    """Length of the body, where nothing but that length has to come before the request is complete."""
+    form_typed: bool = False
+    """curl's default type: accepted when the body is JSON all the same."""
+    is_head: bool = False
+    has_body: bool = False
+    is_anthropic: bool = False
+
+
+def take_in(head: Head, rules: AccessRules, local_address: str) -> Intake:
+    """Return the verdict on a head. `local_address` is the IP that the client connected to."""
+    access = check_access(head, rules, local_address)
+    given_id = head.get("x-request-id")
+    request_id = given_id.encode() if given_id and _SANE_REQUEST_ID.fullmatch(given_id) else None
+    door, inference, asked = _door(head)
+    refusal = access.refusal or (_refusal_of_inference(head) if door is Door.INFERENCE else None)
+    if refusal is None and door is Door.MODELS and head.method not in {"GET", "HEAD"}:
+        refusal = _wrong_method("GET, HEAD")
+    if refusal is not None:
+        door = Door.REFUSED
+    is_plain = refusal is None and not head.is_chunked and not head.expects_continue
+    limit = limits.HTTP_BODY_BYTES if door is Door.INFERENCE else limits.MANAGEMENT_BODY_BYTES
+    return Intake(
+        head=head, door=door, refusal=refusal, inference=inference, asked_model=asked, request_id=request_id,
+        cors_lines=access.cors, engine_lines=_engine_lines(head, inference), body_limit_bytes=limit,
+        plain_length=head.length if is_plain and head.length <= limit else -1,
+        form_typed=(head.get("content-type") or "").lower().startswith(_CURL_TYPE),
+        is_head=head.method == "HEAD",
+        has_body=head.method not in {"GET", "HEAD"} and (head.is_chunked or head.get("content-length") is not None),
+        is_anthropic=inference is not None and inference.is_anthropic,
+    )  # fmt: skip
+
+
+def _door(head: Head) -> tuple[Door, InferenceDoor | None, str]:
+    inference = paths.INFERENCE.get(head.path)
+    if head.method == "OPTIONS" and head.get("origin") is not None:
+        return Door.PREFLIGHT, inference, ""
+    if inference is not None:
+        return Door.INFERENCE, inference, ""
+    asked = paths.asked_model(head.path)
+    if asked is None or (asked != "" and head.method not in {"GET", "HEAD"}):
+        return Door.MANAGEMENT, None, ""
+    return Door.MODELS, None, asked
+
+
+def _refusal_of_inference(head: Head) -> Problem | None:
+    """Refuse what no body could make good: method, media type, compression."""
+    if head.method != "POST":
+        return _wrong_method("POST")
+    encoding = (head.get("content-encoding") or "identity").lower()
+    if encoding != "identity":
+        message = f"bodies are taken as they are, not encoded as {encoding[:32]!r}"
+        return Problem(status=415, code="unsupported_content_encoding", message=message)
+    kind, _, parameters = (head.get("content-type") or "").partition(";")
+    kind = kind.strip().lower()
+    charset = parameters.partition("charset=")[2].strip(' "').lower()
+    if kind not in _JSON_TYPES and kind != _CURL_TYPE:
+        message = f"the body must be application/json, not {kind[:64]!r}"
+        return Problem(status=415, code="unsupported_media_type", message=message)
+    if charset and charset not in _UTF8_NAMES:
+        message = f"the body must be UTF-8, not {charset[:32]!r}"
+        return Problem(status=415, code="unsupported_media_type", message=message)
+    return None
+
+
+def _wrong_method(allow: str) -> Problem:
+    return Problem(status=405, code="method_not_allowed", message=f"this path takes {allow}", allow=allow)
+
+
+def _engine_lines(head: Head, inference: InferenceDoor | None) -> bytes:
+    """Return the head that goes on: a small one of our own to engines, a filtered one to management."""
+    if inference is not None:
+        accept = head.get("accept") or "*/*"
+        return (
+            b"POST %b HTTP/1.1\r\nHost: engine\r\nContent-Type: application/json\r\nAccept: %b\r\n"
+            % (inference.path, accept.encode("latin-1"))
+        )  # fmt: skip
+    target = f"{head.path}?{head.query}" if head.query else head.path
+    lines = [f"{head.method} {target} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in head.fields if name not in _KEPT_FROM_MANAGEMENT]
+    if head.get("host") is None:
+        lines.append("host: localhost")
+    return ("\r\n".join(lines) + "\r\n").encode("latin-1")

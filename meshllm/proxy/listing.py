@@ -1,0 +1,209 @@
+"""`GET /v1/models` and `/v1/models/{id}` as documents made of a view.
+
+Owns the shape of a model's entry: OpenAI's fields, the lifecycle words of other servers beside finer
+ones of ours, what clients read to size their context. Decides nothing; pure. Never shows endpoints,
+keys or folders.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qs
+
+from meshllm.core.catalog import CatalogModel
+from meshllm.core.engines import EngineFault
+from meshllm.core.ids import ModelId
+from meshllm.core.names import RESERVED_NAMES, Ambiguous, Unknown
+from meshllm.core.serving.engine_state import EngineState
+from meshllm.core.view import LocalModel, MeshView
+
+_LOADED = frozenset({EngineState.READY, EngineState.DRAINING})
+_COMING = frozenset({EngineState.STARTING, EngineState.BACKING_OFF})
+_FILE_FAULTS = frozenset({EngineFault.BAD_FILE, EngineFault.MISSING_FILE})
+_YES = frozenset({"1", "true", "yes"})
+_NO = frozenset({"0", "false", "no"})
+
+Document = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """What a list should hold, from its query string."""
+
+    only_served: bool = False
+    with_catalog: bool = False
+    with_pseudo: bool = True
+    with_auto: bool = False
+
+    @classmethod
+    def parse(cls, query: str) -> "ListOptions":
+        """Read `served`, `catalog` and `pseudo`; other parameters and unknown values change nothing."""
+        if not query:
+            return cls()
+        given = {name: values[-1].lower() for name, values in parse_qs(query, max_num_fields=32).items()}
+        pseudo = given.get("pseudo", "")
+        return cls(
+            only_served=given.get("served", "") in _YES, with_catalog=given.get("catalog", "") in _YES,
+            with_pseudo=pseudo not in _NO, with_auto=pseudo == "all",
+        )  # fmt: skip
+
+
+def model_list(view: MeshView, options: ListOptions, catalog: Iterable[CatalogModel] = ()) -> Document:
+    """Return the list: the pseudo entry first, then ids sorted."""
+    models = sorted(view.local.values(), key=lambda model: model.id)
+    data: list[Document] = []
+    if options.with_pseudo:
+        data.append(pseudo_entry(view, "default"))
+        data += [pseudo_entry(view, "auto")] if options.with_auto else []
+    entries = [
+        model_entry(view, model)
+        for model in models
+        if not model.dropped and (not options.only_served or model.state in _LOADED)
+    ]
+    if options.with_catalog:
+        entries += _catalog_entries(view, catalog)
+        entries.sort(key=lambda entry: str(entry["id"]))
+    return {"object": "list", "data": data + entries, "default_model": view.default_model}
+
+
+def model_detail(view: MeshView, asked: str, catalog: Iterable[CatalogModel] = ()) -> Document | Unknown | Ambiguous:
+    """Return one model's entry with details, or why there is none of that name."""
+    if asked in RESERVED_NAMES:
+        return pseudo_entry(view, asked)
+    found = view.names.resolve(asked)
+    if isinstance(found, Ambiguous):
+        return found
+    model = None if isinstance(found, Unknown) else view.local.get(found)
+    if model is None:
+        for entry in _catalog_entries(view, catalog):
+            if asked in {entry["id"], entry["display_name"]}:
+                return entry
+        return found if isinstance(found, Unknown) else Unknown(asked, ())
+    spec = model.spec
+    detail: Document = {"versions": [], "quota": None, "aliases": view.names.aliases_of(model.id)}
+    if spec is not None:
+        detail |= {"digest": spec.digest or None, "files": [_base_name(file) for file in spec.files]}
+        detail["versions"] = [{"version": "1.0.0", "digest": spec.digest or None, "status": _status(model)}]
+    if model.plan is not None:
+        memory = model.plan.memory
+        detail["memory"] = {
+            "weights_bytes": memory.weights_bytes, "kv_bytes": memory.kv_bytes,
+            "overhead_bytes": memory.overhead_bytes, "prompt_cache_bytes": memory.prompt_cache_bytes,
+        }  # fmt: skip
+    return model_entry(view, model) | detail
+
+
+def pseudo_entry(view: MeshView, name: str) -> Document:
+    """Return the entry of `default` or `auto`: a name that always works, so it has no status."""
+    model = view.local.get(view.default_model) if view.default_model is not None else None
+    created = int(model.spec.modified_s) if model is not None and model.spec is not None else 0
+    return {"id": name, "object": "model", "created": created, "owned_by": "local"}
+
+
+def model_entry(view: MeshView, model: LocalModel) -> Document:
+    """Return one model's entry."""
+    spec = model.spec
+    entry: Document = {
+        "id": model.id, "object": "model", "created": int(spec.modified_s) if spec else 0, "owned_by": "local",
+        "status": _status(model), "phase": _phase(model), "health_status": _health(model),
+        "display_name": (spec.display_name if spec else "") or model.id,
+        "path": _base_name(spec.path) if spec else None, "version": "1.0.0", "enabled": not (model.held or model.dropped),
+        "use_count": model.requests, "size_bytes": spec.size_bytes if spec else 0, "preload": model.wanted,
+        "nodes": [{"node_id": view.me.node, "name": view.me.name, "status": _status(model), "slots": model.slots}],
+    }  # fmt: skip
+    if spec is not None:
+        shape = spec.architecture
+        context = model.context_tokens or (model.plan.context_tokens if model.plan else 0) or shape.context_tokens
+        entry |= {
+            "architecture": shape.name, "parameter_count": _parameter_count(spec.parameters),
+            "context_length": context, "capabilities": sorted(spec.capabilities),
+            "input_modalities": ["text", "image"] if "vision" in spec.capabilities else ["text"],
+            "tools_available": "tools" in spec.capabilities,
+            "meta": {
+                "n_ctx": context, "n_ctx_train": shape.context_tokens, "n_params": spec.parameters,
+                "n_vocab": shape.vocabulary, "n_embd": shape.embedding, "size": spec.size_bytes,
+                "quantization": spec.quantization, "slots": model.slots,
+            },
+        }  # fmt: skip
+    return entry | _troubles(model)
+
+
+def _troubles(model: LocalModel) -> Document:
+    """Return what keeps a model from being loaded, where something does."""
+    found: Document = {}
+    if model.progress is not None:
+        progress = model.progress
+        found["progress"] = {
+            "stage": progress.stage, "share": round(progress.share, 3), "done_bytes": progress.done_bytes,
+            "total_bytes": progress.total_bytes,
+        }  # fmt: skip
+    if model.failure is not None:
+        found["error"] = model.failure.message
+        found["reason"] = model.failure.fault
+    if model.waiting:
+        found["waiting"] = model.waiting
+    return found
+
+
+def _status(model: LocalModel) -> str:
+    """Return the lifecycle word, of a closed set: loaded, unloaded, reloading."""
+    if model.state in _LOADED:
+        return "loaded"
+    return "reloading" if model.state in _COMING else "unloaded"
+
+
+def _phase(model: LocalModel) -> str:
+    """Return the finer word."""
+    if model.state is EngineState.STARTING:
+        return "loading"
+    if model.state is EngineState.STOPPED:
+        if model.progress is not None:
+            return model.progress.stage
+        if model.waiting:
+            return "queued"
+        return "held" if model.held else "sleeping"
+    return model.state.value
+
+
+def _health(model: LocalModel) -> str:
+    """Return the health of a model: unknown, healthy, degraded, unhealthy, loading."""
+    if model.state in _LOADED:
+        return "healthy"
+    if model.state is EngineState.FAILED or (model.failure is not None and model.failure.fault in _FILE_FAULTS):
+        return "unhealthy"
+    if model.state is EngineState.BACKING_OFF:
+        return "degraded"
+    return "loading" if model.state is EngineState.STARTING else "unknown"
+
+
+def _catalog_entries(view: MeshView, catalog: Iterable[CatalogModel]) -> list[Document]:
+    """Return entries of well-known models that this node could fetch and does not have."""
+    return [
+        {
+            "id": file.stem, "object": "model", "created": 0, "owned_by": model.repository.partition("/")[0],
+            "status": "unloaded", "phase": "not_downloaded", "health_status": "unknown", "display_name": model.name,
+            "path": None, "version": "1.0.0", "parameter_count": _parameter_count(model.parameters),
+            "context_length": model.context_tokens, "capabilities": sorted(model.capabilities),
+            "size_bytes": file.size_bytes, "enabled": True, "use_count": 0, "preload": False, "nodes": [],
+        }
+        for model in catalog
+        for file in model.files
+        if not _has(view.local, file.stem)
+    ]  # fmt: skip
+
+
+def _has(local: Mapping[ModelId, LocalModel], model: ModelId) -> bool:
+    return model in local and not local[model].dropped
+
+
+def _base_name(path: str) -> str:
+    """Return the last part of a path; the folders are nobody's business."""
+    return path.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def _parameter_count(parameters: int) -> str:
+    """Return `135M`, `1.7B` or `70B`."""
+    for unit, size in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("K", 10**3)):
+        if parameters >= size:
+            value = parameters / size
+            return f"{value:.1f}{unit}" if value < 10 and f"{value:.1f}"[-1] != "0" else f"{value:.0f}{unit}"
+    return str(parameters)

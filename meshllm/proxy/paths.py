@@ -1,0 +1,66 @@
+"""Which door a path leads to: an engine, the list of models, or the management app.
+
+Owns the table of inference paths with what each needs of a model and how its body is shaped. Decides
+by exact path. Doesn't know how a request is carried out.
+"""
+
+from dataclasses import dataclass
+
+from meshllm.core.serving.routing import Capability
+from meshllm.proxy import shapes
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceDoor:
+    """One inference path: what the engine calls it, what it needs and how its body looks."""
+
+    path: bytes
+    shape: type[shapes.Common]
+    needs: Capability | None
+    is_anthropic: bool = False
+
+
+_TEXT, _VECTOR, _ORDER = Capability.COMPLETION, Capability.EMBEDDING, Capability.RERANK
+_CHAT = InferenceDoor(b"/v1/chat/completions", shapes.Chat, _TEXT)
+_COMPLETION = InferenceDoor(b"/v1/completions", shapes.Completion, _TEXT)
+_EMBEDDINGS = InferenceDoor(b"/v1/embeddings", shapes.Embeddings, _VECTOR)
+_RERANK = InferenceDoor(b"/v1/rerank", shapes.Rerank, _ORDER)
+
+INFERENCE: dict[str, InferenceDoor] = {
+    "/v1/chat/completions": _CHAT, "/chat/completions": _CHAT,
+    "/v1/completions": _COMPLETION, "/completions": _COMPLETION,
+    "/v1/embeddings": _EMBEDDINGS, "/embeddings": _EMBEDDINGS,
+    "/v1/rerank": _RERANK, "/rerank": _RERANK, "/v1/reranking": _RERANK, "/reranking": _RERANK,
+    "/v1/responses": InferenceDoor(b"/v1/responses", shapes.Responses, _TEXT),
+    "/v1/messages": InferenceDoor(b"/v1/messages", shapes.AnthropicMessages, _TEXT, is_anthropic=True),
+    "/v1/messages/count_tokens": InferenceDoor(
+        b"/v1/messages/count_tokens", shapes.AnthropicMessages, None, is_anthropic=True
+    ),
+    "/infill": InferenceDoor(b"/infill", shapes.Infill, _TEXT),
+    "/tokenize": InferenceDoor(b"/tokenize", shapes.Tokenize, None),
+    "/detokenize": InferenceDoor(b"/detokenize", shapes.Detokenize, None),
+    "/apply-template": InferenceDoor(b"/apply-template", shapes.Chat, None),
+}  # fmt: skip
+"""Every path that an engine answers. All take POST only."""
+
+MODELS = "/v1/models"
+_MODELS_TOO = "/models"
+_VERBS = frozenset({"load", "reload", "register", "rescan", "status", "unload"})
+_SUFFIXES = ("/health", "/versions")
+OPEN_PATHS = frozenset({"/health", "/healthz", "/readyz"})
+"""Paths that need no key: whoever watches a node need not be able to use it."""
+
+
+def asked_model(path: str) -> str | None:
+    """Return what follows `/v1/models/`, still escaped: "" for the list itself, None for other paths.
+
+    Verbs of the management app (`/v1/models/unload`) and its suffixes are not models; a model of such
+    a name is reached with an escaped slash.
+    """
+    for root in (MODELS, _MODELS_TOO):
+        if path in {root, f"{root}/"}:
+            return ""
+        if path.startswith(f"{root}/"):
+            name = path[len(root) + 1 :]
+            return None if name in _VERBS or name.endswith(_SUFFIXES) else name
+    return None

@@ -1,0 +1,178 @@
+"""The few fields of a body that routing needs, and the rules that every body must keep.
+
+Owns the reading of JSON bodies: one pass that finds what is malformed, typed checks that name the bad
+`param`, and the byte-exact replacement of the model's name. Decides what is refused with 400. Doesn't
+know routes or engines; pure. The body itself is passed on as it came.
+
+Invariant: no key is there twice at any depth, so that the front door and an engine, which may prefer
+the first or the last of two, read the same request.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import NoReturn
+
+import msgspec
+
+from meshllm.core import limits
+from meshllm.proxy import json_rules
+from meshllm.proxy.shapes import Common, Message
+
+_ANY = msgspec.json.Decoder()
+_AT_PATH = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
+_MISSING = re.compile(r"required field `([^`]+)`")
+_PADDED_COLONS = (b" :", b"\t:", b"\n:", b"\r:")
+_BOM = b"\xef\xbb\xbf"
+
+
+class BodyError(Exception):
+    """A body that is refused with 400, with the field that is wrong where there is one."""
+
+    def __init__(self, message: str, param: str | None = None, code: str = "invalid_request") -> None:
+        """Remember what to tell the client."""
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """What the front door knows of a body."""
+
+    model: str | None
+    """As the client wrote it; None where it wrote none."""
+    is_stream: bool
+    document: dict[str, object]
+    """The parsed body, for the rare questions that come after routing."""
+
+
+def peek(body: bytes, shape: type[Common]) -> Peek:
+    """Read a body of that shape. Raises BodyError."""
+    document = _parse(body)
+    try:
+        request = msgspec.convert(document, shape)
+    except msgspec.ValidationError as error:
+        _refuse_shape(str(error))
+    try:
+        json_rules.check(document, request)
+        messages: list[Message] | None = getattr(request, "messages", None)
+        if messages is not None:
+            json_rules.check_messages(messages)
+    except json_rules.RuleError as error:
+        raise BodyError(error.message, error.param) from None
+    return Peek(request.model, request.stream is True, document)
+
+
+def _parse(body: bytes) -> dict[str, object]:
+    """Parse a body, refusing what is not one unambiguous JSON object of bearable size."""
+    if body.startswith(_BOM):
+        body = body[3:]
+    if len(body) > limits.JSON_VALUES and body.count(b",") + body.count(b"{") + body.count(b"[") > limits.JSON_VALUES:
+        msg = f"the body has more than {limits.JSON_VALUES} values"
+        raise BodyError(msg)
+    try:
+        document = _ANY.decode(body)
+        if type(document) is not dict:
+            msg = "the body must be a JSON object"
+            raise BodyError(msg)
+        if _most_keys(body) != _count_keys(document, limits.JSON_DEPTH):
+            _find_duplicate(body)
+    except RecursionError:
+        msg = f"the body is nested more than {limits.JSON_DEPTH} deep"
+        raise BodyError(msg) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        msg = f"the body is not valid JSON: {error}"
+        raise BodyError(msg) from None
+    return document
+
+
+def _most_keys(body: bytes) -> int:
+    """Return a number that the keys of all objects together cannot exceed: each is followed by a colon.
+
+    A quote inside a string is escaped, so `":` is a key except in texts that quote JSON.
+    """
+    most = body.count(b'":')
+    if most == body.count(b":"):
+        return most
+    return most + sum(body.count(colon) for colon in _PADDED_COLONS)
+
+
+def _count_keys(value: dict[str, object] | list[object], depth: int) -> int:
+    """Return how many different keys the objects have. Raises RecursionError below `depth`."""
+    if depth == 0:
+        raise RecursionError
+    if type(value) is dict:
+        count, children = len(value), value.values()
+    else:
+        count, children = 0, value  # type: ignore[assignment]
+    for child in children:
+        if type(child) is dict or type(child) is list:
+            count += _count_keys(child, depth - 1)
+    return count
+
+
+def _find_duplicate(body: bytes) -> None:
+    """Look for a key that is there twice, exactly and slowly."""
+
+    def once(pairs: list[tuple[str, object]]) -> None:
+        seen = set()
+        for key, _ in pairs:
+            if key in seen:
+                msg = f"the key {key[:64]!r} is there twice"
+                raise BodyError(msg, param=key[:64])
+            seen.add(key)
+
+    json.loads(body.decode(), object_pairs_hook=once, parse_int=len, parse_float=len)
+
+
+def _refuse_shape(message: str) -> NoReturn:
+    """Turn the complaint of a type check into a refusal that names the field."""
+    found = _AT_PATH.search(message)
+    param = found[1] if found else ""
+    what = message[: found.start()] if found else message
+    if missing := _MISSING.search(what):
+        param = f"{param}.{missing[1]}" if param else missing[1]
+    raise BodyError(f"{what[0].lower()}{what[1:]}: {param}" if param else what, param or None)
+
+
+def with_model(body: bytes, asked: str | None, model: str) -> bytes:
+    """Return the body with the name of the model replaced, every other byte as it was.
+
+    Engines answer with the name that they were asked for; the answer must name the model really used.
+    """
+    if asked == model:
+        return body
+    name = msgspec.json.encode(model)
+    members = msgspec.json.decode(body.removeprefix(_BOM), type=dict[str, msgspec.Raw])
+    old = members.get("model")
+    if old is None:
+        start = body.index(b"{") + 1
+        comma = b"," if members else b""
+        return b'%b"model":%b%b%b' % (body[:start], name, comma, body[start:])
+    found = list(re.finditer(rb'"model"\s*:\s*(' + re.escape(bytes(old)) + rb")", body))
+    if len(found) == 1:
+        return body[: found[0].start(1)] + name + body[found[0].end(1) :]
+    members["model"] = msgspec.Raw(name)
+    return msgspec.json.encode(members)
+
+
+def prompt_bytes(document: dict[str, object]) -> int:
+    """Return the bytes of a request's text, runs of one character counted as eight: a vocabulary may have those."""
+    return sum(len(re.sub(r"(.)\1{7,}", r"\1" * 8, text, flags=re.DOTALL).encode()) for text in _texts(document))
+
+
+def _texts(document: dict[str, object]) -> list[str]:
+    """Return the texts that an engine will tokenise: no images, no settings."""
+    found: list[str] = []
+    pending: list[object] = [document.get(key) for key in ("messages", "prompt", "input", "content", "system")]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, str):
+            found.append(value)
+        elif isinstance(value, list):
+            pending += value
+        elif isinstance(value, dict):
+            pending += [value.get("content"), value.get("text")]
+    return found

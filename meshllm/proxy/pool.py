@@ -1,0 +1,335 @@
+"""Connections to engines: opened, kept while idle, and read for framing alone.
+
+Owns the HTTP/1.1 client side of one Unix socket or loopback port. Decides where an answer ends, whether
+its connection can serve again, and holds small answers until they are whole. Doesn't know what a request
+means nor who asked; a `Relay` is told what came.
+
+Invariant: a connection has at most one relay, and one that has answered out of turn is never used again.
+"""
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+from typing import Protocol, cast
+
+from meshllm.core import limits
+from meshllm.core.engines import EngineEndpoint
+from meshllm.proxy.framing import AnswerError, AnswerHead, ChunkRelay, parse_answer_head
+from meshllm.proxy.http1 import HEAD_END
+from meshllm.proxy.traffic import ModelTraffic
+
+_heads: dict[bytes, AnswerHead] = {}
+"""Heads by their exact bytes: an engine repeats a few; reading one is pure. Emptied when full."""
+
+
+def _remembered_head(block: bytes) -> AnswerHead:
+    """Read a head once, however often it comes. Raises AnswerError."""
+    head = _heads.get(block)
+    if head is None:
+        head = parse_answer_head(block)
+        if len(_heads) >= limits.ENGINE_HEADS_REMEMBERED:
+            _heads.clear()
+        _heads[block] = head
+    return head
+
+
+class Relay(Protocol):
+    """Who waits for an answer: one request's exchange."""
+
+    is_head: bool
+    """The request's method is HEAD: its answer has no body, whatever its head says."""
+    traffic: ModelTraffic
+
+    def on_whole(self, head: AnswerHead, body: bytes) -> None:
+        """Take a complete answer."""
+
+    def on_head(self, head: AnswerHead) -> None:
+        """Take the head of an answer whose body follows."""
+
+    def on_piece(self, data: bytes) -> None:
+        """Take a piece of the body: whole chunks of a chunked one, else bytes."""
+
+    def on_end(self) -> None:
+        """The answer is complete."""
+
+    def on_lost(self, was_stale: bool, is_between: bool, chunks: int) -> None:
+        """The engine is gone before the end.
+
+        `was_stale`: an idle connection that the engine had closed meanwhile. `is_between`: all pieces
+        together end between chunks and events. `chunks`: how many there were.
+        """
+
+
+class EngineConnection(asyncio.Protocol):
+    """One connection to an engine, one request at a time."""
+
+    __slots__ = (
+        "_chunks", "_head", "_held", "_interim", "_left", "_parts", "_pool", "_read", "_served", "_transport", "relay",
+    )  # fmt: skip
+
+    def __init__(self, pool: "EnginePool") -> None:
+        """Belong to a pool."""
+        self._pool = pool
+        self._transport: asyncio.Transport | None = None
+        self.relay: Relay | None = None
+        self._read: Callable[[bytes], None] = self._read_head
+        self._head: AnswerHead | None = None
+        self._held = b""
+        self._parts: list[bytes] = []
+        self._left = 0
+        self._chunks: ChunkRelay | None = None
+        self._interim = 0
+        self._served = 0
+
+    # -- for the pool and the relay -------------------------------------------------------------------
+
+    def send(self, relay: Relay, request: bytes) -> None:
+        """Write a request; its answer goes to `relay`."""
+        self.relay = relay
+        self._read = self._read_head
+        transport = self._transport
+        if transport is not None:
+            transport.write(request)
+
+    def pause(self) -> None:
+        """Stop reading: the client does not keep up."""
+        if self._transport is not None and self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read again."""
+        if self._transport is not None and not self._transport.is_reading():
+            self._transport.resume_reading()
+
+    def cancel(self) -> None:
+        """Forget the relay and hang up at once: the engine's slot becomes free."""
+        self.relay = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def is_usable(self) -> bool:
+        """Tell whether a request can be sent."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def is_between_events(self) -> bool:
+        """Tell whether what was handed out so far ends between events."""
+        return self._chunks is not None and self._chunks.is_between
+
+    # -- asyncio.Protocol -----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the transport."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._pool.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on where the last bytes ended."""
+        relay = self.relay
+        if relay is None:
+            self.cancel()  # bytes that nobody asked for: out of step
+            return
+        relay.traffic.last_progress_s = monotonic()
+        try:
+            self._read(data)
+        except AnswerError:
+            self.cancel()
+            self._lose(relay)
+
+    def eof_received(self) -> bool:
+        """End an answer that only EOF ends; anything else is a loss."""
+        relay, head = self.relay, self._head
+        if relay is not None and head is not None and head.length is None and not head.is_chunked:
+            self.relay = None
+            relay.on_end()
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Leave the pool; tell the relay if it still waits."""
+        self._transport = None
+        self._pool.forget(self)
+        relay, self.relay = self.relay, None
+        if relay is not None:
+            self._lose(relay)
+
+    # -- framing --------------------------------------------------------------------------------------
+
+    def _read_head(self, data: bytes) -> None:
+        if self._held:
+            data, self._held = self._held + data, b""
+        end = data.find(HEAD_END) + 4
+        if end == 3 or end > limits.ENGINE_HEAD_BYTES:
+            if len(data) > limits.ENGINE_HEAD_BYTES:
+                msg = "the head of the answer is too long"
+                raise AnswerError(msg)
+            self._held = data
+            return
+        head = _remembered_head(data[:end])
+        relay = cast("Relay", self.relay)
+        length = head.length
+        if head.status < 200:
+            self._skip_interim(data[end:])
+        elif relay.is_head or length == 0:
+            self._whole(relay, head, b"", len(data) - end)
+        elif length is None:
+            self._begin_open_body(relay, head, data[end:])
+        elif len(data) - end >= length:
+            self._whole(relay, head, data[end:], len(data) - end - length)
+        else:
+            self._begin_sized_body(relay, head, data[end:], length)
+
+    def _skip_interim(self, rest: bytes) -> None:
+        self._interim += 1
+        if self._interim > limits.ENGINE_INTERIM_ANSWERS:
+            msg = "too many interim answers"
+            raise AnswerError(msg)
+        if rest:
+            self._read_head(rest)
+
+    def _whole(self, relay: Relay, head: AnswerHead, body: bytes, surplus: int) -> None:
+        """Hand over an answer that is complete; bytes after its end make it void."""
+        if surplus:
+            msg = "the answer goes on after its end"
+            raise AnswerError(msg)
+        self._release(head)
+        relay.on_whole(head, body)
+
+    def _begin_sized_body(self, relay: Relay, head: AnswerHead, start: bytes, length: int) -> None:
+        self._head = head
+        self._left = length - len(start)
+        if length <= limits.ENGINE_ANSWER_HELD_BYTES:
+            self._parts = [start]
+            self._read = self._read_held
+            return
+        self._read = self._read_sized
+        relay.on_head(head)
+        if start:
+            relay.on_piece(start)
+
+    def _read_held(self, data: bytes) -> None:
+        self._left -= len(data)
+        self._parts.append(data)
+        if self._left <= 0:
+            body, self._parts = b"".join(self._parts), []
+            self._whole(cast("Relay", self.relay), cast("AnswerHead", self._head), body, -self._left)
+
+    def _read_sized(self, data: bytes) -> None:
+        relay = cast("Relay", self.relay)
+        self._left -= len(data)
+        if self._left < 0:
+            msg = "the answer goes on after its end"
+            raise AnswerError(msg)
+        relay.on_piece(data)
+        if self._left == 0:
+            self._release(cast("AnswerHead", self._head))
+            relay.on_end()
+
+    def _begin_open_body(self, relay: Relay, head: AnswerHead, start: bytes) -> None:
+        """Begin a body whose length is not known: chunked, or ended by EOF."""
+        self._head = head
+        if head.is_chunked:
+            self._chunks = ChunkRelay(by_event=head.is_event_stream)
+            self._read = self._read_chunks
+        else:
+            self._read = relay.on_piece
+        relay.on_head(head)
+        if start:
+            self._read(start)
+
+    def _read_chunks(self, data: bytes) -> None:
+        chunks, relay = cast("ChunkRelay", self._chunks), cast("Relay", self.relay)
+        piece = chunks.take(data)
+        if piece:
+            relay.on_piece(piece)
+        if chunks.is_complete:
+            self._release(cast("AnswerHead", self._head))
+            relay.on_end()
+
+    # -- end ------------------------------------------------------------------------------------------
+
+    def _release(self, head: AnswerHead) -> None:
+        """Be free for the next request, or hang up."""
+        self.relay = self._head = self._chunks = None
+        self._interim = 0
+        self._served += 1
+        if not (head.keeps_alive and self._pool.keep(self)):
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def _lose(self, relay: Relay) -> None:
+        """Tell the relay that nothing more comes."""
+        chunks = self._chunks
+        got_nothing = self._head is None and not self._held
+        relay.on_lost(
+            was_stale=self._served > 0 and got_nothing,
+            is_between=chunks is not None and chunks.is_between,
+            chunks=chunks.chunks if chunks is not None else 0,
+        )
+
+
+class EnginePool:
+    """The connections to one endpoint."""
+
+    __slots__ = ("_idle", "_idle_max", "_is_closed", "connections", "endpoint")
+
+    def __init__(self, endpoint: EngineEndpoint, idle_max: int) -> None:
+        """Keep at most `idle_max` connections open without a request.
+
+        An idle connection costs llama.cpp's server a thread for seconds, and it has few more threads
+        than slots: more idle ones than slots would keep queued requests waiting.
+        """
+        self.endpoint = endpoint
+        self._idle: list[EngineConnection] = []
+        self._idle_max = max(1, min(idle_max, limits.ENGINE_IDLE_CONNECTIONS))
+        self._is_closed = False
+        self.connections: set[EngineConnection] = set()
+
+    def take(self) -> EngineConnection | None:
+        """Return an idle connection, the one used last, or None."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_usable:
+                return connection
+        return None
+
+    def keep(self, connection: EngineConnection) -> bool:
+        """Take a connection back; return whether there is room for it."""
+        if self._is_closed or len(self._idle) >= self._idle_max:
+            return False
+        self._idle.append(connection)
+        return True
+
+    async def connect(self) -> EngineConnection:
+        """Open a connection. Raises OSError, TimeoutError included."""
+        loop = asyncio.get_running_loop()
+        endpoint = self.endpoint
+        async with asyncio.timeout(limits.ENGINE_CONNECT_TIMEOUT_S):
+            if endpoint.address is not None:
+                host, port = endpoint.address
+                _, connection = await loop.create_connection(lambda: EngineConnection(self), host, port)
+            else:
+                _, connection = await loop.create_unix_connection(lambda: EngineConnection(self), endpoint.socket_path)
+        return connection
+
+    def forget(self, connection: EngineConnection) -> None:
+        """Drop a connection that is gone."""
+        self.connections.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def retire(self) -> None:
+        """Close what is idle and keep nothing from now on; requests in flight go on."""
+        self._is_closed = True
+        for connection in self._idle:
+            connection.cancel()
+        self._idle.clear()
+
+    def close(self) -> None:
+        """Hang up everywhere."""
+        self.retire()
+        for connection in tuple(self.connections):
+            connection.cancel()

@@ -1,0 +1,127 @@
+"""The fields of each inference request that are checked before an engine sees them, as types.
+
+Owns names, types and ranges; fields that are not named here pass through untouched. Decides nothing:
+`msgspec` checks the types and names the field that breaks one. Doesn't know HTTP.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from meshllm.core import limits
+
+Json = object
+_Share = Annotated[float, Meta(ge=0, le=1)]
+_Penalty = Annotated[float, Meta(ge=-2, le=2)]
+_Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+_Text = Annotated[str, Meta(max_length=limits.JSON_GRAMMAR_BYTES)]
+_Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+_Names = Annotated[list[str], Meta(max_length=limits.JSON_STOP_SEQUENCES)]
+_Items = Annotated[list[Json], Meta(min_length=1, max_length=limits.JSON_MESSAGES)]
+
+
+class Common(Struct, gc=False):
+    """What every inference request may carry."""
+
+    model: str | None = None
+    stream: bool | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: _Share | None = None
+    top_k: int | None = None
+    min_p: _Share | None = None
+    max_tokens: _Count | None = None
+    max_completion_tokens: _Count | None = None
+    max_output_tokens: _Count | None = None
+    n: Annotated[int, Meta(ge=1, le=limits.JSON_CHOICES)] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    stop: str | _Names | None = None
+    stop_sequences: _Names | None = None
+    presence_penalty: _Penalty | None = None
+    frequency_penalty: _Penalty | None = None
+    logit_bias: dict[str, Json] | list[Json] | None = None
+    logprobs: bool | int | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    cache_prompt: bool | None = None
+    grammar: _Text | None = None
+    user: str | None = None
+
+
+class Message(Struct, gc=False):
+    """One turn of a conversation."""
+
+    role: _Role
+    content: str | list[Json] | None = None
+    tool_calls: list[Json] | None = None
+    function_call: Json = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    audio: Json = None
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Tell whether the missing content is legal: the assistant said something else than text."""
+        said = self.tool_calls or self.function_call or self.refusal or self.reasoning_content or self.audio
+        return self.role == "assistant" and bool(said)
+
+
+_Messages = Annotated[list[Message], Meta(min_length=1, max_length=limits.JSON_MESSAGES)]
+
+
+class Chat(Common, gc=False, kw_only=True):
+    """`/v1/chat/completions` and `/apply-template`."""
+
+    messages: _Messages
+
+
+class AnthropicMessages(Common, gc=False, kw_only=True):
+    """`/v1/messages` and `/v1/messages/count_tokens`."""
+
+    messages: _Messages
+    system: str | list[Json] | None = None
+
+
+class Completion(Common, gc=False, kw_only=True):
+    """`/v1/completions`: text, token numbers, or a list of either."""
+
+    prompt: str | _Items
+
+
+class Responses(Common, gc=False, kw_only=True):
+    """`/v1/responses`."""
+
+    input: str | _Items
+    instructions: str | None = None
+
+
+class Embeddings(Common, gc=False, kw_only=True):
+    """`/v1/embeddings`; `content` is llama.cpp's own name for it."""
+
+    input: str | _Items | UnsetType = UNSET
+    content: str | _Items | UnsetType = UNSET
+
+
+class Rerank(Common, gc=False, kw_only=True):
+    """`/v1/rerank`."""
+
+    query: str
+    documents: _Items | UnsetType = UNSET
+    texts: _Items | UnsetType = UNSET
+
+
+class Infill(Common, gc=False, kw_only=True):
+    """`/infill`."""
+
+    input_prefix: str = ""
+    input_suffix: str = ""
+
+
+class Tokenize(Common, gc=False, kw_only=True):
+    """`/tokenize`."""
+
+    content: str
+
+
+class Detokenize(Common, gc=False, kw_only=True):
+    """`/detokenize`."""
+
+    tokens: list[int]

@@ -1,0 +1,133 @@
+"""From what a request asks for to where it goes: routing's answer with everything prepared around it.
+
+Owns the connection pools and the routes that are remembered as long as the view is the same. Decides
+nothing that `plan_routes` does not, except what an unknown model falls back to where that is wished.
+Doesn't know clients.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote
+
+from meshllm.core.engines import EngineEndpoint
+from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.serving.routing import (
+    Capability,
+    Refusal,
+    RefusalCode,
+    Route,
+    RouteRequest,
+    Routes,
+    Wait,
+    plan_routes,
+)
+from meshllm.core.view import MeshView
+from meshllm.proxy.forward import Question, Target
+from meshllm.proxy.pool import EnginePool
+from meshllm.proxy.traffic import ModelTraffic, Traffic, admitted
+
+_REMEMBERED = 1024
+_MANAGEMENT_CONNECTIONS = 64
+
+
+class Views(Protocol):
+    """Who holds the newest view."""
+
+    @property
+    def newest(self) -> MeshView:
+        """Return the newest view."""
+
+    async def changed(self, epoch: int) -> MeshView:
+        """Return the newest view as soon as its epoch differs from the given one."""
+
+
+class Targets:
+    """Where requests go, by question. Forgets everything when the view changes."""
+
+    def __init__(self, views: Views, traffic: Traffic, node: NodeId, management: Path, falls_back: bool) -> None:
+        """Read routes from `views`; `management` is the socket of the management app."""
+        self._views = views
+        self._traffic = traffic
+        self._node = node
+        self._falls_back = falls_back
+        self._view: MeshView | None = None
+        self._known: dict[tuple[str | None, Capability | None], Target] = {}
+        self._pools: dict[EngineEndpoint, EnginePool] = {}
+        endpoint = EngineEndpoint(socket_path=str(management))
+        self._management_pool = EnginePool(endpoint, _MANAGEMENT_CONNECTIONS)
+        self.management = Target(
+            model=ModelId("management"), pool=self._management_pool, traffic=ModelTraffic(ModelId("management")),
+            admitted=1 << 30, context_tokens=0, engine_lines=b"", client_lines=b"X-Mesh-Node: %b\r\n" % _visible(node),
+        )  # fmt: skip
+
+    def find(self, model: str | None, needs: Capability | None) -> Target | Wait | Refusal:
+        """Return where a request goes now."""
+        view = self._views.newest
+        if view is not self._view:
+            self._renew(view)
+        known = self._known.get((model, needs))
+        if known is not None:
+            return known
+        planned = self._plan(view, Question(model, needs))
+        if not isinstance(planned, Routes):
+            return planned
+        target = self._prepare(planned.routes[0])
+        if len(self._known) < _REMEMBERED:
+            self._known[model, needs] = target
+        return target
+
+    def close(self) -> None:
+        """Hang up on every engine."""
+        for pool in (*self._pools.values(), self._management_pool):
+            pool.close()
+
+    def _plan(self, view: MeshView, question: Question) -> Routes | Wait | Refusal:
+        planned = plan_routes(view, RouteRequest(model=question.model, needs=question.needs))
+        if not (self._falls_back and isinstance(planned, Refusal) and planned.code is RefusalCode.MODEL_NOT_FOUND):
+            return planned
+        if question.needs is Capability.EMBEDDING:
+            return planned  # vectors of another model are not comparable: worse than no answer
+        for model in _fallbacks(view):
+            other = plan_routes(view, RouteRequest(model=model, needs=question.needs))
+            if isinstance(other, Routes):
+                return replace(other, routes=tuple(replace(route, reason="fallback") for route in other.routes))
+            if isinstance(other, Wait):
+                return other
+        return planned
+
+    def _prepare(self, route: Route) -> Target:
+        endpoint = route.target.endpoint
+        pool = self._pools.get(endpoint)
+        if pool is None:
+            pool = self._pools[endpoint] = EnginePool(endpoint, route.target.slots)
+        lines = b"X-Mesh-Node: %b\r\nX-Mesh-Model: %b\r\nX-Mesh-Route-Reason: %b\r\n" % (
+            _visible(route.node), _visible(route.model), _visible(route.reason),
+        )  # fmt: skip
+        if route.reason == "fallback":
+            lines += b"X-Mesh-Fallback: unknown_model\r\n"
+        return Target(
+            model=route.model, pool=pool, traffic=self._traffic.of(route.model), admitted=admitted(route.target.slots),
+            context_tokens=route.target.context_tokens, client_lines=lines,
+            engine_lines=b"Authorization: Bearer %b\r\n" % endpoint.key.encode() if endpoint.key else b"",
+        )  # fmt: skip
+
+    def _renew(self, view: MeshView) -> None:
+        """Forget the routes of the last view and the pools of engines that are gone."""
+        self._view = view
+        self._known.clear()
+        present = {model.endpoint for model in view.local.values()}
+        for endpoint in [endpoint for endpoint in self._pools if endpoint not in present]:
+            self._pools.pop(endpoint).retire()
+
+
+def _fallbacks(view: MeshView) -> list[ModelId]:
+    """Return the models that may stand in for an unknown one, in an order that only depends on the view."""
+    default = [view.default_model] if view.default_model is not None else []
+    ready = sorted(model.id for model in view.local.values() if model.is_ready)
+    return [*default, *ready]
+
+
+def _visible(text: str) -> bytes:
+    """Return text for a header: what is not visible ASCII is percent-escaped, so that nothing splits the answer."""
+    return quote(text, safe="!#$&'()*+,/:;=?@[]^`{|}~ ").encode()

@@ -1,0 +1,57 @@
+// One streamed answer of /v1/chat/completions, as a sequence of small facts.
+
+import { request } from "./client";
+import { events } from "./sse";
+
+export interface ChatTurn {
+  role: "user" | "assistant";
+  content: string;
+}
+
+export type ChatFact =
+  | { kind: "text"; text: string }
+  | { kind: "thought"; text: string }
+  | { kind: "usage"; tokens: number; tokensPerS: number | null }
+  | { kind: "model"; model: string }
+  | { kind: "cut" } // the answer reached its limit of tokens
+  | { kind: "failed"; message: string };
+
+interface Chunk {
+  model?: string;
+  error?: { message?: string };
+  choices?: { delta?: { content?: string | null; reasoning_content?: string | null }; finish_reason?: string | null }[];
+  usage?: { completion_tokens?: number } | null;
+  timings?: { predicted_per_second?: number; predicted_n?: number };
+}
+
+export async function* answer(model: string, turns: ChatTurn[], signal: AbortSignal): AsyncGenerator<ChatFact> {
+  const body = { model, messages: turns, stream: true, stream_options: { include_usage: true } };
+  const response = await request("v1/chat/completions", { body, signal });
+  if (!response.body) throw new Error("the answer has no body");
+  let isComplete = false;
+  for await (const event of events(response.body)) {
+    if (event.data === "[DONE]") {
+      isComplete = true;
+      continue;
+    }
+    const facts = factsOf(JSON.parse(event.data) as Chunk);
+    isComplete ||= facts.some((fact) => fact.kind === "failed");
+    yield* facts;
+  }
+  if (!isComplete) yield { kind: "failed", message: "the connection ended before the answer did" };
+}
+
+export function factsOf(chunk: Chunk): ChatFact[] {
+  if (chunk.error) return [{ kind: "failed", message: chunk.error.message ?? "the node gave no reason" }];
+  const facts: ChatFact[] = [];
+  const choice = chunk.choices?.[0];
+  if (chunk.model) facts.push({ kind: "model", model: chunk.model });
+  if (choice?.delta?.reasoning_content) facts.push({ kind: "thought", text: choice.delta.reasoning_content });
+  if (choice?.delta?.content) facts.push({ kind: "text", text: choice.delta.content });
+  if (choice?.finish_reason === "length") facts.push({ kind: "cut" });
+  const tokens = chunk.usage?.completion_tokens ?? chunk.timings?.predicted_n;
+  if (tokens !== undefined) {
+    facts.push({ kind: "usage", tokens, tokensPerS: chunk.timings?.predicted_per_second ?? null });
+  }
+  return facts;
+}

@@ -1,0 +1,61 @@
+// Requests to the node that served this page. Owns addresses, the API key and the text of errors.
+
+const KEY = "meshllm-api-key";
+
+export class RequestFailed extends Error {
+  constructor(
+    message: string,
+    readonly status: number,
+    readonly code: string | null = null,
+  ) {
+    super(message);
+  }
+}
+
+// Relative to the page, so that the console works below any path of a reverse proxy.
+export function address(path: string): string {
+  return new URL(path, document.baseURI).href;
+}
+
+export function apiKey(): string {
+  return localStorage.getItem(KEY) ?? "";
+}
+
+export function setApiKey(key: string): void {
+  localStorage.setItem(KEY, key);
+}
+
+export async function request(path: string, init: { body?: unknown; signal?: AbortSignal } = {}): Promise<Response> {
+  const headers = new Headers();
+  if (apiKey()) headers.set("Authorization", `Bearer ${apiKey()}`);
+  const options: RequestInit = { headers, cache: "no-store" };
+  if (init.signal) options.signal = init.signal;
+  if (init.body !== undefined) {
+    headers.set("Content-Type", "application/json");
+    options.method = "POST";
+    options.body = JSON.stringify(init.body);
+  }
+  const response = await fetch(address(path), options);
+  if (!response.ok) throw await failure(response);
+  return response;
+}
+
+// Every error of the node is {"error": {"message", "type", "param", "code"}}; a proxy in between may say otherwise.
+async function failure(response: Response): Promise<RequestFailed> {
+  const text = await response.text().catch(() => "");
+  try {
+    const error = (JSON.parse(text) as { error?: { message?: string; code?: string } }).error;
+    if (error?.message) return new RequestFailed(error.message, response.status, error.code ?? null);
+  } catch {
+    // not JSON
+  }
+  return new RequestFailed(`${response.status} ${response.statusText}`.trim(), response.status);
+}
+
+export async function loadModel(id: string): Promise<void> {
+  await request("v1/models/reload", { body: { model_id: id } });
+}
+
+export async function unloadModel(id: string): Promise<void> {
+  await request("v1/models/unload", { body: { model_id: id } });
+}

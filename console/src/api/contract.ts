@@ -1,0 +1,74 @@
+// The document of `GET /api/status` and of each `status` event: meshllm/api/status.py in TypeScript.
+// States and phases are open sets here: a newer node may know one that this console does not.
+
+export interface StatusDocument {
+  node: NodeStatus;
+  machine: MachineStatus | null; // null until it was measured
+  engine: { kind: string; version: string; uses_gpu: boolean } | null;
+  engine_failure: Failure | null;
+  default_model: string | null;
+  models: ModelStatus[];
+  problems: { path: string; code: string; message: string }[];
+  unresolved: { name: string; message: string }[];
+  requested: string[];
+  leaving: boolean;
+  epoch: number;
+}
+
+export interface NodeStatus {
+  id: string;
+  name: string;
+  version: string;
+  uptime_s: number;
+  address: string;
+}
+
+export interface MachineStatus {
+  cores: number;
+  memory_total_bytes: number;
+  memory_free_bytes: number;
+  gpus: { name: string; total_bytes: number; free_bytes: number }[];
+  gpu_problem: string;
+}
+
+export interface Failure {
+  fault: string;
+  message: string;
+}
+
+export interface Progress {
+  stage: string;
+  share: number;
+  done_bytes: number;
+  total_bytes: number; // 0 while unknown
+}
+
+export interface ModelStatus {
+  id: string;
+  state: string;
+  phase: string;
+  wanted: boolean;
+  held: boolean;
+  dropped: boolean;
+  progress: Progress | null;
+  failure: Failure | null;
+  waiting: string;
+  size_bytes: number;
+  quantization: string;
+  parameters: number;
+  architecture: string;
+  context_tokens: number;
+  train_context_tokens: number;
+  slots: number;
+  memory_bytes: number;
+  digest: string;
+  requests: number;
+  in_flight: number;
+  pid: number | null;
+  aliases: string[];
+  capabilities: string[];
+  ready_for_s: number | null;
+  load_s: number;
+  restarts: number;
+  retry_in_s: number | null;
+}

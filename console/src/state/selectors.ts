@@ -1,0 +1,79 @@
+// Questions about the node's state that views ask. Pure.
+
+import type { ModelStatus, StatusDocument } from "../api/contract";
+import { bytes, duration, percent } from "./format";
+import type { NodeState } from "./store";
+
+export type Tone = "good" | "busy" | "bad" | "quiet";
+
+const TONES: Record<string, Tone> = {
+  ready: "good",
+  queued: "busy",
+  downloading: "busy",
+  loading: "busy",
+  draining: "busy",
+  stopping: "busy",
+  retrying: "bad",
+  failed: "bad",
+};
+
+export function tone(model: ModelStatus): Tone {
+  return TONES[model.phase] ?? "quiet";
+}
+
+// One line below the badge: the most useful thing to know about a model that does not simply run.
+export function note(model: ModelStatus, sinceDocument_s = 0): string {
+  if (model.failure && tone(model) === "bad") {
+    const retryIn_s = model.retry_in_s === null ? null : model.retry_in_s - sinceDocument_s;
+    return retryIn_s === null ? model.failure.message : `${model.failure.message} · again in ${duration(retryIn_s)}`;
+  }
+  if (model.progress) return progressNote(model.progress);
+  if (model.waiting) return model.waiting;
+  if (model.ready_for_s !== null && model.phase === "ready") return `for ${duration(model.ready_for_s + sinceDocument_s)}`;
+  return "";
+}
+
+function progressNote(progress: NonNullable<ModelStatus["progress"]>): string {
+  if (!progress.total_bytes) return percent(progress.share);
+  return `${percent(progress.share)} · ${bytes(progress.done_bytes)} of ${bytes(progress.total_bytes)}`;
+}
+
+export function canUnload(model: ModelStatus): boolean {
+  return ["queued", "downloading", "loading", "ready", "retrying"].includes(model.phase);
+}
+
+export function canLoad(model: ModelStatus): boolean {
+  return ["unloaded", "held", "dropped", "failed"].includes(model.phase);
+}
+
+// Models that can be talked to: ready ones first, then those that a request would load.
+export function chatModels(status: StatusDocument | null): ModelStatus[] {
+  const talking = (status?.models ?? []).filter((model) => model.phase === "ready" || canLoad(model) || canUnload(model));
+  const able = talking.filter((model) => model.phase !== "failed" && canChat(model));
+  return able.sort((a, b) => Number(b.phase === "ready") - Number(a.phase === "ready") || a.id.localeCompare(b.id));
+}
+
+function canChat(model: ModelStatus): boolean {
+  const able = model.capabilities; // none: not known yet
+  return able.length === 0 || able.includes("chat") || able.includes("completion");
+}
+
+// The model to use where nobody chose one.
+export function preferredModel(status: StatusDocument | null, chosen: string): string {
+  const able = chatModels(status).map((model) => model.id);
+  if (able.includes(chosen)) return chosen;
+  const byDefault = status?.default_model ?? "";
+  return able.includes(byDefault) ? byDefault : (able[0] ?? "");
+}
+
+// How old the document is, for durations that go on: they stand still while the node is gone.
+export function sinceDocument_s(state: NodeState, nowMs: number): number {
+  const until = state.connection === "live" ? nowMs : (state.aliveAtMs ?? nowMs);
+  return Math.max(0, (until - state.documentAtMs) / 1000);
+}
+
+// Seconds since the node's last sign of life, once that is worth a word; null while all is well.
+export function staleForS(state: NodeState, nowMs: number): number | null {
+  if (state.connection === "live" || state.aliveAtMs === null) return null;
+  return Math.max(0, Math.round((nowMs - state.aliveAtMs) / 1000));
+}

@@ -1,0 +1,47 @@
+// What the page knows of its node. `reduce` is the only thing that changes it, and it is pure.
+
+import type { StatusDocument } from "../api/contract";
+
+export interface NodeState {
+  connection: "connecting" | "live" | "lost" | "refused";
+  reason: string; // why there is no connection
+  status: StatusDocument | null; // the last one stays on the screen when the node is gone
+  documentAtMs: number; // when the document came: its durations count from there
+  aliveAtMs: number | null; // when the node last gave a sign of life
+}
+
+export type NodeFact =
+  | { kind: "document"; document: StatusDocument; atMs: number }
+  | { kind: "alive"; atMs: number }
+  | { kind: "lost"; reason: string }
+  | { kind: "refused"; reason: string }
+  | { kind: "retried" };
+
+export const unknownNode: NodeState = {
+  connection: "connecting",
+  reason: "",
+  status: null,
+  documentAtMs: 0,
+  aliveAtMs: null,
+};
+
+export function reduce(state: NodeState, fact: NodeFact): NodeState {
+  switch (fact.kind) {
+    case "document":
+      return {
+        connection: "live",
+        reason: "",
+        status: fact.document,
+        documentAtMs: fact.atMs,
+        aliveAtMs: fact.atMs,
+      };
+    case "alive":
+      return { ...state, aliveAtMs: fact.atMs };
+    case "lost":
+      return { ...state, connection: "lost", reason: fact.reason };
+    case "refused":
+      return { ...state, connection: "refused", reason: fact.reason };
+    case "retried":
+      return { ...state, connection: state.status ? "lost" : "connecting", reason: "" };
+  }
+}

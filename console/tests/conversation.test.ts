@@ -1,0 +1,85 @@
+import { expect, test } from "vitest";
+
+import { factsOf } from "../src/api/chat";
+import type { ChatFact } from "../src/api/chat";
+import type { Conversation } from "../src/state/conversation";
+import { converse, restore, silence, turnsToSend } from "../src/state/conversation";
+
+const asked = (text: string, from: Conversation = silence) => converse(from, { kind: "asked", text, model: "tiny" });
+const heard = (talk: Conversation, fact: ChatFact, afterFirstMs = 0) =>
+  converse(talk, { kind: "heard", fact, afterFirstMs });
+const answered = (question: string, text: string, from: Conversation = silence) =>
+  converse(heard(asked(question, from), { kind: "text", text }), { kind: "finished" });
+
+test("an answer grows piece by piece and names the model that gave it", () => {
+  let talk = asked("Hi");
+  talk = heard(talk, { kind: "model", model: "other" });
+  talk = heard(talk, { kind: "text", text: "Hel" });
+  talk = heard(talk, { kind: "text", text: "lo" }, 500);
+
+  expect(talk.isAnswering).toBe(true);
+  expect(talk.turns.at(-1)).toMatchObject({ content: "Hello", model: "other", tokens: 2, tokensPerS: 2 });
+});
+
+test("the node's own count of tokens wins over ours", () => {
+  const talk = heard(answered("Hi", "Hello"), { kind: "usage", tokens: 41, tokensPerS: 98.5 });
+
+  expect(talk.turns.at(-1)).toMatchObject({ tokens: 41, tokensPerS: 98.5 });
+});
+
+test("a stopped answer keeps what was said", () => {
+  const talk = converse(heard(asked("Hi"), { kind: "text", text: "Hel" }), { kind: "stopped" });
+
+  expect(talk.isAnswering).toBe(false);
+  expect(talk.turns.at(-1)).toMatchObject({ content: "Hel", ended: "stopped" });
+});
+
+test("a conversation survives a reload", () => {
+  const talk = answered("Hi", "Hello");
+
+  expect(restore(JSON.stringify(talk))).toEqual(talk);
+});
+
+test("an answer that a reload cut off says so", () => {
+  const talk = restore(JSON.stringify(heard(asked("Hi"), { kind: "text", text: "Hel" })));
+
+  expect(talk.isAnswering).toBe(false);
+  expect(talk.turns.at(-1)).toMatchObject({ content: "Hel", ended: "failed" });
+});
+
+test.each(["", "null", "{}", "[]", '{"turns":5}', '{"turns":[null]}', '{"turns":[{"content":5}]}', "{", null])(
+  "storage that holds %j is an empty conversation",
+  (stored) => {
+    expect(restore(stored)).toEqual(silence);
+  },
+);
+
+test("a question whose answer failed is not sent again with the next one", () => {
+  const failed = converse(asked("first", answered("Hi", "Hello")), { kind: "failed", message: "host_lost" });
+
+  const sent = turnsToSend(asked("second", failed));
+
+  expect(sent.map((turn) => turn.content)).toEqual(["Hi", "Hello", "second"]);
+});
+
+test("a chunk of the engine becomes facts", () => {
+  const chunk = {
+    model: "tiny",
+    choices: [{ delta: { content: "x", reasoning_content: "hm" }, finish_reason: "length" }],
+    timings: { predicted_n: 7, predicted_per_second: 12.5 },
+  };
+
+  expect(factsOf(chunk)).toEqual([
+    { kind: "model", model: "tiny" },
+    { kind: "thought", text: "hm" },
+    { kind: "text", text: "x" },
+    { kind: "cut" },
+    { kind: "usage", tokens: 7, tokensPerS: 12.5 },
+  ]);
+});
+
+test("an error inside a stream ends the answer with its reason", () => {
+  const [fact] = factsOf({ error: { message: "the engine ended" } });
+
+  expect(fact).toEqual({ kind: "failed", message: "the engine ended" });
+});

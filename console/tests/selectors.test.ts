@@ -1,0 +1,92 @@
+import { expect, test } from "vitest";
+
+import { retryDelayMs } from "../src/api/follow";
+import { bytes, duration, parameters, tokens } from "../src/state/format";
+import { pieces } from "../src/state/prose";
+import { canLoad, canUnload, chatModels, note, preferredModel, tone } from "../src/state/selectors";
+import { snippets } from "../src/state/snippets";
+import { aDocument, aModel } from "./documents";
+
+const PHASES = "unloaded queued downloading loading ready draining stopping retrying failed held dropped".split(" ");
+
+test.each(PHASES)("a model that is %s has at most one button", (phase) => {
+  const model = aModel({ phase });
+
+  expect(canLoad(model) && canUnload(model)).toBe(false);
+  expect(canLoad(model) || canUnload(model)).toBe(!["draining", "stopping"].includes(phase));
+});
+
+test("a phase that this console does not know is quiet, not an error", () => {
+  expect(tone(aModel({ phase: "dreaming" }))).toBe("quiet");
+});
+
+test("the note says what matters most", () => {
+  const failure = { fault: "bad_file", message: "the file ends early" };
+  const progress = { stage: "downloading", share: 0.41, done_bytes: 41_000_000, total_bytes: 100_000_000 };
+
+  expect(note(aModel({ phase: "failed", failure }))).toBe("the file ends early");
+  expect(note(aModel({ phase: "retrying", failure, retry_in_s: 8 }), 3)).toBe("the file ends early · again in 5 s");
+  expect(note(aModel({ phase: "ready", failure }), 60)).toBe("for 1 min");
+  expect(note(aModel({ phase: "downloading", progress }))).toBe("41 % · 39.1 MiB of 95.4 MiB");
+  expect(note(aModel({ phase: "queued", waiting: "capacity: needs 9.1 GB" }))).toBe("capacity: needs 9.1 GB");
+});
+
+test("chat offers ready models first and none that cannot talk", () => {
+  const models = [
+    aModel({ id: "b", phase: "unloaded" }),
+    aModel({ id: "z" }),
+    aModel({ id: "embed", capabilities: ["embedding"] }),
+    aModel({ id: "broken", phase: "failed" }),
+  ];
+
+  expect(chatModels(aDocument({ models })).map((model) => model.id)).toEqual(["z", "b"]);
+});
+
+test("the chosen model stays chosen while it can answer, else the default one is used", () => {
+  const status = aDocument({ models: [aModel({ id: "a" }), aModel({ id: "b" })], default_model: "b" });
+
+  expect(preferredModel(status, "a")).toBe("a");
+  expect(preferredModel(status, "gone")).toBe("b");
+  expect(preferredModel(aDocument({ models: [] }), "a")).toBe("");
+  expect(preferredModel(null, "a")).toBe("");
+});
+
+test("numbers read like numbers", () => {
+  expect([bytes(0), bytes(1023), bytes(98_362_432), bytes(25e9)]).toEqual(["0 B", "1023 B", "93.8 MiB", "23.3 GiB"]);
+  expect([tokens(2048), tokens(131_072), tokens(1000)]).toEqual(["2k", "128k", "1,000"]);
+  expect([parameters(134_515_008), parameters(3.09e9), parameters(1.2e10), parameters(0)]).toEqual([
+    "135M",
+    "3.1B",
+    "12B",
+    "",
+  ]);
+  expect([duration(59.9), duration(3599), duration(7300), duration(90_000)]).toEqual([
+    "59 s",
+    "59 min",
+    "2 h 1 min",
+    "1 d 1 h",
+  ]);
+});
+
+test("fenced code is told from text, also while it is still being written", () => {
+  expect(pieces("Look:\n\n```py\nx = 1\n\ny = 2\n```\nDone.")).toEqual([
+    { kind: "text", text: "Look:", language: "" },
+    { kind: "code", text: "x = 1\n\ny = 2", language: "py" },
+    { kind: "text", text: "Done.", language: "" },
+  ]);
+  expect(pieces("```\nhalf")).toEqual([{ kind: "code", text: "half", language: "" }]);
+  expect(pieces("")).toEqual([]);
+});
+
+test("every snippet names the real address and model, and no key that is not needed", () => {
+  for (const { title, text } of snippets("http://10.0.0.5:9337/v1", "tiny", false)) {
+    expect(text, title).toContain("http://10.0.0.5:9337/v1");
+    expect(text, title).not.toContain("MESH_LLM_API_KEY");
+  }
+  expect(snippets("http://h/v1", "tiny", false)[0]?.text).toContain('"model": "tiny"');
+  expect(snippets("http://h/v1", "tiny", true).every(({ text }) => text.includes("MESH_LLM_API_KEY"))).toBe(true);
+});
+
+test("attempts to connect again become rarer, but never rare", () => {
+  expect([1, 2, 3, 20].map(retryDelayMs)).toEqual([500, 1000, 2000, 8000]);
+});

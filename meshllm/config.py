@@ -4,14 +4,37 @@ Owns the names of all settings, their defaults, their checks and their precedenc
 environment, then file, then default. Doesn't know what a setting does.
 """
 
-from dataclasses import dataclass
+import difflib
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from meshllm.config_file import ConfigError, ConfigFile, read
+from meshllm.config_kinds import KINDS, ValueKind
+from meshllm.config_paths import (
+    default_config_file,
+    default_models_dir,
+    default_runtime_dir,
+    default_state_dir,
+    expanded,
+)
 from meshllm.core import limits
 from meshllm.core.resources import MemoryLimit
 
+__all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "Config", "ConfigError", "is_loopback", "load"]
+
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 9337
+ENVIRONMENT_PREFIX = "MESH_LLM_"
+ENVIRONMENT_ALIASES = {"models": ("MESH_LLM_MODEL",), "log_level": ("NOPENAI_LOG_LEVEL",)}
+"""Other variables that set a setting, asked after `MESH_LLM_<NAME>`."""
+_FLAG_NAMES = {
+    "models": "--model", "models_dirs": "--models-dir",
+    "allowed_hosts": "--allowed-host", "allowed_origins": "--allowed-origin",
+}  # fmt: skip
+_SECRETS = frozenset({"api_key"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,3 +75,150 @@ class Config:
     log_level: str = "info"
     log_format: str = "pretty"
     log_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Surroundings:
+    """What relative paths and `~` mean, and who hears of conflicts."""
+
+    environ: Mapping[str, str]
+    cwd: Path
+    note: Callable[[str], None]
+
+
+def load(
+    flags: Mapping[str, object],
+    environ: Mapping[str, str],
+    *,
+    cwd: Path | None = None,
+    platform: str = sys.platform,
+    note: Callable[[str], None] = lambda _: None,
+) -> Config:
+    """Return the configuration that flags, environment and file give together. Raises ConfigError.
+
+    `flags` has the fields' names, and `config` for the file's path; None means not given. `note` hears a
+    sentence for every flag that wins over a variable that says something else.
+    """
+    around = _Surroundings(environ=environ, cwd=cwd or Path.cwd(), note=note)
+    file = _file(flags, around, platform)
+    if file is not None:
+        _refuse_unknown(file)
+    names = [field.name for field in fields(Config) if field.name != "models_dirs"]
+    given = {name: _value(name, flags, file, around) for name in names}
+    chosen: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    chosen["models_dirs"] = _models_dirs(flags, file, around)
+    state_dir = chosen.setdefault("state_dir", default_state_dir(environ, platform))
+    chosen.setdefault("runtime_dir", default_runtime_dir(environ, state_dir))  # type: ignore[arg-type]
+    chosen["name"] = chosen.get("name") or os.uname().nodename.split(".")[0][:63] or "node"
+    config = Config(**chosen)  # type: ignore[arg-type]
+    _refuse_open_door(config, flags, file)
+    return config
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address to listen on can be reached from this machine only."""
+    import ipaddress  # noqa: PLC0415 - costs start-up time that only a node has to pay
+
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _file(flags: Mapping[str, object], around: _Surroundings, platform: str) -> ConfigFile | None:
+    """Return the configuration file that was named, or the default one if it exists."""
+    named = flags.get("config") or around.environ.get(f"{ENVIRONMENT_PREFIX}CONFIG")
+    if named:
+        return read(expanded(str(named), around.environ, around.cwd))
+    default = default_config_file(around.environ, platform)
+    return read(default) if default.exists() else None
+
+
+def _refuse_unknown(file: ConfigFile) -> None:
+    """Raise ConfigError for the first key that is no setting."""
+    names = [field.name for field in fields(Config)]
+    for key in file.values:
+        if key not in names:
+            near = difflib.get_close_matches(key.replace("-", "_"), names, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise file.error(key, f"unknown setting{hint}")
+
+
+def _value(name: str, flags: Mapping[str, object], file: ConfigFile | None, around: _Surroundings) -> object:
+    """Return a setting's checked value from the strongest source that gives one, or None."""
+    kind = KINDS[name]
+    variable = _variable(name, around.environ)
+    flag = flags.get(name)
+    if flag is not None and flag not in ((), []):
+        value = _checked(kind, flag, around, around.cwd, ConfigError("", key=_flag_name(name)), is_text=True)
+        if variable is not None:
+            _note_conflict(name, value, variable, around)
+        return value
+    if variable is not None:
+        text = around.environ[variable]
+        return _checked(kind, text, around, around.cwd, ConfigError("", key=variable), is_text=True)
+    if file is not None and name in file.values:
+        return _checked(kind, file.values[name], around, file.path.parent, file.error(name, ""), is_text=False)
+    return None
+
+
+def _checked(
+    kind: ValueKind, given: object, around: _Surroundings, base: Path, place: ConfigError, *, is_text: bool
+) -> object:
+    """Return a value of its kind, with paths made absolute. Raises ConfigError at `place`."""
+    try:
+        value = kind.read(given, is_text=is_text)
+    except ValueError as error:
+        raise ConfigError(str(error), file=place.file, line=place.line, key=place.key) from None
+    if not kind.is_path:
+        return value
+    if isinstance(value, tuple):
+        return tuple(expanded(str(path), around.environ, base) for path in value)
+    return expanded(str(value), around.environ, base)
+
+
+def _note_conflict(name: str, value: object, variable: str, around: _Surroundings) -> None:
+    """Say that a flag wins over a variable, where they differ."""
+    try:
+        other = _checked(KINDS[name], around.environ[variable], around, around.cwd, ConfigError(""), is_text=True)
+    except ConfigError:
+        other = None
+    if other != value:
+        shown = "" if name in _SECRETS else f"={around.environ[variable]}"
+        around.note(f"{_flag_name(name)} on the command line wins over {variable}{shown}")
+
+
+def _models_dirs(flags: Mapping[str, object], file: ConfigFile | None, around: _Surroundings) -> tuple[Path, ...]:
+    """Return the folders of models: those of flags in front of the configured or default ones."""
+    # Without variables: one that says something else is added here, not overruled.
+    home_only = replace(around, environ={"HOME": around.environ.get("HOME", "")})
+    from_flags = _value("models_dirs", flags, None, home_only)
+    configured = _value("models_dirs", {}, file, around)
+    behind = configured or (default_models_dir(around.environ),)
+    paths = [path for paths in (from_flags, behind) if isinstance(paths, tuple) for path in paths]
+    return tuple(dict.fromkeys(paths))
+
+
+def _refuse_open_door(config: Config, flags: Mapping[str, object], file: ConfigFile | None) -> None:
+    """Raise ConfigError for a node that anybody on the network could use."""
+    if is_loopback(config.host) or config.api_key or config.insecure_no_auth:
+        return
+    message = (
+        f"{config.host} can be reached from other machines, so an API key is needed: set MESH_LLM_API_KEY, "
+        "or say --insecure-no-auth to let everybody in"
+    )
+    if flags.get("host") is None and file is not None and file.values.get("host") == config.host:
+        raise file.error("host", message)
+    raise ConfigError(message, key="--host")
+
+
+def _variable(name: str, environ: Mapping[str, str]) -> str | None:
+    """Return the environment variable that sets a setting; an empty one is as good as none."""
+    variables = (f"{ENVIRONMENT_PREFIX}{name.upper()}", *ENVIRONMENT_ALIASES.get(name, ()))
+    return next((variable for variable in variables if environ.get(variable)), None)
+
+
+def _flag_name(name: str) -> str:
+    return _FLAG_NAMES.get(name, f"--{name.replace('_', '-')}")

@@ -1,0 +1,28 @@
+"""How a command ends when it cannot do what it was asked: one line for people, one number for programs.
+
+Owns the exit codes. Doesn't print: `main` does.
+"""
+
+from enum import IntEnum
+
+EPILOG = """Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 the port is in use, 4 another node runs on
+the same state folder, 130 interrupted."""
+
+
+class ExitCode(IntEnum):
+    """What a command says by its exit."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    PORT_IN_USE = 3
+    STATE_IN_USE = 4
+
+
+class CommandError(Exception):
+    """A command that ends with a sentence on standard error."""
+
+    def __init__(self, message: str, exit_code: int = ExitCode.FAILED) -> None:
+        """Keep the sentence and the exit code."""
+        super().__init__(message)
+        self.message, self.exit_code = message, exit_code

@@ -1,0 +1,76 @@
+"""`mesh-llm`: without a command it starts a node, with one it talks to a node or looks at this machine.
+
+Owns the root command, the exit codes and what happens on Ctrl-C and closed pipes. Imports no command before it
+is invoked: `--help` has to be quick.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from meshllm import __version__
+from meshllm.cli.commands import LazyGroup, plain_app
+from meshllm.cli.failures import EPILOG, CommandError, ExitCode
+from meshllm.cli.options import with_node_options
+
+app = plain_app(group=LazyGroup)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"mesh-llm {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True, epilog=EPILOG)
+@with_node_options
+def root(
+    ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+    **flags: object,
+) -> None:
+    """Serve language models: one OpenAI-compatible address for everything that your machines can run.
+
+    Without a command, start a node: `mesh-llm --model smollm2-135m`. Without a model, it serves what is on disk
+    and fits. Options may stand before or after a command.
+    """
+    del version
+    ctx.obj = flags
+    if ctx.invoked_subcommand is None:
+        from meshllm.cli.serve import serve
+
+        serve(flags)
+
+
+def main() -> None:
+    """Run the command line of this process and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out a command line; return its exit code."""
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has seen enough. Python would complain again when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FAILED
+    return code
+
+
+def _run(arguments: Sequence[str]) -> int:
+    try:
+        app(args=list(arguments), prog_name="mesh-llm")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else ExitCode.DONE
+    except CommandError as error:
+        if error.message:
+            print(f"mesh-llm: {error.message}", file=sys.stderr)
+        return error.exit_code
+    return ExitCode.DONE

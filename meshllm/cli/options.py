@@ -1,0 +1,85 @@
+"""The options that several commands share: names, types, helps.
+
+Owns the node's options as one table, from which the root command and `serve` are made. Doesn't check values
+beyond their types: `config` does.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+Port = Annotated[
+    int | None,
+    typer.Option("--port", min=1, max=65_535, metavar="PORT", help="Port of the API and the console. [9337]"),
+]
+StateDir = Annotated[str | None, typer.Option("--state-dir", metavar="FOLDER", help="Folder of the node's state.")]
+ConfigFile = Annotated[str | None, typer.Option("--config", metavar="FILE", help="Configuration file (TOML).")]
+ModelsDirs = Annotated[
+    list[str] | None,
+    typer.Option("--models-dir", metavar="FOLDER", help="Another folder of model files; may be repeated."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.")]
+
+
+def _text(name: str, metavar: str, text: str) -> object:
+    return Annotated[str | None, typer.Option(name, metavar=metavar, help=text)]
+
+
+def _number(name: str, metavar: str, text: str) -> object:
+    return Annotated[int | None, typer.Option(name, metavar=metavar, help=text)]
+
+
+def _several(*names: str, metavar: str, text: str) -> object:
+    return Annotated[list[str] | None, typer.Option(*names, metavar=metavar, help=text)]
+
+
+def _switch(*names: str, text: str) -> object:
+    return Annotated[bool | None, typer.Option(*names, help=text)]
+
+
+MODELS = _several("--model", "-m", metavar="MODEL", text="Model to serve; may be repeated: in order, while they fit.")
+NODE_OPTIONS: dict[str, object] = {
+    "models": MODELS,
+    "models_dirs": ModelsDirs,
+    "host": _text("--host", "ADDRESS", "Address to listen on. [127.0.0.1]"),
+    "port": Port,
+    "name": _text("--name", "NAME", "Name of this node. [the machine's]"),
+    "max_vram": _text("--max-vram", "LIMIT", "Memory that models may take: 80% or 12GB. [90%]"),
+    "ctx_size": _number("--ctx-size", "TOKENS", "Context of each request."),
+    "parallel": _number("--parallel", "N", "Requests that a model computes at the same time."),
+    "threads": _number("--threads", "N", "Processor threads of each engine."),
+    "engine": _text("--engine", "ENGINE", "auto, xllamacpp, or the path of a llama-server. [auto]"),
+    "api_key": _text("--api-key", "KEY", "Key that clients have to show. Visible in `ps`: better MESH_LLM_API_KEY."),
+    "insecure_no_auth": _switch("--insecure-no-auth", text="Let everybody in who can reach --host."),
+    "allowed_hosts": _several("--allowed-host", metavar="NAME", text="Host name to answer to; may be repeated."),
+    "allowed_origins": _several(
+        "--allowed-origin", metavar="ORIGIN", text="Web page that may use the API; may be repeated."
+    ),
+    "unknown_model": _text("--unknown-model", "WHAT", "For a model nobody has: reject or fallback. [reject]"),
+    "offline": _switch("--offline", text="Never ask a model hub."),
+    "state_dir": StateDir,
+    "config": ConfigFile,
+    "log_level": _text("--log-level", "LEVEL", "debug, info, warning or error."),
+    "log_format": _text("--log-format", "FORMAT", "pretty or json. [pretty]"),
+    "log_file": _text("--log-file", "FILE", "Write the log here too."),
+    "verbose": _switch("--verbose", "-v", text="Same as --log-level debug."),
+    "quiet": _switch("--quiet", "-q", text="Same as --log-level warning."),
+}
+"""Option of a node by setting. None of them has a default here: `config` knows it."""
+
+
+def with_node_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a function `(ctx, **flags)` the node's options, for typer to see; its own parameters stay."""
+    own = [each for each in inspect.signature(function).parameters.values() if each.kind is not each.VAR_KEYWORD]
+    named = {each.name for each in own}
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=None)
+        for name, annotation in NODE_OPTIONS.items()
+        if name not in named
+    ]
+    function.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
+    function.__annotations__ = {each.name: each.annotation for each in (*own, *added)}
+    return function

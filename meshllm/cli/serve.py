@@ -1,0 +1,81 @@
+"""`mesh-llm serve`, and `mesh-llm` without a command: run a node in the foreground.
+
+Owns the way from flags to the daemon and its end as an exit code. Doesn't know the daemon's inside: it hands over
+a configuration and two ears.
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from meshllm.cli import standalone
+from meshllm.cli.failures import CommandError, ExitCode
+from meshllm.cli.options import with_node_options
+from meshllm.cli.render import Bars, say
+from meshllm.cli.settings import all_flags, configured, given
+from meshllm.cli.startup import Startup
+from meshllm.config import Config
+
+
+@with_node_options
+def command(
+    ctx: typer.Context,
+    models: Annotated[
+        list[str] | None, typer.Option("--model", metavar="MODEL", help="Model to serve; may be repeated.")
+    ] = None,
+    model: Annotated[list[str] | None, typer.Option("-m", metavar="MODEL", help="The one model to serve.")] = None,
+    **flags: object,
+) -> None:
+    """Start a node; the same as `mesh-llm` without a command."""
+    if model and (len(model) > 1 or models):
+        raise CommandError("-m names the one model to serve; repeat --model for several", ExitCode.USAGE)
+    serve(all_flags(ctx, **flags, models=model or models))
+
+
+def serve(flags: Mapping[str, object]) -> None:
+    """Run a node until it is asked to leave, then exit. Raises CommandError, and typer's Exit."""
+    flags = given(flags)
+    config = configured(flags)
+    if flags.get("api_key"):
+        say("note: everybody on this machine can see --api-key in `ps`; MESH_LLM_API_KEY is not shown")
+    raise typer.Exit(_run(_quieter(config, flags)))
+
+
+def _quieter(config: Config, flags: Mapping[str, object]) -> Config:
+    """Leave the telling to `Startup` on a terminal, unless somebody chose a level for the log."""
+    is_chosen = "log_level" in flags or "verbose" in flags or "MESH_LLM_LOG_LEVEL" in os.environ
+    if is_chosen or config.log_format == "json" or config.log_level != "info" or not sys.stderr.isatty():
+        return config
+    return replace(config, log_level="warning")
+
+
+def _run(config: Config) -> int:
+    from meshllm.daemon.errors import StartError
+    from meshllm.daemon.node import run
+
+    with Bars() as bars:
+        # Machines read the JSON log; lines for people between its lines would break them.
+        is_silent = config.log_format == "json"
+        startup = Startup(
+            (lambda _: None) if is_silent else say, _NoBars() if is_silent else bars,
+            shlex.quote(str(config.models_dirs[0])), is_empty=not config.models and not standalone.models(config)[0],
+        )  # fmt: skip
+        try:
+            return run(config, startup.report, startup.started)
+        except StartError as error:
+            raise CommandError(error.message, error.exit_code) from None
+
+
+class _NoBars:
+    """Progress that nobody sees."""
+
+    def show(self, key: str, label: str, share: float, detail: str = "") -> None:
+        """Show nothing."""
+
+    def done(self, key: str) -> None:
+        """Forget nothing."""

@@ -1,0 +1,90 @@
+"""Answers of commands while no node runs: from the disk and the machine themselves.
+
+Owns the one lazy way from a command into the daemon's package, besides `serve`. Doesn't print.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from meshllm.cli.failures import CommandError
+from meshllm.config import Config
+from meshllm.core.catalog import ModelProblem, ModelSpec
+from meshllm.core.engines import EngineBuild, EngineFailure
+from meshllm.core.names import Ambiguous, NameIndex, Unknown
+from meshllm.core.resources import Resources
+from meshllm.core.serving.capacity import EngineWishes, explain, plan_engine, room_for_one_more
+
+if TYPE_CHECKING:
+    from meshllm.daemon.standalone import Check
+
+
+def models(config: Config) -> tuple[tuple[ModelSpec, ...], tuple[ModelProblem, ...]]:
+    """Return the models on disk, and the files that look like models and are none."""
+    from meshllm.daemon import standalone
+
+    return standalone.models(config)
+
+
+def find(config: Config, asked: str) -> ModelSpec:
+    """Return the model on disk that a name means. Raises CommandError."""
+    specs = {spec.id: spec for spec in models(config)[0]}
+    found = NameIndex(specs).resolve(asked)
+    if isinstance(found, Ambiguous):
+        raise CommandError(f"{asked!r} could mean any of: {', '.join(found.candidates)}")
+    if isinstance(found, Unknown):
+        hint = f"; did you mean {' or '.join(found.near)}?" if found.near else ""
+        raise CommandError(f"no model {asked!r} is on this disk{hint}")
+    return specs[found]
+
+
+def pull(config: Config, name: str, on_progress: Callable[[int, int], None]) -> Path:
+    """Download a model and return its file. Raises CommandError."""
+    from meshllm.daemon import standalone
+
+    try:
+        return asyncio.run(standalone.pull(config, name, on_progress))
+    except standalone.StandaloneError as error:
+        raise CommandError(error.message) from None
+
+
+def remove(config: Config, name: str) -> tuple[Path, ...]:
+    """Delete a model's files and return them. Raises CommandError."""
+    from meshllm.daemon import standalone
+
+    try:
+        return standalone.remove(config, name)
+    except standalone.StandaloneError as error:
+        raise CommandError(error.message) from None
+
+
+def engine(config: Config) -> EngineBuild | EngineFailure:
+    """Return what the engine's self-test finds."""
+    from meshllm.daemon import standalone
+
+    return asyncio.run(standalone.engine(config))
+
+
+def checks(config: Config) -> "tuple[Check, ...]":
+    """Return what `doctor` finds."""
+    from meshllm.daemon import standalone
+
+    return asyncio.run(standalone.checks(config))
+
+
+def resources(config: Config) -> Resources:
+    """Return what this machine has and what is free."""
+    from meshllm.daemon import standalone
+
+    return standalone.resources(config)
+
+
+def memory(config: Config, spec: ModelSpec, measured: Resources, *, uses_gpu: bool) -> tuple[tuple[str, str], ...]:
+    """Return the memory arithmetic of a model as (what, how much), as if it were loaded beside what runs."""
+    wishes = EngineWishes(
+        context_tokens=config.ctx_size, slots=config.parallel, threads=config.threads, max_memory=config.max_vram
+    )
+    build = EngineBuild(kind="", version="", uses_gpu=uses_gpu)
+    room = room_for_one_more(measured, build, config.max_vram, {})
+    return explain(plan_engine(spec, room, wishes, measured))

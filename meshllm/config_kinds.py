@@ -1,0 +1,146 @@
+"""What values the settings take: for each one how it is read from text and from TOML.
+
+Owns the checks of single values and the sentences that say what was expected. Doesn't know where a value
+came from.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from meshllm.core.resources import MemoryLimit
+
+_TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValueKind:
+    """One kind of value."""
+
+    read_text: Callable[[str], object]
+    """From a flag or a variable. Raises ValueError saying what was expected."""
+    types: tuple[type, ...] = (str,)
+    """What TOML may give."""
+    toml_name: str = "a string"
+    is_list: bool = False
+    is_path: bool = False
+
+    def read(self, given: object, *, is_text: bool) -> object:
+        """Return the value; a tuple for a list. Raises ValueError."""
+        if not self.is_list:
+            return self._one(given, is_text=is_text)
+        if isinstance(given, str):
+            items: list[object] = [item.strip() for item in given.split(",")] if is_text else [given]
+        elif isinstance(given, list | tuple):
+            items = list(given)
+        else:
+            raise ValueError(f"expected a list of strings, not {_shown(given)}")  # noqa: TRY004 - a user's value
+        return tuple(self._one(item, is_text=is_text) for item in items if item != "")
+
+    def _one(self, given: object, *, is_text: bool) -> object:
+        is_bool_for_number = isinstance(given, bool) and bool not in self.types
+        if is_bool_for_number or not isinstance(given, self.types):
+            if is_text and isinstance(given, str):
+                return self.read_text(given.strip())
+            raise ValueError(f"expected {self.toml_name}, not {_shown(given)}")
+        return self.read_text(given.strip() if isinstance(given, str) else str(given))
+
+
+def _shown(value: object) -> str:
+    """Name a value's TOML type and show a little of it."""
+    kinds = {bool: "the boolean", int: "the number", float: "the number", str: "the string", list: "the list"}
+    name = kinds.get(type(value), "a table" if isinstance(value, dict) else "a date or time")
+    if isinstance(value, dict):
+        return name
+    return f"{name} {str(value)[:40]!r}" if isinstance(value, str) else f"{name} {str(value).lower()[:40]}"
+
+
+def _whole(least: int, most: int) -> ValueKind:
+    def read(text: str) -> int:
+        try:
+            number = int(text) if len(text) < 20 else most + 1
+        except ValueError:
+            raise ValueError(f"expected a whole number, not {text[:40]!r}") from None
+        if not least <= number <= most:
+            raise ValueError(f"expected a number from {least} to {most}, not {text[:40]}")
+        return number
+
+    return ValueKind(read_text=read, types=(int,), toml_name="a whole number")
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError(f"expected a number of seconds, not {text[:40]!r}") from None
+    if not 0 < number <= 86_400:
+        raise ValueError(f"expected more than 0 and at most 86400 seconds, not {text[:40]}")
+    return number
+
+
+def _switch(text: str) -> bool:
+    if text.lower() in _TRUE | _FALSE:
+        return text.lower() in _TRUE
+    raise ValueError(f"expected true or false, not {text[:40]!r}")
+
+
+def _choice(*choices: str) -> ValueKind:
+    def read(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError(f"expected one of {', '.join(choices)}; not {text[:40]!r}")
+        return text.lower()
+
+    return ValueKind(read_text=read)
+
+
+def _words(least: int = 1, most: int = 4096) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if not least <= len(text) <= most:
+            raise ValueError(f"expected {least} to {most} characters")
+        if not text.isprintable():
+            raise ValueError("contains characters that cannot be printed")
+        return text
+
+    return read
+
+
+def _no_spaces(text: str) -> str:
+    if any(char.isspace() for char in text) or not text.isascii():
+        raise ValueError("expected ASCII characters without spaces")
+    return _words()(text)
+
+
+_SECONDS = ValueKind(read_text=_seconds, types=(int, float), toml_name="a number of seconds")
+_SWITCH = ValueKind(read_text=_switch, types=(bool,), toml_name="true or false")
+_PATH = ValueKind(read_text=_words(), types=(str, Path), is_path=True)
+
+KINDS: Mapping[str, ValueKind] = MappingProxyType({
+    "models": ValueKind(read_text=_words(most=512), is_list=True),
+    "models_dirs": ValueKind(read_text=_words(), types=(str, Path), is_list=True, is_path=True),
+    "state_dir": _PATH,
+    "runtime_dir": _PATH,
+    "host": ValueKind(read_text=_no_spaces),
+    "port": _whole(1, 65_535),
+    "name": ValueKind(read_text=_words(most=63)),
+    "max_vram": ValueKind(read_text=MemoryLimit.parse),
+    "ctx_size": _whole(256, 16_777_216),
+    "parallel": _whole(1, 256),
+    "threads": _whole(1, 1024),
+    "engine": ValueKind(read_text=_words()),
+    "api_key": ValueKind(read_text=_no_spaces),
+    "insecure_no_auth": _SWITCH,
+    "allowed_hosts": ValueKind(read_text=_no_spaces, is_list=True),
+    "allowed_origins": ValueKind(read_text=_no_spaces, is_list=True),
+    "unknown_model": _choice("reject", "fallback"),
+    "offline": _SWITCH,
+    "min_model_mb": _whole(0, 1_000_000),
+    "load_wait_s": _SECONDS,
+    "load_timeout_s": _SECONDS,
+    "drain_s": _SECONDS,
+    "engine_stall_s": _SECONDS,
+    "log_level": _choice("debug", "info", "warning", "error"),
+    "log_format": _choice("pretty", "json"),
+    "log_file": _PATH,
+})  # fmt: skip
+"""The kind of every setting, by its name."""

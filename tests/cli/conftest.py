@@ -1,0 +1,53 @@
+"""A home folder of the test's own, so that no command sees this machine's configuration or node."""
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from meshllm.cli.main import run
+from tests.cli.scripted import ScriptedNode, a_scripted_node
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Move into an empty home."""
+    for name in list(os.environ):
+        if name.startswith(("MESH_LLM_", "XDG_", "NOPENAI_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    return tmp_path
+
+
+@pytest.fixture
+def node() -> Iterator[ScriptedNode]:
+    """Return a scripted node that serves `tiny`."""
+    with a_scripted_node() as scripted:
+        yield scripted
+
+
+class Shell:
+    """Runs commands and keeps what they printed."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """Read what is printed from pytest."""
+        self._capsys = capsys
+        self.out = self.err = ""
+
+    def __call__(self, *arguments: object) -> int:
+        """Return a command line's exit code."""
+        self._capsys.readouterr()
+        code = run([str(argument) for argument in arguments])
+        self.out, self.err = self._capsys.readouterr()
+        return code
+
+
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
+    """Return something to run commands with."""
+    return Shell(capsys)

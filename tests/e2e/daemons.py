@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-WAIT_S = 20.0
+WAIT_S = 10.0
 POLL_S = 0.02
 PAUSE = threading.Event()
 

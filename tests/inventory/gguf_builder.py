@@ -7,6 +7,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64 = range(13)
 _FORMS = {U8: "B", I8: "b", U16: "H", I16: "h", U32: "I", I32: "i", F32: "f", BOOL: "?", U64: "Q", I64: "q", F64: "d"}
@@ -28,7 +29,7 @@ class Typed:
     """A metadata value with its type: (kind, value), or for arrays (ARRAY, item kind, values)."""
 
     kind: int
-    value: object
+    value: Any
     items: int = 0
 
 
@@ -43,7 +44,9 @@ def typed(value: object) -> bytes:
     match value:
         case Typed(kind=kind, value=raw) if kind == ARRAY:
             values = list(raw)
-            return struct.pack("<IIQ", ARRAY, value.items, len(values)) + b"".join(_item(value.items, v) for v in values)
+            return struct.pack("<IIQ", ARRAY, value.items, len(values)) + b"".join(
+                _item(value.items, v) for v in values
+            )
         case Typed(kind=kind, value=raw):
             return struct.pack("<I", kind) + _item(kind, raw)
         case bool():
@@ -60,7 +63,7 @@ def typed(value: object) -> bytes:
     raise TypeError(value)
 
 
-def _item(kind: int, value: object) -> bytes:
+def _item(kind: int, value: Any) -> bytes:
     return text(value) if kind == STRING else struct.pack(f"<{_FORMS[kind]}", value)
 
 
@@ -94,7 +97,9 @@ def build(
     cut_bytes: int = 0,
 ) -> bytes:
     """Return a whole file."""
-    pairs = list(llama().items() if metadata is None else metadata.items() if isinstance(metadata, Mapping) else metadata)
+    pairs = list(
+        llama().items() if metadata is None else metadata.items() if isinstance(metadata, Mapping) else metadata
+    )
     counts = (len(tensors) if tensor_count is None else tensor_count, len(pairs) if key_count is None else key_count)
     head = magic + struct.pack("<IQQ", version, *counts)
     head += b"".join(text(key) + typed(value) for key, value in pairs)

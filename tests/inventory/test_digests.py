@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,22 @@ def state(tmp_path: Path) -> Path:
     return tmp_path / "state" / "digests.json"
 
 
+def obstruct(path: Path) -> None:
+    """Put a folder where a file should be."""
+    path.mkdir(parents=True)
+
+
+def saved(path: Path) -> list[list[object]]:
+    """Return the rows of a state file."""
+    rows: list[list[object]] = json.loads(path.read_text())["files"]
+    return rows
+
+
+def mode_of(path: Path) -> int:
+    """Return what others than the owner may do with a file."""
+    return path.stat().st_mode & 0o077
+
+
 async def test_a_file_is_hashed_and_remembered_across_restarts(tmp_path: Path, state: Path) -> None:
     """Forty gigabytes take a minute; once is enough."""
     version = file_with(tmp_path / "a", b"hello")
@@ -39,7 +56,7 @@ async def test_a_file_is_hashed_and_remembered_across_restarts(tmp_path: Path, s
 
     assert computed == expected
     assert DigestStore(state).digest_of(version) == expected
-    assert state.stat().st_mode & 0o077 == 0
+    assert mode_of(state) == 0
 
 
 async def test_a_changed_file_is_unknown_again(tmp_path: Path, state: Path) -> None:
@@ -125,7 +142,7 @@ def test_a_damaged_state_file_is_like_none(state: Path, content: bytes) -> None:
 
 async def test_a_state_file_that_cannot_be_written_is_no_failure(tmp_path: Path, state: Path) -> None:
     """A full disk does not stop serving."""
-    state.mkdir(parents=True)
+    obstruct(state)
     store = DigestStore(state)
     version = file_with(tmp_path / "a", b"hello")
 
@@ -142,7 +159,7 @@ async def test_the_state_file_stays_small(tmp_path: Path, state: Path, monkeypat
     for name in "abc":
         await store.hash_file(file_with(tmp_path / name, name.encode()))
 
-    kept = [row[0] for row in json.loads(state.read_text())["files"]]
+    kept = [row[0] for row in saved(state)]
 
     assert kept == [str(tmp_path / "b"), str(tmp_path / "c")]
 
@@ -150,13 +167,13 @@ async def test_the_state_file_stays_small(tmp_path: Path, state: Path, monkeypat
 async def test_cancelling_stops_the_thread(tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The daemon's end does not wait for a hundred gigabytes."""
     monkeypatch.setattr(digests, "_CHUNK_BYTES", 16)
-    stops = []
+    stops: list[threading.Event] = []
 
-    def watched(version: FileVersion, stop: object) -> str:
+    def watched(version: FileVersion, stop: threading.Event) -> str:
         stops.append(stop)
         loop.call_soon_threadsafe(started.set)
-        stop.wait(5)  # type: ignore[attr-defined]
-        return real(version, stop)  # type: ignore[arg-type]
+        stop.wait(5)
+        return real(version, stop)
 
     loop, started, real = asyncio.get_running_loop(), asyncio.Event(), digests._sha256
     monkeypatch.setattr(digests, "_sha256", watched)

@@ -26,7 +26,11 @@ def code_of(metadata: dict[str, object]) -> InvalidModel:
 def bert(**changes: object) -> dict[str, object]:
     """Return the metadata of a small embedding model."""
     plain = {key.replace("llama.", "bert."): value for key, value in llama(tokenizer__chat_template=None).items()}
-    return {**plain, "general.architecture": "bert", **{key.replace("__", "."): value for key, value in changes.items()}}
+    return {
+        **plain,
+        "general.architecture": "bert",
+        **{key.replace("__", "."): value for key, value in changes.items()},
+    }
 
 
 def test_the_numbers_of_the_memory_arithmetic_are_read() -> None:

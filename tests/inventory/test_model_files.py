@@ -9,7 +9,7 @@ import pytest
 
 from meshllm.core import limits
 from meshllm.core.catalog import ModelSpec
-from meshllm.inventory import model_files
+from meshllm.inventory import gguf, model_files
 from meshllm.inventory.digests import FileVersion
 from meshllm.inventory.model_files import Inventory, ModelScanner, scan
 from tests.inventory.gguf_builder import Tensor, build, llama, write
@@ -349,7 +349,7 @@ def test_a_header_is_read_once_for_each_version_of_a_file(tmp_path: Path, monkey
         read.append(path.name)
         return real(path)
 
-    real = model_files.read_header
+    real = gguf.read_header
     monkeypatch.setattr(model_files, "read_header", counting)
     write(tmp_path / "A.gguf")
     (tmp_path / "Bad.gguf").write_text("no")

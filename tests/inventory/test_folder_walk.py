@@ -1,0 +1,77 @@
+"""The search for files goes as deep and as far as said, and no further."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from meshllm.core import limits
+from meshllm.inventory.folder_walk import shown, walk
+
+
+def touch(path: Path) -> Path:
+    """Make an empty file with its folders."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def test_files_are_found_in_order_with_what_identifies_them(tmp_path: Path) -> None:
+    """Folder, name, size, time and inode."""
+    deep, flat = touch(tmp_path / "a" / "Deep.gguf"), touch(tmp_path / "Flat.GGUF")
+
+    files, problems = walk(tmp_path)
+
+    assert problems == []
+    assert [file.path for file in files] == [str(flat), str(deep)]
+    assert (files[1].folder, files[1].name, files[1].stem) == (str(deep.parent), "Deep.gguf", "Deep")
+    assert (files[1].inode, files[1].version.mtime_ns) == (deep.stat().st_ino, deep.stat().st_mtime_ns)
+
+
+def test_links_to_folders_are_followed_and_circles_end(tmp_path: Path) -> None:
+    """Models often lie on another disk. A circle ends with the depth."""
+    touch(tmp_path / "disk" / "Far.gguf")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "linked").symlink_to(tmp_path / "disk")
+    (tmp_path / "models" / "circle").symlink_to(tmp_path / "models")
+
+    files, _ = walk(tmp_path / "models")
+
+    assert str(tmp_path / "models" / "linked" / "Far.gguf") in [file.path for file in files]
+    assert len(files) < limits.MODEL_FOLDER_DEPTH + 1
+
+
+@pytest.mark.parametrize("name", [".hidden.gguf", "part.gguf.part", "notes.txt", ".git/x.gguf", "gguf"])
+def test_other_names_are_not_looked_at(tmp_path: Path, name: str) -> None:
+    """Hidden, unfinished, something else."""
+    touch(tmp_path / name)
+
+    assert walk(tmp_path) == ([], [])
+
+
+def test_a_folder_named_like_a_file_is_a_problem(tmp_path: Path) -> None:
+    """It is not looked into."""
+    touch(tmp_path / "odd.gguf" / "Inner.gguf")
+
+    files, problems = walk(tmp_path)
+
+    assert files == []
+    assert [problem.code for problem in problems] == ["not_a_file"]
+
+
+def test_the_limit_of_entries_holds_over_all_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And it is said where it was reached."""
+    monkeypatch.setattr(limits, "MODEL_FOLDER_ENTRIES", 3)
+    for folder in "ab":
+        for name in "12":
+            touch(tmp_path / folder / f"{name}.gguf")
+
+    files, problems = walk(tmp_path)
+
+    assert len(files) == 1
+    assert [(problem.path, problem.code) for problem in problems] == [(str(tmp_path), "too_large")]
+
+
+def test_any_path_can_be_shown() -> None:
+    """Names on disk are bytes."""
+    assert shown(os.fsdecode(b"/m/caf\xe9.gguf")) == "/m/caf\\udce9.gguf"

@@ -130,7 +130,7 @@ class MeshCore:
             old, me=me, local=MappingProxyType(same), names=held.names, default_model=held.default_model,
             members=MappingProxyType({me.node: Member(announcement=me, state=ALIVE, since_s=self._since_s)}),
             groups=MappingProxyType(self._groups(same)), problems=self._problems, engine_build=held.build,
-            engine_failure=held.build_failure, leaving=serving.leaving is not None,
+            engine_failure=held.build_failure, leaving=serving.leaving is not None, has_inventory=serving.has_inventory,
             unresolved=MappingProxyType(dict(serving.fetching.unresolved)),
         )  # fmt: skip
         if new != old or old.epoch == 0:

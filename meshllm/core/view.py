@@ -100,6 +100,8 @@ class MeshView:
     engine_build: EngineBuild | None = None
     engine_failure: EngineFailure | None = None
     requested: tuple[str, ...] = ()
+    has_inventory: bool = False
+    """The model folders were read at least once; before that an unknown name means nothing."""
     leaving: bool = False
     unresolved: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Names that were asked for and stand for nothing, with the reason."""

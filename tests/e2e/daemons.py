@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
@@ -110,7 +110,7 @@ class Daemon:
             **self.environment,
         }
 
-    def __enter__(self) -> "Daemon":
+    def __enter__(self) -> Self:
         """Start it and wait until its API answers."""
         self.models.mkdir(exist_ok=True, parents=True)
         self.port = self.port or free_port()

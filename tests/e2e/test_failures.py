@@ -80,10 +80,8 @@ def test_out_of_memory_while_loading_is_tried_with_half_and_then_explained(daemo
 
 def test_crash_loop_backs_off(daemon: Maker) -> None:
     """A machine in trouble is not hammered; the request waits for the try that works."""
-    counter = "{home}/starts"
-    with daemon(
-        "--model", "tiny", engine='fake:{"load": "exit", "load_troubles": 2, "counter": "%s"}' % counter
-    ) as node:
+    switches = {"load": "exit", "load_troubles": 2, "counter": "{home}/starts"}
+    with daemon("--model", "tiny", engine=f"fake:{json.dumps(switches)}") as node:
         reply = node.chat(timeout_s=20)
 
         assert reply.status == 200

@@ -127,7 +127,7 @@ class EngineLife:
         if record.spec is None:
             return []
         if self._held.build_failure is not None:
-            return self._give_up(record, self._held.build_failure)
+            return self.give_up(record, self._held.build_failure)
         if self._held.build is None or self._held.resources is None:
             return []
         plan = plan_engine(
@@ -151,7 +151,8 @@ class EngineLife:
         outcome = Outcome(code=OutcomeCode.NO_CAPACITY, message=lack.message, model=record.id)
         return answers(taken(record.load_waiters), outcome)
 
-    def _give_up(self, record: Record, failure: EngineFailure) -> Effects:
+    def give_up(self, record: Record, failure: EngineFailure) -> Effects:
+        """End a wanted model that has no process: another try needs somebody to change something."""
         record.failure, record.wanted = failure, False
         record.signal(Signal.STOP_ASKED if record.state is EngineState.BACKING_OFF else Signal.GAVE_UP)
         outcome = Outcome(code=OutcomeCode.LOAD_FAILED, message=failure.message, model=record.id)

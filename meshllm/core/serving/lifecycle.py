@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from meshllm.core import events as ev
 from meshllm.core.catalog import ModelSpec
 from meshllm.core.effects import Leave, Level
+from meshllm.core.engines import EngineFailure, EngineFault
 from meshllm.core.intents import Outcome, OutcomeCode
 from meshllm.core.known_models import CATALOG_FILES
 from meshllm.core.limits import DRAIN_S
@@ -49,7 +50,7 @@ class Lifecycle:
         self._orders = Orders(self.held, self.fetching, self.engines, self.leave)
         self.leaving: str | None = None
         self._exit_code = 0
-        self._has_inventory = False
+        self.has_inventory = False
 
     def on_resources(self, event: ev.ResourcesMeasured) -> Effects:
         """Take a measurement of the machine."""
@@ -60,16 +61,27 @@ class Lifecycle:
 
     def on_inventory(self, event: ev.InventoryChanged) -> Effects:
         """Take the complete list of model files."""
-        self._has_inventory = True
+        self.has_inventory = True
         found = {spec.id: spec for spec in event.models}
         for spec in event.models:
             self._take_file(self.held.records.setdefault(spec.id, Record(id=spec.id)), spec)
+        effects: Effects = []
         for record in list(self.held.records.values()):
             if record.spec is not None and record.id not in found and not record.has_process:
-                record.spec = None
-            if record.spec is None and not record.is_served and record.reference is None:
+                effects += self._lose_file(record, record.spec.path)
+            elif record.spec is None and not record.is_served and record.reference is None:
                 del self.held.records[record.id]
         self.held.rename()
+        return effects
+
+    def _lose_file(self, record: Record, path: str) -> Effects:
+        """A file is gone: who wants the model is told, who doesn't will not miss it."""
+        record.spec = None
+        if record.wanted:
+            message = f"its file {path} is gone; put it back or pull it again"
+            return self.engines.give_up(record, EngineFailure(fault=EngineFault.MISSING_FILE, message=message))
+        if record.reference is None and not record.is_served:
+            del self.held.records[record.id]
         return []
 
     @staticmethod
@@ -133,14 +145,14 @@ class Lifecycle:
             gone = not any(record.has_process for record in self.held.records.values())
             return [Leave(reason=self.leaving, exit_code=self._exit_code)] if gone else []
         effects: Effects = []
-        if self._has_inventory:
+        if self.has_inventory:
             effects += self.fetching.find_pending()
         if self.fetching.is_in_vain and not self.held.order:
             # A typing error, most likely: better told at once than served by nothing.
             self._exit_code = 1
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.fetching.unresolved.items())
             return effects + self.leave(reasons) + self.settle(now_s)
-        if self._has_inventory and not self.policy.requested:
+        if self.has_inventory and not self.policy.requested:
             self._choose_unasked()
         for model in list(self.held.order):
             if (record := self.held.records.get(model)) is not None and record.wanted:

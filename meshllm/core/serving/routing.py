@@ -101,7 +101,7 @@ def plan_routes(view: MeshView, request: RouteRequest) -> Routes | Wait | Refusa
     model = view.local.get(ModelId(request.model)) if request.model else None
     if model is None:
         resolved = _resolve(view, request.model or "")
-        if isinstance(resolved, Refusal):
+        if isinstance(resolved, Refusal | Wait):
             return resolved
         model = resolved
     if request.needs is not None and (refusal := _lacking(model, request.needs)) is not None:
@@ -115,8 +115,8 @@ def plan_routes(view: MeshView, request: RouteRequest) -> Routes | Wait | Refusa
     return _not_ready(model)
 
 
-def _resolve(view: MeshView, asked: str) -> LocalModel | Refusal:
-    """Return the model that a name means in this view, or why it means none."""
+def _resolve(view: MeshView, asked: str) -> LocalModel | Wait | Refusal:
+    """Return the model that a name means in this view, or why it means none yet or at all."""
     if asked in DEFAULT_NAMES or asked == AUTO_NAME:
         return _default(view, asked)
     found = view.names.resolve(asked)
@@ -126,6 +126,8 @@ def _resolve(view: MeshView, asked: str) -> LocalModel | Refusal:
         return Refusal(code=RefusalCode.AMBIGUOUS_MODEL, message=message, model=asked)
     if not isinstance(found, Unknown) and (model := view.local.get(found)) is not None:
         return model
+    if not view.has_inventory or (asked in view.requested and asked not in view.unresolved):
+        return Wait(model=ModelId(asked), message=f"this node is looking for the model {asked!r}", is_asleep=False)
     near = found.near if isinstance(found, Unknown) else ()
     if near:
         hint = f"; did you mean {' or '.join(near)}?"
@@ -137,7 +139,7 @@ def _resolve(view: MeshView, asked: str) -> LocalModel | Refusal:
     return Refusal(code=RefusalCode.MODEL_NOT_FOUND, message=message, model=asked)
 
 
-def _default(view: MeshView, asked: str) -> LocalModel | Refusal:
+def _default(view: MeshView, asked: str) -> LocalModel | Wait | Refusal:
     """Return the default model; for `auto`, the ready model used last, else the default."""
     if asked == AUTO_NAME:
         ready = [model for model in view.local.values() if model.is_ready]
@@ -145,6 +147,8 @@ def _default(view: MeshView, asked: str) -> LocalModel | Refusal:
             return max(ready, key=lambda model: (model.id == view.default_model, model.last_used_s or 0.0, model.id))
     if view.default_model is not None and (model := view.local.get(view.default_model)) is not None:
         return model
+    if not view.has_inventory or any(name not in view.unresolved for name in view.requested):
+        return Wait(model=ModelId(asked), message="this node is looking for its models", is_asleep=False)
     message = "no model was named and this node has no default model"
     return Refusal(code=RefusalCode.NO_DEFAULT_MODEL, message=message)
 

@@ -140,3 +140,16 @@ def test_a_late_word_of_a_stopped_engine_changes_nothing() -> None:
     story.tell(ready("tiny"), ev.EngineProgressed(model=TINY, share=0.5), exited("tiny"))
 
     assert story.model("tiny").state is EngineState.STOPPED
+
+
+def test_a_file_that_vanishes_while_its_engine_backs_off_ends_the_tries() -> None:
+    """Waking up for a retry that cannot happen would spin the loop."""
+    story = served()
+    story.tell(exited("tiny"))
+
+    story.tell(ev.InventoryChanged(models=()))
+
+    model = story.model("tiny")
+    assert model.failure is not None
+    assert (model.state, model.failure.fault) == (EngineState.FAILED, EngineFault.MISSING_FILE)
+    assert story.core.next_wakeup_s() is None

@@ -4,9 +4,10 @@ import pytest
 
 from meshllm.core import events as ev
 from meshllm.core.engines import EngineFault
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Verb
 from meshllm.core.limits import GIB
+from meshllm.core.mesh import CoreConfig, MeshCore
 from meshllm.core.serving.routing import Capability, Refusal, RefusalCode, RouteRequest, Routes, Wait, plan_routes
 from tests.core.builders import Story, a_spec, a_story, exited, ready
 
@@ -97,6 +98,22 @@ def test_without_any_model_there_is_no_default() -> None:
 
     assert isinstance(found, Refusal)
     assert found.code is RefusalCode.NO_DEFAULT_MODEL
+
+
+@pytest.mark.parametrize("name", ["tiny", "default", None, "auto"])
+def test_a_request_that_comes_before_the_folders_were_read_waits(name: str | None) -> None:
+    """In the first moments of a node every name is unknown; a 404 would be a lie."""
+    early = Story(MeshCore(CoreConfig(node=NodeId("a" * 32), name="a"), now_s=0.0))
+
+    assert isinstance(ask(early, name), Wait)
+
+
+def test_a_requested_name_that_is_still_being_looked_for_waits() -> None:
+    """The hub is being asked; the answer decides between a download and a 404."""
+    story = a_story(requested=("user/repo",))
+    assert isinstance(ask(story, "user/repo"), Wait)
+    assert isinstance(ask(story, None), Wait)
+    assert isinstance(ask(story, "another"), Refusal)
 
 
 def test_an_ambiguous_name_is_refused_with_its_candidates() -> None:

@@ -27,7 +27,7 @@ def a_random_event(chance: random.Random, number: int) -> ev.Event:
         verb=verb, model=model, request_id=f"r{number}", hold=chance.random() < 0.3,
         force=chance.random() < 0.3, keep_running=True,
     )  # fmt: skip
-    return chance.choice([
+    events: list[ev.Event] = [
         ev.Woke(), ready(model), exited(model, chance.choice(list(EngineFault))), ev.EngineStarted(model=model, pid=1),
         ev.EngineProgressed(model=model, share=0.5), ev.EngineHung(model=model, message="x"),
         ev.EngineDrained(model=model), ev.ModelWanted(model=model), ev.IntentReceived(intent=intent),
@@ -36,7 +36,8 @@ def a_random_event(chance: random.Random, number: int) -> ev.Event:
         ev.DownloadProgressed(model=model, done_bytes=1, total_bytes=2),
         ev.DownloadFinished(model=model, path="/x"), ev.DownloadFailed(model=model, code="network", message="x"),
         ev.TrafficMeasured(finished=((model, 3),)),
-    ])  # fmt: skip
+    ]  # fmt: skip
+    return chance.choice(events)
 
 
 def played(seed: int, steps: int) -> tuple[list[MeshView], list[tuple[Effect, ...]], MeshCore]:

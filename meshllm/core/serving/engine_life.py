@@ -154,6 +154,6 @@ class EngineLife:
     def give_up(self, record: Record, failure: EngineFailure) -> Effects:
         """End a wanted model that has no process: another try needs somebody to change something."""
         record.failure, record.wanted = failure, False
-        record.signal(Signal.STOP_ASKED if record.state is EngineState.BACKING_OFF else Signal.GAVE_UP)
+        record.signal(Signal.GAVE_UP)
         outcome = Outcome(code=OutcomeCode.LOAD_FAILED, message=failure.message, model=record.id)
         return answers(taken(record.load_waiters), outcome)

@@ -101,7 +101,9 @@ class Lifecycle:
     def on_wanted(self, event: ev.ModelWanted) -> Effects:
         """A request needs a model that is not loaded: want it, unless somebody said not to."""
         record = self.held.records.get(event.model)
-        if record is not None and not (record.held or record.dropped or record.wanted):
+        if record is None or record.state is EngineState.FAILED:
+            return []
+        if not (record.held or record.dropped or record.wanted):
             self.held.want(record)
             record.is_lazy = True
         return []

@@ -47,6 +47,7 @@ class Config:
     """Folders of model files; the first takes downloads. Never empty after `load`."""
     state_dir: Path = Path()
     runtime_dir: Path = Path()
+    """Private folder of Unix sockets; made where the platform keeps such things."""
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
     name: str = ""
@@ -69,9 +70,13 @@ class Config:
     min_model_mb: int = 500
     """Smaller files outside the catalogue are listed and loadable, but not served unasked."""
     load_wait_s: float = limits.LOAD_WAIT_S
+    """How long a request waits for its model before it is told to come back."""
     load_timeout_s: float = limits.LOAD_TIMEOUT_S
+    """How long a load may go without progress before its engine is ended."""
     drain_s: float = limits.DRAIN_S
+    """How long running requests may take to finish when an engine or the node ends."""
     engine_stall_s: float = limits.ENGINE_STALL_S
+    """How long an engine with work may stand still, using no processor, before it counts as hung."""
     log_level: str = "info"
     log_format: str = "pretty"
     log_file: Path | None = None

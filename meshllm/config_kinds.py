@@ -4,6 +4,7 @@ Owns the checks of single values and the sentences that say what was expected. D
 came from.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import MappingProxyType
 
 from meshllm.core.resources import MemoryLimit
 
+_WHOLE = re.compile(r"[+-]?[0-9]+")
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 
 
@@ -58,10 +60,9 @@ def _shown(value: object) -> str:
 
 def _whole(least: int, most: int) -> ValueKind:
     def read(text: str) -> int:
-        try:
-            number = int(text) if len(text) < 20 else most + 1
-        except ValueError:
-            raise ValueError(f"expected a whole number, not {text[:40]!r}") from None
+        if not _WHOLE.fullmatch(text):
+            raise ValueError(f"expected a whole number, not {text[:40]!r}")
+        number = int(text) if len(text) < 20 else most + 1
         if not least <= number <= most:
             raise ValueError(f"expected a number from {least} to {most}, not {text[:40]}")
         return number

@@ -5,6 +5,7 @@ disk, nor how files are fetched. Sizes are bytes and SHA-256 those of the publis
 means that none was published where we looked, never that it may be guessed.
 """
 
+import difflib
 from collections.abc import Mapping
 from typing import Final
 
@@ -233,6 +234,12 @@ def find(name: str) -> tuple[CatalogModel, CatalogFile | None] | None:
         if folded == model.name:
             return model, None
     return None
+
+
+def near_names(name: str) -> tuple[str, ...]:
+    """Return the catalogue names that look most like a name, at most three."""
+    names = [model.name for model in CATALOG]
+    return tuple(difflib.get_close_matches(name.strip().casefold()[:64], names, n=3, cutoff=0.6))
 
 
 def choose_file(model: CatalogModel, usable_bytes: int, margin_bytes: int | None = None) -> CatalogFile | None:

@@ -160,9 +160,12 @@ class Node:
         self._loop.post(LeaveRequested(reason=reason))
 
     async def close(self) -> None:
-        """Close the shells, from the outside in. Engines have ended already, unless something went wrong."""
-        await self._door.close()
+        """Close the shells. Engines have ended already, unless something went wrong.
+
+        The management app first: whoever asked for the end, by `drop`, gets the answer through the open door.
+        """
         await self._management.close()
+        await self._door.close()
         if self._engines is not None:
             await self._engines.close(ENGINE_STOP_POLITE_S)
 
@@ -244,7 +247,7 @@ class Node:
         self._watcher.rescan()
 
     async def remove(self, model: ModelId) -> tuple[Path, ...]:
-        """Delete a model's files. Raises StandaloneError."""
+        """Delete a model's files. Raises OSError."""
         known = self.views.newest.local.get(model)
         if known is None or known.spec is None:
             return ()

@@ -84,17 +84,17 @@ def remove(config: Config, name: str) -> tuple[Path, ...]:
         raise StandaloneError("ambiguous_model", f"{name!r} could mean any of: {', '.join(found.candidates)}")
     if isinstance(found, Unknown):
         raise StandaloneError("model_not_found", f"no model {name!r} is on this disk")
-    return delete_files(on_disk[found])
+    try:
+        return delete_files(on_disk[found])
+    except OSError as error:
+        raise StandaloneError("cannot_remove", f"cannot remove {error.filename}: {error.strerror}") from error
 
 
 def delete_files(spec: ModelSpec) -> tuple[Path, ...]:
-    """Delete the files of a model; shards go together. Raises StandaloneError."""
+    """Delete the files of a model; shards go together. Raises OSError."""
     files = tuple(Path(file) for file in spec.files)
-    try:
-        for file in files:
-            file.unlink(missing_ok=True)
-    except OSError as error:
-        raise StandaloneError("cannot_remove", f"cannot remove {error.filename}: {error.strerror}") from error
+    for file in files:
+        file.unlink(missing_ok=True)
     return files
 
 

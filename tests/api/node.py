@@ -1,7 +1,7 @@
 """A daemon for tests of the management API: the real core and views, engines by word of mouth."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +39,7 @@ class FakeNode:
         self.lines: dict[ModelId | None, tuple[str, ...]] = {}
         self.flying: dict[ModelId, int] = {}
         self.intents: list[Intent] = []
+        self._came = asyncio.Event()
         self.rescans = 0
         self.removed: list[ModelId] = []
         self.remove_error: OSError | None = None
@@ -55,6 +56,7 @@ class FakeNode:
     async def ask(self, intent: Intent) -> Outcome:
         """Hand an intent to the core and wait for its answer."""
         self.intents.append(intent)
+        self._came.set()
         request_id = f"i{len(self.intents)}"
         self.tell(IntentReceived(intent=replace(intent, request_id=request_id)))
         while True:
@@ -75,9 +77,12 @@ class FakeNode:
             task.cancel()
         await asyncio.gather(*self._requests, return_exceptions=True)
 
-    async def asked(self, verb: Verb) -> None:
-        """Wait until an intent of this kind has come in."""
-        await eventually(lambda: any(intent.verb is verb for intent in self.intents))
+    async def asked(self, verb: Verb, times: int = 1) -> None:
+        """Wait until so many intents of this kind have come in."""
+        async with asyncio.timeout(WAIT_S):
+            while sum(intent.verb is verb for intent in self.intents) < times:
+                self._came.clear()
+                await self._came.wait()
 
     def finish_unload(self, model: str) -> None:
         """Let an engine end as it was asked to."""
@@ -109,13 +114,6 @@ class FakeNode:
             raise self.remove_error
         self.removed.append(model)
         return (Path(f"/models/{model}.gguf"),)
-
-
-async def eventually(is_so: Callable[[], bool]) -> None:
-    """Wait until something is so, at most `WAIT_S`."""
-    async with asyncio.timeout(WAIT_S):
-        while not is_so():  # noqa: ASYNC110 - the loop turns, no time passes
-            await asyncio.sleep(0)
 
 
 @asynccontextmanager

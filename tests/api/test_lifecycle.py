@@ -5,7 +5,7 @@ import pytest
 from meshllm.core.engines import EngineFault
 from meshllm.core.ids import ModelId
 from meshllm.core.intents import Verb
-from tests.api.node import Client, a_node, eventually
+from tests.api.node import Client, a_node
 from tests.core.builders import a_spec, exited, ready
 
 
@@ -62,7 +62,7 @@ async def test_reload_without_waiting_is_accepted_at_once() -> None:
         for _ in range(2):
             answer = await post(client, "/v1/models/reload", model_id="tiny", wait=False)
             assert answer == (202, {"model_id": "tiny", "status": "reloading"})
-        await eventually(lambda: len(node.intents) == 2)
+        await node.asked(Verb.LOAD, times=2)
 
 
 async def test_reload_of_a_loaded_model_is_loaded() -> None:

@@ -9,7 +9,7 @@ import pytest
 from meshllm.api import background, stream
 from meshllm.core.events import EngineProgressed
 from meshllm.core.ids import ModelId
-from tests.api.node import WAIT_S, Client, a_node, eventually
+from tests.api.node import WAIT_S, Client, a_node
 from tests.core.builders import a_spec
 
 
@@ -104,5 +104,5 @@ async def test_streams_are_counted_and_limited(monkeypatch: pytest.MonkeyPatch) 
             assert (await refused.json())["error"]["code"] == "too_many_streams"
         async with asyncio.timeout(WAIT_S):
             while (answer := await client.get("/api/events")).status != 200:
-                await eventually(lambda: True)
+                await answer.read()
         answer.close()

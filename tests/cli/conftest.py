@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from meshllm.cli import standalone
 from meshllm.cli.main import run
+from meshllm.core.catalog import ModelProblem
 from tests.cli.scripted import ScriptedNode, a_scripted_node
+from tests.core.builders import a_machine, a_spec
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +32,14 @@ def node() -> Iterator[ScriptedNode]:
     """Return a scripted node that serves `tiny`."""
     with a_scripted_node() as scripted:
         yield scripted
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put two models and one broken file on the disk of a machine with 16 GiB."""
+    problem = ModelProblem(path="/models/bad.gguf", code="truncated", message="ends too early")
+    monkeypatch.setattr(standalone, "models", lambda _: ((a_spec("alone-Q4"), a_spec("tiny")), (problem,)))
+    monkeypatch.setattr(standalone, "resources", lambda _: a_machine())
 
 
 class Shell:

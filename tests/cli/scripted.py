@@ -62,6 +62,7 @@ def a_scripted_node(status: str = "serving") -> Iterator[ScriptedNode]:
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = False  # closing waits for them: a test leaves nothing behind
     node.port = server.server_address[1]
     node.answers = {"GET /api/status": (200, document(status)), "GET /healthz": (200, {"status": "ok"})}
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

@@ -9,8 +9,8 @@ from meshllm.core.catalog import ModelReference
 from meshllm.core.effects import Download, Level, ResolveModel
 from meshllm.core.engines import EngineFailure, EngineFault
 from meshllm.core.intents import Outcome, OutcomeCode
-from meshllm.core.known_models import choose_file, find, reference_of
-from meshllm.core.names import Ambiguous
+from meshllm.core.known_models import choose_file, find, near_names, reference_of
+from meshllm.core.names import Ambiguous, Unknown
 from meshllm.core.resources import format_bytes
 from meshllm.core.serving.engine_state import EngineState, Signal
 from meshllm.core.serving.holdings import Holdings
@@ -76,8 +76,16 @@ class Fetching:
             notice(Level.WARNING, "download failed", model=record.id, code=event.code, reason=event.message),
         ]
 
+    def unknown(self, asked: str) -> str:
+        """Say that a name stands for nothing, with the names that were perhaps meant."""
+        found = self._held.names.resolve(asked)
+        here = found.near if isinstance(found, Unknown) else ()
+        near = dict.fromkeys((*here, *near_names(asked)))
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        return f"no model {asked!r} is on this disk or in the catalogue{hint} (a hub's model is written user/repo)"
+
     def ask_outside(self, asked: str) -> Effects:
-        """Have a name resolved that nothing here knows, unless that is already under way."""
+        """Have a hub's name resolved, unless that is already under way."""
         if asked in self._asking:
             return []
         self._asking.add(asked)
@@ -87,7 +95,8 @@ class Fetching:
         """The outside found out what a name stands for."""
         self._asking.discard(event.asked)
         if event.reference is None:
-            self.unresolved[event.asked] = event.message
+            if event.asked in self._pending:
+                self.unresolved[event.asked] = event.message
             return [notice(Level.WARNING, "model not found", asked=event.asked, reason=event.message)]
         record = self._held.record_of(event.reference)
         self._held.rename()
@@ -120,13 +129,22 @@ class Fetching:
             elif (reference := self.catalogued(asked)) is not None:
                 record = self._held.record_of(reference)
             else:
-                effects += [] if asked in self.unresolved else self.ask_outside(asked)
+                effects += self._seek(asked)
                 continue
             self._pending.remove(asked)
             self.unresolved.pop(asked, None)
             self._held.want(record)
         self._held.rename()
         return effects
+
+    def _seek(self, asked: str) -> Effects:
+        """Look outside for a requested name that may be there; refuse one that cannot."""
+        if asked in self.unresolved:
+            return []
+        if is_hub_name(asked):
+            return self.ask_outside(asked)
+        self.unresolved[asked] = self.unknown(asked)
+        return [notice(Level.WARNING, "model not found", asked=asked, reason=self.unresolved[asked])]
 
     def catalogued(self, asked: str) -> ModelReference | None:
         """Return where a catalogue name's file is: as named, or the largest quantisation that fits."""
@@ -138,3 +156,8 @@ class Fetching:
             # Where none fits, the smallest: the lack of room is then explained in bytes.
             file = choose_file(model, self._held.usable_bytes()) or model.files[-1]
         return reference_of(model, file, asked)
+
+
+def is_hub_name(asked: str) -> bool:
+    """Tell whether a name could be a repository of a hub: those have a slash, all others are known here."""
+    return "/" in asked

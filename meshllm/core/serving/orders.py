@@ -12,7 +12,7 @@ from meshllm.core.intents import Intent, Outcome, OutcomeCode, Verb
 from meshllm.core.names import Ambiguous
 from meshllm.core.serving.engine_life import EngineLife
 from meshllm.core.serving.engine_state import EngineState, Signal
-from meshllm.core.serving.fetching import Fetching
+from meshllm.core.serving.fetching import Fetching, is_hub_name
 from meshllm.core.serving.holdings import Holdings
 from meshllm.core.serving.records import Record
 from meshllm.core.serving.replies import Effects, answer, answers, taken
@@ -49,6 +49,8 @@ class Orders:
             record = self._held.record_of(reference)
             self._held.rename()
             return self._act(record, intent)
+        if not is_hub_name(intent.model):
+            return [answer(intent, OutcomeCode.UNKNOWN_MODEL, self._fetching.unknown(intent.model))]
         self._asking.setdefault(intent.model, []).append(intent)
         return self._fetching.ask_outside(intent.model)
 

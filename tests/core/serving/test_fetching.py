@@ -4,7 +4,7 @@ from meshllm.core import events as ev
 from meshllm.core.effects import CancelDownload, Download, Leave, ResolveModel, StartEngine
 from meshllm.core.engines import EngineFault
 from meshllm.core.ids import ModelId
-from meshllm.core.intents import Verb
+from meshllm.core.intents import OutcomeCode, Verb
 from tests.core.builders import Story, a_spec, a_story, ready
 
 TINY = ModelId("tiny")
@@ -84,19 +84,48 @@ def test_pull_only_downloads() -> None:
 
 def test_a_name_that_nothing_knows_ends_a_node_that_has_nothing_else() -> None:
     """A typing error is told at once, with a failing exit code."""
-    story = a_story(requested=("nonsense",))
-    assert story.of(ResolveModel) == [ResolveModel(asked="nonsense")]
+    story = a_story(requested=("user/nonsense",))
+    assert story.of(ResolveModel) == [ResolveModel(asked="user/nonsense")]
 
-    story.tell(ev.ModelAsked(asked="nonsense", reference=None, message="no such model"))
+    story.tell(ev.ModelAsked(asked="user/nonsense", reference=None, message="no such model"))
 
-    assert [(effect.reason, effect.exit_code) for effect in story.of(Leave)] == [("nonsense: no such model", 1)]
+    assert [(effect.reason, effect.exit_code) for effect in story.of(Leave)] == [("user/nonsense: no such model", 1)]
+
+
+def test_a_typing_error_is_told_without_asking_outside() -> None:
+    """Only names with a slash can be a hub's; the rest is known here, with names that were perhaps meant."""
+    story = a_story(requested=("smolm2-135m",))
+
+    assert not story.of(ResolveModel)
+    assert "did you mean smollm2-135m" in story.of(Leave)[0].reason
+
+
+def test_load_of_a_typing_error_is_answered_at_once() -> None:
+    """The same words for a command as for the start."""
+    story = a_story(a_spec())
+
+    outcome = story.outcome(story.ask(Verb.LOAD, "tyni"))
+
+    assert outcome is not None
+    assert outcome.code is OutcomeCode.UNKNOWN_MODEL
+    assert "did you mean tiny" in outcome.message
 
 
 def test_a_name_that_nothing_knows_does_not_end_a_node_that_serves() -> None:
     """One of two names was right."""
-    story = a_story(a_spec(), requested=("tiny", "nonsense"))
+    story = a_story(a_spec(), requested=("tiny", "u/nonsense"))
 
-    story.tell(ev.ModelAsked(asked="nonsense", reference=None, message="no such model"))
+    story.tell(ev.ModelAsked(asked="u/nonsense", reference=None, message="no such model"))
 
     assert not story.of(Leave)
-    assert story.core.view.unresolved["nonsense"] == "no such model"
+    assert story.core.view.unresolved["u/nonsense"] == "no such model"
+
+
+def test_names_that_programs_get_wrong_are_not_kept() -> None:
+    """A client that asks for nonsense all day must not fill the memory."""
+    story = a_story(a_spec())
+    story.ask(Verb.PULL, "u/nonsense")
+
+    story.tell(ev.ModelAsked(asked="u/nonsense", reference=None, message="no such model"))
+
+    assert not story.core.view.unresolved

@@ -1,0 +1,20 @@
+"""Exit codes are documented."""
+
+import pytest
+
+from meshllm.cli.failures import EPILOG, CommandError, ExitCode
+from meshllm.daemon.errors import PortInUseError, StartError, StateInUseError
+
+
+@pytest.mark.parametrize("code", ExitCode)
+def test_every_exit_code_is_in_the_help(code: ExitCode) -> None:
+    """Scripts rely on them."""
+    assert f" {code.value} " in EPILOG
+
+
+def test_daemon_and_commands_mean_the_same_numbers() -> None:
+    """The daemon's errors bring theirs."""
+    codes = [error.exit_code for error in (StartError, PortInUseError, StateInUseError)]
+
+    assert codes == [ExitCode.FAILED, ExitCode.PORT_IN_USE, ExitCode.STATE_IN_USE]
+    assert CommandError("x").exit_code == ExitCode.FAILED

@@ -1,0 +1,145 @@
+"""Starting a node from the command line: the daemon itself is a stand-in."""
+
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+
+from meshllm.config import Config
+from meshllm.core.view import MeshView
+from meshllm.daemon.errors import PortInUseError, StateInUseError
+from tests.cli.conftest import Shell
+from tests.core.builders import a_spec, a_story, ready
+
+
+class FakeDaemon(ModuleType):
+    """Stands in for `meshllm.daemon.node`."""
+
+    def __init__(self) -> None:
+        """Do nothing and end well."""
+        super().__init__("meshllm.daemon.node")
+        self.configs: list[Config] = []
+        self.error: Exception | None = None
+        self.views: list[MeshView] = []
+
+    def run(self, config: Config, report: Callable[[MeshView], None], started: Callable[[str], None]) -> int:
+        """Tell the story of the views."""
+        self.configs.append(config)
+        if self.error is not None:
+            raise self.error
+        started("127.0.0.1:9337")
+        for view in self.views:
+            report(view)
+        return 0
+
+
+@pytest.fixture
+def daemon(monkeypatch: pytest.MonkeyPatch) -> FakeDaemon:
+    """Return the stand-in."""
+    fake = FakeDaemon()
+    monkeypatch.setitem(sys.modules, "meshllm.daemon.node", fake)
+    return fake
+
+
+@pytest.mark.parametrize(
+    ("line", "models"),
+    [
+        (["--model", "a", "--model", "b"], ("a", "b")),
+        (["-m", "a", "-m", "b"], ("a", "b")),
+        (["serve", "-m", "a"], ("a",)),
+        (["serve", "--model", "a", "--model", "b"], ("a", "b")),
+        (["--model", "a", "serve"], ("a",)),
+        ([], ()),
+        (["serve"], ()),
+    ],
+)
+def test_models_are_served_in_their_order(
+    shell: Shell, daemon: FakeDaemon, line: list[str], models: tuple[str, ...]
+) -> None:
+    """CLI-1, CLI-6, CLI-10, CLI-19."""
+    assert shell(*line) == 0
+    assert daemon.configs[0].models == models
+
+
+def test_serve_takes_one_short_model(shell: Shell, daemon: FakeDaemon) -> None:
+    """CLI-6: a second `-m` is an error there."""
+    assert shell("serve", "-m", "a", "-m", "b") == 2
+    assert not daemon.configs
+
+
+def test_every_option_reaches_the_configuration(shell: Shell, daemon: FakeDaemon) -> None:
+    """Before and after `serve`."""
+    line = (
+        "--models-dir /m --host ::1 --port 9999 --name n --max-vram 50% --ctx-size 1024 serve --parallel 2 --threads 3 "
+        "--engine xllamacpp --api-key k --allowed-host h --allowed-origin http://o --unknown-model fallback --offline "
+        "--log-level error --log-format json --log-file /tmp/x.log --state-dir /s"
+    )
+
+    assert shell(*line.split()) == 0
+    config = daemon.configs[0]
+    assert (config.host, config.port, config.name, config.ctx_size) == ("::1", 9999, "n", 1024)
+    assert (config.parallel, config.threads, config.engine, config.api_key) == (2, 3, "xllamacpp", "k")
+    assert (config.allowed_hosts, config.allowed_origins) == (("h",), ("http://o",))
+    assert (config.unknown_model, config.offline, config.log_level) == ("fallback", True, "error")
+    assert str(config.models_dirs[0]) == "/m"
+
+
+def test_verbose_and_quiet_are_log_levels(shell: Shell, daemon: FakeDaemon) -> None:
+    """Short forms."""
+    shell("-v")
+    shell("-q")
+
+    assert [config.log_level for config in daemon.configs] == ["debug", "warning"]
+
+
+def test_key_on_the_command_line_is_warned_of(shell: Shell, daemon: FakeDaemon) -> None:
+    """It can be seen in `ps`; the environment cannot."""
+    shell("--api-key", "secret")
+
+    assert "MESH_LLM_API_KEY" in shell.err
+    assert "secret" not in shell.err
+
+
+@pytest.mark.parametrize(("error", "code"), [(PortInUseError("taken by nginx"), 3), (StateInUseError("in use"), 4)])
+def test_start_that_fails_is_one_line_and_its_exit_code(
+    shell: Shell, daemon: FakeDaemon, error: Exception, code: int
+) -> None:
+    """Documented in `--help`."""
+    daemon.error = error
+
+    assert shell("--model", "a") == code
+    assert shell.err == f"mesh-llm: {error}\n"
+
+
+def test_open_door_is_refused_before_anything_starts(shell: Shell, daemon: FakeDaemon) -> None:
+    """Exit 2."""
+    assert shell("--host", "0.0.0.0") == 2
+    assert not daemon.configs
+
+
+def test_start_is_told_on_standard_error(shell: Shell, daemon: FakeDaemon) -> None:
+    """Standard output is for data."""
+    story = a_story(a_spec("tiny"), requested=("tiny",))
+    story.tell(ready("tiny"))
+    daemon.views = [story.core.view]
+
+    assert shell("--model", "tiny") == 0
+    assert shell.out == ""
+    assert "tiny: ready in 1.0 s" in shell.err
+    assert "curl http://127.0.0.1:9337/v1/chat/completions" in shell.err
+
+
+def test_json_log_is_not_mixed_with_words(shell: Shell, daemon: FakeDaemon) -> None:
+    """Collectors parse every line."""
+    daemon.views = [a_story(a_spec("tiny")).core.view]
+
+    assert shell("--model", "tiny", "--log-format", "json") == 0
+    assert shell.err == ""
+
+
+def test_empty_disk_gets_three_lines_on_how_to_begin(shell: Shell, daemon: FakeDaemon) -> None:
+    """And the node runs all the same."""
+    assert shell() == 0
+    assert "no model is on this disk yet" in shell.err
+    assert "mesh-llm load smollm2-135m" in shell.err

@@ -1,0 +1,31 @@
+"""`status`: the node in one look."""
+
+import json
+
+from tests.cli.conftest import Shell
+from tests.cli.scripted import ScriptedNode, document
+
+
+def test_status_shows_node_machine_engine_and_models(shell: Shell, node: ScriptedNode) -> None:
+    """One look."""
+    assert shell("status", "--port", node.port) == 0
+
+    for words in ("version 0.1.0", "http://127.0.0.1:9337", "21.5 GB of 25.8 GB free", "fake 1 on the GPU", "dropped"):
+        assert words in shell.out
+
+
+def test_status_tells_what_is_wrong(shell: Shell, node: ScriptedNode) -> None:
+    """In the table and as warnings."""
+    node.answers["GET /api/status"] = (200, document("troubled"))
+
+    assert shell("status", "--port", node.port) == 0
+    assert "it is broken" in shell.out
+    assert "warning: nope: nobody knows it" in shell.err
+    assert "warning: /models/x.gguf: ends too early" in shell.err
+
+
+def test_json_of_status_is_the_document(shell: Shell, node: ScriptedNode) -> None:
+    """The one that is documented."""
+    shell("status", "--json", "--port", node.port)
+
+    assert json.loads(shell.out) == document("serving")

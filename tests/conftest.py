@@ -14,11 +14,17 @@ import psutil
 import pytest
 import pytest_asyncio
 import uvloop
+from hypothesis import HealthCheck, settings
 
 LEAK_WAIT_S = 2.0  # a process that was told to end may take this long to be gone
 TASK_WAIT_S = 0.5  # a task that was cancelled may take this long to notice
 DESCRIPTORS = Path("/proc/self/fd")
 KEPT_BY_LIBRARIES = ("/dev/", "/proc/", "/sys/")  # opened once by a library and kept for the process's life
+
+# A busy machine is no failure: examples are counted, not timed. `--hypothesis-profile=thorough` looks longer.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", settings.get_profile("house"), max_examples=5_000)
+settings.load_profile("house")
 
 
 def pytest_asyncio_loop_factories(
@@ -58,7 +64,8 @@ def _nothing_left_open() -> Iterator[None]:
     """Fail a test that leaves child processes or descriptors behind."""
     children, descriptors = _children(), _descriptors()
     yield
-    left = [process for process in _children() if process not in children]
+    # What a process of a longer-lived fixture starts is that process's own affair.
+    left = [process for process in _children() if process not in children and _parent(process) not in children]
     if left:
         _, left = psutil.wait_procs(left, timeout=LEAK_WAIT_S)
     if left:
@@ -71,6 +78,13 @@ def _nothing_left_open() -> Iterator[None]:
         opened = _opened_since(descriptors)
     if opened:
         pytest.fail("descriptors left open: " + ", ".join(opened), pytrace=False)
+
+
+def _parent(process: psutil.Process) -> psutil.Process | None:
+    try:
+        return process.parent()
+    except psutil.NoSuchProcess:
+        return None
 
 
 def _children() -> set[psutil.Process]:

@@ -125,9 +125,11 @@ def test_a_hung_engine_is_killed_and_restarted() -> None:
 
 def test_without_a_usable_engine_every_model_says_so() -> None:
     """The self-test's reason reaches whoever asks for a model."""
-    story = a_story(requested=("tiny",))
+    story = a_story(a_spec("other"), a_spec(), requested=("other",))
     failure = exited("x", EngineFault.UNUSABLE_BUILD, "wrong build").failure
-    story.tell(ev.EngineProbed(build=None, failure=failure), ev.InventoryChanged(models=(a_spec(),)))
+    story.tell(ev.EngineProbed(build=None, failure=failure))
+
+    story.tell(ev.ModelWanted(model=TINY))
 
     assert story.model("tiny").state is EngineState.FAILED
     assert story.model("tiny").failure == failure

@@ -1,0 +1,53 @@
+"""A GGUF file of random numbers: real enough for llama.cpp to load, small enough to write in a test."""
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+EMBEDDING, FEED_FORWARD, LAYERS = 32, 64, 1
+SPECIAL = ["<unk>", "<s>", "</s>"]
+BYTES = [f"<0x{number:02X}>" for number in range(256)]
+LETTERS = list("abcdefghijklmnopqrstuvwxyz")
+TOKENS = [*SPECIAL, *BYTES, *LETTERS]
+TYPES = [2, 3, 3, *[6] * len(BYTES), *[1] * len(LETTERS)]  # unknown, control, byte, normal
+
+
+def write_tiny_model(path: Path, *, architecture: str = "llama", embeds: bool = False) -> Path:
+    """Write a model of one layer; `embeds` gives it what an embedding model has. Return the path."""
+    writer = gguf.GGUFWriter(str(path), architecture)
+    writer.add_block_count(LAYERS)
+    writer.add_context_length(128)
+    writer.add_embedding_length(EMBEDDING)
+    writer.add_feed_forward_length(FEED_FORWARD)
+    writer.add_head_count(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    if embeds:
+        writer.add_pooling_type(gguf.PoolingType.MEAN)
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(TOKENS)
+    writer.add_token_scores([0.0] * len(TOKENS))
+    writer.add_token_types(TYPES)
+    numbers = np.random.default_rng(0)
+    for name, shape in _shapes().items():
+        writer.add_tensor(name, (numbers.standard_normal(shape) * 0.02).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _shapes() -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor by name."""
+    square, tall, wide = (EMBEDDING, EMBEDDING), (FEED_FORWARD, EMBEDDING), (EMBEDDING, FEED_FORWARD)
+    layer = {
+        "attn_norm": (EMBEDDING,), "attn_q": square, "attn_k": square, "attn_v": square, "attn_output": square,
+        "ffn_norm": (EMBEDDING,), "ffn_gate": tall, "ffn_up": tall, "ffn_down": wide,
+    }  # fmt: skip
+    words = (len(TOKENS), EMBEDDING)
+    whole: dict[str, tuple[int, ...]] = {
+        "token_embd.weight": words, "output_norm.weight": (EMBEDDING,), "output.weight": words,
+    }  # fmt: skip
+    layers = {f"blk.{n}.{name}.weight": shape for n in range(LAYERS) for name, shape in layer.items()}
+    return whole | layers

@@ -1,0 +1,77 @@
+"""Questions that need no running node."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from meshllm.config import Config
+from meshllm.core.engines import EngineBuild
+from meshllm.daemon import standalone
+from meshllm.daemon.standalone import StandaloneError
+from tests.e2e.daemons import free_port
+from tests.inventory import gguf_builder
+
+
+def a_config(tmp_path: Path, port: int = 0) -> Config:
+    """Return settings with one model and one damaged file."""
+    gguf_builder.write(tmp_path / "models" / "tiny.gguf")
+    (tmp_path / "models" / "bad.gguf").write_bytes(b"nonsense" * 100)
+    return Config(
+        models_dirs=(tmp_path / "models",),
+        state_dir=tmp_path / "s",
+        engine="fake",
+        port=port or free_port(),
+        offline=True,
+    )
+
+
+def test_models_and_problems_are_found(tmp_path: Path) -> None:
+    """Both are worth knowing before the first start."""
+    models, problems = standalone.models(a_config(tmp_path))
+
+    assert [spec.id for spec in models] == ["tiny"]
+    assert [Path(problem.path).name for problem in problems] == ["bad.gguf"]
+
+
+def test_removing_deletes_the_file_and_unknown_names_are_refused(tmp_path: Path) -> None:
+    """Nothing is deleted by guess."""
+    config = a_config(tmp_path)
+
+    with pytest.raises(StandaloneError, match="no model 'nonsense'"):
+        standalone.remove(config, "nonsense")
+    assert [file.name for file in standalone.remove(config, "TINY")] == ["tiny.gguf"]
+    assert not (tmp_path / "models" / "tiny.gguf").exists()
+
+
+async def test_a_pull_without_a_network_says_so(tmp_path: Path) -> None:
+    """A sentence, not a traceback."""
+    with pytest.raises(StandaloneError) as caught:
+        await standalone.pull(a_config(tmp_path), "smollm2-360m", lambda *_: None)
+
+    assert caught.value.code == "offline"
+
+
+async def test_the_engine_is_tested_and_an_unusable_one_explained(tmp_path: Path) -> None:
+    """`engine show` and `doctor` tell the same."""
+    config = a_config(tmp_path)
+    found = await standalone.engine(config)
+    missing = await standalone.engine(Config(engine="/nonsense/llama-server"))
+
+    assert isinstance(found, EngineBuild)
+    assert not isinstance(missing, EngineBuild)
+    assert "/nonsense/llama-server" in missing.message
+
+
+async def test_checks_name_what_is_wrong(tmp_path: Path) -> None:
+    """`doctor` finds a taken port and a damaged file."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        checks = await standalone.checks(a_config(tmp_path, taken.getsockname()[1]))
+
+    found = {check.name: check for check in checks}
+    assert found["port"].is_ok is None
+    assert "held by process" in found["port"].message
+    assert found["engine"].is_ok
+    assert found["model file"].is_ok is False
+    assert "bad.gguf" in found["model file"].message
+    assert found["machine"].is_ok

@@ -144,7 +144,7 @@ def configuration() -> str:
     rows = []
     for field in dataclasses.fields(module.Config):
         flag = flag_of(field.name, helps)
-        meaning = written.get(field.name) or helps.get(flag, "")
+        meaning = written.get(field.name) or re.sub(r" \[[^\]]*\]$", "", helps.get(flag, ""))
         variables = (f"MESH_LLM_{field.name.upper()}", *getattr(module, "ENVIRONMENT_ALIASES", {}).get(field.name, ()))
         rows.append((
             f"`{field.name}`", f"`{flag}`" if flag else "", ", ".join(f"`{name}`" for name in variables),

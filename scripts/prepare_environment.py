@@ -84,7 +84,8 @@ def _make(kind: str, key: str) -> None:
 
 def _has_pip() -> bool:
     """Tell whether there is an environment that can install; one made without pip is given it."""
-    if not PYTHON.exists():
+    is_new_enough = "import sys; sys.exit(sys.version_info < (3, 11))"
+    if not PYTHON.exists() or subprocess.run([PYTHON, "-c", is_new_enough], check=False).returncode:
         return False
     for module in ("pip", "ensurepip"):
         run = subprocess.run([PYTHON, "-m", module, "--version"], capture_output=True, check=False)

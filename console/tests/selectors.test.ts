@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { retryDelayMs } from "../src/api/follow";
 import { bytes, duration, parameters, tokens } from "../src/state/format";
 import { pieces } from "../src/state/prose";
-import { canLoad, canUnload, chatModels, note, preferredModel, tone } from "../src/state/selectors";
+import { buttonOf, canLoad, canUnload, chatModels, note, preferredModel, tone } from "../src/state/selectors";
 import { snippets } from "../src/state/snippets";
 import { aDocument, aModel } from "./documents";
 
@@ -14,6 +14,12 @@ test.each(PHASES)("a model that is %s has at most one button", (phase) => {
 
   expect(canLoad(model) && canUnload(model)).toBe(false);
   expect(canLoad(model) || canUnload(model)).toBe(!["draining", "stopping"].includes(phase));
+});
+
+test("a button says what it would do", () => {
+  const words = ["unloaded", "failed", "ready", "downloading", "stopping"].map((phase) => buttonOf(aModel({ phase }))?.words);
+
+  expect(words).toEqual(["Load", "Try again", "Unload", "Cancel", undefined]);
 });
 
 test("a phase that this console does not know is quiet, not an error", () => {

@@ -28,17 +28,13 @@ export async function* answer(model: string, turns: ChatTurn[], signal: AbortSig
   const body = { model, messages: turns, stream: true, stream_options: { include_usage: true } };
   const response = await request("v1/chat/completions", { body, signal });
   if (!response.body) throw new Error("the answer has no body");
-  let isComplete = false;
   for await (const event of events(response.body)) {
-    if (event.data === "[DONE]") {
-      isComplete = true;
-      continue;
-    }
+    if (event.data === "[DONE]") return;
     const facts = factsOf(JSON.parse(event.data) as Chunk);
-    isComplete ||= facts.some((fact) => fact.kind === "failed");
     yield* facts;
+    if (facts.some((fact) => fact.kind === "failed")) return;
   }
-  if (!isComplete) yield { kind: "failed", message: "the connection ended before the answer did" };
+  yield { kind: "failed", message: "the connection ended before the answer did" };
 }
 
 export function factsOf(chunk: Chunk): ChatFact[] {

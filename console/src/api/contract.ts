@@ -28,7 +28,7 @@ export interface MachineStatus {
   memory_total_bytes: number;
   memory_free_bytes: number;
   gpus: { name: string; total_bytes: number; free_bytes: number }[];
-  gpu_problem: string;
+  gpu_problem: string | null;
 }
 
 export interface Failure {

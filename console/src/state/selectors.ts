@@ -46,6 +46,13 @@ export function canLoad(model: ModelStatus): boolean {
   return ["unloaded", "held", "dropped", "failed"].includes(model.phase);
 }
 
+// What a person can do about a model: one thing or nothing, in the words that fit its phase.
+export function buttonOf(model: ModelStatus): { change: "load" | "unload"; words: string } | null {
+  if (canLoad(model)) return { change: "load", words: model.phase === "failed" ? "Try again" : "Load" };
+  if (canUnload(model)) return { change: "unload", words: model.phase === "ready" ? "Unload" : "Cancel" };
+  return null;
+}
+
 // Models that can be talked to: ready ones first, then those that a request would load.
 export function chatModels(status: StatusDocument | null): ModelStatus[] {
   const talking = (status?.models ?? []).filter((model) => model.phase === "ready" || canLoad(model) || canUnload(model));

@@ -3,7 +3,7 @@ import { Badge } from "../parts/badge";
 import { EmptyState } from "../parts/empty-state";
 import { Meter } from "../parts/meter";
 import { bytes, count, parameters, tokens } from "../state/format";
-import { canLoad, canUnload, note, tone } from "../state/selectors";
+import { buttonOf, note, tone } from "../state/selectors";
 import { age_s, asking, changeModel, modelProblem, node, status } from "../state/signals";
 
 export function Models() {
@@ -59,7 +59,7 @@ function Machine({ known }: { known: StatusDocument }) {
         <Meter key={gpu.name} label={gpu.name} used={gpu.total_bytes - gpu.free_bytes} total={gpu.total_bytes} />
       ))}
       <p>
-        {machine.gpus.length === 0 && <span title={machine.gpu_problem}>no GPU · </span>}
+        {machine.gpus.length === 0 && <span title={machine.gpu_problem ?? ""}>no GPU · </span>}
         {count(machine.cores)} cores
         {engine && ` · ${engine.kind} ${engine.version}${engine.uses_gpu ? " on GPU" : " on CPU"}`}
       </p>
@@ -100,8 +100,10 @@ function Row({ model, isDefault }: { model: ModelStatus; isDefault: boolean }) {
   return (
     <tr>
       <th scope="row">
-        <span class="model-id">{model.id}</span>
-        {isDefault && <span class="tag">default</span>}
+        <span class="model-name">
+          <span class="model-id">{model.id}</span>
+          {isDefault && <span class="tag">default</span>}
+        </span>
         <small>{[kind, ...model.aliases].filter(Boolean).join(" · ")}</small>
       </th>
       <td class="state">
@@ -109,14 +111,14 @@ function Row({ model, isDefault }: { model: ModelStatus; isDefault: boolean }) {
         {model.progress && <progress value={model.progress.share} aria-label={`${model.id}: ${model.progress.stage}`} />}
         <small class={tone(model)}>{note(model, age_s.value)}</small>
       </td>
-      <td class="number" title={`trained with ${count(model.train_context_tokens)} tokens`}>
+      <td class="number" data-label="Context" title={`trained with ${count(model.train_context_tokens)} tokens`}>
         {context ? tokens(context) : "–"}
       </td>
-      <td class="number">{model.slots ? `${model.in_flight} of ${model.slots}` : "–"}</td>
-      <td class="number" title={model.memory_bytes ? `${bytes(model.memory_bytes)} in memory` : ""}>
+      <td class="number" data-label="Slots">{model.slots ? `${model.in_flight} of ${model.slots}` : "–"}</td>
+      <td class="number" data-label="Size" title={model.memory_bytes ? `${bytes(model.memory_bytes)} in memory` : ""}>
         {model.size_bytes ? bytes(model.size_bytes) : "–"}
       </td>
-      <td class="number">{count(model.requests)}</td>
+      <td class="number" data-label="Requests">{count(model.requests)}</td>
       <td class="actions">
         <Actions model={model} />
       </td>
@@ -126,16 +128,16 @@ function Row({ model, isDefault }: { model: ModelStatus; isDefault: boolean }) {
 
 function Actions({ model }: { model: ModelStatus }) {
   const isBusy = asking.value.has(model.id) || node.value.connection !== "live";
-  const change = canUnload(model) ? "unload" : canLoad(model) ? "load" : null;
-  if (!change) return null;
+  const button = buttonOf(model);
+  if (!button) return null;
   return (
     <button
       type="button"
       disabled={isBusy}
-      aria-label={`${change} ${model.id}`}
-      onClick={() => void changeModel(model.id, change)}
+      aria-label={`${button.words}: ${model.id}`}
+      onClick={() => void changeModel(model.id, button.change)}
     >
-      {change === "load" ? (model.phase === "failed" ? "Try again" : "Load") : "Unload"}
+      {button.words}
     </button>
   );
 }

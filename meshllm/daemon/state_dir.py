@@ -4,6 +4,7 @@ Owns the lock that keeps two daemons from one state folder, and how files are wr
 all. Doesn't know what the files mean. Folders are 0700, files 0600.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -64,8 +65,10 @@ class StateDir:
         write_json(self.path / ADDRESS_NAME, {"address": address, "pid": os.getpid()})
 
     def release(self) -> None:
-        """Remove the note and let the lock go."""
+        """Remove the note and the runtime folder, and let the lock go."""
         (self.path / ADDRESS_NAME).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # something lies in it that is not ours
+            self.runtime.rmdir()
         os.close(self._lock)
 
 

@@ -25,8 +25,8 @@ SHELL_SIGNAL_BASE = 128
 
 def main(arguments: Sequence[str], platform: str = sys.platform) -> int:
     """Run the program after `--` so that it dies with the parent process given before it."""
-    parent, dashes, *argv = arguments
-    if dashes != "--" or not argv:
+    parent, argv = arguments[0] if arguments else "", list(arguments[2:])
+    if not parent.isdecimal() or arguments[1:2] != ["--"] or not argv:
         sys.stderr.write("usage: guard PARENT_PID -- PROGRAM [ARGUMENT…]\n")
         return 2
     try:

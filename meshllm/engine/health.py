@@ -6,6 +6,7 @@ answer means for the engine's life. Doesn't know processes.
 
 import asyncio
 import json
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -16,6 +17,7 @@ from meshllm.core.engines import EngineEndpoint
 ANSWER_BYTES = 4 * limits.MIB
 """`/props` carries a chat template and `/slots` the parameters of every slot; nothing is near this."""
 OK, UNAVAILABLE = 200, 503
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,12})[ \t]*\r\n", re.IGNORECASE)
 
 
 class ProbeError(Exception):
@@ -121,12 +123,14 @@ async def _exchange(endpoint: EngineEndpoint, path: str) -> tuple[int, bytes]:
     else:
         reader, writer = await asyncio.open_unix_connection(endpoint.socket_path, limit=limits.HTTP_HEADER_BLOCK_BYTES)
     try:
-        # HTTP/1.0: the end of the body is the end of the connection, and nothing is chunked.
+        # HTTP/1.0: nothing is chunked, and without a length the body ends with the connection.
         writer.write(f"GET {path} HTTP/1.0\r\nHost: engine\r\nAuthorization: Bearer {endpoint.key}\r\n\r\n".encode())
         head = await reader.readuntil(b"\r\n\r\n")
         status = int(head.split(b" ", 2)[1])
+        length = _LENGTH.search(head)
+        wanted = int(length[1]) if length else ANSWER_BYTES + 1
         body = bytearray()
-        while piece := await reader.read(limits.HTTP_HEADER_BLOCK_BYTES):
+        while len(body) < wanted and (piece := await reader.read(limits.HTTP_HEADER_BLOCK_BYTES)):
             body += piece
             if len(body) > ANSWER_BYTES:
                 msg = "the answer is too long"

@@ -146,12 +146,12 @@ class EngineLife:
         except OSError as error:
             message = f"its program cannot be started: {error.strerror or error}"
             return EngineFailure(fault=EngineFault.CANNOT_START, message=message)
-        code = await self._accompany(process, command.stdin)
+        code = await self._accompany(process)
         if self._end is None:
             return explain(self.log.lines, code, oom_killed=oom_kills() > kills_before)
         return EngineFailure(fault=self._end.fault, message=self._end.message, exit_code=code)
 
-    async def _accompany(self, process: Process, stdin: bytes) -> int:
+    async def _accompany(self, process: Process) -> int:
         """Watch over a process until its end; return its exit status."""
         self._process = process
         if self._stop_polite_s is not None:
@@ -159,7 +159,7 @@ class EngineLife:
         self._context.post(EngineStarted(model=self._model, pid=process.pid))
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(self._watch(process), name=f"engine-watch:{self._model}")
-            code = await process.run(stdin)
+            code = await process.run()
             watching.cancel()
         return code
 

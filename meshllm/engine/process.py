@@ -8,6 +8,7 @@ Invariants: what was started is reaped; a signal goes to the whole group; nothin
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 
@@ -23,23 +24,19 @@ LAST_OUTPUT_S = 1.0
 class Process:
     """A running child. Made by `spawn`."""
 
-    def __init__(self, child: asyncio.subprocess.Process, log: LogRing, *, holds_stdin: bool) -> None:
-        """Take over a child that was just started."""
+    def __init__(self, child: asyncio.subprocess.Process, log: LogRing, stdin: int | None) -> None:
+        """Take over a child that was just started; `stdin` is the end that keeps its standard input open."""
         self.pid = child.pid
         self.log = log
         self._child = child
-        self._holds_stdin = holds_stdin
+        self._stdin = stdin
         self._firm: asyncio.TimerHandle | None = None
         self.exit_code: int | None = None
         """Status after the end; negative for the number of a signal."""
 
-    async def run(self, stdin: bytes) -> int:
-        """Tell it what it reads first, hear it until its end, reap it; return its exit status.
-
-        Cancelled, it kills the process first: nothing is left behind.
-        """
+    async def run(self) -> int:
+        """Hear it until its end, reap it, return its exit status. Cancelled, it kills the process first."""
         try:
-            self._tell(stdin)
             async with asyncio.TaskGroup() as group:
                 hearing = group.create_task(self._hear(), name=f"engine-output:{self.pid}")
                 self.exit_code = await self._child.wait()
@@ -52,8 +49,8 @@ class Process:
                 self.exit_code = await self._child.wait()
             if self._firm is not None:
                 self._firm.cancel()
-            if self._child.stdin is not None:
-                self._child.stdin.close()
+            if self._stdin is not None:
+                os.close(self._stdin)
             self.log.end()
         return self.exit_code
 
@@ -77,15 +74,6 @@ class Process:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
-    def _tell(self, stdin: bytes) -> None:
-        """Write to its standard input what it has to know: less than a pipe holds, so nothing waits."""
-        pipe = self._child.stdin
-        if pipe is None:
-            return
-        pipe.write(stdin)
-        if not self._holds_stdin:
-            pipe.close()
-
     async def _hear(self) -> None:
         """Keep what it says, until it can say no more."""
         pipe = self._child.stdout
@@ -95,13 +83,40 @@ class Process:
 
 async def spawn(command: Command, log: LogRing) -> Process:
     """Start a command in a session of its own, with its output in `log`. Raises OSError."""
-    child = await asyncio.create_subprocess_exec(
-        *command.argv,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=dict(command.env),
-        close_fds=True,
-        start_new_session=True,
-    )
-    return Process(child, log, holds_stdin=command.holds_stdin)
+    theirs, ours = _told(command.stdin)
+    try:
+        child = await asyncio.create_subprocess_exec(
+            *command.argv,
+            stdin=theirs,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=dict(command.env),
+            close_fds=True,
+            start_new_session=True,
+        )
+    except BaseException:
+        os.close(ours)
+        raise
+    finally:
+        os.close(theirs)
+    if command.holds_stdin:
+        return Process(child, log, ours)
+    os.close(ours)
+    return Process(child, log, None)
+
+
+def _told(text: bytes) -> tuple[int, int]:
+    """Return (reading end, writing end) of a pipe that already holds a text. Raises OSError.
+
+    A pipe of our own, because asyncio's is a socket, and /dev/stdin of a socket cannot be opened.
+    """
+    theirs, ours = os.pipe()
+    os.set_blocking(ours, False)
+    try:
+        if os.write(ours, text) == len(text):
+            return theirs, ours
+        raise BlockingIOError(errno.EAGAIN, "what an engine is told is longer than a pipe holds")
+    except OSError:
+        os.close(theirs)
+        os.close(ours)
+        raise

@@ -59,18 +59,13 @@ def make_parameters(wheel: Any, told: dict[str, Any]) -> Any:  # noqa: ANN401 - 
     parameters.endpoint_metrics = True
     parameters.endpoint_props = False  # would let clients change them; reading them needs no leave
     parameters.sse_ping_interval = -1  # the front door has its own
-    _set_purpose(wheel, parameters, told)
-    return parameters
-
-
-def _set_purpose(wheel: Any, parameters: Any, told: dict[str, Any]) -> None:  # noqa: ANN401
-    """Set what differs where a model is there to embed or to rerank."""
-    if told["purpose"] == "generate":
-        return
-    parameters.embedding = True
-    parameters.n_batch = parameters.n_ubatch = told["batch_tokens"]
+    if told["batch_tokens"] is not None:
+        parameters.n_batch = parameters.n_ubatch = told["batch_tokens"]
+    if told["purpose"] != "generate":
+        parameters.embedding = True
     if told["purpose"] == "rerank":
         parameters.pooling_type = wheel.llama_pooling_type.LLAMA_POOLING_TYPE_RANK
+    return parameters
 
 
 def probe(wheel: Any) -> dict[str, object]:  # noqa: ANN401

@@ -104,6 +104,7 @@ class FakeEngine:
         if self.switches.refuse:
             await asyncio.Event().wait()
         server = await asyncio.start_unix_server(self.connected, self.told["socket"], limit=HTTP_HEADER_BLOCK_BYTES)
+        say(f"listening on unix://{self.told['socket']}")
         async with server:
             await asyncio.sleep(self.switches.load_s)
             if trouble == "hang":

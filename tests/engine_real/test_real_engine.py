@@ -20,7 +20,6 @@ from meshllm.core import events as ev
 from meshllm.core.engines import EngineBuild, EngineFault
 from meshllm.core.ids import ModelId
 from meshllm.core.limits import GIB
-from meshllm.engine import health
 from meshllm.engine.build import probe_build
 from tests.engine.builders import QUICK, Bench, a_bench, a_plan
 from tests.engine_real.tiny_model import write_tiny_model
@@ -32,20 +31,24 @@ WITHIN_S = 60.0
 OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
 
 
-@asynccontextmanager
-async def a_client(ready: ev.EngineReady) -> AsyncIterator[Callable[[str, dict[str, Any]], Any]]:
-    """Yield a function that posts JSON to an engine and returns (status, answer)."""
-    session = aiohttp.ClientSession(
+def a_session(ready: ev.EngineReady) -> aiohttp.ClientSession:
+    """Return a client of an engine that shows its key."""
+    return aiohttp.ClientSession(
         connector=aiohttp.UnixConnector(ready.endpoint.socket_path, limit=0),
         headers={"Authorization": f"Bearer {ready.endpoint.key}"},
         timeout=aiohttp.ClientTimeout(total=WITHIN_S),
     )
 
-    async def post(path: str, body: dict[str, Any]) -> tuple[int, Any]:
-        async with session.post(f"http://engine{path}", json=body) as answer:
-            return answer.status, await answer.json()
 
-    async with session:
+@asynccontextmanager
+async def a_client(ready: ev.EngineReady) -> AsyncIterator[Callable[[str, dict[str, Any]], Any]]:
+    """Yield a function that posts JSON to an engine and returns (status, answer)."""
+    async with a_session(ready) as session:
+
+        async def post(path: str, body: dict[str, Any]) -> tuple[int, Any]:
+            async with session.post(f"http://engine{path}", json=body) as answer:
+                return answer.status, await answer.json()
+
         yield post
 
 
@@ -129,17 +132,18 @@ async def test_more_requests_than_slots_are_all_answered_while_probes_get_throug
 
 async def test_slot_is_free_soon_after_its_client_left(runtime_dir: Path, smollm2: str) -> None:
     """Also in the middle of a long prompt: nobody computes what nobody waits for."""
+    long = {"prompt": "word " * 1500, "stream": True, "return_progress": True}
     async with a_bench(WHEEL, runtime_dir) as bench:
-        ready = await loaded(bench, smollm2, context_tokens=2048)
-        async with a_client(ready) as post, asyncio.TaskGroup() as group:
-            work = group.create_task(post("/v1/completions", {"prompt": "word " * 1500}))
-            async with asyncio.timeout(WITHIN_S):
-                while not (await health.slots(ready.endpoint, WITHIN_S)).busy:
-                    pass
-            work.cancel()
-            async with asyncio.timeout(6.0):  # the whole prompt takes twenty
-                while (await health.slots(ready.endpoint, WITHIN_S)).busy:
-                    pass
+        ready = await loaded(bench, smollm2, context_tokens=2048, slots=1)
+        async with a_session(ready) as session:
+            async with session.post("http://engine/v1/completions", json=long) as answer:
+                first = await answer.content.readline()
+            async with asyncio.timeout(8.0):  # the whole prompt takes twenty seconds
+                async with session.post("http://engine/v1/completions", json={"prompt": "x", "max_tokens": 1}) as short:
+                    status = short.status
+
+    assert b"prompt_progress" in first
+    assert status == 200
 
 
 async def test_embedding_model_embeds(runtime_dir: Path, tmp_path: Path) -> None:

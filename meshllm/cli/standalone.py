@@ -12,7 +12,6 @@ from meshllm.cli.failures import CommandError
 from meshllm.config import Config
 from meshllm.core.catalog import ModelProblem, ModelSpec
 from meshllm.core.engines import EngineBuild, EngineFailure
-from meshllm.core.names import Ambiguous, NameIndex, Unknown
 from meshllm.core.resources import Resources
 from meshllm.core.serving.capacity import EngineWishes, explain, plan_engine, room_for_one_more
 
@@ -29,14 +28,12 @@ def models(config: Config) -> tuple[tuple[ModelSpec, ...], tuple[ModelProblem, .
 
 def find(config: Config, asked: str) -> ModelSpec:
     """Return the model on disk that a name means. Raises CommandError."""
-    specs = {spec.id: spec for spec in models(config)[0]}
-    found = NameIndex(specs).resolve(asked)
-    if isinstance(found, Ambiguous):
-        raise CommandError(f"{asked!r} could mean any of: {', '.join(found.candidates)}")
-    if isinstance(found, Unknown):
-        hint = f"; did you mean {' or '.join(found.near)}?" if found.near else ""
-        raise CommandError(f"no model {asked!r} is on this disk{hint}")
-    return specs[found]
+    from meshllm.daemon import standalone
+
+    try:
+        return standalone.find_model(config, asked)
+    except standalone.StandaloneError as error:
+        raise CommandError(error.message) from None
 
 
 def pull(config: Config, name: str, on_progress: Callable[[int, int], None]) -> Path:

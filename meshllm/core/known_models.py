@@ -6,7 +6,7 @@ means that none was published where we looked, never that it may be guessed.
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from meshllm.core.catalog import CatalogFile, CatalogModel, ModelReference
@@ -219,6 +219,12 @@ CATALOG: Final[tuple[CatalogModel, ...]] = (
 """All known models, families together, small to large."""
 
 
+CATALOG_FILES: Final[Mapping[ModelId, tuple[str, ...]]] = {
+    file.stem: (model.name, f"{model.name}:{file.quantization}") for model in CATALOG for file in model.files
+}
+"""Canonical id of every catalogue file -> the short names that may stand for it: `name`, `name:QUANT`."""
+
+
 def find(name: str) -> tuple[CatalogModel, CatalogFile | None] | None:
     """Return the model that a name means, and the file if the name says which; None where it means none.
 
@@ -240,6 +246,27 @@ def near_names(name: str) -> tuple[str, ...]:
     """Return the catalogue names that look most like a name, at most three."""
     names = [model.name for model in CATALOG]
     return tuple(difflib.get_close_matches(name.strip().casefold()[:64], names, n=3, cutoff=0.6))
+
+
+def aliases_of(models: Iterable[ModelId]) -> dict[str, list[ModelId]]:
+    """Return the catalogue's short names for models that are there: name -> the ids that it may mean."""
+    aliases: dict[str, list[ModelId]] = {}
+    for model in models:
+        for alias in CATALOG_FILES.get(model, ()):
+            aliases.setdefault(alias, []).append(model)
+    return aliases
+
+
+def is_hub_name(asked: str) -> bool:
+    """Tell whether a name could be a repository of a hub: those have a slash, all others are known here."""
+    return "/" in asked
+
+
+def unknown_model(asked: str, near_here: tuple[str, ...] = ()) -> str:
+    """Say that a name stands for nothing, with the names that were perhaps meant."""
+    near = dict.fromkeys((*near_here, *near_names(asked)))
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return f"no model {asked!r} is on this disk or in the catalogue{hint} (a hub's model is written user/repo)"
 
 
 def choose_file(model: CatalogModel, usable_bytes: int, margin_bytes: int | None = None) -> CatalogFile | None:
@@ -269,9 +296,3 @@ def reference_of(model: CatalogModel, file: CatalogFile, asked: str) -> ModelRef
         package=file.package,
         asked_as=asked,
     )
-
-
-CATALOG_FILES: Final[Mapping[ModelId, tuple[str, ...]]] = {
-    file.stem: (model.name, f"{model.name}:{file.quantization}") for model in CATALOG for file in model.files
-}
-"""Canonical id of every catalogue file -> the short names that may stand for it: `name`, `name:QUANT`."""

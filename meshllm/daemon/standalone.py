@@ -13,7 +13,7 @@ from pathlib import Path
 from meshllm.config import Config
 from meshllm.core.catalog import ModelProblem, ModelSpec
 from meshllm.core.engines import EngineBuild, EngineFailure
-from meshllm.core.known_models import choose_file, find, reference_of
+from meshllm.core.known_models import aliases_of, choose_file, find, is_hub_name, reference_of, unknown_model
 from meshllm.core.limits import DISK_RESERVE_BYTES
 from meshllm.core.names import Ambiguous, NameIndex, Unknown
 from meshllm.core.resources import Resources, format_bytes
@@ -69,23 +69,31 @@ async def pull(config: Config, name: str, on_progress: Callable[[int, int], None
         if (found := find(name)) is not None:
             model, file = found
             reference = reference_of(model, file or choose_file(model, usable_bytes) or model.files[-1], name)
-        else:
+        elif is_hub_name(name):
             reference = await downloads.resolve(name)
+        else:
+            raise StandaloneError("model_not_found", unknown_model(name))
         return await downloads.fetch(reference, on_progress)
     except DownloadError as error:
         raise StandaloneError(str(error.code), error.message) from error
 
 
-def remove(config: Config, name: str) -> tuple[Path, ...]:
-    """Delete a model's files and return which they were. Raises StandaloneError."""
+def find_model(config: Config, name: str) -> ModelSpec:
+    """Return the model on this disk that a name means. Raises StandaloneError."""
     on_disk = {spec.id: spec for spec in models(config)[0]}
-    found = NameIndex(on_disk).resolve(name)
+    found = NameIndex(on_disk, aliases_of(on_disk)).resolve(name)
     if isinstance(found, Ambiguous):
         raise StandaloneError("ambiguous_model", f"{name!r} could mean any of: {', '.join(found.candidates)}")
     if isinstance(found, Unknown):
-        raise StandaloneError("model_not_found", f"no model {name!r} is on this disk")
+        hint = f"; did you mean {' or '.join(found.near)}?" if found.near else ""
+        raise StandaloneError("model_not_found", f"no model {name!r} is on this disk{hint}")
+    return on_disk[found]
+
+
+def remove(config: Config, name: str) -> tuple[Path, ...]:
+    """Delete a model's files and return which they were. Raises StandaloneError."""
     try:
-        return delete_files(on_disk[found])
+        return delete_files(find_model(config, name))
     except OSError as error:
         raise StandaloneError("cannot_remove", f"cannot remove {error.filename}: {error.strerror}") from error
 

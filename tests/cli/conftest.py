@@ -38,7 +38,9 @@ def node() -> Iterator[ScriptedNode]:
 def disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put two models and one broken file on the disk of a machine with 16 GiB."""
     problem = ModelProblem(path="/models/bad.gguf", code="truncated", message="ends too early")
-    monkeypatch.setattr(standalone, "models", lambda _: ((a_spec("alone-Q4"), a_spec("tiny")), (problem,)))
+    monkeypatch.setattr(
+        "meshllm.daemon.standalone.models", lambda _: ((a_spec("alone-Q4"), a_spec("tiny")), (problem,))
+    )
     monkeypatch.setattr(standalone, "resources", lambda _: a_machine())
 
 

@@ -33,7 +33,7 @@ def test_unknown_names_become_sentences(config: Config, monkeypatch: pytest.Monk
         standalone.remove(config, "nope")
     with pytest.raises(CommandError):
         standalone.pull(config, "nope/nope:nope", lambda _done, _total: None)
-    monkeypatch.setattr(standalone, "models", lambda _: ((a_spec("m-Q4"), a_spec("m-Q8")), ()))
+    monkeypatch.setattr("meshllm.daemon.standalone.models", lambda _: ((a_spec("m-Q4"), a_spec("m-Q8")), ()))
     with pytest.raises(CommandError, match="m-Q4, m-Q8"):
         standalone.find(config, "m")
 

@@ -9,7 +9,7 @@ from meshllm.core.catalog import ModelReference
 from meshllm.core.effects import Download, Level, ResolveModel
 from meshllm.core.engines import EngineFailure, EngineFault
 from meshllm.core.intents import Outcome, OutcomeCode
-from meshllm.core.known_models import choose_file, find, near_names, reference_of
+from meshllm.core.known_models import choose_file, find, is_hub_name, reference_of, unknown_model
 from meshllm.core.names import Ambiguous, Unknown
 from meshllm.core.resources import format_bytes
 from meshllm.core.serving.engine_state import EngineState, Signal
@@ -77,12 +77,9 @@ class Fetching:
         ]
 
     def unknown(self, asked: str) -> str:
-        """Say that a name stands for nothing, with the names that were perhaps meant."""
+        """Say that a name stands for nothing."""
         found = self._held.names.resolve(asked)
-        here = found.near if isinstance(found, Unknown) else ()
-        near = dict.fromkeys((*here, *near_names(asked)))
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        return f"no model {asked!r} is on this disk or in the catalogue{hint} (a hub's model is written user/repo)"
+        return unknown_model(asked, found.near if isinstance(found, Unknown) else ())
 
     def ask_outside(self, asked: str) -> Effects:
         """Have a hub's name resolved, unless that is already under way."""
@@ -156,8 +153,3 @@ class Fetching:
             # Where none fits, the smallest: the lack of room is then explained in bytes.
             file = choose_file(model, self._held.usable_bytes()) or model.files[-1]
         return reference_of(model, file, asked)
-
-
-def is_hub_name(asked: str) -> bool:
-    """Tell whether a name could be a repository of a hub: those have a slash, all others are known here."""
-    return "/" in asked

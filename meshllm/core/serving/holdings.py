@@ -7,7 +7,7 @@ nothing: `fetching`, `engine_life` and `orders` do, each about its own matter.
 from meshllm.core.catalog import ModelReference
 from meshllm.core.engines import EngineBuild, EngineFailure
 from meshllm.core.ids import ModelId
-from meshllm.core.known_models import CATALOG_FILES
+from meshllm.core.known_models import aliases_of
 from meshllm.core.names import NameIndex
 from meshllm.core.resources import Resources
 from meshllm.core.serving.capacity import EngineWishes, Room, room_for_one_more
@@ -68,10 +68,8 @@ class Holdings:
 
     def rename(self) -> None:
         """Index the names again, if records came or went."""
-        aliases: dict[str, list[ModelId]] = {}
+        aliases = aliases_of(self.records)
         for model in self.records:
-            for alias in CATALOG_FILES.get(model, ()):
-                aliases.setdefault(alias, []).append(model)
             asked_as = self.records[model].asked_as
             if asked_as and asked_as != model and asked_as not in aliases:
                 aliases[asked_as] = [model]

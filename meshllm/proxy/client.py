@@ -9,7 +9,6 @@ Invariant: at most one request is being answered; what comes behind it waits in 
 
 import asyncio
 import socket
-import struct
 from enum import IntEnum
 from time import monotonic
 from typing import Protocol, cast
@@ -19,16 +18,21 @@ from meshllm.proxy.forward import Exchange, problem_answer
 from meshllm.proxy.http1 import HEAD_END, ChunkedBody, ProtocolError, body_too_large, check_partial
 from meshllm.proxy.intake import Intake
 from meshllm.proxy.openai import Problem
+from meshllm.proxy.traffic import Traffic
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_TCP_CLOSED = 7
+_TCP_CLOSED = b"\x07"
 
 
 class House(Protocol):
     """What a connection needs of the front door."""
 
     is_leaving: bool
-    times: "ClientTimes"
+    traffic: Traffic
+
+    @property
+    def times(self) -> "ClientTimes":
+        """Return the deadlines."""
 
     def admit(self, client: "ClientConnection", address: str) -> Problem | None:
         """Count a connection in, or say why there is no room."""
@@ -48,24 +52,29 @@ class House(Protocol):
     def error_lines(self, intake: Intake | None) -> bytes:
         """Return our own fields for an answer that no engine had a part in."""
 
-    def count(self, status: int) -> None:
-        """Count an answer."""
-
-    def count_bytes(self, received: int, sent: int) -> None:
-        """Count what went over the wire."""
-
-    def count_aborted(self) -> None:
-        """Count a client that left before its answer was complete."""
-
 
 class ClientTimes(Protocol):
     """Deadlines of a connection, in seconds."""
 
-    header_timeout_s: float
-    body_timeout_s: float
-    keep_alive_timeout_s: float
-    slow_client_timeout_s: float
-    linger_s: float
+    @property
+    def header_timeout_s(self) -> float:
+        """Return how long a head may take."""
+
+    @property
+    def body_timeout_s(self) -> float:
+        """Return how long a body may stand still, and take beyond its size."""
+
+    @property
+    def keep_alive_timeout_s(self) -> float:
+        """Return how long a connection may rest."""
+
+    @property
+    def slow_client_timeout_s(self) -> float:
+        """Return how long a client may take nothing."""
+
+    @property
+    def linger_s(self) -> float:
+        """Return how long input is discarded after a final error."""
 
 
 class _Phase(IntEnum):
@@ -86,13 +95,14 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_address", "_buffer", "_checked_bytes", "_chunked", "_exchange", "_has_eof", "_heads", "_house", "_intake",
-        "_is_advancing", "_is_held_back", "_local_address", "_paused_at_s", "_phase", "_probed", "_progress_at_s", "_received_bytes",
-        "_since_s", "_transport", "is_paused",
+        "_is_advancing", "_is_held_back", "_is_probed", "_local_address", "_paused_at_s", "_phase", "_progress_at_s",
+        "_received_bytes", "_since_s", "_traffic", "_transport", "is_paused",
     )  # fmt: skip
 
     def __init__(self, house: House) -> None:
         """Belong to a front door."""
         self._house = house
+        self._traffic = house.traffic
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._phase = _IDLE
@@ -106,7 +116,7 @@ class ClientConnection(asyncio.Protocol):
         self._progress_at_s = 0.0
         self._paused_at_s = 0.0
         self._has_eof = False
-        self._probed = False
+        self._is_probed = False
         self._is_advancing = False
         self._is_held_back = False
         self._address = ""
@@ -132,10 +142,11 @@ class ClientConnection(asyncio.Protocol):
             end = data.find(HEAD_END) + 4
             intake = self._heads.get(data[:end])
             if intake is not None and len(data) - end == intake.plain_length:
-                self._house.count_bytes(len(data), 0)
-                self._serve(intake, data[end:])
+                self._traffic.bytes_in += len(data)
+                self._phase, self._intake, self._is_probed = _BUSY, intake, False
+                self._exchange = self._house.serve(self, intake, data[end:])
                 return
-        self._house.count_bytes(len(data), 0)
+        self._traffic.bytes_in += len(data)
         if self._phase is _LINGER:
             return
         self._buffer += data
@@ -149,14 +160,14 @@ class ClientConnection(asyncio.Protocol):
         self._has_eof = True
         return self._phase is _BUSY
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - how it was lost changes nothing
         """Free the engine's slot if an answer was due."""
         self._transport = None
         self._phase = _LINGER
         self._house.forget(self, self._address)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
-            self._house.count_aborted()
+            self._traffic.aborted += 1
             exchange.cancel()
 
     def pause_writing(self) -> None:
@@ -176,17 +187,18 @@ class ClientConnection(asyncio.Protocol):
 
     def send(self, data: bytes) -> None:
         """Write bytes of the answer."""
-        if self._transport is not None:
-            self._transport.write(data)
-            self._house.count_bytes(0, len(data))
+        transport = self._transport
+        if transport is not None:
+            transport.write(data)
+            self._traffic.bytes_out += len(data)
 
-    def exchange_done(self, status: int, keeps_alive: bool) -> None:
+    def exchange_done(self, status: int, *, keeps_alive: bool) -> None:
         """Count the answer; read the next request or close."""
-        self._house.count(status)
+        self._traffic.by_status[status // 100] += 1
         self._exchange = None
         if self._transport is None:
             return
-        if not keeps_alive or (self._has_eof and not self._buffer):
+        if not keeps_alive or self._house.is_leaving or (self._has_eof and not self._buffer):
             self._end()
             return
         self._phase = _IDLE
@@ -206,10 +218,10 @@ class ClientConnection(asyncio.Protocol):
 
     # -- for the house --------------------------------------------------------------------------------
 
-    def answer(self, data: bytes, status: int, keeps_alive: bool) -> None:
+    def answer(self, data: bytes, status: int, *, keeps_alive: bool) -> None:
         """Write a whole answer that the house itself gives."""
         self.send(data)
-        self.exchange_done(status, keeps_alive)
+        self.exchange_done(status, keeps_alive=keeps_alive)
 
     @property
     def is_busy(self) -> bool:
@@ -266,6 +278,8 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(Problem(status=error.status, code=error.code, message=error.message))
         finally:
             self._is_advancing = False
+        if self._has_eof and self._phase in {_IDLE, _HEAD, _BODY}:
+            self.close()
 
     def _step(self) -> bool:
         """Take one step; return whether another may follow at once."""
@@ -325,20 +339,17 @@ class ClientConnection(asyncio.Protocol):
         return True
 
     def _serve(self, intake: Intake, body: bytes) -> None:
-        self._phase = _BUSY
-        self._intake = intake
-        self._probed = False
-        exchange = self._house.serve(self, intake, body)
-        if exchange is not None and self._phase is _BUSY:
-            self._exchange = exchange
+        self._phase, self._intake, self._is_probed = _BUSY, intake, False
+        self._exchange = self._house.serve(self, intake, body)
 
     def _hold_back(self) -> None:
         """Stop reading when enough requests wait behind the one that is being answered."""
+        if self._transport is None or self._is_held_back:
+            return
         buffer = self._buffer
         if len(buffer) > limits.HTTP_PIPELINE_BYTES or buffer.count(HEAD_END) >= limits.HTTP_PIPELINE_DEPTH:
-            if self._transport is not None and not self._is_held_back:
-                self._is_held_back = True
-                self._transport.pause_reading()
+            self._is_held_back = True
+            self._transport.pause_reading()
 
     # -- ends -----------------------------------------------------------------------------------------
 
@@ -347,7 +358,7 @@ class ClientConnection(asyncio.Protocol):
         intake = self._intake if self._phase is _BODY else None
         lines = self._house.error_lines(intake) + b"Connection: close\r\n"
         self.send(problem_answer(problem, intake, lines))
-        self._house.count(problem.status)
+        self._traffic.by_status[problem.status // 100] += 1
         self._buffer.clear()
         self._phase, self._since_s = _LINGER, monotonic()
         transport = self._transport
@@ -368,8 +379,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _check_half_closed(self) -> None:
         """After the client's FIN, find out whether it still reads: a closed socket answers data with a reset."""
-        if not self._probed:
-            self._probed = True
+        if not self._is_probed:
+            self._is_probed = True
             if self._exchange is not None:
                 self._exchange.ask_if_alive()
         elif self._transport is not None and _is_reset(self._transport):
@@ -407,4 +418,4 @@ def _is_reset(transport: asyncio.Transport) -> bool:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
     except OSError:
         return True
-    return struct.unpack("B", info)[0] == _TCP_CLOSED
+    return bytes(info[:1]) == _TCP_CLOSED

@@ -8,27 +8,24 @@ cut, never silently. Doesn't read bodies, choose routes or wait; the front door 
 import asyncio
 from dataclasses import dataclass
 from enum import IntEnum
-from time import monotonic
 from typing import Protocol
 
 from meshllm.core import limits
 from meshllm.core.engines import EngineEndpoint
 from meshllm.core.ids import ModelId
-from meshllm.core.serving.routing import Capability
 from meshllm.proxy import openai, sse
 from meshllm.proxy.framing import LAST_CHUNK, AnswerHead, chunk, payload_of
-from meshllm.proxy.intake import Intake
+from meshllm.proxy.intake import Intake, connection_line
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.peek import with_model
 from meshllm.proxy.pool import EngineConnection, EnginePool
 from meshllm.proxy.traffic import ModelTraffic
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_CLOSE = b"Connection: close\r\n"
 _COLLECTED_BYTES = limits.REMOTE_ERROR_TEXT_BYTES * 64
 _EVENT_STREAM = AnswerHead(
     status=200, length=None, is_chunked=True, keeps_alive=True, is_event_stream=True,
-    lines=b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n",
+    lines=b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n", sized_lines=b"",
 )  # fmt: skip
 
 
@@ -52,7 +49,7 @@ class ClientSide(Protocol):
     def send(self, data: bytes) -> None:
         """Write bytes of the answer."""
 
-    def exchange_done(self, status: int, keeps_alive: bool) -> None:
+    def exchange_done(self, status: int, *, keeps_alive: bool) -> None:
         """Count the answer, which is complete; read the next request or close."""
 
     def cut(self) -> None:
@@ -61,8 +58,6 @@ class ClientSide(Protocol):
 
 class Recovery(Protocol):
     """Who finds another way when an engine is lost before the first byte."""
-
-    is_leaving: bool
 
     def recover(self, exchange: "Exchange") -> None:
         """Send the request again, now or when the model is back, or answer that it cannot be."""
@@ -83,30 +78,45 @@ class Target:
     context_tokens: int
     """Context of the engine; 0 when unknown."""
     engine_lines: bytes
-    """Fields for the engine: its key."""
+    """The last fields for the engine: its key, and the name of the request's id."""
     client_lines: bytes
     """Fields for the client: who answered and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What routing was asked: kept to ask again."""
-
-    model: str | None
-    needs: Capability | None
+    answer_lines: bytes
+    """The same as they follow the request's id in an answer of the first attempt."""
 
 
 class Exchange:
-    """One request and its answer; the `Relay` of an engine's connection."""
+    """One request and its answer; the `Relay` of an engine's connection.
 
-    __slots__ = (
-        "_collected", "_connection", "_has_body", "_head", "_is_counted", "_is_event_stream", "_mode", "_recovery",
-        "_status", "attempts", "body", "client", "failed_at", "failures", "has_begun", "intake", "is_head", "is_stream",
-        "keeps_alive", "question", "request_id", "target", "task", "traffic",
-    )  # fmt: skip
+    Made for every request, so what only trouble needs is not set by then: it stands below, as defaults.
+    """
+
+    asked_model: str | None = None
+    """As the client wrote it; meaningless for the management app, which is not routed."""
+    is_stream = False
+    attempts = 0
+    failed_at: EngineEndpoint | None = None
+    failures = 0
+    """Losses in a row at `failed_at`."""
+    has_begun = False
+    """The head of the answer is out: only its body can still say that something failed."""
+    task: asyncio.Task[None] | None = None
+    """What looks for a way, while there is none."""
+    _connection: EngineConnection | None = None
+    _head: AnswerHead | None = None
+    """A head that came and is not out yet: it goes with the first bytes of the body."""
+    _has_body = False
+    """Bytes of an engine's answer are out: it cannot be tried again."""
+    _mode = _PASS
+    _passes = False
+    """The head is out and the body goes out as it comes: nothing is left to think about."""
+    _is_event_stream = False
+    _collected: list[bytes] | None = None
+    _is_counted = False
+    _status = 0
 
     def __init__(
-        self, client: ClientSide, intake: Intake, body: bytes, request_id: bytes, recovery: Recovery, target: Target
+        self, client: ClientSide, intake: Intake, body: bytes, request_id: bytes, house: Recovery, target: Target
     ) -> None:
         """Begin with a complete request and its first target."""
         self.client = client
@@ -115,50 +125,28 @@ class Exchange:
         self.request_id = request_id
         self.target = target
         self.traffic = target.traffic
-        self.question: Question | None = None
-        """None for the management app, which is not routed."""
-        self.is_stream = False
         self.is_head = intake.is_head
-        self.keeps_alive = intake.head.keeps_alive and not recovery.is_leaving
-        self.attempts = 0
-        self.failed_at: EngineEndpoint | None = None
-        self.failures = 0
-        """Losses in a row at `failed_at`."""
-        self.has_begun = False
-        """The head of the answer is out: only its body can still say that something failed."""
-        self.task: asyncio.Task[None] | None = None
-        """What looks for a way, while there is none."""
-        self._recovery = recovery
-        self._connection: EngineConnection | None = None
-        self._head: AnswerHead | None = None
-        """A head that came and is not out yet: it goes with the first bytes of the body."""
-        self._has_body = False
-        """Bytes of an engine's answer are out: it cannot be tried again."""
-        self._mode = _PASS
-        self._is_event_stream = False
-        self._collected: list[bytes] = []
-        self._is_counted = False
-        self._status = 0
+        self.keeps_alive = intake.keeps_alive
+        self._house = house
 
     # -- to the engine --------------------------------------------------------------------------------
 
     def begin(self, connection: EngineConnection) -> None:
         """Send the request over a connection to the target's engine."""
-        target, intake, body, question = self.target, self.intake, self.body, self.question
-        if question is not None and question.model != target.model:
-            body = with_model(body, question.model, target.model)
+        target, intake, body = self.target, self.intake, self.body
+        lines = intake.engine_lines
+        if intake.inference is not None and self.asked_model != target.model:
+            body = with_model(body, self.asked_model, target.model)
+            lines = intake.unsized_engine_lines + b"Content-Length: %d\r\n" % len(body)
+        elif intake.head.is_chunked and intake.has_body:
+            lines += b"Content-Length: %d\r\n" % len(body)
         self.attempts += 1
         if not self._is_counted:
             self._is_counted = True
             self.traffic = target.traffic
-            self.traffic.begin(monotonic())
+            self.traffic.begin()
         self._connection = connection
-        length = b"Content-Length: %d\r\n" % len(body) if intake.has_body else b""
-        connection.send(
-            self,
-            b"%b%bX-Request-ID: %b\r\n%b\r\n%b"
-            % (intake.engine_lines, target.engine_lines, self.request_id, length, body),
-        )
+        connection.send(self, b"".join((lines, target.engine_lines, self.request_id, b"\r\n\r\n", body)))
         if self.client.is_paused:
             connection.pause()
 
@@ -167,17 +155,36 @@ class Exchange:
     def on_whole(self, head: AnswerHead, body: bytes) -> None:
         """Pass a complete answer on in one write; errors of engines in our own words."""
         self._connection = None
-        if self.question is not None and head.status >= 400:
+        status = self._status = head.status
+        if self.has_begun or status != 200 or self.attempts != 1 or self.is_head:
+            self._pass_whole(head, body)
+            return
+        intake, client = self.intake, self.client
+        client.send(
+            b"".join(
+                (
+                    head.sized_lines,
+                    b"X-Request-ID: ",
+                    self.request_id,
+                    self.target.answer_lines,
+                    intake.answer_end,
+                    body,
+                )
+            )
+        )
+        self._is_counted = False
+        self.traffic.end(is_failure=False)
+        client.exchange_done(200, keeps_alive=self.keeps_alive)
+
+    def _pass_whole(self, head: AnswerHead, body: bytes) -> None:
+        """Do what `on_whole` does, for everything but a plain success."""
+        if self.intake.inference is not None and head.status >= 400:
             self.answer(openai.engine_problem(head.status, body))
             return
         if self.has_begun:
             self.client.send(self._framed(body) + self._ending())
-            self._finish(is_failure=False)
-            return
-        length = head.length if self.is_head else len(body)
-        framing = b"" if head.status == 204 or length is None else b"Content-Length: %d\r\n" % length
-        self._status = head.status
-        self.client.send(b"%b%b%b\r\n%b" % (head.lines, framing, self._lines(), body))
+        else:
+            self.client.send(b"%b%b\r\n%b" % (head.sized_lines, self._lines(), body))
         self._finish(is_failure=head.status >= 500)
 
     def on_head(self, head: AnswerHead) -> None:
@@ -186,11 +193,15 @@ class Exchange:
 
     def on_piece(self, data: bytes) -> None:
         """Pass a piece of the body on."""
+        if self._passes:
+            self.client.send(data)
+            return
         if self._head is not None:
             data = self._opening(self._head) + self._framed(data)
             self._head = None
             self._has_body = True
-        elif self._mode is not _PASS:
+            self._passes = self._mode is _PASS
+        else:
             data = self._framed(data)
         if data:
             self.client.send(data)
@@ -201,21 +212,25 @@ class Exchange:
         if self._head is not None:
             self.on_piece(b"")
         if self._mode is _COLLECT:
-            self.answer(openai.engine_problem(502, b"".join(self._collected)))
+            self.answer(openai.engine_problem(502, b"".join(self._collected or [])))
             return
         if self._mode is _WRAP:
             self.client.send(LAST_CHUNK)
         self._finish(is_failure=self._status >= 500)
 
-    def on_lost(self, was_stale: bool, is_between: bool, chunks: int) -> None:
+    def on_lost(self, *, was_stale: bool, is_between: bool, chunks: int) -> None:
         """Try again before the first byte; after it, end the stream with an error or break it."""
         self._connection = None
         if not self._has_body:
-            self._note_failure(was_stale)
+            self._note_failure(was_stale=was_stale)
             self._uncount(is_failure=not was_stale)
-            self._recovery.recover(self)
+            if self.intake.is_repeatable:
+                self._house.recover(self)
+            else:
+                message = "the management app broke off; whether it did what was asked is not known"
+                self.answer(Problem(status=502, code="management_lost", message=message))
             return
-        self._recovery.count_lost(self)
+        self._house.count_lost(self)
         can_say_so = self._is_event_stream and is_between and self._mode is not _WRAP
         if not can_say_so:
             self._uncount(is_failure=True)
@@ -230,7 +245,7 @@ class Exchange:
         """End with an error: as an answer, or as one event once the answer has begun. No `[DONE]`, no silence."""
         if self.has_begun:
             self._mode = _WRAP if self.intake.head.minor else _PASS
-            document = openai.error_document(problem, self.intake.is_anthropic)
+            document = openai.error_document(problem, anthropic=self.intake.is_anthropic)
             event = sse.anthropic_error_event if self.intake.is_anthropic else sse.error_event
             self.client.send(self._framed(event(document)) + self._ending())
         else:
@@ -252,9 +267,12 @@ class Exchange:
             return
         if not self.has_begun:
             self.client.send(_CONTINUE)
-        elif self._is_event_stream and self._mode is _PASS and self._connection is not None:
-            if self._connection.is_between_events:
-                self.client.send(chunk(sse.comment("")))
+        elif self._is_event_stream and self._mode is _PASS and self._is_between_events:
+            self.client.send(chunk(sse.comment("")))
+
+    @property
+    def _is_between_events(self) -> bool:
+        return self._connection is not None and self._connection.is_between_events
 
     def pause(self) -> None:
         """Stop reading from the engine."""
@@ -277,8 +295,8 @@ class Exchange:
 
     def end_early(self, problem: Problem) -> None:
         """The node leaves: hang up on the engine and end the answer as well as it still can be ended."""
+        is_between = self._is_between_events
         connection, self._connection = self._connection, None
-        is_between = connection is not None and connection.is_between_events
         if connection is not None:
             connection.cancel()
         if self.task is not None:
@@ -291,21 +309,22 @@ class Exchange:
 
     def _lines(self) -> bytes:
         """Return our own fields of the answer."""
-        keeps_alive, intake = self.keeps_alive, self.intake
-        end = b"" if keeps_alive and intake.head.minor else b"Connection: keep-alive\r\n" if keeps_alive else _CLOSE
+        intake = self.intake
         return b"X-Request-ID: %b\r\n%bX-Mesh-Attempts: %d\r\n%b%b" % (
-            self.request_id, self.target.client_lines, max(self.attempts, 1), intake.cors_lines, end,
+            self.request_id, self.target.client_lines, max(self.attempts, 1), intake.cors_lines,
+            connection_line(intake.head.minor, keeps_alive=self.keeps_alive),
         )  # fmt: skip
 
     def _opening(self, head: AnswerHead) -> bytes:
         """Return the head as it goes out, and settle how the body goes out. Empty if one is out already."""
         is_modern = self.intake.head.minor == 1
+        lines = head.lines
         if head.length is not None:
             self._mode = _PASS if not self.has_begun or not is_modern else _WRAP
-            framing = b"Content-Length: %d\r\n" % head.length
+            lines = head.sized_lines
         else:
             self._mode = _PASS if head.is_chunked == is_modern else _WRAP if is_modern else _UNWRAP
-            framing = b"Transfer-Encoding: chunked\r\n" if is_modern else b""
+            lines = head.lines + b"Transfer-Encoding: chunked\r\n" if is_modern else head.lines
             self.keeps_alive = self.keeps_alive and is_modern
         self._is_event_stream = head.is_event_stream
         if self.has_begun:
@@ -314,7 +333,7 @@ class Exchange:
             return b""
         self.has_begun = True
         self._status = head.status
-        return b"%b%b%b\r\n" % (head.lines, framing, self._lines())
+        return b"%b%b\r\n" % (lines, self._lines())
 
     def _framed(self, data: bytes) -> bytes:
         """Return a piece of the body as it goes out."""
@@ -324,8 +343,9 @@ class Exchange:
             return chunk(data)
         if self._mode is _UNWRAP:
             return payload_of(data)
-        if sum(map(len, self._collected)) < _COLLECTED_BYTES:
-            self._collected.append(data)
+        collected = self._collected = self._collected or []
+        if sum(map(len, collected)) < _COLLECTED_BYTES:
+            collected.append(data)
         return b""
 
     def _ending(self) -> bytes:
@@ -333,7 +353,7 @@ class Exchange:
 
     # -- accounting -----------------------------------------------------------------------------------
 
-    def _note_failure(self, was_stale: bool) -> None:
+    def _note_failure(self, *, was_stale: bool) -> None:
         """Remember where the engine was lost. A stale connection is nobody's failure."""
         self._head = None
         if was_stale:
@@ -343,19 +363,19 @@ class Exchange:
         self.failures = self.failures + 1 if self.failed_at == endpoint else 1
         self.failed_at = endpoint
 
-    def _uncount(self, is_failure: bool) -> None:
+    def _uncount(self, *, is_failure: bool) -> None:
         if self._is_counted:
             self._is_counted = False
-            self.traffic.end(is_failure)
+            self.traffic.end(is_failure=is_failure)
 
-    def _finish(self, is_failure: bool) -> None:
-        self._uncount(is_failure)
-        self.client.exchange_done(self._status, self.keeps_alive)
+    def _finish(self, *, is_failure: bool) -> None:
+        self._uncount(is_failure=is_failure)
+        self.client.exchange_done(self._status, keeps_alive=self.keeps_alive)
 
 
 def problem_answer(problem: Problem, intake: Intake | None, lines: bytes) -> bytes:
     """Return a whole error answer; `lines` are further fields, each with CR LF."""
-    document = openai.error_document(problem, intake is not None and intake.is_anthropic)
+    document = openai.error_document(problem, anthropic=intake is not None and intake.is_anthropic)
     extra = b"Retry-After: %d\r\n" % problem.retry_after_s if problem.retry_after_s is not None else b""
     if problem.allow:
         extra += b"Allow: %b\r\n" % problem.allow.encode()

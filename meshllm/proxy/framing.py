@@ -40,6 +40,8 @@ class AnswerHead:
     is_event_stream: bool
     lines: bytes
     """Status line and the fields to pass on, each with CR LF; neither framing nor the empty line."""
+    sized_lines: bytes
+    """The same with `Content-Length`, where that is known and may be told."""
 
 
 def parse_answer_head(block: bytes) -> AnswerHead:
@@ -66,12 +68,14 @@ def parse_answer_head(block: bytes) -> AnswerHead:
     if coding not in {None, "chunked"} or (coding and length is not None):
         msg = "the framing of the answer is ambiguous"
         raise AnswerError(msg)
+    lines = b"".join(passed_on)
+    sized_lines = lines + b"Content-Length: %d\r\n" % length if length is not None else lines
     if status < 200 or status in _BODILESS:
-        length, coding = 0, None
+        length, coding, sized_lines = (None if status < 200 else 0), None, lines
     return AnswerHead(
         status=status, length=length, is_chunked=coding is not None,
         keeps_alive=keeps_alive and (length is not None or coding is not None),
-        is_event_stream=kind.startswith("text/event-stream"), lines=b"".join(passed_on),
+        is_event_stream=kind.startswith("text/event-stream"), lines=lines, sized_lines=sized_lines,
     )  # fmt: skip
 
 
@@ -82,6 +86,19 @@ def _length(value: str, before: int | None) -> int:
     return int(value)
 
 
+_sizes: dict[bytes, int] = {}
+"""Size lines by their exact bytes: an engine repeats a few hundred. Emptied when full; never holds the last chunk's."""
+
+
+def _remember_size(line: bytes) -> None:
+    """Keep the size that a line means, if it is a proper line."""
+    found = _CHUNK.fullmatch(line)
+    if found is not None and int(found[1], 16):
+        if len(_sizes) >= limits.ENGINE_HEADS_REMEMBERED:
+            _sizes.clear()
+        _sizes[line] = int(found[1], 16)
+
+
 class ChunkRelay:
     """Follows the chunks of one answer and hands out what may be passed on.
 
@@ -90,11 +107,12 @@ class ChunkRelay:
     passed on in parts: after those `is_between` is false, and only cutting the connection is honest.
     """
 
-    __slots__ = ("_at", "_by_event", "_held", "_left", "chunks", "is_between", "is_complete")
+    __slots__ = ("_at", "_by_event", "_held", "_left", "_safe_end", "chunks", "is_between", "is_complete")
 
-    def __init__(self, by_event: bool) -> None:
+    def __init__(self, *, by_event: bool) -> None:
         """Start before the first chunk."""
         self._by_event = by_event
+        self._safe_end = b"\n\n\r\n" if by_event else b"\r\n"
         self._held = b""
         self._at = 0
         """The first byte of what is held that was not looked at: the beginning of a chunk."""
@@ -107,6 +125,26 @@ class ChunkRelay:
 
     def take(self, data: bytes) -> bytes:
         """Return the bytes to pass on; the last ones with the last chunk included. Raises AnswerError."""
+        if self._held or not self.is_between:
+            return self._take_slowly(data)
+        at, size, count = 0, len(data), 0
+        while at < size:
+            size_end = data.find(b"\r\n", at, at + limits.HTTP_CHUNK_HEADER_BYTES) + 2
+            chunk_bytes = _sizes.get(data[at:size_end])
+            if chunk_bytes is None:
+                _remember_size(data[at:size_end])
+                return self._take_slowly(data)
+            at = size_end + chunk_bytes + 2
+            count += 1
+            if not data.startswith(b"\r\n", at - 2):
+                return self._take_slowly(data)
+        if not data.endswith(self._safe_end):
+            return self._take_slowly(data)
+        self.chunks += count
+        return data
+
+    def _take_slowly(self, data: bytes) -> bytes:
+        """Do what `take` does, for bytes that are not exactly some chunks of whole events."""
         if self._held:
             data = self._held + data
         at, safe, size, by_event = self._at, 0, len(data), self._by_event

@@ -33,13 +33,13 @@ from meshllm.core.view import MeshView
 from meshllm.proxy import openai, paths
 from meshllm.proxy.access import AccessRules
 from meshllm.proxy.client import ClientConnection
-from meshllm.proxy.forward import Exchange, Question, Target, problem_answer
+from meshllm.proxy.forward import Exchange, Target, problem_answer
 from meshllm.proxy.http1 import parse_head
-from meshllm.proxy.intake import Door, Intake, take_in
+from meshllm.proxy.intake import Door, Intake, connection_line, take_in
 from meshllm.proxy.listing import ListOptions, model_detail, model_list
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.peek import BodyError, Peek, peek, prompt_bytes
-from meshllm.proxy.pursuit import Pursuit
+from meshllm.proxy.pursuit import Patience, Pursuit
 from meshllm.proxy.targets import Targets, Views
 from meshllm.proxy.traffic import Traffic
 
@@ -47,6 +47,7 @@ log = logging.getLogger(__name__)
 
 _MEASURE_INTERVAL_S = 1.0
 _LISTS_REMEMBERED = 256
+_INFERENCE = Door.INFERENCE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,13 +90,12 @@ class FrontDoor:
         self._config = config
         self._views = views
         self._post = post
-        self._traffic = Traffic()
+        self.traffic = Traffic()
         self._targets = Targets(
-            views, self._traffic, config.node, management_socket, falls_back=config.unknown_model == "fallback"
+            views, self.traffic, config.node, management_socket, falls_back=config.unknown_model == "fallback"
         )
-        self._pursuit = Pursuit(
-            views, self._targets, self._traffic, post, config.load_wait_s, config.comment_s, rng or random.Random()
-        )
+        patience = Patience(config.load_wait_s, config.comment_s, rng or random.Random())
+        self._pursuit = Pursuit(views, self._targets, self.traffic, post, patience)
         self._rules = AccessRules(
             bound_host=config.host, api_key=config.api_key, open_paths=config.open_paths,
             allowed_hosts=frozenset(host.lower() for host in config.allowed_hosts),
@@ -130,7 +130,7 @@ class FrontDoor:
 
     async def drained(self, within_s: float) -> int:
         """Take no new connections, wait until every inference request is answered; return how many are not."""
-        self.is_leaving = True
+        self._begin_leaving()
         if self._server is not None:
             self._server.close()
         for client in tuple(self._connections):
@@ -138,13 +138,18 @@ class FrontDoor:
                 client.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                while busy := [traffic for traffic in self._traffic.models.values() if traffic.in_flight]:
+                while busy := [traffic for traffic in self.traffic.models.values() if traffic.in_flight]:
                     await busy[0].one_ended()
-        return self._traffic.in_flight
+        return self.traffic.in_flight
+
+    def _begin_leaving(self) -> None:
+        self.is_leaving = True
+        for heads in self._heads.values():
+            heads.clear()  # they promise connections that stay open
 
     async def close(self) -> None:
         """End everything: streams under way get an error event, other requests a 503."""
-        self.is_leaving = True
+        self._begin_leaving()
         if self._sweep_handle is not None:
             self._sweep_handle.cancel()
         if self._server is not None:
@@ -169,26 +174,31 @@ class FrontDoor:
 
     def in_flight(self, model: ModelId) -> int:
         """Return the requests that a model's engine has and has not answered."""
-        traffic = self._traffic.models.get(model)
+        traffic = self.traffic.models.get(model)
         return traffic.in_flight if traffic is not None else 0
 
     def last_progress_s(self, model: ModelId) -> float:
         """Return the monotonic time of the last byte from a model's engine; 0 if none ever came."""
-        traffic = self._traffic.models.get(model)
+        traffic = self.traffic.models.get(model)
         return traffic.last_progress_s if traffic is not None else 0.0
 
     async def idle(self, model: ModelId, within_s: float) -> int:
         """Wait until no request is in flight at a model; return how many still are when the time is over."""
-        traffic = self._traffic.of(model)
+        traffic = self.traffic.of(model)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 while traffic.in_flight:
                     await traffic.one_ended()
         return traffic.in_flight
 
+    @property
+    def connections(self) -> int:
+        """Return how many clients are connected."""
+        return len(self._connections)
+
     def counters(self) -> Mapping[str, float]:
         """Return what was counted since the start: only ever growing numbers, by name."""
-        return self._traffic.counters() | {"connections": self._accepted}
+        return self.traffic.counters() | {"connections": self._accepted}
 
     # -- House: for connections -----------------------------------------------------------------------
 
@@ -201,7 +211,7 @@ class FrontDoor:
         is_greedy = self._by_address[address] > self._config.connections_per_address_max and not _is_loopback(address)
         if not is_full and not is_greedy and not self.is_leaving:
             return None
-        self._traffic.refused += 1
+        self.traffic.refused += 1
         if len(self._connections) > 2 * self._connections_max:
             client.abort()  # even saying so takes a descriptor
             return None
@@ -223,7 +233,7 @@ class FrontDoor:
 
     def take_in(self, block: bytes, local_address: str) -> Intake:
         """Return the verdict on a head and remember it. Raises ProtocolError."""
-        intake = take_in(parse_head(block), self._rules, local_address)
+        intake = take_in(parse_head(block), self._rules, local_address, is_leaving=self.is_leaving)
         if len(block) <= limits.HEAD_REMEMBERED_BYTES:
             heads = self._heads[local_address]
             if len(heads) >= limits.HEADS_REMEMBERED:
@@ -234,19 +244,24 @@ class FrontDoor:
     def serve(self, client: ClientConnection, intake: Intake, body: bytes) -> Exchange | None:
         """Answer a complete request: at once, or through the exchange that is returned."""
         door = intake.door
-        if door is Door.INFERENCE:
+        if door is _INFERENCE:
             return self._infer(client, intake, body)
         if door is Door.MANAGEMENT:
             exchange = Exchange(
-                client, intake, body if intake.has_body else b"", self._request_id(intake), self, self._targets.management
+                client,
+                intake,
+                body if intake.has_body else b"",
+                self._request_id(intake),
+                self,
+                self._targets.management,
             )
             self._send(exchange)
             return exchange
         if door is Door.MODELS:
             self._answer_models(client, intake)
         elif door is Door.PREFLIGHT:
-            head = b"HTTP/1.1 204 No Content\r\n" + self.error_lines(intake) + self._end_line(intake) + b"\r\n"
-            client.answer(head, 204, self._keeps_alive(intake))
+            lines = b"X-Request-ID: %b\r\n%b" % (self._request_id(intake), intake.answer_end)
+            client.answer(b"HTTP/1.1 204 No Content\r\n" + lines, 204, keeps_alive=intake.keeps_alive)
         elif intake.refusal is not None:
             self._refuse(client, intake, intake.refusal)
         return None
@@ -254,33 +269,22 @@ class FrontDoor:
     def error_lines(self, intake: Intake | None) -> bytes:
         """Return our own fields for an answer that no engine had a part in."""
         if intake is None:
-            return b"X-Request-ID: %b\r\n%b" % (self._new_id(), self._targets.management.client_lines)
+            self._id_number += 1
+            number = self._id_number
+            return b"X-Request-ID: %b%x\r\n%b" % (self._id_prefix, number, self._targets.management.client_lines)
         own = self._targets.management.client_lines
         return b"X-Request-ID: %b\r\n%b%b" % (self._request_id(intake), own, intake.cors_lines)
-
-    def count(self, status: int) -> None:
-        """Count an answer."""
-        self._traffic.by_status[status // 100] += 1
-
-    def count_bytes(self, received: int, sent: int) -> None:
-        """Count what went over the wire."""
-        self._traffic.bytes_in += received
-        self._traffic.bytes_out += sent
-
-    def count_aborted(self) -> None:
-        """Count a client that left before its answer was complete."""
-        self._traffic.aborted += 1
 
     # -- Recovery: for exchanges ----------------------------------------------------------------------
 
     def recover(self, exchange: Exchange) -> None:
         """Find another way for a request that an engine lost."""
-        self._traffic.retries += 1
+        self.traffic.retries += 1
         self._pursue(exchange)
 
     def count_lost(self, exchange: Exchange) -> None:
         """Count an answer that broke off."""
-        self._traffic.lost += 1
+        self.traffic.lost += 1
         log.info("model=%s stream lost request=%s", exchange.target.model, exchange.request_id.decode())
 
     # -- inference ------------------------------------------------------------------------------------
@@ -300,39 +304,43 @@ class FrontDoor:
         if model is not None and len(model) > limits.MODEL_NAME_BYTES:
             self._refuse(client, intake, openai.unknown_model(model))
             return None
-        found = self._targets.find(model, door.needs)
+        found = self._targets.find(model, door)
         if isinstance(found, Refusal):
             self._refuse(client, intake, openai.refused(found, self._pursuit.retry_after_s()))
             return None
-        target = found if isinstance(found, Target) else None
-        if target is not None and (problem := self._objection(target, seen, body)) is not None:
-            self._refuse(client, intake, problem)
-            return None
-        exchange = Exchange(
-            client, intake, body, self._request_id(intake), self, target or self._targets.management
-        )
-        exchange.question = Question(model, door.needs)
-        exchange.is_stream = seen.is_stream
-        if target is None:
+        if type(found) is not Target:
+            exchange = Exchange(client, intake, body, self._request_id(intake), self, self._targets.management)
+            exchange.asked_model, exchange.is_stream = model, seen.is_stream
             self._pursue(exchange)
+            return exchange
+        is_too_long = 0 < found.context_tokens * limits.PROMPT_BYTES_PER_TOKEN < len(body)
+        if found.traffic.in_flight >= found.admitted or is_too_long:
+            objection = self._objection(found, seen, body)
+            if objection is not None:
+                self._refuse(client, intake, objection)
+                return None
+        exchange = Exchange(client, intake, body, self._request_id(intake), self, found)
+        exchange.asked_model, exchange.is_stream = model, seen.is_stream
+        connection = found.pool.take()
+        if connection is not None:
+            exchange.begin(connection)
         else:
-            self._send(exchange)
+            self._pursue(exchange)
         return exchange
 
     def _objection(self, target: Target, seen: Peek, body: bytes) -> Problem | None:
         """Say why a ready engine cannot take this request."""
         if target.traffic.in_flight >= target.admitted:
             return self._pursuit.overloaded(target)
-        most_bytes = target.context_tokens * limits.PROMPT_BYTES_PER_TOKEN
-        if 0 < most_bytes < len(body) and prompt_bytes(seen.document) > most_bytes:
+        if prompt_bytes(seen.document) > target.context_tokens * limits.PROMPT_BYTES_PER_TOKEN:
             about = f"about {len(body) // 4} ({len(body)} bytes)"
             message = openai.context_message(about, target.context_tokens)
             return Problem(status=400, code="context_length_exceeded", message=message, param="messages")
         return None
 
     def _send(self, exchange: Exchange) -> None:
-        """Send a request to its target: over an idle connection, or over one that has to be opened."""
-        connection = exchange.target.pool.take()
+        """Send a request to the management app; over a new connection where an idle one that is stale would do harm."""
+        connection = exchange.target.pool.take() if exchange.intake.is_repeatable else None
         if connection is not None:
             exchange.begin(connection)
         else:
@@ -340,7 +348,9 @@ class FrontDoor:
 
     def _pursue(self, exchange: Exchange) -> None:
         """Start the task that finds a way for an exchange."""
-        task = asyncio.get_running_loop().create_task(self._pursuit.run(exchange), name=f"pursue:{exchange.request_id!r}")
+        task = asyncio.get_running_loop().create_task(
+            self._pursuit.run(exchange), name=f"pursue:{exchange.request_id!r}"
+        )
         exchange.task = task
         self._tasks.add(task)
         task.add_done_callback(lambda ended: self._pursued(exchange, ended))
@@ -357,11 +367,11 @@ class FrontDoor:
     def _answer_models(self, client: ClientConnection, intake: Intake) -> None:
         view = self._views.newest
         status, document = self._models_document(view, intake)
-        head = b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%b%b\r\n" % (
-            status, b"OK" if status == 200 else b"Not Found", len(document), self.error_lines(intake),
-            self._end_line(intake),
+        head = b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\nX-Request-ID: %b\r\n%b%b" % (
+            status, b"OK" if status == 200 else b"Not Found", len(document), self._request_id(intake),
+            self._targets.management.client_lines, intake.answer_end,
         )  # fmt: skip
-        client.answer(head if intake.is_head else head + document, status, self._keeps_alive(intake))
+        client.answer(head if intake.is_head else head + document, status, keeps_alive=intake.keeps_alive)
 
     def _models_document(self, view: MeshView, intake: Intake) -> tuple[int, bytes]:
         """Return (status, JSON) of a list or of one model; remembered as long as the view is the same."""
@@ -388,21 +398,12 @@ class FrontDoor:
         return 200, msgspec.json.encode(found)
 
     def _refuse(self, client: ClientConnection, intake: Intake, problem: Problem) -> None:
-        lines = self.error_lines(intake) + self._end_line(intake)
-        client.answer(problem_answer(problem, intake, lines), problem.status, self._keeps_alive(intake))
-
-    def _keeps_alive(self, intake: Intake) -> bool:
-        return intake.head.keeps_alive and not self.is_leaving
-
-    def _end_line(self, intake: Intake) -> bytes:
-        if not self._keeps_alive(intake):
-            return b"Connection: close\r\n"
-        return b"" if intake.head.minor else b"Connection: keep-alive\r\n"
+        lines = self.error_lines(intake) + connection_line(intake.head.minor, keeps_alive=intake.keeps_alive)
+        client.answer(problem_answer(problem, intake, lines), problem.status, keeps_alive=intake.keeps_alive)
 
     def _request_id(self, intake: Intake) -> bytes:
-        return intake.request_id or self._new_id()
-
-    def _new_id(self) -> bytes:
+        if intake.request_id is not None:
+            return intake.request_id
         self._id_number += 1
         return b"%b%x" % (self._id_prefix, self._id_number)
 
@@ -415,7 +416,7 @@ class FrontDoor:
             client.check(now_s)
         if now_s - self._measured_at_s >= _MEASURE_INTERVAL_S:
             self._measured_at_s = now_s
-            if (measured := self._traffic.measured()) is not None:
+            if (measured := self.traffic.measured()) is not None:
                 self._post(measured)
         self._sweep_handle = asyncio.get_running_loop().call_later(limits.HTTP_SWEEP_INTERVAL_S, self._sweep)
 

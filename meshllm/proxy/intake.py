@@ -19,7 +19,14 @@ _SANE_REQUEST_ID = re.compile(rf"[A-Za-z0-9._:/+=-]{{1,{limits.REQUEST_ID_BYTES}
 _JSON_TYPES = frozenset({"", "application/json"})
 _CURL_TYPE = "application/x-www-form-urlencoded"
 _UTF8_NAMES = frozenset({"utf-8", "utf8"})
-_KEPT_FROM_MANAGEMENT = HOP_BY_HOP | {"authorization", "content-length", "cookie", "expect", "x-api-key", "x-request-id"}
+_KEPT_FROM_MANAGEMENT = HOP_BY_HOP | {
+    "authorization",
+    "content-length",
+    "cookie",
+    "expect",
+    "x-api-key",
+    "x-request-id",
+}
 
 
 class Door(Enum):
@@ -46,18 +53,25 @@ class Intake:
     """The client's own, if it is sane."""
     cors_lines: bytes = b""
     engine_lines: bytes = b""
-    """Request line and fields for the engine or the management app, without key, id and length."""
+    """Request line and fields for the engine or the management app, without key and id; with the length, if known."""
+    unsized_engine_lines: bytes = b""
+    """The same without the length."""
+    keeps_alive: bool = False
+    answer_end: bytes = b""
+    """The last fields of an answer and the empty line, where the answer keeps what `keeps_alive` says."""
     body_limit_bytes: int = limits.MANAGEMENT_BODY_BYTES
     plain_length: int = -1
     """Length of the body, where nothing but that length has to come before the request is complete."""
     form_typed: bool = False
     """curl's default type: accepted when the body is JSON all the same."""
+    is_repeatable: bool = True
+    """Sending it twice does no harm: a completion has no effect but its answer."""
     is_head: bool = False
     has_body: bool = False
     is_anthropic: bool = False
 
 
-def take_in(head: Head, rules: AccessRules, local_address: str) -> Intake:
+def take_in(head: Head, rules: AccessRules, local_address: str, *, is_leaving: bool = False) -> Intake:
     """Return the verdict on a head. `local_address` is the IP that the client connected to."""
     access = check_access(head, rules, local_address)
     given_id = head.get("x-request-id")
@@ -70,15 +84,29 @@ def take_in(head: Head, rules: AccessRules, local_address: str) -> Intake:
         door = Door.REFUSED
     is_plain = refusal is None and not head.is_chunked and not head.expects_continue
     limit = limits.HTTP_BODY_BYTES if door is Door.INFERENCE else limits.MANAGEMENT_BODY_BYTES
+    keeps_alive = head.keeps_alive and not is_leaving
+    has_body = head.method not in {"GET", "HEAD"} and (head.is_chunked or head.get("content-length") is not None)
+    unsized_lines = engine_lines = _engine_lines(head, inference)
+    if has_body and not head.is_chunked:
+        engine_lines += b"Content-Length: %d\r\n" % head.length
     return Intake(
         head=head, door=door, refusal=refusal, inference=inference, asked_model=asked, request_id=request_id,
-        cors_lines=access.cors, engine_lines=_engine_lines(head, inference), body_limit_bytes=limit,
+        cors_lines=access.cors, engine_lines=engine_lines, unsized_engine_lines=unsized_lines, body_limit_bytes=limit,
+        keeps_alive=keeps_alive,
+        answer_end=access.cors + connection_line(head.minor, keeps_alive=keeps_alive) + b"\r\n",
         plain_length=head.length if is_plain and head.length <= limit else -1,
         form_typed=(head.get("content-type") or "").lower().startswith(_CURL_TYPE),
-        is_head=head.method == "HEAD",
-        has_body=head.method not in {"GET", "HEAD"} and (head.is_chunked or head.get("content-length") is not None),
+        is_repeatable=inference is not None or head.method in {"GET", "HEAD"},
+        is_head=head.method == "HEAD", has_body=has_body,
         is_anthropic=inference is not None and inference.is_anthropic,
     )  # fmt: skip
+
+
+def connection_line(minor: int, *, keeps_alive: bool) -> bytes:
+    """Return the field that says what becomes of the connection, where the version does not say it."""
+    if not keeps_alive:
+        return b"Connection: close\r\n"
+    return b"" if minor else b"Connection: keep-alive\r\n"
 
 
 def _door(head: Head) -> tuple[Door, InferenceDoor | None, str]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 from meshllm.core import limits
-from meshllm.proxy.shapes import Common, Message
+from meshllm.proxy.shapes import Common, Message, WithMessages
 
 _ENGINE_INTERNALS = frozenset({
     "cache_reuse", "id_slot", "lora", "n_cache_reuse", "n_discard", "n_keep", "slot_id", "slot_save_path",
@@ -16,6 +16,7 @@ _ENGINE_INTERNALS = frozenset({
 """Parameters that reach into an engine's memory or slots; negative ones have corrupted memory (CVE-2026-21869)."""
 _COMPILED = ("response_format", "json_schema", "tools", "text", "guided_json")
 _FETCHED = ("image_url", "video_url", "audio_url", "file_url", "url")
+_LOOKED_AT = _ENGINE_INTERNALS.union(_COMPILED, ("input", "logit_bias", "stop", "system"))
 _NESTED_QUANTIFIER = re.compile(r"(?<!\\)[+*}]\??\)(?:[+*]|\{\d+,\d*\})")
 """`(a+)+` and its kind: a group that ends in a repetition and is repeated itself."""
 _BIAS_KEY = re.compile(r"-?\d{1,9}")
@@ -32,7 +33,18 @@ class RuleError(Exception):
 
 
 def check(document: Mapping[str, object], request: Common) -> None:
-    """Check everything but the messages. Raises RuleError."""
+    """Check what types cannot say. Raises RuleError."""
+    if isinstance(request, WithMessages):
+        for message in request.messages:
+            if type(message.content) is not str:
+                _check_messages(request.messages)
+                break
+    if not _LOOKED_AT.isdisjoint(document):
+        _check_fields(document, request)
+
+
+def _check_fields(document: Mapping[str, object], request: Common) -> None:
+    """Check the fields beside the messages."""
     if not _ENGINE_INTERNALS.isdisjoint(document):
         name = min(_ENGINE_INTERNALS.intersection(document))
         msg = f"{name} is internal to engines and cannot be set by a request"
@@ -51,8 +63,8 @@ def check(document: Mapping[str, object], request: Common) -> None:
             _check_parts(value, name)
 
 
-def check_messages(messages: list[Message]) -> None:
-    """Check each message's content. Raises RuleError."""
+def _check_messages(messages: list[Message]) -> None:
+    """Check each message's content."""
     for number, message in enumerate(messages):
         content = message.content
         if type(content) is str:

@@ -106,7 +106,8 @@ def model_entry(view: MeshView, model: LocalModel) -> Document:
         "id": model.id, "object": "model", "created": int(spec.modified_s) if spec else 0, "owned_by": "local",
         "status": _status(model), "phase": _phase(model), "health_status": _health(model),
         "display_name": (spec.display_name if spec else "") or model.id,
-        "path": _base_name(spec.path) if spec else None, "version": "1.0.0", "enabled": not (model.held or model.dropped),
+        "path": _base_name(spec.path) if spec else None, "version": "1.0.0",
+        "enabled": not (model.held or model.dropped),
         "use_count": model.requests, "size_bytes": spec.size_bytes if spec else 0, "preload": model.wanted,
         "nodes": [{"node_id": view.me.node, "name": view.me.name, "status": _status(model), "slots": model.slots}],
     }  # fmt: skip

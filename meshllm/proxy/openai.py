@@ -48,7 +48,7 @@ class Problem:
     """Methods for `Allow`, with a 405."""
 
 
-def error_document(problem: Problem, anthropic: bool = False) -> bytes:
+def error_document(problem: Problem, *, anthropic: bool = False) -> bytes:
     """Return the JSON of an error.
 
     Anthropic's SDK looks for a top-level `type` and the same `error` object: one document serves both.

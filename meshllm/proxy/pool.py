@@ -52,7 +52,7 @@ class Relay(Protocol):
     def on_end(self) -> None:
         """The answer is complete."""
 
-    def on_lost(self, was_stale: bool, is_between: bool, chunks: int) -> None:
+    def on_lost(self, *, was_stale: bool, is_between: bool, chunks: int) -> None:
         """The engine is gone before the end.
 
         `was_stale`: an idle connection that the engine had closed meanwhile. `is_between`: all pieces
@@ -86,7 +86,6 @@ class EngineConnection(asyncio.Protocol):
     def send(self, relay: Relay, request: bytes) -> None:
         """Write a request; its answer goes to `relay`."""
         self.relay = relay
-        self._read = self._read_head
         transport = self._transport
         if transport is not None:
             transport.write(request)
@@ -107,7 +106,6 @@ class EngineConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    @property
     def is_usable(self) -> bool:
         """Tell whether a request can be sent."""
         return self._transport is not None and not self._transport.is_closing()
@@ -132,6 +130,22 @@ class EngineConnection(asyncio.Protocol):
             return
         relay.traffic.last_progress_s = monotonic()
         try:
+            chunks = self._chunks
+            if chunks is not None:
+                piece = chunks.take(data)
+                if piece:
+                    relay.on_piece(piece)
+                if chunks.is_complete:
+                    self._release(cast("AnswerHead", self._head))
+                    relay.on_end()
+                return
+            if self._head is None and not self._held:
+                end = data.find(HEAD_END) + 4
+                head = _heads.get(data[:end])
+                if head is not None and head.length == len(data) - end and not relay.is_head:
+                    self._release(head)
+                    relay.on_whole(head, data[end:])
+                    return
             self._read(data)
         except AnswerError:
             self.cancel()
@@ -145,7 +159,7 @@ class EngineConnection(asyncio.Protocol):
             relay.on_end()
         return False
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - how it was lost changes nothing
         """Leave the pool; tell the relay if it still waits."""
         self._transport = None
         self._pool.forget(self)
@@ -166,6 +180,7 @@ class EngineConnection(asyncio.Protocol):
             self._held = data
             return
         head = _remembered_head(data[:end])
+        self._interim = 0 if head.status >= 200 else self._interim
         relay = cast("Relay", self.relay)
         length = head.length
         if head.status < 200:
@@ -228,30 +243,22 @@ class EngineConnection(asyncio.Protocol):
     def _begin_open_body(self, relay: Relay, head: AnswerHead, start: bytes) -> None:
         """Begin a body whose length is not known: chunked, or ended by EOF."""
         self._head = head
+        relay.on_head(head)
         if head.is_chunked:
             self._chunks = ChunkRelay(by_event=head.is_event_stream)
-            self._read = self._read_chunks
-        else:
-            self._read = relay.on_piece
-        relay.on_head(head)
+            if start:
+                self.data_received(start)
+            return
+        self._read = relay.on_piece
         if start:
-            self._read(start)
-
-    def _read_chunks(self, data: bytes) -> None:
-        chunks, relay = cast("ChunkRelay", self._chunks), cast("Relay", self.relay)
-        piece = chunks.take(data)
-        if piece:
-            relay.on_piece(piece)
-        if chunks.is_complete:
-            self._release(cast("AnswerHead", self._head))
-            relay.on_end()
+            relay.on_piece(start)
 
     # -- end ------------------------------------------------------------------------------------------
 
     def _release(self, head: AnswerHead) -> None:
         """Be free for the next request, or hang up."""
         self.relay = self._head = self._chunks = None
-        self._interim = 0
+        self._read = self._read_head
         self._served += 1
         if not (head.keeps_alive and self._pool.keep(self)):
             self._hang_up()
@@ -290,9 +297,10 @@ class EnginePool:
 
     def take(self) -> EngineConnection | None:
         """Return an idle connection, the one used last, or None."""
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.is_usable:
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if connection.is_usable():
                 return connection
         return None
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic
 
 from meshllm.core import limits
@@ -16,27 +17,37 @@ from meshllm.core.events import Event, ModelWanted
 from meshllm.core.ids import ModelId
 from meshllm.core.serving.routing import Refusal, Wait
 from meshllm.proxy import openai
-from meshllm.proxy.forward import Exchange, Question, Target
+from meshllm.proxy.forward import Exchange, Target
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.targets import Targets, Views
 from meshllm.proxy.traffic import Traffic
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long requests wait, in seconds, and what spreads those that come back."""
+
+    load_wait_s: float
+    """For a model."""
+    comment_s: float
+    """Until a stream hears that it waits, and from then to then."""
+    rng: random.Random
 
 
 class Pursuit:
     """Finds a way for exchanges that have none right now."""
 
     def __init__(
-        self, views: Views, targets: Targets, traffic: Traffic, post: Callable[[Event], None],
-        load_wait_s: float, comment_s: float, rng: random.Random,
-    ) -> None:  # fmt: skip
-        """Wait at most `load_wait_s` for a model; tell streams so every `comment_s`."""
+        self, views: Views, targets: Targets, traffic: Traffic, post: Callable[[Event], None], patience: Patience
+    ) -> None:
+        """Wait for what `views` may bring, as long as `patience` says."""
         self._views = views
         self._targets = targets
         self._traffic = traffic
         self._post = post
-        self._load_wait_s = load_wait_s
-        self._comment_s = comment_s
-        self._rng = rng
+        self._load_wait_s = patience.load_wait_s
+        self._comment_s = patience.comment_s
+        self._rng = patience.rng
         self._asked_for: dict[ModelId, int] = {}
         """Model to the epoch in which it was last asked for: one event, however many requests wait."""
 
@@ -51,8 +62,9 @@ class Pursuit:
 
     async def run(self, exchange: Exchange) -> None:
         """Bring an exchange to an engine, or answer it with the reason why that cannot be."""
-        began_s = monotonic()
-        is_waiting = False
+        now_s = monotonic()
+        wait = _Waiting(now_s + self._load_wait_s, now_s + self._comment_s)
+        is_counted = False
         try:
             while True:
                 view = self._views.newest
@@ -64,29 +76,36 @@ class Pursuit:
                     exchange.target = found
                     if await self._try_target(exchange, found):
                         return
-                    reason, wait_s = f"the engine of {found.model} does not answer", limits.ENGINE_LOST_WAIT_S
-                    if found.pool.endpoint != exchange.failed_at:
-                        reason, wait_s = f"{found.traffic.in_flight} requests are before this one", self._load_wait_s
                 else:
                     self._ask_for(found, view.epoch)
-                    reason, wait_s = found.message, self._load_wait_s
-                if not is_waiting and not self._may_wait(exchange):
+                self._note(wait, exchange, found)
+                if not is_counted and not self._may_wait(exchange):
                     return
-                is_waiting = True
-                left_s = began_s + wait_s - monotonic()
-                if left_s <= 0:
-                    exchange.answer(self._given_up(found, reason))
+                is_counted = True
+                if monotonic() >= wait.ends_s:
+                    exchange.answer(self._given_up(found, wait))
                     return
-                await self._next_change(exchange, view.epoch, found, left_s, reason, began_s)
+                await self._next_change(exchange, view.epoch, found, wait)
         finally:
-            if is_waiting:
+            if is_counted:
                 self._traffic.waiting -= 1
 
+    def _note(self, wait: "_Waiting", exchange: Exchange, found: Target | Wait) -> None:
+        """Say what is waited for, and until when: the node notices a lost engine soon or not at all."""
+        wait.ends_s = wait.load_ends_s
+        wait.is_for_room = False
+        if isinstance(found, Wait):
+            wait.reason, wait.lost_ends_s = found.message, None
+        elif found.pool.endpoint == exchange.failed_at:
+            wait.reason = f"the engine of {found.model} does not answer"
+            wait.lost_ends_s = wait.lost_ends_s or monotonic() + limits.ENGINE_LOST_WAIT_S
+            wait.ends_s = min(wait.load_ends_s, wait.lost_ends_s)
+        else:
+            wait.reason, wait.is_for_room = f"{found.traffic.in_flight} requests are before this one", True
+
     def _find(self, exchange: Exchange) -> Target | Wait | Refusal:
-        question = exchange.question
-        if question is None:
-            return self._targets.management
-        return self._targets.find(question.model, question.needs)
+        door = exchange.intake.inference
+        return self._targets.management if door is None else self._targets.find(exchange.asked_model, door)
 
     async def _try_target(self, exchange: Exchange, target: Target) -> bool:
         """Send the request if the engine is there and has room; return whether the exchange is taken care of."""
@@ -102,6 +121,10 @@ class Pursuit:
         try:
             connection = await target.pool.connect()
         except OSError:
+            if exchange.intake.inference is None:
+                message = "the management app does not answer"
+                exchange.answer(Problem(status=502, code="management_lost", message=message))
+                return True
             exchange.failed_at, exchange.failures = endpoint, 2
             return False
         exchange.task = None
@@ -117,35 +140,46 @@ class Pursuit:
         """Take a place among those who wait, or answer that there is none."""
         if self._traffic.waiting >= limits.WAITING_REQUESTS:
             message = f"{limits.WAITING_REQUESTS} requests wait for models already; try again soon"
-            exchange.answer(
-                Problem(status=503, code="overloaded", message=message, retry_after_s=self.retry_after_s())
-            )
+            exchange.answer(Problem(status=503, code="overloaded", message=message, retry_after_s=self.retry_after_s()))
             return False
         self._traffic.waiting += 1
         return True
 
-    def _given_up(self, found: Target | Wait, reason: str) -> Problem:
+    def _given_up(self, found: Target | Wait, wait: "_Waiting") -> Problem:
         if isinstance(found, Wait):
-            message = f"{reason}; it took longer than this request may wait"
+            message = f"{wait.reason}; it took longer than this request may wait"
             return Problem(status=503, code="model_loading", message=message, retry_after_s=self.retry_after_s())
-        if found.traffic.in_flight >= found.admitted:
+        if wait.is_for_room:
             return self.overloaded(found)
-        return Problem(status=502, code="host_lost", message=reason, type="server_error")
+        return Problem(status=502, code="host_lost", message=wait.reason, type="server_error")
 
-    async def _next_change(
-        self, exchange: Exchange, epoch: int, found: Target | Wait, left_s: float, reason: str, began_s: float
-    ) -> None:
+    async def _next_change(self, exchange: Exchange, epoch: int, found: Target | Wait, wait: "_Waiting") -> None:
         """Wait until something may have changed; keep a stream alive meanwhile."""
-        ends_s = monotonic() + left_s
-        while (now_s := monotonic()) < ends_s:
-            waited_s = now_s - began_s
-            next_comment_s = self._comment_s - waited_s % self._comment_s if exchange.is_stream else left_s
+        while (left_s := wait.ends_s - monotonic()) > 0:
+            comment_due_s = wait.comment_at_s - monotonic()
+            says_so = exchange.is_stream and comment_due_s < left_s
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(ends_s - now_s, next_comment_s)):
-                    if isinstance(found, Target) and found.pool.endpoint != exchange.failed_at:
+                async with asyncio.timeout(max(comment_due_s, 0) if says_so else left_s):
+                    if isinstance(found, Target) and wait.is_for_room:
                         await found.traffic.one_ended()
                     else:
                         await self._views.changed(epoch)
                     return
-            if exchange.is_stream and monotonic() < ends_s:
-                exchange.send_comment(f"waiting: {reason}")
+            if says_so:
+                exchange.send_comment(f"waiting: {wait.reason}")
+                wait.comment_at_s += self._comment_s
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """How one request waits. Times are monotonic."""
+
+    load_ends_s: float
+    comment_at_s: float
+    """When a stream hears the next comment."""
+    ends_s: float = 0.0
+    lost_ends_s: float | None = None
+    """Until when an engine that does not answer is waited for."""
+    reason: str = ""
+    is_for_room: bool = False
+    """The engine is there, and full."""

@@ -67,16 +67,19 @@ class Message(Struct, gc=False):
 _Messages = Annotated[list[Message], Meta(min_length=1, max_length=limits.JSON_MESSAGES)]
 
 
-class Chat(Common, gc=False, kw_only=True):
+class WithMessages(Common, gc=False, kw_only=True):
+    """What holds a conversation."""
+
+    messages: _Messages
+
+
+class Chat(WithMessages, gc=False, kw_only=True):
     """`/v1/chat/completions` and `/apply-template`."""
 
-    messages: _Messages
 
-
-class AnthropicMessages(Common, gc=False, kw_only=True):
+class AnthropicMessages(WithMessages, gc=False, kw_only=True):
     """`/v1/messages` and `/v1/messages/count_tokens`."""
 
-    messages: _Messages
     system: str | list[Json] | None = None
 
 

@@ -23,7 +23,8 @@ from meshllm.core.serving.routing import (
     plan_routes,
 )
 from meshllm.core.view import MeshView
-from meshllm.proxy.forward import Question, Target
+from meshllm.proxy.forward import Target
+from meshllm.proxy.paths import InferenceDoor
 from meshllm.proxy.pool import EnginePool
 from meshllm.proxy.traffic import ModelTraffic, Traffic, admitted
 
@@ -45,36 +46,38 @@ class Views(Protocol):
 class Targets:
     """Where requests go, by question. Forgets everything when the view changes."""
 
-    def __init__(self, views: Views, traffic: Traffic, node: NodeId, management: Path, falls_back: bool) -> None:
+    def __init__(self, views: Views, traffic: Traffic, node: NodeId, management: Path, *, falls_back: bool) -> None:
         """Read routes from `views`; `management` is the socket of the management app."""
         self._views = views
         self._traffic = traffic
         self._node = node
         self._falls_back = falls_back
         self._view: MeshView | None = None
-        self._known: dict[tuple[str | None, Capability | None], Target] = {}
+        self._known: dict[tuple[str | None, bytes], Target] = {}
         self._pools: dict[EngineEndpoint, EnginePool] = {}
         endpoint = EngineEndpoint(socket_path=str(management))
         self._management_pool = EnginePool(endpoint, _MANAGEMENT_CONNECTIONS)
+        node_line = b"X-Mesh-Node: %b\r\n" % _visible(node)
         self.management = Target(
             model=ModelId("management"), pool=self._management_pool, traffic=ModelTraffic(ModelId("management")),
-            admitted=1 << 30, context_tokens=0, engine_lines=b"", client_lines=b"X-Mesh-Node: %b\r\n" % _visible(node),
+            admitted=1 << 30, context_tokens=0, engine_lines=b"X-Request-ID: ", client_lines=node_line,
+            answer_lines=b"\r\n%bX-Mesh-Attempts: 1\r\n" % node_line,
         )  # fmt: skip
 
-    def find(self, model: str | None, needs: Capability | None) -> Target | Wait | Refusal:
+    def find(self, model: str | None, door: InferenceDoor) -> Target | Wait | Refusal:
         """Return where a request goes now."""
         view = self._views.newest
         if view is not self._view:
             self._renew(view)
-        known = self._known.get((model, needs))
+        known = self._known.get((model, door.path))
         if known is not None:
             return known
-        planned = self._plan(view, Question(model, needs))
+        planned = self._plan(view, RouteRequest(model=model, needs=door.needs))
         if not isinstance(planned, Routes):
             return planned
         target = self._prepare(planned.routes[0])
         if len(self._known) < _REMEMBERED:
-            self._known[model, needs] = target
+            self._known[model, door.path] = target
         return target
 
     def close(self) -> None:
@@ -82,8 +85,8 @@ class Targets:
         for pool in (*self._pools.values(), self._management_pool):
             pool.close()
 
-    def _plan(self, view: MeshView, question: Question) -> Routes | Wait | Refusal:
-        planned = plan_routes(view, RouteRequest(model=question.model, needs=question.needs))
+    def _plan(self, view: MeshView, question: RouteRequest) -> Routes | Wait | Refusal:
+        planned = plan_routes(view, question)
         if not (self._falls_back and isinstance(planned, Refusal) and planned.code is RefusalCode.MODEL_NOT_FOUND):
             return planned
         if question.needs is Capability.EMBEDDING:
@@ -109,7 +112,9 @@ class Targets:
         return Target(
             model=route.model, pool=pool, traffic=self._traffic.of(route.model), admitted=admitted(route.target.slots),
             context_tokens=route.target.context_tokens, client_lines=lines,
-            engine_lines=b"Authorization: Bearer %b\r\n" % endpoint.key.encode() if endpoint.key else b"",
+            engine_lines=(b"Authorization: Bearer %b\r\n" % endpoint.key.encode() if endpoint.key else b"")
+            + b"X-Request-ID: ",
+            answer_lines=b"\r\n%bX-Mesh-Attempts: 1\r\n" % lines,
         )  # fmt: skip
 
     def _renew(self, view: MeshView) -> None:

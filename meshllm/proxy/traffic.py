@@ -4,6 +4,7 @@ Owns the numbers. Decides when an engine has room for one more request. Doesn't 
 """
 
 import asyncio
+from time import monotonic
 
 from meshllm.core import limits
 from meshllm.core.events import TrafficMeasured
@@ -13,35 +14,32 @@ from meshllm.core.ids import ModelId
 class ModelTraffic:
     """The requests at one model's engine. Plain fields: they change with every request."""
 
-    __slots__ = ("failed", "failed_since", "finished", "finished_since", "in_flight", "last_progress_s", "model", "waiters")
+    __slots__ = ("failed_since", "finished_since", "in_flight", "last_progress_s", "model", "waiters")
 
     def __init__(self, model: ModelId) -> None:
         """Start with nothing."""
         self.model = model
         self.in_flight = 0
-        self.finished = 0
-        self.failed = 0
         self.finished_since = 0
+        """Requests that ended well since the last report; likewise the failed ones."""
         self.failed_since = 0
         self.last_progress_s = 0.0
         """Monotonic time of the last byte from the engine, or of the first request after a rest."""
         self.waiters: list[asyncio.Event] = []
         """Set and forgotten whenever a request ends."""
 
-    def begin(self, now_s: float) -> None:
+    def begin(self) -> None:
         """Count a request in."""
         if self.in_flight == 0:
-            self.last_progress_s = now_s
+            self.last_progress_s = monotonic()
         self.in_flight += 1
 
-    def end(self, is_failure: bool) -> None:
+    def end(self, *, is_failure: bool) -> None:
         """Count a request out."""
         self.in_flight -= 1
         if is_failure:
-            self.failed += 1
             self.failed_since += 1
         else:
-            self.finished += 1
             self.finished_since += 1
         if self.waiters:
             self.wake()
@@ -76,7 +74,7 @@ class Traffic:
     def __init__(self) -> None:
         """Start at zero."""
         self.models: dict[ModelId, ModelTraffic] = {}
-        self.by_status = [0] * 6
+        self.by_status = [0] * 10
         """Answers by the first digit of their status."""
         self.bytes_in = 0
         self.bytes_out = 0
@@ -104,7 +102,9 @@ class Traffic:
 
     def counters(self) -> dict[str, float]:
         """Return the totals by name; each only ever grows."""
-        answers = {f"answers_{number}xx": count for number, count in enumerate(self.by_status) if number >= 2}
+        answers: dict[str, float] = {
+            f"answers_{number}xx": count for number, count in enumerate(self.by_status) if number >= 2
+        }
         return answers | {
             "requests": sum(self.by_status), "bytes_in": self.bytes_in, "bytes_out": self.bytes_out,
             "connections_refused": self.refused, "retries": self.retries, "clients_gone": self.aborted,

@@ -45,9 +45,9 @@ async def test_pull_of_what_is_there_is_done_at_once() -> None:
 async def test_pull_of_nothing_is_404() -> None:
     """The status is still open while nothing has been fetched."""
     async with a_node() as (node, client):
-        request = node.begin(client.post("/api/pull", json={"model": "nope"}))
+        request = node.begin(client.post("/api/pull", json={"model": "u/nope"}))
         await node.asked(Verb.PULL)
-        node.tell(ModelAsked(asked="nope", reference=None, message="no such model"))
+        node.tell(ModelAsked(asked="u/nope", reference=None, message="no such model"))
         answer = await request
 
         assert answer.status == 404

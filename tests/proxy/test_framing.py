@@ -1,0 +1,155 @@
+"""Answers of engines are passed on byte for byte, in pieces after which a stream can still end properly."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshllm.core import limits
+from meshllm.proxy.framing import AnswerError, ChunkRelay, chunk, parse_answer_head, payload_of
+
+EVENTS = b"".join(chunk(b"data: %d\n\n" % number) for number in range(40))
+LAST = b"0\r\n\r\n"
+
+
+def a_head(*lines: str, first: str = "HTTP/1.1 200 OK") -> bytes:
+    """Return the head of an answer."""
+    return "\r\n".join((first, *lines, "", "")).encode("latin-1")
+
+
+def relayed(wire: bytes, step: int, *, by_event: bool) -> list[bytes]:
+    """Return what is handed out of a body that comes in steps."""
+    relay = ChunkRelay(by_event=by_event)
+    pieces = [relay.take(wire[at : at + step]) for at in range(0, len(wire), step)]
+    assert relay.is_complete
+    return pieces
+
+
+def test_a_head_keeps_the_fields_that_belong_to_the_answer() -> None:
+    """Framing is ours, and neither the engine's name nor its idea of CORS is anybody's business."""
+    lines = ("Server: e", "Content-Type: a/b", "Content-Length: 3", "Keep-Alive: timeout=5", "X-A: 1",
+             "Access-Control-Allow-Origin: *", "Connection: close", "X-Request-ID: theirs")  # fmt: skip
+
+    head = parse_answer_head(a_head(*lines))
+
+    assert head.lines == b"HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nX-A: 1\r\n"
+    assert head.sized_lines == head.lines + b"Content-Length: 3\r\n"
+    assert (head.status, head.length, head.is_chunked, head.keeps_alive) == (200, 3, False, False)
+
+
+@pytest.mark.parametrize(
+    ("block", "length", "is_chunked", "keeps_alive"),
+    [
+        (a_head("Content-Length: 0"), 0, False, True),
+        (a_head("Transfer-Encoding: chunked"), None, True, True),
+        (a_head(), None, False, False),
+        (a_head(first="HTTP/1.1 204 No Content"), 0, False, True),
+        (a_head("Content-Length: 7", first="HTTP/1.1 304 Not Modified"), 0, False, True),
+        (a_head(first="HTTP/1.1 100 Continue"), None, False, False),
+        (a_head("Content-Length: 3", first="HTTP/1.0 200 OK"), 3, False, False),
+    ],
+)
+def test_the_end_of_an_answer_is_found(
+    block: bytes, length: int | None, *, is_chunked: bool, keeps_alive: bool
+) -> None:
+    """By its length, its chunks, its status or the end of the connection."""
+    head = parse_answer_head(block)
+
+    assert (head.length, head.is_chunked, head.keeps_alive) == (length, is_chunked, keeps_alive)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        a_head(first="HTTP/1.1 99 Low"),
+        a_head(first="HTTP/1.1 1000 High"),
+        a_head(first="HTTP/2 200 OK"),
+        a_head("X-A: a\rSet-Cookie: b"),
+        a_head("Content-Length: 1", "Content-Length: 2"),
+        a_head("Content-Length: +1"),
+        a_head("Content-Length: 1", "Transfer-Encoding: chunked"),
+        a_head("Transfer-Encoding: gzip"),
+        a_head("Transfer-Encoding: chunked", "Transfer-Encoding: chunked"),
+        b"SSH-2.0-x\r\n\r\n",
+    ],
+)
+def test_an_answer_that_is_not_http_is_an_error(block: bytes) -> None:
+    """An engine is a neighbour, not a part of the front door."""
+    with pytest.raises(AnswerError):
+        parse_answer_head(block)
+
+
+@given(step=st.integers(1, 400), by_event=st.booleans())
+def test_pieces_together_are_what_came(step: int, *, by_event: bool) -> None:
+    """No byte is added, lost or reordered, wherever the network cuts."""
+    assert b"".join(relayed(EVENTS + LAST, step, by_event=by_event)) == EVENTS + LAST
+
+
+@given(step=st.integers(1, 100))
+def test_every_piece_ends_between_events(step: int) -> None:
+    """After any piece an error event and the last chunk make a proper end."""
+    for piece in relayed(EVENTS + LAST, step, by_event=True):
+        assert piece == b"" or piece.endswith((b"\n\n\r\n", LAST))
+
+
+def test_an_event_in_several_chunks_is_handed_out_whole() -> None:
+    """A client that gets half an event and then an error would parse half an event."""
+    relay = ChunkRelay(by_event=True)
+
+    pieces = [relay.take(chunk(b"data: a")), relay.take(chunk(b"b\n")), relay.take(chunk(b"\n") + chunk(b"data"))]
+
+    assert pieces == [b"", b"", chunk(b"data: a") + chunk(b"b\n") + chunk(b"\n")]
+    assert relay.is_between
+
+
+def test_a_chunk_above_the_limit_is_passed_on_in_parts() -> None:
+    """Buffers are bounded; what was cut then is honestly not between events."""
+    relay = ChunkRelay(by_event=True)
+    big = chunk(b"x" * limits.ENGINE_CHUNK_HELD_BYTES + b"\n\n")
+
+    first = relay.take(big[:-100])
+    middle = relay.is_between
+    rest = relay.take(big[-100:])
+
+    assert first + rest == big
+    assert (middle, relay.is_between) == (False, True)
+
+
+def test_an_endless_event_is_passed_on_in_parts() -> None:
+    """A gigabyte without a blank line must not become a gigabyte of memory."""
+    relay = ChunkRelay(by_event=True)
+    line = chunk(b"x" * 9000)
+
+    out = sum(len(relay.take(line)) for _ in range(100))
+
+    assert out > 80 * len(line)
+    assert not relay.is_between
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"zz\r\n",
+        b"5\nhello",
+        b"5\r\nhelloXX",
+        b"123456789\r\n",
+        b"5;" + b"a" * 400,
+        LAST + b"HTTP/1.1 200 OK\r\n",
+        b"0\r\nbad trailer\r\n\r\n",
+    ],
+)
+def test_bad_chunks_are_an_error(wire: bytes) -> None:
+    """What cannot be followed cannot be passed on."""
+    with pytest.raises(AnswerError):
+        ChunkRelay(by_event=False).take(wire)
+
+
+def test_a_size_line_is_only_remembered_if_it_is_one() -> None:
+    """The memory of size lines must not make a bad one good the second time."""
+    for _ in range(2):
+        with pytest.raises(AnswerError):
+            ChunkRelay(by_event=True).take(b"+7\r\nabc\n\n\r\n")
+
+
+def test_payload_is_what_the_chunks_hold() -> None:
+    """HTTP/1.0 has no chunks."""
+    assert payload_of(chunk(b"ab") + chunk(b"c\r\n") + LAST) == b"abc\r\n"

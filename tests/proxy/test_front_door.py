@@ -1,0 +1,440 @@
+"""The house as a whole: who may come in, what is answered from memory, and how it closes."""
+
+import asyncio
+import errno
+import resource
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+from anthropic import Anthropic
+from anthropic import APIStatusError as AnthropicStatusError
+from openai import APIError, AsyncOpenAI, AuthenticationError, BadRequestError, NotFoundError
+
+from meshllm.core.events import TrafficMeasured
+from meshllm.core.ids import ModelId
+from meshllm.core.serving.engine_state import EngineState
+from meshllm.proxy.front_door import FrontDoor, FrontDoorConfig, descriptors_for_clients
+from tests.proxy.builders import (
+    CHAT,
+    NODE,
+    STREAM_HEAD,
+    TINY,
+    House,
+    Request,
+    ViewsDouble,
+    a_chat,
+    a_get,
+    a_house,
+    a_model,
+    a_post,
+    a_view,
+    event,
+    until,
+    whole,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+async def test_models_are_listed_from_memory() -> None:
+    """Neither engine nor management app is asked; the bytes are made once for a view."""
+    async with a_house() as house:
+        first = await house.ask(a_get("/v1/models"))
+        again = house.door._lists
+        client = await house.connect()
+        began_s = perf_counter()
+        for _ in range(100):
+            await client.send(a_get("/v1/models"))
+            await client.receive()
+        each_s = (perf_counter() - began_s) / 100
+        house.views.publish(a_model("other"))
+        second = await house.ask(a_get("/v1/models"))
+
+    assert [entry["id"] for entry in first.json["data"]] == ["default", "tiny"]
+    assert [entry["id"] for entry in second.json["data"]] == ["default", "other"]
+    assert len(again) == 1
+    assert each_s < 0.005
+    assert house.engine.requests == house.management.requests == []
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "model"),
+    [
+        ("/v1/models/tiny", 200, "tiny"), ("/v1/models/TINY", 200, "tiny"), ("/v1/models/default", 200, "default"),
+        ("/v1/models/user%2Frepo", 200, "user/repo"), ("/v1/models/user/repo", 200, "user/repo"),
+        ("/v1/models/nobody", 404, ""), ("/v1/models/a%0D%0Ab", 404, ""),
+    ],
+)  # fmt: skip
+async def test_one_model_is_shown(path: str, status: int, model: str) -> None:
+    """LST-8: ids hold slashes, plain or escaped."""
+    async with a_house(models=lambda socket: (a_model(), a_model("user/repo"))) as house:
+        reply = await house.ask(a_get(path))
+
+    assert reply.status == status
+    assert reply.json["id"] == model if status == 200 else reply.error["code"] == "model_not_found"
+
+
+async def test_everything_else_is_the_management_apps() -> None:
+    """Spliced like an engine, without its key."""
+    async with a_house(api_key="k") as house:
+        reply = await house.ask(a_post({"model_id": "x"}, "/v1/models/unload?a=b", "X-API-Key: k", "Accept: a/b"))
+
+    (request,) = house.management.requests
+    assert reply.status == 200
+    assert (request.line, request.headers["accept"]) == ("POST /v1/models/unload?a=b HTTP/1.1", "a/b")
+    assert "x-api-key" not in request.headers
+    assert "authorization" not in request.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/health", 200), ("/healthz", 200), ("/readyz", 200), ("/v1/models", 401)]
+)
+async def test_the_key_is_asked_for_except_by_watchers(path: str, status: int) -> None:
+    """A load balancer needs no secret."""
+    async with a_house(api_key="k") as house:
+        reply = await house.ask(a_get(path))
+
+    assert reply.status == status
+    assert ("www-authenticate" in reply.headers) is (status == 401)
+
+
+async def test_a_preflight_is_answered_for_allowed_origins() -> None:
+    """And the answer after it may be read there."""
+    async with a_house(api_key="k", allowed_origins=("https://chat.example/",)) as house:
+        asked = "Access-Control-Request-Method: POST"
+        good = await house.ask(a_get(CHAT, "Origin: https://chat.example", asked, method="OPTIONS"))
+        bad = await house.ask(a_get(CHAT, "Origin: https://evil.example", asked, method="OPTIONS"))
+        reply = await house.ask(a_post(a_chat(), CHAT, "Origin: https://chat.example", "Authorization: Bearer k"))
+
+    assert (good.status, bad.status, reply.status) == (204, 403, 200)
+    assert "POST" in good.headers["access-control-allow-methods"]
+    for each in (good, reply):
+        assert each.headers["access-control-allow-origin"] == "https://chat.example"
+        assert each.headers["vary"] == "Origin"
+
+
+async def test_curls_default_type_is_accepted_when_the_body_is_json() -> None:
+    """API-7, API-8: `curl -d` and nothing else."""
+    form = "Content-Type: application/x-www-form-urlencoded"
+    async with a_house() as house:
+        assert (await house.ask(a_post(a_chat(), CHAT, form))).status == 200
+        assert (await house.ask(a_post(b"model=tiny", CHAT, form))).status == 415
+        untyped = a_post(a_chat()).replace(b"Content-Type: application/json\r\n", b"")
+        assert (await house.ask(untyped)).status == 200
+
+
+async def test_every_request_of_a_connection_is_routed_on_its_own() -> None:
+    """PRX-9, T19: two models, a decoy, a body in three pieces."""
+    async with a_house(models=lambda socket: (a_model("one", socket=socket), a_model("two", socket=socket))) as house:
+        client = await house.connect()
+        for model in ("one", "two", "one"):
+            filler = [{"role": "user", "content": '"model":"two" ' + "x" * 70_000}]
+            data = a_post({"messages": filler, "model": model})
+            for piece in (data[:50], data[50:40_000], data[40_000:]):
+                await client.send(piece)
+                await asyncio.sleep(0)
+            house.door.traffic.models.clear()
+            assert (await client.receive()).json["model"] == model
+
+
+# -- room ----------------------------------------------------------------------------------------------
+
+
+async def test_connections_beyond_the_limit_are_told_and_closed() -> None:
+    """And when others leave there is room again."""
+    async with a_house(connections_max=3) as house:
+        clients = [await house.connect() for _ in range(3)]
+        await until(lambda: house.door.connections == 3, "three being in")
+        reply = await (extra := await house.connect()).receive()
+        await extra.rest()
+        await extra.close()
+        await clients[0].close()
+        await until(lambda: house.door.connections == 2, "one leaving")
+
+        assert (reply.status, reply.error["code"]) == (503, "too_many_connections")
+        assert "retry-after" in reply.headers
+        assert await house.is_well()
+
+
+async def test_a_flood_of_connections_is_closed_without_a_word() -> None:
+    """Even a refusal takes a descriptor."""
+    async with a_house(connections_max=2) as house:
+        clients = [await house.connect() for _ in range(30)]
+        await until(lambda: house.door.connections <= 4, "the flood being closed")
+        for client in clients:
+            await client.close()
+        await until(lambda: house.door.connections == 0, "all being gone")
+
+        assert await house.is_well()
+
+
+async def test_loopback_has_no_limit_of_its_own() -> None:
+    """A reverse proxy on this machine speaks for many."""
+    async with a_house(connections_per_address_max=1) as house:
+        clients = [await house.connect() for _ in range(3)]
+        for client in clients:
+            await client.send(a_post(a_chat()))
+            assert (await client.receive()).status == 200
+
+
+def test_descriptors_are_shared_with_engines() -> None:
+    """A quarter of what the process may open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    assert descriptors_for_clients() == soft // 4
+
+
+FEW_DESCRIPTORS = """
+    import asyncio, logging, resource, socket, sys
+    from pathlib import Path
+    import uvloop
+    sys.path.insert(0, {root!r})
+    from tests.proxy.builders import a_house, a_get
+    from meshllm.proxy import front_door
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    front_door.descriptors_for_clients = lambda: 10_000  # let the system's limit strike, not ours
+    logging.basicConfig(stream=sys.stderr)
+
+    async def main():
+        async with a_house() as house:
+            socks, outcomes = [], []
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", {flood!r}, str(house.port), stdout=asyncio.subprocess.PIPE)
+            out, _ = await asyncio.wait_for(child.communicate(), 20)
+            print(out.decode().strip())
+            print("well", await house.is_well())
+    uvloop.run(main())
+"""
+FLOOD = """
+import resource, socket, sys
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+socks = [socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=5) for _ in range(150)]
+request = b"GET /v1/models HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n"
+served = closed = hung = 0
+for sock in socks:
+    try:
+        sock.sendall(request)
+        data = sock.recv(100)
+        served, closed = served + data.startswith(b"HTTP/1.1"), closed + (data == b"")
+    except TimeoutError:
+        hung += 1
+    except OSError:
+        closed += 1
+print("served", served, "closed", closed, "hung", hung)
+for sock in socks:
+    sock.close()
+"""
+
+
+def test_no_descriptors_left_means_closed_connections_and_never_a_hang() -> None:
+    """F27: those who are in are served, the others are closed, the log stays quiet, and it recovers."""
+    script = textwrap.dedent(FEW_DESCRIPTORS).format(root=str(ROOT), flood=FLOOD)
+
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+
+    words = run.stdout.split()
+    assert run.returncode == 0, run.stderr
+    served, closed, hung = int(words[1]), int(words[3]), int(words[5])
+    assert served > 10
+    assert closed > 10
+    assert (served + closed, hung) == (150, 0)
+    assert words[6:] == ["well", "True"]
+    assert len(run.stderr.splitlines()) <= 5
+
+
+# -- the end -------------------------------------------------------------------------------------------
+
+
+async def test_a_taken_port_is_the_callers_to_explain() -> None:
+    """The error comes as it is."""
+    async with a_house() as house:
+        config = FrontDoorConfig(host="127.0.0.1", port=house.port, node=NODE)
+        second = FrontDoor(config, ViewsDouble(a_view()), house.events.append, Path("/x"))
+
+        with pytest.raises(OSError, match="in use") as caught:
+            await second.start()
+
+    assert caught.value.errno == errno.EADDRINUSE
+
+
+class Gate:
+    """An engine that holds its answers until it is told."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+
+    async def answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        """Begin at once, end later."""
+        if request.json.get("stream"):
+            writer.write(STREAM_HEAD + event(0))
+        await self.open.wait()
+        writer.write(whole({"model": "tiny"}))
+
+
+async def in_flight(house: House, count: int) -> None:
+    """Wait until so many requests are at the engine."""
+    await until(lambda: house.door.in_flight(TINY) == count, f"{count} requests in flight")
+
+
+async def test_draining_waits_for_what_is_in_flight() -> None:
+    """F1: no new connections, the old ones end after their answer."""
+    gate = Gate()
+    async with a_house(gate.answer) as house, asyncio.TaskGroup() as group:
+        idle, busy = await house.connect(), await house.connect()
+        await busy.send(a_post(a_chat()))
+        await in_flight(house, 1)
+
+        drained = group.create_task(house.door.drained(5))
+        assert await idle.rest() == b""
+        with pytest.raises(ConnectionRefusedError):
+            await house.connect()
+        gate.open.set()
+
+        assert (await busy.receive()).status == 200
+        assert await busy.rest() == b""
+        assert await drained == 0
+
+
+async def test_draining_does_not_wait_for_ever() -> None:
+    """It says how many were left, and closing tells them."""
+    gate = Gate()
+    async with a_house(gate.answer) as house:
+        plain, stream = await house.connect(), await house.connect()
+        await plain.send(a_post(a_chat()))
+        await stream.send(a_post(a_chat(stream=True)))
+        await in_flight(house, 2)
+        await stream.until(event(0))
+
+        left = await house.door.drained(0.1)
+        await house.door.close()
+
+        assert left == 2
+        assert (await plain.receive()).error["code"] == "leaving"
+        ending = await stream.rest()
+        assert b'"code":"leaving"' in ending
+        assert b"[DONE]" not in ending
+        assert ending.endswith(b"0\r\n\r\n")
+
+
+async def test_one_model_can_be_waited_for() -> None:
+    """An unload drains its engine and no other."""
+    gate = Gate()
+    async with a_house(gate.answer) as house, asyncio.TaskGroup() as group:
+        task = group.create_task(house.chat())
+        await in_flight(house, 1)
+
+        assert await house.door.idle(TINY, 0.05) == 1
+        assert await house.door.idle(ModelId("other"), 0.05) == 0
+        waiting = group.create_task(house.door.idle(TINY, 5))
+        gate.open.set()
+
+        assert await waiting == 0
+        assert (await task).status == 200
+
+
+async def test_traffic_is_reported_once_a_second() -> None:
+    """Batched: never an event for each request."""
+    async with a_house() as house:
+        for _ in range(20):
+            await house.chat()
+
+        await until(lambda: house.events, "the report", within_s=3)
+        reported = sum(
+            count for each in house.events if isinstance(each, TrafficMeasured) for _, count in each.finished
+        )
+        await until(lambda: reported or house.events, "the report")
+        counters = house.door.counters()
+
+    assert all(isinstance(each, TrafficMeasured) for each in house.events)
+    assert len(house.events) <= 2
+    assert (counters["requests"], counters["answers_2xx"], counters["connections"]) == (20, 20, 20)
+
+
+async def test_progress_is_the_time_of_the_last_byte() -> None:
+    """The engine's watchdog looks at it."""
+    async with a_house() as house:
+        assert house.door.last_progress_s(TINY) == 0.0
+        await house.chat()
+        first = house.door.last_progress_s(TINY)
+        await house.chat(stream=True)
+
+        assert house.door.last_progress_s(TINY) > first > 0.0
+
+
+async def test_our_own_mistake_is_a_500_and_not_a_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that ends by a mistake answers its request first."""
+    async with a_house(models=lambda socket: (a_model(state=EngineState.STARTING),)) as house:
+        monkeypatch.setattr(house.door._pursuit, "_ask_for", lambda *_: 1 / 0)
+
+        reply = await house.chat()
+
+    assert (reply.status, reply.error["code"]) == (500, "internal_error")
+
+
+# -- the SDKs that people use --------------------------------------------------------------------------
+
+
+def an_sdk(house: House) -> AsyncOpenAI:
+    """Return OpenAI's client with some key, as people use it with local servers."""
+    return AsyncOpenAI(base_url=f"http://127.0.0.1:{house.port}/v1", api_key="any", max_retries=0)
+
+
+async def test_openais_sdk_raises_what_its_users_catch() -> None:
+    """API-6: the classes, the code and the parameter."""
+    async with a_house() as house, an_sdk(house) as client:
+        listed = [model.id async for model in client.models.list()]
+        shown = (await client.models.retrieve("tiny")).id
+        with pytest.raises(NotFoundError) as unknown:
+            await client.chat.completions.create(model="nobody", messages=[{"role": "user", "content": "x"}])
+        with pytest.raises(BadRequestError) as bad:
+            await client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "x"}], top_p=2)
+
+    assert (listed, shown) == (["default", "tiny"], "tiny")
+    assert unknown.value.code == "model_not_found"
+    assert (bad.value.param, bad.value.type) == ("top_p", "invalid_request_error")
+
+
+async def test_openais_sdk_raises_in_a_stream_that_broke() -> None:
+    """A clean end without `[DONE]` would look complete to it."""
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM_HEAD + event(0))
+        await writer.drain()
+        writer.close()
+
+    async with a_house(answer) as house, an_sdk(house) as client:
+        stream = await client.chat.completions.create(
+            model="tiny", messages=[{"role": "user", "content": "x"}], stream=True
+        )
+        with pytest.raises(APIError, match="was lost after 1 events"):
+            async for _ in stream:
+                pass
+
+
+async def test_openais_sdk_knows_a_wrong_key() -> None:
+    """401 is a class of its own there."""
+    async with a_house(api_key="k") as house, an_sdk(house) as client:
+        with pytest.raises(AuthenticationError):
+            await client.models.list()
+
+
+async def test_anthropics_sdk_raises_what_its_users_catch() -> None:
+    """The same document serves both."""
+    async with a_house() as house:
+
+        def ask() -> AnthropicStatusError:
+            sdk = Anthropic(base_url=f"http://127.0.0.1:{house.port}", api_key="any", max_retries=0)
+            with sdk as client, pytest.raises(AnthropicStatusError) as caught:
+                client.messages.create(model="nobody", max_tokens=5, messages=[{"role": "user", "content": "x"}])
+            return caught.value
+
+        error = await asyncio.to_thread(ask)
+
+    assert error.status_code == 404
+    assert error.body["type"] == "error"  # type: ignore[index]
+    assert "nobody" in error.message

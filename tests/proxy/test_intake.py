@@ -1,0 +1,129 @@
+"""A head alone decides the door, and what of it goes on."""
+
+import pytest
+
+from meshllm.core import limits
+from meshllm.proxy.access import AccessRules
+from meshllm.proxy.http1 import parse_head
+from meshllm.proxy.intake import Door, Intake, take_in
+
+RULES = AccessRules(bound_host="127.0.0.1", allowed_origins=frozenset({"https://a.example"}))
+
+
+def taken(first: str, *lines: str, is_leaving: bool = False) -> Intake:
+    """Return the verdict on a head for localhost."""
+    head = parse_head("\r\n".join((f"{first} HTTP/1.1", "Host: localhost", *lines, "", "")).encode())
+    return take_in(head, RULES, "127.0.0.1", is_leaving=is_leaving)
+
+
+def status_of(intake: Intake) -> int:
+    """Return the status of the refusal, or 200."""
+    return intake.refusal.status if intake.refusal is not None else 200
+
+
+@pytest.mark.parametrize(
+    ("first", "lines", "door"),
+    [
+        ("POST /v1/chat/completions", [], Door.INFERENCE),
+        ("GET /v1/models", [], Door.MODELS),
+        ("HEAD /v1/models/x", [], Door.MODELS),
+        ("POST /v1/models/unload", [], Door.MANAGEMENT),
+        ("POST /v1/models/default", [], Door.MANAGEMENT),
+        ("GET /api/status", [], Door.MANAGEMENT),
+        ("GET /slots", [], Door.MANAGEMENT),
+        ("GET /props", [], Door.MANAGEMENT),
+        ("OPTIONS /v1/chat/completions", ["Origin: https://a.example"], Door.PREFLIGHT),
+        ("GET /v1/models", ["Origin: https://b.example"], Door.REFUSED),
+    ],
+)
+def test_the_door_follows_from_method_and_path(first: str, lines: list[str], door: Door) -> None:
+    """What engines know of prompts (`/slots`, `/props`) has no door at all."""
+    assert taken(first, *lines).door is door
+
+
+@pytest.mark.parametrize(
+    ("first", "lines", "status"),
+    [
+        ("GET /v1/chat/completions", [], 405),
+        ("OPTIONS /v1/chat/completions", [], 405),
+        ("POST /v1/models", [], 405),
+        ("POST /v1/embeddings", ["Content-Type: text/plain"], 415),
+        ("POST /v1/embeddings", ["Content-Type: application/jsonp"], 415),
+        ("POST /v1/embeddings", ["Content-Type: application/json; charset=utf-16"], 415),
+        ("POST /v1/embeddings", ['Content-Type: application/json; charset="UTF-8"'], 200),
+        ("POST /v1/embeddings", ["Content-Type: APPLICATION/JSON"], 200),
+        ("POST /v1/embeddings", ["Content-Type: application/x-www-form-urlencoded"], 200),
+        ("POST /v1/embeddings", ["Content-Encoding: gzip"], 415),
+        ("POST /v1/embeddings", ["Content-Encoding: identity"], 200),
+    ],
+)  # fmt: skip
+def test_method_and_media_type_are_decided_before_the_body(first: str, lines: list[str], status: int) -> None:
+    """No body can make these good."""
+    assert status_of(taken(first, *lines)) == status
+
+
+def test_a_wrong_method_is_told_the_right_one() -> None:
+    """RFC 9110 15.5.6."""
+    refusal = taken("DELETE /v1/completions").refusal
+
+    assert refusal is not None
+    assert refusal.allow == "POST"
+
+
+def test_an_engine_gets_a_small_head_of_our_own() -> None:
+    """Nothing that identifies the client, and nothing that could be read as framing."""
+    lines = ("Authorization: Bearer client", "Cookie: a=b", "X-API-Key: k", "User-Agent: u",
+             "Accept: text/event-stream", "Connection: keep-alive, X-Foo", "X-Foo: 1", "Content-Length: 5")  # fmt: skip
+
+    intake = taken("POST /chat/completions?debug=1", *lines)
+
+    assert intake.engine_lines == (
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: engine\r\nContent-Type: application/json\r\n"
+        b"Accept: text/event-stream\r\nContent-Length: 5\r\n"
+    )
+
+
+def test_the_management_app_gets_what_the_client_sent_except_credentials_and_framing() -> None:
+    """It answers browsers: ETags, ranges and last event ids have to arrive."""
+    lines = ("Authorization: Bearer c", "Cookie: a=b", "If-None-Match: x", "Connection: close", "Upgrade: websocket",
+             "Transfer-Encoding: chunked")  # fmt: skip
+
+    intake = taken("POST /api/pull?x=1", *lines)
+
+    assert intake.engine_lines == b"POST /api/pull?x=1 HTTP/1.1\r\nhost: localhost\r\nif-none-match: x\r\n"
+    assert intake.body_limit_bytes == limits.MANAGEMENT_BODY_BYTES
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("abc-1_2.3:4", True),
+        ("x" * 128, True),
+        ("x" * 129, False),
+        ("a b", False),
+        ("a\tb", False),
+        ("é", False),
+        ("", False),
+    ],
+)
+def test_only_a_sane_request_id_is_kept(given: str, *, kept: bool) -> None:
+    """It is repeated in the answer and in logs."""
+    assert (taken("GET /v1/models", f"X-Request-ID: {given}").request_id is not None) is kept
+
+
+def test_a_body_that_has_to_be_watched_is_not_plain() -> None:
+    """The fast path is for requests that are complete as soon as their length is there."""
+    post = "POST /v1/completions"
+
+    assert taken(post, "Content-Length: 5").plain_length == 5
+    assert taken(post, "Content-Length: 5", "Expect: 100-continue").plain_length == -1
+    assert taken(post, "Transfer-Encoding: chunked").plain_length == -1
+    assert taken(post, f"Content-Length: {limits.HTTP_BODY_BYTES + 1}").plain_length == -1
+    assert taken("GET /v1/completions", "Content-Length: 5").plain_length == -1
+
+
+def test_answers_say_what_becomes_of_the_connection() -> None:
+    """A node that leaves keeps no connection."""
+    assert taken("GET /v1/models").answer_end == b"\r\n"
+    assert taken("GET /v1/models", is_leaving=True).answer_end == b"Connection: close\r\n\r\n"
+    assert not taken("GET /v1/models", is_leaving=True).keeps_alive

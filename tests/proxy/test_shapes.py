@@ -1,0 +1,39 @@
+"""The shapes know every inference path's own fields."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from meshllm.proxy import shapes
+
+
+@pytest.mark.parametrize(
+    ("shape", "good", "bad"),
+    [
+        (shapes.Completion, {"prompt": "x"}, {"prompt": 5}),
+        (shapes.Completion, {"prompt": [1, 2]}, {"prompt": []}),
+        (shapes.Responses, {"input": [{"role": "user"}]}, {}),
+        (shapes.Embeddings, {"input": ["a", "b"]}, {"input": {}}),
+        (shapes.Rerank, {"query": "q", "documents": ["a"]}, {"documents": ["a"]}),
+        (shapes.Infill, {}, {"input_prefix": 5}),
+        (shapes.Tokenize, {"content": ""}, {"content": None}),
+        (shapes.Detokenize, {"tokens": []}, {"tokens": ["x"]}),
+        (shapes.AnthropicMessages, {"messages": [{"role": "user", "content": "x"}], "system": "s"}, {"system": "s"}),
+    ],
+)
+def test_a_good_body_passes_and_a_bad_one_does_not(
+    shape: type[shapes.Common], good: dict[str, Any], bad: dict[str, Any]
+) -> None:
+    """What an engine would stumble over is refused before it."""
+    msgspec.convert(good | {"unknown": 1}, shape)
+
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(bad, shape)
+
+
+@pytest.mark.parametrize("said", [{"tool_calls": [{}]}, {"refusal": "no"}, {"reasoning_content": "hm"}])
+def test_an_assistant_may_say_something_else_than_text(said: dict[str, Any]) -> None:
+    """Then its content is null, legally."""
+    assert msgspec.convert({"role": "assistant"} | said, shapes.Message).may_be_empty
+    assert not msgspec.convert({"role": "user"} | said, shapes.Message).may_be_empty

@@ -1,0 +1,61 @@
+"""Counters: what is in flight, what ended, and who waits for an end."""
+
+import asyncio
+
+import pytest
+
+from meshllm.core import limits
+from meshllm.core.events import TrafficMeasured
+from meshllm.core.ids import ModelId
+from meshllm.proxy.traffic import Traffic, admitted
+
+
+@pytest.mark.parametrize("slots", [1, 2, 4, 100])
+def test_an_engine_may_queue_what_people_do_at_once(slots: int) -> None:
+    """34 requests on 2 slots, 50 on a model that is being loaded: all of them are answered."""
+    assert admitted(slots) >= max(50, slots * (1 + limits.HOST_QUEUE_PER_SLOT))
+
+
+def test_requests_that_ended_are_reported_once() -> None:
+    """The core counts differences."""
+    traffic = Traffic()
+    tiny = traffic.of(ModelId("tiny"))
+    for is_failure in (False, False, True):
+        tiny.begin()
+        tiny.end(is_failure=is_failure)
+
+    assert traffic.measured() == TrafficMeasured(finished=(("tiny", 2),), failed=(("tiny", 1),))
+    assert traffic.measured() is None
+    assert traffic.in_flight == 0
+
+
+def test_the_first_request_after_a_rest_counts_as_progress() -> None:
+    """Otherwise an engine that rested would look hung as soon as it is asked."""
+    tiny = Traffic().of(ModelId("tiny"))
+
+    tiny.begin()
+
+    assert tiny.last_progress_s > 0
+
+
+async def test_whoever_waits_for_an_end_is_woken() -> None:
+    """Draining waits for exactly this."""
+    tiny = Traffic().of(ModelId("tiny"))
+    tiny.begin()
+
+    async with asyncio.timeout(1), asyncio.TaskGroup() as group:
+        group.create_task(tiny.one_ended())
+        await asyncio.sleep(0)
+        tiny.end(is_failure=False)
+
+    assert tiny.waiters == []
+
+
+def test_counters_only_grow_and_have_names() -> None:
+    """Metrics are made of them."""
+    traffic = Traffic()
+    traffic.by_status[2] += 3
+
+    assert traffic.counters()["requests"] == 3
+    assert traffic.counters()["answers_2xx"] == 3
+    assert all(value >= 0 for value in traffic.counters().values())

@@ -5,9 +5,10 @@ awaited, child processes, or more open descriptors than it began with. Doesn't k
 """
 
 import asyncio
+import functools
 import gc
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -17,6 +18,7 @@ import uvloop
 from hypothesis import HealthCheck, settings
 
 LEAK_WAIT_S = 2.0  # a process that was told to end may take this long to be gone
+ASYNC_SHARE = 0.8  # of a test's time limit: the loop's own alarm comes first
 TASK_WAIT_S = 0.5  # a task that was cancelled may take this long to notice
 DESCRIPTORS = Path("/proc/self/fd")
 KEPT_BY_LIBRARIES = ("/dev/", "/proc/", "/sys/")  # opened once by a library and kept for the process's life
@@ -35,10 +37,27 @@ def pytest_asyncio_loop_factories(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Watch the tasks of every async test; a sync test needs no loop for that."""
+    """Watch the tasks of every async test and bound its time; a sync test needs no loop for that."""
     for item in items:
         if pytest_asyncio.is_async_test(item) and isinstance(item, pytest.Function):
             item.fixturenames.insert(0, "_no_pending_tasks")
+            item.obj = _bounded(item.obj, _limit_s(item) * ASYNC_SHARE)
+
+
+def _limit_s(item: pytest.Function) -> float:
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0] if marker and marker.args else item.config.getini("timeout"))
+
+
+def _bounded(test: Callable[..., Awaitable[None]], within_s: float) -> Callable[..., Awaitable[None]]:
+    """Return a test that fails when it waits in vain: a loop asleep in the kernel hears no alarm of pytest-timeout."""
+
+    @functools.wraps(test)
+    async def bounded(*args: object, **kwargs: object) -> None:
+        async with asyncio.timeout(within_s):
+            await test(*args, **kwargs)
+
+    return bounded
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

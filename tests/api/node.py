@@ -40,6 +40,7 @@ class FakeNode:
         self.flying: dict[ModelId, int] = {}
         self.intents: list[Intent] = []
         self._came = asyncio.Event()
+        self._was_told = asyncio.Event()
         self.rescans = 0
         self.removed: list[ModelId] = []
         self.remove_error: OSError | None = None
@@ -52,6 +53,8 @@ class FakeNode:
             stamped = self.log.stamp(event)
             self.log.record(stamped, tuple(self.story.tell(stamped)), self.story.now_s)
         self.views.publish(self.story.core.view)
+        was_told, self._was_told = self._was_told, asyncio.Event()
+        was_told.set()
 
     async def ask(self, intent: Intent) -> Outcome:
         """Hand an intent to the core and wait for its answer."""
@@ -63,7 +66,7 @@ class FakeNode:
             for effect in self.story.effects:
                 if isinstance(effect, Answer) and effect.request_id == request_id:
                     return effect.outcome
-            await self.views.changed(self.views.newest.epoch)
+            await self._was_told.wait()
 
     def begin(self, request: Coroutine[object, object, T]) -> asyncio.Task[T]:
         """Send a request that is not answered yet; the node keeps it."""

@@ -1,11 +1,9 @@
 """From what a request asks for to where it goes: routing's answer with everything prepared around it.
 
 Owns the connection pools and the routes that are remembered as long as the view is the same. Decides
-nothing that `plan_routes` does not, except what an unknown model falls back to where that is wished.
-Doesn't know clients.
+nothing: `plan_routes` does. Doesn't know clients.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
@@ -13,9 +11,8 @@ from urllib.parse import quote
 from meshllm.core.engines import EngineEndpoint
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.serving.routing import (
-    Capability,
+    FALLBACK,
     Refusal,
-    RefusalCode,
     Route,
     RouteRequest,
     Routes,
@@ -72,7 +69,7 @@ class Targets:
         known = self._known.get((model, door.path))
         if known is not None:
             return known
-        planned = self._plan(view, RouteRequest(model=model, needs=door.needs))
+        planned = plan_routes(view, RouteRequest(model=model, needs=door.needs, falls_back=self._falls_back))
         if not isinstance(planned, Routes):
             return planned
         target = self._prepare(planned.routes[0])
@@ -85,20 +82,6 @@ class Targets:
         for pool in (*self._pools.values(), self._management_pool):
             pool.close()
 
-    def _plan(self, view: MeshView, question: RouteRequest) -> Routes | Wait | Refusal:
-        planned = plan_routes(view, question)
-        if not (self._falls_back and isinstance(planned, Refusal) and planned.code is RefusalCode.MODEL_NOT_FOUND):
-            return planned
-        if question.needs is Capability.EMBEDDING:
-            return planned  # vectors of another model are not comparable: worse than no answer
-        for model in _fallbacks(view):
-            other = plan_routes(view, RouteRequest(model=model, needs=question.needs))
-            if isinstance(other, Routes):
-                return replace(other, routes=tuple(replace(route, reason="fallback") for route in other.routes))
-            if isinstance(other, Wait):
-                return other
-        return planned
-
     def _prepare(self, route: Route) -> Target:
         endpoint = route.target.endpoint
         pool = self._pools.get(endpoint)
@@ -107,7 +90,7 @@ class Targets:
         lines = b"X-Mesh-Node: %b\r\nX-Mesh-Model: %b\r\nX-Mesh-Route-Reason: %b\r\n" % (
             _visible(route.node), _visible(route.model), _visible(route.reason),
         )  # fmt: skip
-        if route.reason == "fallback":
+        if route.reason == FALLBACK:
             lines += b"X-Mesh-Fallback: unknown_model\r\n"
         return Target(
             model=route.model, pool=pool, traffic=self._traffic.of(route.model), admitted=admitted(route.target.slots),
@@ -124,13 +107,6 @@ class Targets:
         present = {model.endpoint for model in view.local.values()}
         for endpoint in [endpoint for endpoint in self._pools if endpoint not in present]:
             self._pools.pop(endpoint).retire()
-
-
-def _fallbacks(view: MeshView) -> list[ModelId]:
-    """Return the models that may stand in for an unknown one, in an order that only depends on the view."""
-    default = [view.default_model] if view.default_model is not None else []
-    ready = sorted(model.id for model in view.local.values() if model.is_ready)
-    return [*default, *ready]
 
 
 def _visible(text: str) -> bytes:

@@ -5,7 +5,7 @@ with routes in order of preference, with a reason to wait, or with a refusal. Do
 front door turns refusals into status codes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from meshllm.core.catalog import ModelSpec
@@ -15,6 +15,9 @@ from meshllm.core.names import AUTO_NAME, DEFAULT_NAMES, Ambiguous, Unknown
 from meshllm.core.resources import format_bytes
 from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.view import LoadProgress, LocalModel, MeshView
+
+FALLBACK = "fallback"
+"""The reason of a route to another model than the one that was asked for."""
 
 
 class Capability(StrEnum):
@@ -32,6 +35,8 @@ class RouteRequest:
     model: str | None
     """As the client wrote it; None where it wrote none."""
     needs: Capability | None = None
+    falls_back: bool = False
+    """An unknown name may be answered by another model (`--unknown-model fallback`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +101,27 @@ class Refusal:
 
 def plan_routes(view: MeshView, request: RouteRequest) -> Routes | Wait | Refusal:
     """Return where a request goes in this view."""
+    found = _plan(view, request)
+    if request.falls_back and isinstance(found, Refusal) and found.code is RefusalCode.MODEL_NOT_FOUND:
+        return _fall_back(view, request.needs) or found
+    return found
+
+
+def _fall_back(view: MeshView, needs: Capability | None) -> Routes | Wait | None:
+    """Return where a request for an unknown model goes instead: the default, else the first that is ready."""
+    if needs is Capability.EMBEDDING:
+        return None  # vectors of another model are not comparable: worse than no answer
+    default = [] if view.default_model is None else [view.default_model]
+    for model in (*default, *sorted(model.id for model in view.local.values() if model.is_ready)):
+        found = _plan(view, RouteRequest(model=model, needs=needs))
+        if isinstance(found, Wait):
+            return found
+        if isinstance(found, Routes):
+            return replace(found, routes=tuple(replace(route, reason=FALLBACK) for route in found.routes))
+    return None
+
+
+def _plan(view: MeshView, request: RouteRequest) -> Routes | Wait | Refusal:
     if view.leaving:
         return Refusal(code=RefusalCode.LEAVING, message="this node is shutting down; try another one")
     model = view.local.get(ModelId(request.model)) if request.model else None

@@ -136,3 +136,16 @@ def test_a_leaving_node_takes_nothing() -> None:
 
     assert isinstance(found, Refusal)
     assert found.code is RefusalCode.LEAVING
+
+
+def test_an_unknown_name_falls_back_where_that_is_wished_and_says_so() -> None:
+    """The source document's behaviour: deterministic, visible, and never for vectors."""
+    view = two_models().core.view
+
+    found = plan_routes(view, RouteRequest(model="nonsense", falls_back=True))
+    vectors = plan_routes(view, RouteRequest(model="nonsense", needs=Capability.EMBEDDING, falls_back=True))
+    held = plan_routes(a_story().core.view, RouteRequest(model="nonsense", falls_back=True))
+
+    assert isinstance(found, Routes)
+    assert (found.model, found.routes[0].reason) == ("warm", "fallback")
+    assert [answer.code for answer in (vectors, held) if isinstance(answer, Refusal)] == ["model_not_found"] * 2

@@ -18,6 +18,7 @@ import uvloop
 from hypothesis import HealthCheck, settings
 
 LEAK_WAIT_S = 2.0  # a process that was told to end may take this long to be gone
+LIMIT_S = 60.0  # where pyproject.toml is not read: tests of this file itself
 ASYNC_SHARE = 0.8  # of a test's time limit: the loop's own alarm comes first
 TASK_WAIT_S = 0.5  # a task that was cancelled may take this long to notice
 DESCRIPTORS = Path("/proc/self/fd")
@@ -46,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _limit_s(item: pytest.Function) -> float:
     marker = item.get_closest_marker("timeout")
-    return float(marker.args[0] if marker and marker.args else item.config.getini("timeout"))
+    return float(marker.args[0] if marker and marker.args else item.config.getini("timeout") or LIMIT_S)
 
 
 def _bounded(test: Callable[..., Awaitable[None]], within_s: float) -> Callable[..., Awaitable[None]]:

@@ -36,7 +36,6 @@ SLOW_CLIENT_TIMEOUT_S: Final = 60.0  # a client that takes nothing frees its eng
 DISCONNECT_GRACE_S: Final = 1.0  # client gone -> engine slot free
 RELAY_HIGH_WATER_BYTES: Final = 256 * KIB  # unsent bytes to a client at which its engine is paused
 RELAY_LOW_WATER_BYTES: Final = 64 * KIB
-HALF_CLOSED_PROBE_S: Final = 0.25  # after a client's FIN: ask whether anybody still reads
 
 # -- OpenAI JSON ---------------------------------------------------------------------------------
 JSON_DEPTH: Final = 64

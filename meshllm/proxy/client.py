@@ -15,8 +15,8 @@ from typing import Protocol, cast
 
 from meshllm.core import limits
 from meshllm.proxy.forward import Exchange, problem_answer
+from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.http1 import HEAD_END, ChunkedBody, ProtocolError, body_too_large, check_partial
-from meshllm.proxy.intake import Intake
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.traffic import Traffic
 
@@ -40,16 +40,13 @@ class House(Protocol):
     def forget(self, client: "ClientConnection", address: str) -> None:
         """Count a connection out."""
 
-    def known_heads(self, local_address: str) -> dict[bytes, Intake]:
-        """Return the remembered verdicts on heads, by their bytes."""
+    def heads(self, local_address: str) -> Heads:
+        """Return the memory of heads for connections to a local address."""
 
-    def take_in(self, block: bytes, local_address: str) -> Intake:
-        """Return the verdict on a head. Raises ProtocolError."""
-
-    def serve(self, client: "ClientConnection", intake: Intake, body: bytes) -> Exchange | None:
+    def serve(self, client: "ClientConnection", arrival: Arrival, body: bytes) -> Exchange | None:
         """Answer a complete request: at once, or through the exchange that is returned."""
 
-    def error_lines(self, intake: Intake | None) -> bytes:
+    def error_lines(self, arrival: Arrival | None) -> bytes:
         """Return our own fields for an answer that no engine had a part in."""
 
 
@@ -94,9 +91,9 @@ class ClientConnection(asyncio.Protocol):
     """One connection from a client."""
 
     __slots__ = (
-        "_address", "_buffer", "_checked_bytes", "_chunked", "_exchange", "_has_eof", "_heads", "_house", "_intake",
-        "_is_advancing", "_is_held_back", "_is_probed", "_local_address", "_paused_at_s", "_phase", "_progress_at_s",
-        "_received_bytes", "_since_s", "_traffic", "_transport", "is_paused",
+        "_address", "_arrival", "_buffer", "_checked_bytes", "_chunked", "_exchange", "_has_eof", "_heads", "_house",
+        "_is_advancing", "_is_held_back", "_is_probed", "_known", "_local_address", "_paused_at_s", "_phase",
+        "_progress_at_s", "_received_bytes", "_since_s", "_traffic", "_transport", "is_paused",
     )  # fmt: skip
 
     def __init__(self, house: House) -> None:
@@ -106,9 +103,10 @@ class ClientConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._phase = _IDLE
-        self._heads: dict[bytes, Intake] = {}
+        self._heads: Heads | None = None
+        self._known: dict[bytes, Arrival] = {}
         self._exchange: Exchange | None = None
-        self._intake: Intake | None = None
+        self._arrival: Arrival | None = None
         self._chunked: ChunkedBody | None = None
         self._checked_bytes = 0
         self._received_bytes = 0
@@ -131,22 +129,22 @@ class ClientConnection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(limits.RELAY_HIGH_WATER_BYTES, limits.RELAY_LOW_WATER_BYTES)
         self._address = _address(transport.get_extra_info("peername"))
         self._local_address = _address(transport.get_extra_info("sockname"))
-        self._heads = self._house.known_heads(self._local_address)
+        self._heads = self._house.heads(self._local_address)
+        self._known = self._heads.known
         refusal = self._house.admit(self, self._address)
         if refusal is not None:
             self._refuse(refusal)
 
     def data_received(self, data: bytes) -> None:
         """Serve a request that came whole with a known head at once; anything else step by step."""
+        self._traffic.bytes_in += len(data)
         if self._phase is _IDLE and not self._buffer:
             end = data.find(HEAD_END) + 4
-            intake = self._heads.get(data[:end])
-            if intake is not None and len(data) - end == intake.plain_length:
-                self._traffic.bytes_in += len(data)
-                self._phase, self._intake, self._is_probed = _BUSY, intake, False
-                self._exchange = self._house.serve(self, intake, data[end:])
+            arrival = self._known.get(data[:end]) or self._read_quickly(data, end)
+            if arrival is not None and len(data) - end == arrival.plain_length:
+                self._phase, self._arrival, self._is_probed = _BUSY, arrival, False
+                self._exchange = self._house.serve(self, arrival, data[end:])
                 return
-        self._traffic.bytes_in += len(data)
         if self._phase is _LINGER:
             return
         self._buffer += data
@@ -281,6 +279,15 @@ class ClientConnection(asyncio.Protocol):
         if self._has_eof and self._phase in {_IDLE, _HEAD, _BODY}:
             self.close()
 
+    def _read_quickly(self, data: bytes, end: int) -> Arrival | None:
+        """Read a head that came whole; None where something is wrong or odd with it, so that it is read again."""
+        if end == 3 or end > limits.HEAD_REMEMBERED_BYTES:
+            return None
+        try:
+            return cast("Heads", self._heads).read(data[:end])
+        except ProtocolError:
+            return None
+
     def _step(self) -> bool:
         """Take one step; return whether another may follow at once."""
         if self._phase is _IDLE or self._phase is _HEAD:
@@ -303,44 +310,44 @@ class ClientConnection(asyncio.Protocol):
             return False
         block = bytes(buffer[:end])
         del buffer[:end]
-        self._begin_body(self._house.take_in(block, self._local_address))
+        self._begin_body(cast("Heads", self._heads).read(block))
         return True
 
-    def _begin_body(self, intake: Intake) -> None:
-        head = intake.head
-        self._intake = intake
+    def _begin_body(self, arrival: Arrival) -> None:
+        intake, head = arrival.intake, arrival.intake.head
+        self._arrival = arrival
         if intake.refusal is not None:
-            if head.length or head.is_chunked:
+            if arrival.length or head.is_chunked:
                 self._refuse(intake.refusal)
             else:
-                self._serve(intake, b"")
+                self._serve(arrival, b"")
             return
-        if head.length > intake.body_limit_bytes:
+        if arrival.length > intake.body_limit_bytes:
             raise body_too_large(intake.body_limit_bytes)
         self._chunked = ChunkedBody(intake.body_limit_bytes) if head.is_chunked else None
         self._phase, self._received_bytes = _BODY, 0
         self._since_s = self._progress_at_s = monotonic()
-        if head.expects_continue and len(self._buffer) < max(head.length, 1):
+        if head.expects_continue and len(self._buffer) < max(arrival.length, 1):
             self.send(_CONTINUE)
 
     def _take_body(self) -> bool:
-        buffer, intake = self._buffer, cast("Intake", self._intake)
+        buffer, arrival = self._buffer, cast("Arrival", self._arrival)
         before_bytes = len(buffer)
         if self._chunked is not None:
             body = self._chunked.feed(buffer)
             self._received_bytes += before_bytes - len(buffer)
         else:
-            body = _take(buffer, intake.head.length)
+            body = _take(buffer, arrival.length)
             self._received_bytes = before_bytes
         if body is None:
             self._progress_at_s = monotonic()
             return False
-        self._serve(intake, body)
+        self._serve(arrival, body)
         return True
 
-    def _serve(self, intake: Intake, body: bytes) -> None:
-        self._phase, self._intake, self._is_probed = _BUSY, intake, False
-        self._exchange = self._house.serve(self, intake, body)
+    def _serve(self, arrival: Arrival, body: bytes) -> None:
+        self._phase, self._arrival, self._is_probed = _BUSY, arrival, False
+        self._exchange = self._house.serve(self, arrival, body)
 
     def _hold_back(self) -> None:
         """Stop reading when enough requests wait behind the one that is being answered."""
@@ -355,9 +362,9 @@ class ClientConnection(asyncio.Protocol):
 
     def _refuse(self, problem: Problem) -> None:
         """Answer with an error and end: what follows in the input cannot be trusted or is not wanted."""
-        intake = self._intake if self._phase is _BODY else None
-        lines = self._house.error_lines(intake) + b"Connection: close\r\n"
-        self.send(problem_answer(problem, intake, lines))
+        arrival = self._arrival if self._phase is _BODY else None
+        lines = self._house.error_lines(arrival) + b"Connection: close\r\n"
+        self.send(problem_answer(problem, arrival.intake if arrival is not None else None, lines))
         self._traffic.by_status[problem.status // 100] += 1
         self._buffer.clear()
         self._phase, self._since_s = _LINGER, monotonic()

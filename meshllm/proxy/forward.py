@@ -134,19 +134,18 @@ class Exchange:
     def begin(self, connection: EngineConnection) -> None:
         """Send the request over a connection to the target's engine."""
         target, intake, body = self.target, self.intake, self.body
-        lines = intake.engine_lines
         if intake.inference is not None and self.asked_model != target.model:
             body = with_model(body, self.asked_model, target.model)
-            lines = intake.unsized_engine_lines + b"Content-Length: %d\r\n" % len(body)
-        elif intake.head.is_chunked and intake.has_body:
-            lines += b"Content-Length: %d\r\n" % len(body)
+        length = b"Content-Length: %d\r\n" % len(body) if intake.has_body else b""
         self.attempts += 1
         if not self._is_counted:
             self._is_counted = True
             self.traffic = target.traffic
             self.traffic.begin()
         self._connection = connection
-        connection.send(self, b"".join((lines, target.engine_lines, self.request_id, b"\r\n\r\n", body)))
+        connection.send(
+            self, b"".join((intake.engine_lines, length, target.engine_lines, self.request_id, b"\r\n\r\n", body))
+        )
         if self.client.is_paused:
             connection.pause()
 

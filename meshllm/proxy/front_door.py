@@ -34,8 +34,8 @@ from meshllm.proxy import openai, paths
 from meshllm.proxy.access import AccessRules
 from meshllm.proxy.client import ClientConnection
 from meshllm.proxy.forward import Exchange, Target, problem_answer
-from meshllm.proxy.http1 import parse_head
-from meshllm.proxy.intake import Door, Intake, connection_line, take_in
+from meshllm.proxy.heads import Arrival, Heads
+from meshllm.proxy.intake import Door, Intake, connection_line
 from meshllm.proxy.listing import ListOptions, model_detail, model_list
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.peek import BodyError, Peek, peek, prompt_bytes
@@ -106,7 +106,7 @@ class FrontDoor:
         self._by_address: Counter[str] = Counter()
         self._accepted = 0
         self._connections_max = config.connections_max
-        self._heads: dict[str, dict[bytes, Intake]] = {}
+        self._heads: dict[str, Heads] = {}
         self._lists: dict[tuple[str, str], tuple[int, bytes]] = {}
         self._lists_epoch = -1
         self._tasks: set[asyncio.Task[None]] = set()
@@ -145,7 +145,7 @@ class FrontDoor:
     def _begin_leaving(self) -> None:
         self.is_leaving = True
         for heads in self._heads.values():
-            heads.clear()  # they promise connections that stay open
+            heads.forget()
 
     async def close(self) -> None:
         """End everything: streams under way get an error event, other requests a 503."""
@@ -227,53 +227,48 @@ class FrontDoor:
         if self._by_address[address] <= 0:
             del self._by_address[address]
 
-    def known_heads(self, local_address: str) -> dict[bytes, Intake]:
-        """Return the remembered verdicts on heads. By address: a Host may name the one that was reached."""
-        return self._heads.setdefault(local_address, {})
+    def heads(self, local_address: str) -> Heads:
+        """Return the memory of heads for connections to a local address."""
+        heads = self._heads.get(local_address)
+        if heads is None:
+            heads = self._heads[local_address] = Heads(self._rules, local_address)
+            heads.is_leaving = self.is_leaving
+        return heads
 
-    def take_in(self, block: bytes, local_address: str) -> Intake:
-        """Return the verdict on a head and remember it. Raises ProtocolError."""
-        intake = take_in(parse_head(block), self._rules, local_address, is_leaving=self.is_leaving)
-        if len(block) <= limits.HEAD_REMEMBERED_BYTES:
-            heads = self._heads[local_address]
-            if len(heads) >= limits.HEADS_REMEMBERED:
-                heads.clear()
-            heads[block] = intake
-        return intake
-
-    def serve(self, client: ClientConnection, intake: Intake, body: bytes) -> Exchange | None:
+    def serve(self, client: ClientConnection, arrival: Arrival, body: bytes) -> Exchange | None:
         """Answer a complete request: at once, or through the exchange that is returned."""
+        intake = arrival.intake
         door = intake.door
         if door is _INFERENCE:
-            return self._infer(client, intake, body)
+            return self._infer(client, arrival, body)
         if door is Door.MANAGEMENT:
             exchange = Exchange(
                 client,
                 intake,
                 body if intake.has_body else b"",
-                self._request_id(intake),
+                self._request_id(arrival),
                 self,
                 self._targets.management,
             )
             self._send(exchange)
             return exchange
         if door is Door.MODELS:
-            self._answer_models(client, intake)
+            self._answer_models(client, arrival)
         elif door is Door.PREFLIGHT:
-            lines = b"X-Request-ID: %b\r\n%b" % (self._request_id(intake), intake.answer_end)
+            lines = b"X-Request-ID: %b\r\n%b" % (self._request_id(arrival), intake.answer_end)
             client.answer(b"HTTP/1.1 204 No Content\r\n" + lines, 204, keeps_alive=intake.keeps_alive)
         elif intake.refusal is not None:
-            self._refuse(client, intake, intake.refusal)
+            self._refuse(client, arrival, intake.refusal)
         return None
 
-    def error_lines(self, intake: Intake | None) -> bytes:
+    def error_lines(self, arrival: Arrival | None) -> bytes:
         """Return our own fields for an answer that no engine had a part in."""
-        if intake is None:
+        if arrival is None:
             self._id_number += 1
             number = self._id_number
             return b"X-Request-ID: %b%x\r\n%b" % (self._id_prefix, number, self._targets.management.client_lines)
         own = self._targets.management.client_lines
-        return b"X-Request-ID: %b\r\n%b%b" % (self._request_id(intake), own, intake.cors_lines)
+        return b"X-Request-ID: %b\r\n%b%b" % (self._request_id(arrival), own, arrival.intake.cors_lines)
 
     # -- Recovery: for exchanges ----------------------------------------------------------------------
 
@@ -289,7 +284,8 @@ class FrontDoor:
 
     # -- inference ------------------------------------------------------------------------------------
 
-    def _infer(self, client: ClientConnection, intake: Intake, body: bytes) -> Exchange | None:
+    def _infer(self, client: ClientConnection, arrival: Arrival, body: bytes) -> Exchange | None:
+        intake = arrival.intake
         door = intake.inference
         assert door is not None  # noqa: S101 - the door is INFERENCE
         try:
@@ -298,18 +294,18 @@ class FrontDoor:
             status = 415 if intake.form_typed else 400
             code = "unsupported_media_type" if intake.form_typed else error.code
             problem = Problem(status=status, code=code, message=error.message, param=error.param)
-            self._refuse(client, intake, problem)
+            self._refuse(client, arrival, problem)
             return None
         model = seen.model
         if model is not None and len(model) > limits.MODEL_NAME_BYTES:
-            self._refuse(client, intake, openai.unknown_model(model))
+            self._refuse(client, arrival, openai.unknown_model(model))
             return None
         found = self._targets.find(model, door)
         if isinstance(found, Refusal):
-            self._refuse(client, intake, openai.refused(found, self._pursuit.retry_after_s()))
+            self._refuse(client, arrival, openai.refused(found, self._pursuit.retry_after_s()))
             return None
         if type(found) is not Target:
-            exchange = Exchange(client, intake, body, self._request_id(intake), self, self._targets.management)
+            exchange = Exchange(client, intake, body, self._request_id(arrival), self, self._targets.management)
             exchange.asked_model, exchange.is_stream = model, seen.is_stream
             self._pursue(exchange)
             return exchange
@@ -317,9 +313,9 @@ class FrontDoor:
         if found.traffic.in_flight >= found.admitted or is_too_long:
             objection = self._objection(found, seen, body)
             if objection is not None:
-                self._refuse(client, intake, objection)
+                self._refuse(client, arrival, objection)
                 return None
-        exchange = Exchange(client, intake, body, self._request_id(intake), self, found)
+        exchange = Exchange(client, intake, body, self._request_id(arrival), self, found)
         exchange.asked_model, exchange.is_stream = model, seen.is_stream
         connection = found.pool.take()
         if connection is not None:
@@ -364,11 +360,12 @@ class FrontDoor:
 
     # -- answers from memory --------------------------------------------------------------------------
 
-    def _answer_models(self, client: ClientConnection, intake: Intake) -> None:
+    def _answer_models(self, client: ClientConnection, arrival: Arrival) -> None:
+        intake = arrival.intake
         view = self._views.newest
         status, document = self._models_document(view, intake)
         head = b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\nX-Request-ID: %b\r\n%b%b" % (
-            status, b"OK" if status == 200 else b"Not Found", len(document), self._request_id(intake),
+            status, b"OK" if status == 200 else b"Not Found", len(document), self._request_id(arrival),
             self._targets.management.client_lines, intake.answer_end,
         )  # fmt: skip
         client.answer(head if intake.is_head else head + document, status, keeps_alive=intake.keeps_alive)
@@ -397,13 +394,14 @@ class FrontDoor:
             return 404, openai.error_document(problem)
         return 200, msgspec.json.encode(found)
 
-    def _refuse(self, client: ClientConnection, intake: Intake, problem: Problem) -> None:
-        lines = self.error_lines(intake) + connection_line(intake.head.minor, keeps_alive=intake.keeps_alive)
+    def _refuse(self, client: ClientConnection, arrival: Arrival, problem: Problem) -> None:
+        intake = arrival.intake
+        lines = self.error_lines(arrival) + connection_line(intake.head.minor, keeps_alive=intake.keeps_alive)
         client.answer(problem_answer(problem, intake, lines), problem.status, keeps_alive=intake.keeps_alive)
 
-    def _request_id(self, intake: Intake) -> bytes:
-        if intake.request_id is not None:
-            return intake.request_id
+    def _request_id(self, arrival: Arrival) -> bytes:
+        if arrival.request_id is not None:
+            return arrival.request_id
         self._id_number += 1
         return b"%b%x" % (self._id_prefix, self._id_number)
 

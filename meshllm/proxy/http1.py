@@ -30,7 +30,7 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 _DOTS = re.compile(r"(?:/|%2f)(?:\.|%2e){1,2}(?:/|%2f|$)|\\|%5c", re.IGNORECASE)
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_ONCE_ONLY = frozenset({
+ONCE_ONLY = frozenset({
     "authorization", "content-encoding", "content-length", "content-type", "expect", "host", "origin",
     "sec-fetch-site", "transfer-encoding", "x-api-key", "x-request-id",
 })  # fmt: skip
@@ -104,6 +104,11 @@ def parse_head(block: bytes) -> Head:
     )  # fmt: skip
 
 
+def is_well_formed(block: bytes) -> bool:
+    """Tell whether a block matches the grammar of a head; its meaning is another matter."""
+    return _HEAD.fullmatch(block) is not None
+
+
 def check_partial(start: bytes | bytearray, seen_bytes: int) -> None:
     """Refuse the beginning of a head that no more bytes could make good. Raises ProtocolError.
 
@@ -151,7 +156,7 @@ def _fields(lines: bytes) -> tuple[tuple[str, str], ...]:
     for line in lines.decode("latin-1").split("\r\n")[:-1]:
         name, _, value = line.partition(":")
         name = name.lower()
-        if name in _ONCE_ONLY:
+        if name in ONCE_ONLY:
             if name in seen:
                 raise _malformed(f"the field {name} is there twice")
             seen.add(name)

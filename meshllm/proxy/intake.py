@@ -15,7 +15,7 @@ from meshllm.proxy.http1 import HOP_BY_HOP, Head
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.paths import InferenceDoor
 
-_SANE_REQUEST_ID = re.compile(rf"[A-Za-z0-9._:/+=-]{{1,{limits.REQUEST_ID_BYTES}}}")
+SANE_REQUEST_ID = re.compile(rf"[A-Za-z0-9._:/+=-]{{1,{limits.REQUEST_ID_BYTES}}}")
 _JSON_TYPES = frozenset({"", "application/json"})
 _CURL_TYPE = "application/x-www-form-urlencoded"
 _UTF8_NAMES = frozenset({"utf-8", "utf8"})
@@ -49,55 +49,43 @@ class Intake:
     inference: InferenceDoor | None = None
     asked_model: str = ""
     """What follows `/v1/models/`, for that door."""
-    request_id: bytes | None = None
-    """The client's own, if it is sane."""
     cors_lines: bytes = b""
     engine_lines: bytes = b""
-    """Request line and fields for the engine or the management app, without key and id; with the length, if known."""
-    unsized_engine_lines: bytes = b""
-    """The same without the length."""
+    """Request line and fields for the engine or the management app, without key, id and length."""
     keeps_alive: bool = False
     answer_end: bytes = b""
     """The last fields of an answer and the empty line, where the answer keeps what `keeps_alive` says."""
     body_limit_bytes: int = limits.MANAGEMENT_BODY_BYTES
-    plain_length: int = -1
-    """Length of the body, where nothing but that length has to come before the request is complete."""
     form_typed: bool = False
     """curl's default type: accepted when the body is JSON all the same."""
     is_repeatable: bool = True
     """Sending it twice does no harm: a completion has no effect but its answer."""
     is_head: bool = False
     has_body: bool = False
+    """What goes on has one, if an empty one."""
     is_anthropic: bool = False
 
 
 def take_in(head: Head, rules: AccessRules, local_address: str, *, is_leaving: bool = False) -> Intake:
     """Return the verdict on a head. `local_address` is the IP that the client connected to."""
     access = check_access(head, rules, local_address)
-    given_id = head.get("x-request-id")
-    request_id = given_id.encode() if given_id and _SANE_REQUEST_ID.fullmatch(given_id) else None
     door, inference, asked = _door(head)
     refusal = access.refusal or (_refusal_of_inference(head) if door is Door.INFERENCE else None)
     if refusal is None and door is Door.MODELS and head.method not in {"GET", "HEAD"}:
         refusal = _wrong_method("GET, HEAD")
     if refusal is not None:
         door = Door.REFUSED
-    is_plain = refusal is None and not head.is_chunked and not head.expects_continue
     limit = limits.HTTP_BODY_BYTES if door is Door.INFERENCE else limits.MANAGEMENT_BODY_BYTES
     keeps_alive = head.keeps_alive and not is_leaving
     has_body = head.method not in {"GET", "HEAD"} and (head.is_chunked or head.get("content-length") is not None)
-    unsized_lines = engine_lines = _engine_lines(head, inference)
-    if has_body and not head.is_chunked:
-        engine_lines += b"Content-Length: %d\r\n" % head.length
     return Intake(
-        head=head, door=door, refusal=refusal, inference=inference, asked_model=asked, request_id=request_id,
-        cors_lines=access.cors, engine_lines=engine_lines, unsized_engine_lines=unsized_lines, body_limit_bytes=limit,
+        head=head, door=door, refusal=refusal, inference=inference, asked_model=asked,
+        cors_lines=access.cors, engine_lines=_engine_lines(head, inference), body_limit_bytes=limit,
         keeps_alive=keeps_alive,
         answer_end=access.cors + connection_line(head.minor, keeps_alive=keeps_alive) + b"\r\n",
-        plain_length=head.length if is_plain and head.length <= limit else -1,
         form_typed=(head.get("content-type") or "").lower().startswith(_CURL_TYPE),
         is_repeatable=inference is not None or head.method in {"GET", "HEAD"},
-        is_head=head.method == "HEAD", has_body=has_body,
+        is_head=head.method == "HEAD", has_body=has_body or door is Door.INFERENCE,
         is_anthropic=inference is not None and inference.is_anthropic,
     )  # fmt: skip
 

@@ -62,9 +62,11 @@ class Upstream(asyncio.Protocol):
 
 async def _serve(socket_path: str, port: int) -> None:
     loop = asyncio.get_running_loop()
-    await loop.create_unix_server(Upstream, socket_path)
-    await loop.create_server(Upstream, "127.0.0.1", port)
-    await asyncio.Event().wait()
+    async with (
+        await loop.create_unix_server(Upstream, socket_path),
+        await loop.create_server(Upstream, "127.0.0.1", port),
+    ):
+        await asyncio.Event().wait()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,113 @@
+"""Verdicts on heads, remembered: by their exact bytes, and for inference by what of them matters.
+
+Owns the memory of heads that were read before. Decides which fields make no difference to an inference
+request: those can vary from one to the next (lengths, ids, traces) without the head being read anew.
+Doesn't know sockets.
+
+Invariant: whatever a verdict depends on is part of the key that it is remembered by, and a head is
+matched against the whole grammar before its remembered verdict is used.
+"""
+
+import re
+
+import msgspec
+
+from meshllm.core import limits
+from meshllm.proxy.access import AccessRules
+from meshllm.proxy.http1 import ONCE_ONLY, is_well_formed, parse_head
+from meshllm.proxy.intake import SANE_REQUEST_ID, Door, Intake, take_in
+
+_VARYING = re.compile(
+    rb"\r\n(?:content-length:[ \t]*([0-9]{1,18})|x-request-id:[ \t]*([A-Za-z0-9._:/+=-]{1,%d}))[ \t]*(?=\r\n)"
+    % limits.REQUEST_ID_BYTES,
+    re.IGNORECASE,
+)
+"""Fields that have another value in each request, and say nothing about the rest."""
+_MATTERING = ONCE_ONLY | {"accept", "connection", "sec-fetch-mode"}
+_OF_NO_MATTER = re.compile(
+    rb"\r\n(?!(?:%b):)[^:\r\n]+:[^\r\n]*(?=\r\n)" % "|".join(sorted(_MATTERING)).encode(), re.IGNORECASE
+)
+"""Fields that change nothing for an inference request: they are neither looked at nor passed on."""
+
+
+class Arrival(msgspec.Struct, frozen=True, gc=False):
+    """A head that came: its verdict, and what is its own."""
+
+    intake: Intake
+    length: int
+    """Bytes of the body; 0 for a chunked one."""
+    plain_length: int
+    """The same where nothing but that many bytes has to come before the request is complete; else -1."""
+    request_id: bytes | None
+    """The client's own, if it is sane."""
+
+
+class Heads:
+    """The memory of heads that came over connections to one local address."""
+
+    def __init__(self, rules: AccessRules, local_address: str) -> None:
+        """Judge by these rules. A Host may name the address that was reached."""
+        self._rules = rules
+        self._local_address = local_address
+        self._intakes: dict[bytes, Intake] = {}
+        self.is_leaving = False
+        self.known: dict[bytes, Arrival] = {}
+        """By exact bytes; read directly on the fast path."""
+
+    def read(self, block: bytes) -> Arrival:
+        """Return the verdict on a head. Raises ProtocolError."""
+        known = self.known.get(block)
+        if known is not None:
+            return known
+        arrival = self._varied(block) if len(block) <= limits.HEAD_REMEMBERED_BYTES else None
+        if arrival is None:
+            arrival = self._read_anew(block)
+        if len(block) <= limits.HEAD_REMEMBERED_BYTES:
+            if len(self.known) >= limits.HEADS_REMEMBERED:
+                self.known.clear()
+            self.known[block] = arrival
+        return arrival
+
+    def forget(self) -> None:
+        """Forget everything: the node leaves, and remembered verdicts promise connections that stay open."""
+        self.is_leaving = True
+        self.known.clear()
+        self._intakes.clear()
+
+    def _varied(self, block: bytes) -> Arrival | None:
+        """Return the verdict on a head that differs from a known one only in what makes no difference."""
+        if not self._intakes:
+            return None
+        varying = _VARYING.findall(block)
+        if len(varying) > 2 or block.count(b"\r\n") > limits.HTTP_HEADER_FIELDS:
+            return None
+        intake = self._intakes.get(_key(block))
+        if intake is None or not is_well_formed(block):
+            return None
+        length, request_id = 0, None
+        for a_length, an_id in varying:
+            if a_length:
+                length = int(a_length)
+            else:
+                request_id = an_id
+        if len(varying) == 2 and (not length or request_id is None):
+            return None  # the same field twice, or a length of 0: let the grammar's own rules decide
+        return Arrival(intake, length, length if length <= intake.body_limit_bytes else -1, request_id)
+
+    def _read_anew(self, block: bytes) -> Arrival:
+        head = parse_head(block)
+        intake = take_in(head, self._rules, self._local_address, is_leaving=self.is_leaving)
+        is_plain = intake.refusal is None and not head.is_chunked and not head.expects_continue
+        if is_plain and intake.door is Door.INFERENCE:
+            if len(self._intakes) >= limits.HEADS_REMEMBERED:
+                self._intakes.clear()
+            self._intakes[_key(block)] = intake
+        given_id = head.get("x-request-id")
+        request_id = given_id.encode() if given_id and SANE_REQUEST_ID.fullmatch(given_id) else None
+        plain_length = head.length if is_plain and head.length <= intake.body_limit_bytes else -1
+        return Arrival(intake, head.length, plain_length, request_id)
+
+
+def _key(block: bytes) -> bytes:
+    """Return what of a head matters to an inference request."""
+    return _OF_NO_MATTER.sub(b"", _VARYING.sub(b"", block))

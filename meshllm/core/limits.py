@@ -42,7 +42,6 @@ JSON_DEPTH: Final = 64
 JSON_MESSAGES: Final = 4096
 JSON_VALUES: Final = 500_000  # commas and brackets of one body; bounds the memory that parsing takes
 JSON_CHOICES: Final = 8  # `n`
-JSON_NUMBER_DIGITS: Final = 400
 JSON_STOP_SEQUENCES: Final = 64
 JSON_STOP_BYTES: Final = 64 * KIB
 JSON_GRAMMAR_BYTES: Final = 256 * KIB

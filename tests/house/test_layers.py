@@ -32,7 +32,7 @@ LIBRARIES: dict[str, frozenset[str]] = {
     "discovery": frozenset({"zeroconf"}),
     "inventory": frozenset({"psutil", "pynvml", "huggingface_hub"}),
     "engine": frozenset({"aiohttp"}),
-    "proxy": frozenset({"httptools", "msgspec"}),
+    "proxy": frozenset({"msgspec"}),
     "api": frozenset({"aiohttp", "prometheus_client"}),
     "daemon": frozenset({"uvloop", "psutil"}),
     "cli": frozenset({"typer", "rich", "click", "aiohttp"}),

@@ -14,7 +14,8 @@ from meshllm.engine import guard
 
 ROOT = Path(__file__).parents[2]
 WITHIN_S = 10.0
-CHILD = "import os, sys; print(os.getpid(), flush=True); sys.stdin.read()"
+CHILD = "import os, signal; print(os.getpid(), flush=True); signal.pause()"
+"""It hears nothing of its parent: whatever ends it is the guard."""
 
 
 def run_guarded(argv: list[str], *, parent: int | None = None, **options: object) -> "subprocess.CompletedProcess[str]":
@@ -29,7 +30,7 @@ def a_daemon(platform: str) -> "subprocess.Popen[str]":
         import os, subprocess, sys
         guard = "import sys; from meshllm.engine import guard; sys.exit(guard.main(sys.argv[1:], {platform!r}))"
         child = [sys.executable, "-c", guard, str(os.getpid()), "--", sys.executable, "-c", {CHILD!r}]
-        subprocess.run(child, stdin=subprocess.PIPE, start_new_session=True)
+        subprocess.run(child, stdin=subprocess.DEVNULL, start_new_session=True)
     """)
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
 

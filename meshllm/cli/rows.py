@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from meshllm.core.catalog import ModelSpec
+from meshllm.core.known_models import CATALOG_FILES
 
 Document = Mapping[str, object]
 
@@ -51,6 +52,7 @@ def row_of_spec(spec: ModelSpec) -> ModelRow:
         id=spec.id, phase="unloaded", size_bytes=spec.size_bytes, quantization=spec.quantization,
         parameters=spec.parameters, architecture=spec.architecture.name, digest=spec.digest,
         train_context_tokens=spec.architecture.context_tokens, capabilities=sorted(spec.capabilities),
+        aliases=sorted(CATALOG_FILES.get(spec.id, ())),
     )  # fmt: skip
 
 

@@ -142,7 +142,9 @@ async def _ask(host: Host, program: tuple[str, ...], within_s: float, *, name: s
         if child.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
-            await child.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limits.ENGINE_STOP_POLITE_S):
+                    await child.communicate()  # to the end of its output, which may come after its own
     said = _Said(output.decode("utf-8", "replace"))
     if child.returncode:
         raise EngineUnusableError(f"the engine {name} cannot run here: {_reason(said, child.returncode)}")

@@ -7,10 +7,12 @@ as an event. `cause` is the id of the event that led to the order.
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from meshllm.core.announcement import Address
 from meshllm.core.catalog import ModelReference
 from meshllm.core.engines import EnginePlan
-from meshllm.core.ids import UNSTAMPED, EventId, ModelId
+from meshllm.core.ids import UNSTAMPED, ConnectionId, EventId, ModelId, NodeId
 from meshllm.core.intents import Outcome
+from meshllm.core.messages import Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,38 @@ class Answer(_Caused):
     outcome: Outcome
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dial(_Caused):
+    """Connect to a peer, all addresses side by side. Answers: PeerConnected or DialFailed."""
+
+    peer: NodeId
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disconnect(_Caused):
+    """End a connection, with a code for the other side. Answer: PeerLost."""
+
+    peer: NodeId
+    connection: ConnectionId
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send(_Caused):
+    """Say something to a connected peer. Lost without an answer when the connection is."""
+
+    peer: NodeId
+    message: Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepRoster(_Caused):
+    """Write down who is in the mesh and where, for the next start. Replaces what was written before."""
+
+    entries: tuple[tuple[NodeId, tuple[Address, ...]], ...]
+
+
 class Level(StrEnum):
     """How much people should care about a notice."""
 
@@ -96,4 +130,7 @@ class Leave(_Caused):
     exit_code: int = 0
 
 
-Effect = StartEngine | DrainEngine | StopEngine | ResolveModel | Download | CancelDownload | Answer | Notify | Leave
+Effect = (
+    StartEngine | DrainEngine | StopEngine | ResolveModel | Download | CancelDownload | Answer | Notify | Leave
+    | Dial | Disconnect | Send | KeepRoster
+)  # fmt: skip

@@ -6,11 +6,14 @@ daemon's loop stamps each with an id when it takes it; effects carry that id on.
 
 from dataclasses import dataclass, field
 
+from meshllm.core.announcement import Address
 from meshllm.core.catalog import ModelProblem, ModelReference, ModelSpec
 from meshllm.core.engines import EngineBuild, EngineEndpoint, EngineFailure
-from meshllm.core.ids import UNSTAMPED, EventId, ModelId
+from meshllm.core.ids import UNSTAMPED, ConnectionId, EventId, ModelId, NodeId
 from meshllm.core.intents import Intent
+from meshllm.core.messages import Message
 from meshllm.core.resources import Resources
+from meshllm.core.rights import Rights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +172,96 @@ class LeaveRequested(_Stamped):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PeerConnected(_Stamped):
+    """A peer was authenticated and admitted on a new connection."""
+
+    peer: NodeId
+    connection: ConnectionId
+    address: Address
+    """Where the peer is, as this node sees it."""
+    is_dialled: bool
+    """This node dialled."""
+    rights: Rights
+    rtt_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerLost(_Stamped):
+    """A connection to a peer ended. Says nothing of the peer's life."""
+
+    peer: NodeId
+    connection: ConnectionId
+    code: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DialFailed(_Stamped):
+    """No address of a peer led to an authenticated connection."""
+
+    peer: NodeId
+    code: str
+    """`unreachable`, `wrong_identity`, `rejected`, `version_mismatch`, `timeout`, `self`."""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageReceived(_Stamped):
+    """A peer said something. Records in it carry valid signatures of their owners: the shell has checked."""
+
+    peer: NodeId
+    connection: ConnectionId
+    message: Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressFound(_Stamped):
+    """Addresses where a node may be reached, from a token, the roster, the local network or a flag."""
+
+    peer: NodeId
+    addresses: tuple[Address, ...]
+    source: str
+    """`token`, `roster`, `lan`, `flag`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnAddressesChanged(_Stamped):
+    """Where this node can be reached, as far as it knows: its interfaces, what peers see, what it was told."""
+
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundTripMeasured(_Stamped):
+    """A connection's smoothed round trip, in seconds."""
+
+    peer: NodeId
+    rtt_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathFailed(_Stamped):
+    """Something between here and a peer went wrong: a refused datagram, a broken tunnel. A reason to probe."""
+
+    peer: NodeId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopLagged(_Stamped):
+    """The daemon's own event loop was late by this much: its verdicts on others are worth less."""
+
+    lag_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slept(_Stamped):
+    """The machine or the process was stopped for a while."""
+
+    gap_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFailed(_Stamped):
     """A background task of the daemon ended by a mistake of ours; the daemon goes on."""
 
@@ -182,4 +275,6 @@ Event = (
     | ModelWanted | TrafficMeasured
     | DownloadProgressed | DownloadFinished | DownloadFailed | ModelAsked
     | IntentReceived | LeaveRequested | TaskFailed
+    | PeerConnected | PeerLost | DialFailed | MessageReceived | AddressFound | OwnAddressesChanged | RoundTripMeasured
+    | PathFailed | LoopLagged | Slept
 )  # fmt: skip

@@ -3,7 +3,16 @@
 from typing import NewType
 
 NodeId = NewType("NodeId", str)
-"""A node's identity, lowercase hexadecimal. Ephemeral until nodes have keys."""
+"""A node's identity: the SHA-256 of its public key in lower-case base32, 52 characters."""
+
+MeshId = NewType("MeshId", str)
+"""A mesh's identity: the SHA-256 of its root public key in lower-case base32, 52 characters."""
+
+TokenId = NewType("TokenId", str)
+"""Names a token without giving it away: 16 hexadecimal digits."""
+
+ConnectionId = NewType("ConnectionId", int)
+"""Tells connections to the same peer apart: counted up by the transport, never used twice in one run."""
 
 ModelId = NewType("ModelId", str)
 """A model's canonical name: the stem of its GGUF file, without the shard suffix."""
@@ -15,6 +24,7 @@ UNSTAMPED = EventId("")
 """The id of an event that the loop has not consumed yet."""
 
 SHORT_ID_CHARS = 8
+ID_CHARS = 52
 
 
 def short(node: NodeId) -> str:

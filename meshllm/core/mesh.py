@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import assert_never
 
 from meshllm.core import events as ev
-from meshllm.core.announcement import Announcement, Role
-from meshllm.core.catalog import ModelProblem
+from meshllm.core.announcement import Announcement, DiskModel, Role, ServedModel, ServingState
+from meshllm.core.catalog import ModelProblem, ModelSpec
 from meshllm.core.effects import Effect, Level, Notify
 from meshllm.core.events import Event
 from meshllm.core.ids import ModelId, NodeId
@@ -109,6 +109,11 @@ class MeshCore:
                 return serving.on_intent(event)
             case ev.LeaveRequested():
                 return serving.leave(event.reason)
+            case (
+                ev.PeerConnected() | ev.PeerLost() | ev.DialFailed() | ev.MessageReceived() | ev.AddressFound()
+                | ev.OwnAddressesChanged() | ev.RoundTripMeasured() | ev.PathFailed() | ev.LoopLagged() | ev.Slept()
+            ):  # fmt: skip
+                return []
             case ev.TaskFailed():
                 return [
                     Notify(
@@ -139,11 +144,11 @@ class MeshCore:
     def _me(self, local: dict[ModelId, LocalModel]) -> Announcement:
         """Return what this node says of itself; its version rises when that changes."""
         held, old = self._serving.held, self._view.me
-        served = tuple(sorted(model.id for model in local.values() if model.is_ready))
+        served = tuple(_served(model) for _, model in sorted(local.items()) if model.is_ready)
         build = held.build
         new = replace(
             old, role=Role.HOST if served else Role.WORKER, resources=held.resources,
-            models_on_disk=tuple(sorted(model.id for model in local.values() if model.spec is not None)),
+            models_on_disk=tuple(_on_disk(model.spec) for _, model in sorted(local.items()) if model.spec is not None),
             serving=served, engine_build=f"{build.kind} {build.version}" if build is not None else "",
         )  # fmt: skip
         return replace(new, version=old.version + 1) if new != old else old
@@ -151,3 +156,22 @@ class MeshCore:
     def _groups(self, local: dict[ModelId, LocalModel]) -> dict[ModelId, Group]:
         me = self._config.node
         return {model.id: Group(model=model.id, members=(me,), host=me) for model in local.values() if model.is_ready}
+
+
+def _on_disk(spec: ModelSpec) -> DiskModel:
+    return DiskModel(model=spec.id, digest=spec.digest, size_bytes=spec.size_bytes)
+
+
+def _served(model: LocalModel) -> ServedModel:
+    """Return what is announced of a model in memory; what changes with every request is left out here."""
+    spec = model.spec
+    said = ServedModel(
+        model=model.id, digest="", state=ServingState.READY, slots=model.slots, context_tokens=model.context_tokens
+    )
+    if spec is None:
+        return said
+    return replace(
+        said, digest=spec.digest, capabilities=tuple(sorted(spec.capabilities)), display_name=spec.display_name,
+        architecture=spec.architecture.name, quantization=spec.quantization, parameters=spec.parameters,
+        size_bytes=spec.size_bytes,
+    )  # fmt: skip

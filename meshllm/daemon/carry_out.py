@@ -91,6 +91,8 @@ class CarryOut:
                     running.cancel()
             case do.Answer(request_id=request_id, outcome=outcome):
                 self._shells.answer(request_id, outcome)
+            case do.Dial() | do.Disconnect() | do.Send() | do.KeepRoster():
+                pass
             case do.Notify():
                 logs.write(effect)
             case do.Leave(reason=reason, exit_code=exit_code):

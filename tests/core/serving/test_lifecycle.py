@@ -43,7 +43,7 @@ def test_a_ready_engine_is_served_and_shown() -> None:
     model = story.model("tiny")
     assert model.is_ready
     assert (model.pid, model.slots, model.context_tokens) == (100, 4, 8192)
-    assert story.core.view.me.serving == (TINY,)
+    assert [served.model for served in story.core.view.me.serving] == [TINY]
     assert story.core.view.groups[TINY].host == story.core.view.me.node
 
 

@@ -1,0 +1,1 @@
+"""Who is here: membership, gossip and admission."""

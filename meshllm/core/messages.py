@@ -1,0 +1,125 @@
+"""What peers say to one another on the control stream, as one union of typed values.
+
+Owns the shapes. Decides nothing: `members.membership` and `members.gossip` do. Doesn't know bytes:
+`wire.codec` turns every class listed in `Message` into a frame named after `KINDS` and back.
+"""
+
+from dataclasses import dataclass
+
+from meshllm.core.announcement import Record
+from meshllm.core.ids import NodeId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ping:
+    """Asks whether the receiver lives. Answer: Ack."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ack:
+    """Answers a ping, with its number."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PingRequest:
+    """Asks the receiver to ping a third member. Answer: PingReply, if that one lives."""
+
+    seq: int
+    target: NodeId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PingReply:
+    """The third member answered."""
+
+    seq: int
+    target: NodeId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DigestEntry:
+    """How new the sender's record of a node is."""
+
+    node: NodeId
+    incarnation: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Digest:
+    """What the sender knows, in short: one hash of everything, one for each bucket, then entries.
+
+    `is_answer` tells the second half of an exchange from the first.
+    """
+
+    summary: bytes
+    buckets: tuple[bytes, ...] = ()
+    entries: tuple[DigestEntry, ...] = ()
+    of_buckets: tuple[int, ...] = ()
+    """The buckets that `entries` are complete for."""
+    is_answer: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """Records that the receiver lacked, and the nodes of which the sender wants records."""
+
+    records: tuple[Record, ...] = ()
+    wanted: tuple[NodeId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Push:
+    """Records that have just changed."""
+
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The sender's own finding about a member, at an incarnation. The receiver checks for itself."""
+
+    node: NodeId
+    incarnation: int
+    is_dead: bool
+    """False: suspected."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaving:
+    """The sender is about to go."""
+
+    record: Record
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """Something signed that every member keeps and passes on: a revocation, a token's hash among admins.
+
+    `topic` names what is inside; `items` are opened and checked by the shell before the core sees them.
+    """
+
+    topic: str
+    items: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorReport:
+    """The sender could not use what the receiver said."""
+
+    code: str
+    message: str
+
+
+Message = Ping | Ack | PingRequest | PingReply | Digest | Delta | Push | Verdict | Leaving | Sealed | ErrorReport
+
+KINDS: dict[str, type[Message]] = {
+    "ping": Ping, "ack": Ack, "ping_request": PingRequest, "ping_reply": PingReply, "digest": Digest, "delta": Delta,
+    "push": Push, "verdict": Verdict, "leaving": Leaving, "sealed": Sealed, "error": ErrorReport,
+}  # fmt: skip
+"""The name of each kind on the wire."""

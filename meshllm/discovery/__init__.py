@@ -1,0 +1,1 @@
+"""First addresses: the local network, tokens, the roster."""

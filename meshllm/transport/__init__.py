@@ -1,0 +1,1 @@
+"""Peers: identity, handshake, connections and tunnels over QUIC."""

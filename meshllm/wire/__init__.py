@@ -1,0 +1,1 @@
+"""Bytes and typed values: what peers say, as frames."""

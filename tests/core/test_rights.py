@@ -18,7 +18,7 @@ def test_names_come_in_a_fixed_order() -> None:
 
 def test_a_right_that_does_not_exist_is_named() -> None:
     """Whoever mistypes a right learns which one."""
-    with pytest.raises(ValueError, match="'root'.*infer, host, rpc, admin"):
+    with pytest.raises(ValueError, match=r"'root'.*infer, host, rpc, admin"):
         parse_rights(["infer", "root"])
 
 

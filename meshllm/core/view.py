@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from meshllm.core.announcement import Announcement
+from meshllm.core.announcement import Announcement, ServedModel
 from meshllm.core.catalog import ModelProblem, ModelSpec
 from meshllm.core.engines import EngineBuild, EngineEndpoint, EngineFailure, EnginePlan
 from meshllm.core.ids import ModelId, NodeId
@@ -23,6 +23,8 @@ class Member:
     announcement: Announcement
     state: str
     since_s: float
+    rtt_s: float | None = None
+    """Smoothed round trip of the connection to it; None without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,19 @@ class Group:
     model: ModelId
     members: tuple[NodeId, ...]
     host: NodeId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    """A model at another member, as requests may use it."""
+
+    node: NodeId
+    name: str
+    served: ServedModel
+    is_suspect: bool = False
+    """Its node did not answer lately: asked last."""
+    rtt_s: float | None = None
+    """None while unmeasured: not the same as near."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,13 +110,18 @@ class MeshView:
     groups: Mapping[ModelId, Group]
     local: Mapping[ModelId, LocalModel]
     names: NameIndex
+    """Of local models and of those of other members."""
     default_model: ModelId | None
+    replicas: Mapping[ModelId, tuple[Replica, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    """What other members serve, by name; those of one name may differ in their digests."""
     problems: tuple[ModelProblem, ...] = ()
     engine_build: EngineBuild | None = None
     engine_failure: EngineFailure | None = None
     requested: tuple[str, ...] = ()
     has_inventory: bool = False
     """The model folders were read at least once; before that an unknown name means nothing."""
+    joining: bool = False
+    """This node was told of a mesh and has not heard yet who serves what there."""
     leaving: bool = False
     unresolved: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Names that were asked for and stand for nothing, with the reason."""

@@ -12,6 +12,7 @@ from meshllm.core.engines import EngineEndpoint
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.serving.routing import (
     FALLBACK,
+    Local,
     Refusal,
     Route,
     RouteRequest,
@@ -83,6 +84,7 @@ class Targets:
             pool.close()
 
     def _prepare(self, route: Route) -> Target:
+        assert isinstance(route.target, Local)  # noqa: S101 - until there are tunnels, views hold no replicas
         endpoint = route.target.endpoint
         pool = self._pools.get(endpoint)
         if pool is None:

@@ -265,7 +265,8 @@ class Lab:
             inside = self.namespace(client)
             _sh(
                 f"ip link add eth0 netns {inside} type veth peer name p{place} netns {space};"
-                f"ip -n {space} link set p{place} master lan up; ip -n {inside} addr add {self.ips[client]}/24 dev eth0;"
+                f"ip -n {space} link set p{place} master lan up;"
+                f"ip -n {inside} addr add {self.ips[client]}/24 dev eth0;"
                 f"ip -n {inside} link set eth0 up; ip -n {inside} route add default via {network}.1"
             )
         masquerade = "masquerade fully-random" if kind == "sym" else "masquerade"

@@ -5,16 +5,17 @@ with routes in order of preference, with a reason to wait, or with a refusal. Do
 front door turns refusals into status codes.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from meshllm.core.catalog import ModelSpec
 from meshllm.core.engines import EngineEndpoint
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.names import AUTO_NAME, DEFAULT_NAMES, Ambiguous, Unknown
 from meshllm.core.resources import format_bytes
 from meshllm.core.serving.engine_state import EngineState
-from meshllm.core.view import LoadProgress, LocalModel, MeshView
+from meshllm.core.serving.replicas import digests, in_order, of_digest, pinned
+from meshllm.core.view import LoadProgress, LocalModel, MeshView, Replica
 
 FALLBACK = "fallback"
 """The reason of a route to another model than the one that was asked for."""
@@ -37,6 +38,8 @@ class RouteRequest:
     needs: Capability | None = None
     falls_back: bool = False
     """An unknown name may be answered by another model (`--unknown-model fallback`)."""
+    is_forwarded: bool = False
+    """Another node sent it here: it is served here or refused, never sent on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +52,22 @@ class Local:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Remote:
+    """Another node's engine, through a tunnel."""
+
+    digest: str
+    """Of the file that the route was chosen for; the far end refuses any other. Empty when not known."""
+    slots: int
+    context_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One way to an answer, with the reason that `X-Mesh-Route-Reason` shows."""
 
     model: ModelId
     node: NodeId
-    target: Local
+    target: Local | Remote
     reason: str
 
 
@@ -112,7 +125,7 @@ def _fall_back(view: MeshView, needs: Capability | None) -> Routes | Wait | None
     if needs is Capability.EMBEDDING:
         return None  # vectors of another model are not comparable: worse than no answer
     default = [] if view.default_model is None else [view.default_model]
-    for model in (*default, *sorted(model.id for model in view.local.values() if model.is_ready)):
+    for model in (*default, *_ready_names(view)):
         found = _plan(view, RouteRequest(model=model, needs=needs))
         if isinstance(found, Wait):
             return found
@@ -121,43 +134,122 @@ def _fall_back(view: MeshView, needs: Capability | None) -> Routes | Wait | None
     return None
 
 
+def _ready_names(view: MeshView) -> list[ModelId]:
+    """Return the models that answer now: this node's own first, each part sorted."""
+    here = sorted(model.id for model in view.local.values() if model.is_ready)
+    return here + [model for model, replicas in view.replicas.items() if model not in here and in_order(replicas)]
+
+
 def _plan(view: MeshView, request: RouteRequest) -> Routes | Wait | Refusal:
     if view.leaving:
         return Refusal(code=RefusalCode.LEAVING, message="this node is shutting down; try another one")
-    model = view.local.get(ModelId(request.model)) if request.model else None
-    if model is None:
-        resolved = _resolve(view, request.model or "")
-        if isinstance(resolved, Refusal | Wait):
-            return resolved
-        model = resolved
-    if request.needs is not None and (refusal := _lacking(model, request.needs)) is not None:
-        return refusal
-    if model.state is EngineState.READY and model.endpoint is not None:
-        target = Local(endpoint=model.endpoint, slots=model.slots, context_tokens=model.context_tokens)
-        return Routes(
-            model=model.id,
-            routes=(Route(model=model.id, node=view.me.node, target=target, reason="local"),),
+    asked = request.model or ""
+    name, _, digest = asked.partition("@")
+    resolved = _known(view, name) or _resolve(view, name)
+    if isinstance(resolved, Refusal | Wait):
+        return resolved
+    local = view.local.get(resolved)
+    elsewhere = () if request.is_forwarded else view.replicas.get(resolved, ())
+    if digest:
+        elsewhere = tuple(one for one in elsewhere if one.served.digest.startswith(digest))
+        local = local if local is not None and _digest_of(local).startswith(digest) else None
+        if local is None and not elsewhere:
+            message = f"no node has the file {digest!r} of the model {resolved!r}"
+            return Refusal(code=RefusalCode.MODEL_NOT_FOUND, message=message, model=asked)
+    if local is not None:
+        return _ways(view, local, of_digest(elsewhere, _digest_of(local)), request.needs)
+    if len(files := digests(elsewhere)) > 1:
+        return _ambiguous(asked, [pinned(resolved, file) for file in files])
+    return _ways_elsewhere(view, resolved, elsewhere, request.needs)
+
+
+def _known(view: MeshView, name: str) -> ModelId | None:
+    """Return the model of exactly this name, without searching."""
+    model = ModelId(name)
+    return model if model in view.local or model in view.replicas else None
+
+
+def _digest_of(model: LocalModel) -> str:
+    return model.spec.digest if model.spec is not None else ""
+
+
+def _ways(
+    view: MeshView, local: LocalModel, elsewhere: tuple[Replica, ...], needs: Capability | None
+) -> Routes | Wait | Refusal:
+    """Return the ways to a model that this node knows: its own engine first, then others that are ready."""
+    if needs is not None and local.spec is not None:
+        refusal = _lacking(local.id, local.spec.capabilities, needs)
+        if refusal is not None:
+            return refusal
+    routes = _routes_elsewhere(local.id, elsewhere)
+    if local.state is EngineState.READY and local.endpoint is not None:
+        target = Local(endpoint=local.endpoint, slots=local.slots, context_tokens=local.context_tokens)
+        routes = (Route(model=local.id, node=view.me.node, target=target, reason="local"), *routes)
+    if routes:
+        return Routes(model=local.id, routes=routes)
+    found = _not_ready(local)
+    return _waiting_elsewhere(local.id, elsewhere) or found if isinstance(found, Refusal) else found
+
+
+def _ways_elsewhere(
+    view: MeshView, model: ModelId, replicas: tuple[Replica, ...], needs: Capability | None
+) -> Routes | Wait | Refusal:
+    """Return the ways to a model that only other nodes have."""
+    if needs is not None and replicas:
+        refusal = _lacking(model, replicas[0].served.capabilities, needs)
+        if refusal is not None:
+            return refusal
+    if routes := _routes_elsewhere(model, replicas):
+        return Routes(model=model, routes=routes)
+    return _waiting_elsewhere(model, replicas) or _not_found(view, model, ())
+
+
+def _routes_elsewhere(model: ModelId, replicas: tuple[Replica, ...]) -> tuple[Route, ...]:
+    return tuple(
+        Route(
+            model=model, node=replica.node, reason="suspect" if replica.is_suspect else "remote",
+            target=Remote(
+                digest=replica.served.digest, slots=replica.served.slots, context_tokens=replica.served.context_tokens
+            ),
         )
-    return _not_ready(model)
+        for replica in in_order(replicas)
+    )  # fmt: skip
 
 
-def _resolve(view: MeshView, asked: str) -> LocalModel | Wait | Refusal:
+def _waiting_elsewhere(model: ModelId, replicas: tuple[Replica, ...]) -> Wait | None:
+    """Return what to wait for at other nodes; nobody has to be asked for it."""
+    if not replicas:
+        return None
+    replica = replicas[0]
+    message = f"the model {model!r} is {replica.served.state} at {replica.name}"
+    return Wait(model=model, message=message, is_asleep=False)
+
+
+def _resolve(view: MeshView, asked: str) -> ModelId | Wait | Refusal:
     """Return the model that a name means in this view, or why it means none yet or at all."""
     if asked in DEFAULT_NAMES or asked == AUTO_NAME:
         return _default(view, asked)
     found = view.names.resolve(asked)
     if isinstance(found, Ambiguous):
-        names = ", ".join(found.candidates)
-        message = f"the model name {asked!r} could mean any of: {names}"
-        return Refusal(code=RefusalCode.AMBIGUOUS_MODEL, message=message, model=asked)
-    if not isinstance(found, Unknown) and (model := view.local.get(found)) is not None:
-        return model
+        return _ambiguous(asked, list(found.candidates))
+    if not isinstance(found, Unknown) and (found in view.local or found in view.replicas):
+        return found
     if not view.has_inventory or (asked in view.requested and asked not in view.unresolved):
         return Wait(model=ModelId(asked), message=f"this node is looking for the model {asked!r}", is_asleep=False)
-    near = found.near if isinstance(found, Unknown) else ()
+    if view.joining:
+        return Wait(model=ModelId(asked), message="this node is joining its mesh", is_asleep=False)
+    return _not_found(view, asked, found.near if isinstance(found, Unknown) else ())
+
+
+def _ambiguous(asked: str, candidates: list[str] | list[ModelId]) -> Refusal:
+    message = f"the model name {asked!r} could mean any of: {', '.join(candidates)}"
+    return Refusal(code=RefusalCode.AMBIGUOUS_MODEL, message=message, model=asked)
+
+
+def _not_found(view: MeshView, asked: str, near: tuple[str, ...]) -> Refusal:
     if near:
         hint = f"; did you mean {' or '.join(near)}?"
-    elif view.local:
+    elif view.local or view.replicas:
         hint = "; GET /v1/models lists what there is"
     else:
         hint = "; this node has no models yet"
@@ -165,28 +257,32 @@ def _resolve(view: MeshView, asked: str) -> LocalModel | Wait | Refusal:
     return Refusal(code=RefusalCode.MODEL_NOT_FOUND, message=message, model=asked)
 
 
-def _default(view: MeshView, asked: str) -> LocalModel | Wait | Refusal:
-    """Return the default model; for `auto`, the ready model used last, else the default."""
+def _default(view: MeshView, asked: str) -> ModelId | Wait | Refusal:
+    """Return the default model; for `auto`, the ready model used last, else the default; else what others serve."""
     if asked == AUTO_NAME:
         ready = [model for model in view.local.values() if model.is_ready]
         if ready:
-            return max(ready, key=lambda model: (model.id == view.default_model, model.last_used_s or 0.0, model.id))
-    if view.default_model is not None and (model := view.local.get(view.default_model)) is not None:
-        return model
+            best = max(ready, key=lambda model: (model.id == view.default_model, model.last_used_s or 0.0, model.id))
+            return best.id
+    if view.default_model is not None and view.default_model in view.local:
+        return view.default_model
     if not view.has_inventory or any(name not in view.unresolved for name in view.requested):
         return Wait(model=ModelId(asked), message="this node is looking for its models", is_asleep=False)
+    if elsewhere := _ready_names(view):
+        return elsewhere[0]
+    if view.joining:
+        return Wait(model=ModelId(asked), message="this node is joining its mesh", is_asleep=False)
     message = "no model was named and this node has no default model"
     return Refusal(code=RefusalCode.NO_DEFAULT_MODEL, message=message)
 
 
-def _lacking(model: LocalModel, needs: Capability) -> Refusal | None:
+def _lacking(model: ModelId, capabilities: Collection[str], needs: Capability) -> Refusal | None:
     """Return why a model cannot do what a request needs, or None where it can or nobody knows."""
-    spec: ModelSpec | None = model.spec
-    if spec is None or not spec.capabilities or needs in spec.capabilities:
+    if not capabilities or needs in capabilities:
         return None
-    able = ", ".join(sorted(spec.capabilities))
-    message = f"the model {model.id!r} cannot do {needs}; it can do: {able}"
-    return Refusal(code=RefusalCode.CAPABILITY_NOT_SUPPORTED, message=message, model=model.id)
+    able = ", ".join(sorted(capabilities))
+    message = f"the model {model!r} cannot do {needs}; it can do: {able}"
+    return Refusal(code=RefusalCode.CAPABILITY_NOT_SUPPORTED, message=message, model=model)
 
 
 def _not_ready(model: LocalModel) -> Wait | Refusal:

@@ -1,15 +1,31 @@
 """Where one request goes."""
 
+from dataclasses import replace
+from types import MappingProxyType
+
 import pytest
 
 from meshllm.core import events as ev
+from meshllm.core.announcement import ServingState
 from meshllm.core.engines import EngineFault
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Verb
 from meshllm.core.limits import GIB
 from meshllm.core.mesh import CoreConfig, MeshCore
-from meshllm.core.serving.routing import Capability, Refusal, RefusalCode, RouteRequest, Routes, Wait, plan_routes
+from meshllm.core.names import NameIndex
+from meshllm.core.serving.routing import (
+    Capability,
+    Refusal,
+    RefusalCode,
+    Remote,
+    RouteRequest,
+    Routes,
+    Wait,
+    plan_routes,
+)
+from meshllm.core.view import MeshView, Replica
 from tests.core.builders import Story, a_spec, a_story, exited, ready
+from tests.core.serving.test_replicas import a_replica
 
 
 def ask(story: Story, model: str | None, needs: Capability | None = None) -> Routes | Wait | Refusal:
@@ -149,3 +165,115 @@ def test_an_unknown_name_falls_back_where_that_is_wished_and_says_so() -> None:
     assert isinstance(found, Routes)
     assert (found.model, found.routes[0].reason) == ("warm", "fallback")
     assert [answer.code for answer in (vectors, held) if isinstance(answer, Refusal)] == ["model_not_found"] * 2
+
+
+def with_replicas(story: Story, *replicas: Replica, **changes: object) -> MeshView:
+    """Return a story's view in which other nodes serve models too."""
+    found: dict[ModelId, tuple[Replica, ...]] = {}
+    for replica in replicas:
+        found[replica.served.model] = (*found.get(replica.served.model, ()), replica)
+    names = NameIndex([*story.core.view.local, *found])
+    return replace(story.core.view, replicas=MappingProxyType(found), names=names, **changes)
+
+
+def ask_view(view: MeshView, model: str | None, **fields: bool) -> Routes | Wait | Refusal:
+    """Return where a request goes in a view."""
+    return plan_routes(view, RouteRequest(model=model, **fields))
+
+
+def test_a_model_that_only_others_have_is_routed_to_them() -> None:
+    """All of them, so that a lost one is not the end."""
+    view = with_replicas(two_models(), a_replica("b", model="far"), a_replica("a", model="far"))
+
+    found = ask_view(view, "FAR")
+
+    assert isinstance(found, Routes)
+    assert [(route.node, route.reason) for route in found.routes] == [("a", "remote"), ("b", "remote")]
+    assert found.routes[0].target == Remote(digest="sha256:1", slots=4, context_tokens=4096)
+
+
+def test_replicas_of_the_same_file_stand_behind_this_nodes_own_engine() -> None:
+    """The own engine first; another file under the same name is never mixed in."""
+    same, other = a_replica("a", model="warm", digest="sha256:warm"), a_replica("b", model="warm", digest="sha256:x")
+
+    found = ask_view(with_replicas(two_models(), same, other), "warm")
+
+    assert isinstance(found, Routes)
+    assert [route.reason for route in found.routes] == ["local", "remote"]
+
+
+def test_a_ready_replica_elsewhere_spares_a_load_here() -> None:
+    """A model on this disk that another node has in memory answers there."""
+    found = ask_view(with_replicas(two_models(), a_replica("a", model="cold", digest="sha256:cold")), "cold")
+
+    assert isinstance(found, Routes)
+    assert [route.node for route in found.routes] == ["a"]
+
+
+def test_a_forwarded_request_is_never_sent_on() -> None:
+    """Two nodes that disagree must not play ball with a request."""
+    view = with_replicas(two_models(), a_replica("a", model="far"), a_replica("a", model="warm", digest="sha256:warm"))
+
+    far, warm = ask_view(view, "far", is_forwarded=True), ask_view(view, "warm", is_forwarded=True)
+
+    assert isinstance(far, Refusal)
+    assert isinstance(warm, Routes)
+    assert [route.reason for route in warm.routes] == ["local"]
+
+
+def test_one_name_for_two_files_elsewhere_is_ambiguous_until_it_is_pinned() -> None:
+    """The refusal names what to ask for instead."""
+    view = with_replicas(
+        two_models(),
+        a_replica("a", model="far", digest="sha256:1111"),
+        a_replica("b", model="far", digest="sha256:2222"),
+    )
+
+    found, pinned, nowhere = (ask_view(view, name) for name in ("far", "far@sha256:22", "far@sha256:33"))
+
+    assert isinstance(found, Refusal)
+    assert found.code is RefusalCode.AMBIGUOUS_MODEL
+    assert "far@sha256:1111, far@sha256:2222" in found.message
+    assert isinstance(pinned, Routes)
+    assert [route.node for route in pinned.routes] == ["b"]
+    assert isinstance(nowhere, Refusal)
+    assert nowhere.code is RefusalCode.MODEL_NOT_FOUND
+
+
+def test_a_model_that_loads_elsewhere_is_waited_for() -> None:
+    """Nobody has to ask for it: somebody did."""
+    found = ask_view(with_replicas(two_models(), a_replica("a", model="far", state=ServingState.LOADING)), "far")
+
+    assert isinstance(found, Wait)
+    assert not found.is_asleep
+    assert found.message == "the model 'far' is loading at a"
+
+
+def test_a_node_without_models_defaults_to_what_others_serve() -> None:
+    """A client's users need not name a model."""
+    story = a_story()
+    view = with_replicas(story, a_replica("a", model="far"))
+
+    for name in (None, "default", "auto"):
+        found = ask_view(view, name)
+        assert isinstance(found, Routes)
+        assert found.model == "far"
+
+
+def test_a_node_that_is_joining_asks_for_patience() -> None:
+    """It cannot say yet that a model does not exist."""
+    joining, joined = with_replicas(a_story(), joining=True), with_replicas(a_story())
+
+    assert isinstance(ask_view(joining, "far"), Wait)
+    assert isinstance(ask_view(joining, None), Wait)
+    assert isinstance(ask_view(joined, "far"), Refusal)
+
+
+def test_what_a_remote_model_cannot_do_is_refused_here() -> None:
+    """The far engine need not be bothered."""
+    view = with_replicas(two_models(), a_replica("a", model="far", capabilities=("embedding",)))
+
+    found = plan_routes(view, RouteRequest(model="far", needs=Capability.COMPLETION))
+
+    assert isinstance(found, Refusal)
+    assert found.code is RefusalCode.CAPABILITY_NOT_SUPPORTED

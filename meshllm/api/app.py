@@ -15,6 +15,7 @@ from meshllm.api.answers import Handler, errors_as_json
 from meshllm.api.background import Background
 from meshllm.api.console_files import ConsoleFiles
 from meshllm.api.deps import ManagementDeps
+from meshllm.api.details import Details
 from meshllm.api.diagnostics import Diagnostics
 from meshllm.api.files import Files
 from meshllm.api.health import Health
@@ -47,6 +48,7 @@ ROUTES = (
     Route("POST", "/v1/models/rescan", "Look at the model folders.", "rescan"),
     Route("POST", "/mesh/drop", "Withdraw a model from this node: `model`, `keep_running`, `force`.", "drop"),
     Route("POST", "/api/pull", "Download a model: `model`. Progress as one JSON object a line.", "pull"),
+    Route("GET", "/api/models/{model}", "One model, its files and the memory that it takes.", "details"),
     Route("DELETE", "/api/models/{model}", "Unload a model and delete its files.", "remove"),
     Route("GET", "/api/logs", "Log lines as text: `?model=`, `?tail=`, `?follow=1`.", "logs"),
     Route("GET", "/api/journal", "The newest events and what followed from each: `?count=`.", "journal"),
@@ -83,6 +85,7 @@ def _handlers(deps: ManagementDeps, background: Background, console: ConsoleFile
         "index": console.index, "status": stream.status, "events": stream.events,
         "unload": lifecycle.unload, "reload": lifecycle.reload, "model_status": lifecycle.status,
         "rescan": lifecycle.rescan, "drop": lifecycle.drop, "pull": files.pull, "remove": files.remove,
+        "details": Details(deps).details,
         "logs": diagnostics.logs, "journal": diagnostics.journal, "limits": diagnostics.limits,
         "health": health.health, "live": health.live, "ready": health.ready,
         "metrics": Metrics(deps, __version__).metrics,

@@ -74,5 +74,8 @@ class ManagementDeps(Protocol):
     def rescan(self) -> None:
         """Look at the model folders soon."""
 
+    def memory(self, model: ModelId) -> tuple[tuple[str, str], ...]:
+        """Return a model's memory arithmetic as (what, how much), as if it were loaded beside what runs."""
+
     async def remove(self, model: ModelId) -> tuple[Path, ...]:
         """Delete a model's files and return which they were. Raises OSError."""

@@ -80,7 +80,7 @@ def status_document(
         "engine": None if build is None else {"kind": build.kind, "version": build.version, "uses_gpu": build.uses_gpu},
         "engine_failure": None if failure is None else {"fault": str(failure.fault), "message": failure.message},
         "default_model": view.default_model,
-        "models": [_model(view, view.local[model], now_s, in_flight(model)) for model in sorted(view.local)],
+        "models": [model_document(view, view.local[model], now_s, in_flight(model)) for model in sorted(view.local)],
         "problems": [
             {"path": problem.path, "code": problem.code, "message": problem.message} for problem in view.problems
         ],
@@ -105,7 +105,8 @@ def _machine(resources: Resources | None) -> dict[str, object]:
     }
 
 
-def _model(view: MeshView, model: LocalModel, now_s: float, in_flight: int) -> dict[str, object]:
+def model_document(view: MeshView, model: LocalModel, now_s: float, in_flight: int) -> dict[str, object]:
+    """Return one model as the status document has it. Times are seconds, sizes bytes."""
     progress, failure = model.progress, model.failure
     return {
         "id": model.id,

@@ -43,7 +43,7 @@ class ModelRow:
 
 def rows_of(document: Document) -> list[ModelRow]:
     """Return the models of a status document."""
-    return [_row(model) for model in _list(document, "models")]
+    return [row_of(model) for model in _list(document, "models")]
 
 
 def row_of_spec(spec: ModelSpec) -> ModelRow:
@@ -56,14 +56,15 @@ def row_of_spec(spec: ModelSpec) -> ModelRow:
     )  # fmt: skip
 
 
-def _row(model: Document) -> ModelRow:
+def row_of(model: Document) -> ModelRow:
+    """Return one model of a status document."""
     failure, progress = part(model, "failure"), part(model, "progress")
     pid, ready_for, share = model.get("pid"), model.get("ready_for_s"), progress.get("share")
     return ModelRow(
         id=text(model, "id"), phase=text(model, "phase"), size_bytes=number(model, "size_bytes"),
         quantization=text(model, "quantization"), parameters=number(model, "parameters"),
         architecture=text(model, "architecture"), train_context_tokens=number(model, "train_context_tokens"),
-        capabilities=_texts(model, "capabilities"), digest=text(model, "digest"), aliases=_texts(model, "aliases"),
+        capabilities=texts(model, "capabilities"), digest=text(model, "digest"), aliases=texts(model, "aliases"),
         context_tokens=number(model, "context_tokens"), slots=number(model, "slots"),
         memory_bytes=number(model, "memory_bytes"), requests=number(model, "requests"),
         in_flight=number(model, "in_flight"), pid=pid if isinstance(pid, int) else None,
@@ -101,11 +102,12 @@ def items(document: Document, key: str) -> Iterable[Document]:
     return _list(document, key)
 
 
+def texts(document: Document, key: str) -> list[str]:
+    """Return the strings of a list in a document."""
+    value = document.get(key)
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
 def _list(document: Document, key: str) -> list[Document]:
     value = document.get(key)
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def _texts(document: Document, key: str) -> list[str]:
-    value = document.get(key)
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []

@@ -1,20 +1,22 @@
 """`mesh-llm show`: what is known of one model, and the memory arithmetic on this machine.
 
-Owns the lines. The arithmetic is `core.serving.capacity`'s. Works without a node too.
+Owns the lines. The arithmetic is `core.serving.capacity`'s. Asks the running node, which may have other model
+folders than this command; works without one too.
 """
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from urllib.parse import quote
 
 import typer
 
 from meshllm.cli import standalone
-from meshllm.cli.node import Surroundings, look
+from meshllm.cli.api_client import ApiClient
+from meshllm.cli.node import look
 from meshllm.cli.options import ConfigFile, Json, Model, ModelsDirs, Port, StateDir
 from meshllm.cli.render import count_of, print_facts, print_json, size
-from meshllm.cli.rows import ModelRow, part, row_of_spec, rows_of
-from meshllm.core.catalog import ModelSpec
-from meshllm.core.ids import ModelId
-from meshllm.core.names import NameIndex
+from meshllm.cli.rows import ModelRow, part, row_of, row_of_spec, texts
+from meshllm.config import Config
 
 
 def command(
@@ -28,42 +30,49 @@ def command(
 ) -> None:
     """Show one model: what its file says and the memory that it takes."""
     found = look(ctx, port=port, state_dir=state_dir, config=config, models_dirs=models_dirs)
-    known = _known(found, model)
-    spec = standalone.find(found.config, known.id if known is not None else model)
-    row = known or row_of_spec(spec)
-    measured = standalone.resources(found.config)
-    uses_gpu = bool(measured.gpus) if found.status is None else part(found.status, "engine").get("uses_gpu") is True
-    memory = standalone.memory(found.config, spec, measured, uses_gpu=uses_gpu)
+    shown = _on_disk(found.config, model) if found.status is None else _of_node(found.client, model)
     if as_json:
-        print_json({"model": asdict(row), "files": list(spec.files), "memory": dict(memory)})
+        print_json({"model": asdict(shown.row), "files": shown.files, "memory": dict(shown.memory)})
         return
-    print_facts([*_facts(row, spec), *((f"memory: {name}", value) for name, value in memory)])
+    print_facts([*_facts(shown), *((f"memory: {name}", value) for name, value in shown.memory.items())])
 
 
-def _known(found: Surroundings, asked: str) -> ModelRow | None:
-    """Return what the running node says of a model, if it has it."""
-    if found.status is None:
-        return None
-    rows = {ModelId(row.id): row for row in rows_of(found.status)}
-    aliases: dict[str, list[ModelId]] = {}
-    for model, row in rows.items():
-        for alias in row.aliases:
-            aliases.setdefault(alias, []).append(model)
-    name = NameIndex(rows, aliases).resolve(asked)
-    return rows.get(name) if isinstance(name, str) else None
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """Everything about one model."""
+
+    row: ModelRow
+    files: list[str]
+    memory: Mapping[str, object]
 
 
-def _facts(row: ModelRow, spec: ModelSpec) -> list[tuple[str, object]]:
+def _of_node(client: ApiClient, asked: str) -> _Shown:
+    """Return what the running node knows of a model. Raises CommandError."""
+    document = client.get(f"/api/models/{quote(asked, safe='')}")
+    return _Shown(row_of(part(document, "model")), texts(document, "files"), part(document, "memory"))
+
+
+def _on_disk(config: Config, asked: str) -> _Shown:
+    """Return what the disk and the machine say of a model. Raises CommandError."""
+    spec = standalone.find(config, asked)
+    measured = standalone.resources(config)
+    memory = standalone.memory(config, spec, measured, uses_gpu=bool(measured.gpus))
+    return _Shown(row_of_spec(spec), list(spec.files), dict(memory))
+
+
+def _facts(shown: _Shown) -> list[tuple[str, object]]:
+    row, files = shown.row, shown.files
+    file = files[0] if files else "none is here yet"
     return [
         ("name", row.id),
         ("also called", ", ".join(row.aliases) or "-"),
         ("state", f"{row.phase}: {row.message}" if row.message else row.phase),
-        ("file", spec.path if len(spec.files) == 1 else f"{spec.path} and {len(spec.files) - 1} more"),
-        ("size", size(spec.size_bytes)),
-        ("digest", spec.digest or "not computed yet"),
-        ("architecture", spec.architecture.name),
-        ("parameters", count_of(spec.parameters)),
-        ("quantization", spec.quantization or "-"),
-        ("trained context", count_of(spec.architecture.context_tokens)),
-        ("can do", ", ".join(sorted(spec.capabilities)) or "-"),
+        ("file", file if len(files) < 2 else f"{file} and {len(files) - 1} more"),
+        ("size", size(row.size_bytes)),
+        ("digest", row.digest or "not computed yet"),
+        ("architecture", row.architecture or "-"),
+        ("parameters", count_of(row.parameters)),
+        ("quantization", row.quantization or "-"),
+        ("trained context", count_of(row.train_context_tokens)),
+        ("can do", ", ".join(row.capabilities) or "-"),
     ]

@@ -13,7 +13,6 @@ from meshllm.config import Config
 from meshllm.core.catalog import ModelProblem, ModelSpec
 from meshllm.core.engines import EngineBuild, EngineFailure
 from meshllm.core.resources import Resources
-from meshllm.core.serving.capacity import EngineWishes, explain, plan_engine, room_for_one_more
 
 if TYPE_CHECKING:
     from meshllm.daemon.standalone import Check
@@ -79,9 +78,6 @@ def resources(config: Config) -> Resources:
 
 def memory(config: Config, spec: ModelSpec, measured: Resources, *, uses_gpu: bool) -> tuple[tuple[str, str], ...]:
     """Return the memory arithmetic of a model as (what, how much), as if it were loaded beside what runs."""
-    wishes = EngineWishes(
-        context_tokens=config.ctx_size, slots=config.parallel, threads=config.threads, max_memory=config.max_vram
-    )
-    build = EngineBuild(kind="", version="", uses_gpu=uses_gpu)
-    room = room_for_one_more(measured, build, config.max_vram, {})
-    return explain(plan_engine(spec, room, wishes, measured))
+    from meshllm.daemon import standalone
+
+    return standalone.memory(config, spec, measured, uses_gpu=uses_gpu)

@@ -21,7 +21,6 @@ from meshllm.core.ids import ModelId
 from meshllm.core.intents import Intent, Outcome
 from meshllm.core.limits import ENGINE_STOP_POLITE_S, JOURNAL_EVENTS
 from meshllm.core.mesh import CoreConfig, MeshCore
-from meshllm.core.serving.capacity import EngineWishes
 from meshllm.core.serving.lifecycle import ServingPolicy
 from meshllm.core.view import MeshView
 from meshllm.daemon import logs
@@ -34,7 +33,7 @@ from meshllm.daemon.journal import Entry, Journal
 from meshllm.daemon.loop import Loop
 from meshllm.daemon.places import DIGESTS_NAME, MANAGEMENT_SOCKET_NAME, model_places, requested_names
 from meshllm.daemon.ports import holder_of
-from meshllm.daemon.standalone import delete_files
+from meshllm.daemon.standalone import delete_files, engine_wishes, memory
 from meshllm.daemon.state_dir import StateDir
 from meshllm.daemon.tasks import Tasks
 from meshllm.engine.build import EngineUnusableError, probe_build
@@ -246,6 +245,15 @@ class Node:
         """Look at the model folders at once."""
         self._watcher.rescan()
 
+    def memory(self, model: ModelId) -> tuple[tuple[str, str], ...]:
+        """Return a model's memory arithmetic; nothing while the model or the machine is unknown."""
+        view = self.views.newest
+        known = view.local.get(model)
+        if known is None or known.spec is None or view.me.resources is None:
+            return ()
+        uses_gpu = view.engine_build is not None and view.engine_build.uses_gpu
+        return memory(self._config, known.spec, view.me.resources, uses_gpu=uses_gpu)
+
     async def remove(self, model: ModelId) -> tuple[Path, ...]:
         """Delete a model's files. Raises OSError."""
         known = self.views.newest.local.get(model)
@@ -257,12 +265,9 @@ class Node:
 
 
 def _core_config(config: Config, state: StateDir) -> CoreConfig:
-    wishes = EngineWishes(
-        context_tokens=config.ctx_size, slots=config.parallel, threads=config.threads, max_memory=config.max_vram
-    )
     serving = ServingPolicy(
         requested=requested_names(config),
-        wishes=wishes,
+        wishes=engine_wishes(config),
         min_unasked_bytes=config.min_model_mb * MB,
         drain_s=config.drain_s,
     )

@@ -17,6 +17,7 @@ from meshllm.core.known_models import aliases_of, choose_file, find, is_hub_name
 from meshllm.core.limits import DISK_RESERVE_BYTES
 from meshllm.core.names import Ambiguous, NameIndex, Unknown
 from meshllm.core.resources import Resources, format_bytes
+from meshllm.core.serving.capacity import EngineWishes, explain, plan_engine, room_for_one_more
 from meshllm.daemon.downloads import ModelDownloads
 from meshllm.daemon.places import DIGESTS_NAME, model_places
 from meshllm.daemon.ports import holder_of
@@ -58,6 +59,19 @@ def resources(_config: Config) -> Resources:
     """Return what this machine has and what is free."""
     found = gpu.probe()
     return machine.measure(found.gpus, found.problem)
+
+
+def memory(config: Config, spec: ModelSpec, measured: Resources, *, uses_gpu: bool) -> tuple[tuple[str, str], ...]:
+    """Return the memory arithmetic of a model as (what, how much), as if it were loaded beside what runs."""
+    room = room_for_one_more(measured, EngineBuild(kind="", version="", uses_gpu=uses_gpu), config.max_vram, {})
+    return explain(plan_engine(spec, room, engine_wishes(config), measured))
+
+
+def engine_wishes(config: Config) -> EngineWishes:
+    """Return what the configuration says about engines."""
+    return EngineWishes(
+        context_tokens=config.ctx_size, slots=config.parallel, threads=config.threads, max_memory=config.max_vram
+    )
 
 
 async def pull(config: Config, name: str, on_progress: Callable[[int, int], None]) -> Path:

@@ -111,6 +111,10 @@ class FakeNode:
         """Count."""
         self.rescans += 1
 
+    def memory(self, model: ModelId) -> tuple[tuple[str, str], ...]:
+        """Return what does not depend on this machine."""
+        return (("fits", "yes"),) if model in self.views.newest.local else ()
+
     async def remove(self, model: ModelId) -> tuple[Path, ...]:
         """Note the model, or fail as told."""
         if self.remove_error is not None:

@@ -24,12 +24,36 @@ def test_show_of_nothing_fails_with_what_is_near(shell: Shell) -> None:
     assert "did you mean alone-Q4?" in shell.err
 
 
-@pytest.mark.usefixtures("disk")
-def test_json_has_what_the_node_knows_too(shell: Shell, node: ScriptedNode) -> None:
-    """The state is the node's, the arithmetic this machine's."""
-    assert shell("show", "tiny", "--json", "--port", node.port) == 0
+def details(name: str = "tiny") -> dict[str, object]:
+    """Return the node's document of a model that is on none of this command's folders."""
+    model = {"id": name, "phase": "ready", "size_bytes": 10**8, "architecture": "llama", "aliases": ["t"]}
+    return {"model": model, "files": [f"/elsewhere/{name}.gguf"], "memory": {"fits": "yes", "total": "1 GB"}}
 
+
+def test_model_of_a_running_node_is_shown_wherever_its_folders_are(shell: Shell, node: ScriptedNode) -> None:
+    """The node may have been started with other folders than this command knows."""
+    node.answers["GET /api/models/tiny"] = (200, details())
+
+    assert shell("show", "tiny", "--port", node.port) == 0
+    for words in ("ready", "/elsewhere/tiny.gguf", "llama", "memory: fits", "1 GB"):
+        assert words in shell.out
+
+
+@pytest.mark.usefixtures("disk")
+def test_running_node_is_believed_over_the_disk(shell: Shell, node: ScriptedNode) -> None:
+    """As for `list`: what the node doesn't have is not there, with the node's own words."""
+    node.answers["GET /api/models/alone-Q4"] = (404, {"error": {"message": "this node has no model"}})
+
+    assert shell("show", "alone-Q4", "--port", node.port) == 1
+    assert "this node has no model" in shell.err
+
+
+def test_name_with_a_slash_reaches_the_node_whole(shell: Shell, node: ScriptedNode) -> None:
+    """Hub names have one."""
+    node.answers["GET /api/models/u%2Fr"] = (200, details("r"))
+
+    assert shell("show", "u/r", "--json", "--port", node.port) == 0
     shown = json.loads(shell.out)
-    assert shown["model"]["phase"] == "ready"
+    assert (shown["model"]["id"], shown["model"]["phase"]) == ("r", "ready")
+    assert shown["files"] == ["/elsewhere/r.gguf"]
     assert shown["memory"]["fits"] == "yes"
-    assert shown["files"] == ["/models/tiny.gguf"]

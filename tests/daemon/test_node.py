@@ -73,6 +73,8 @@ async def test_intents_reach_the_core_and_their_answers_come_back(tmp_path: Path
         assert node.in_flight(ModelId("tiny")) == 0
         assert any("model loaded" in line for line in node.log_lines(ModelId("tiny")))
         assert node.journal()
+        assert dict(node.memory(ModelId("tiny")))["fits"] == "yes"
+        assert node.memory(ModelId("nonsense")) == ()
         outcomes.append(await node.ask(Intent(verb=Verb.DROP, model="tiny", request_id="")))
 
     def act(node: Node) -> "asyncio.Future[None]":

@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.daemons import Daemon
+from tests.inventory import gguf_builder
 
 pytestmark = pytest.mark.e2e
 Maker = Callable[..., Daemon]
@@ -32,6 +34,18 @@ def test_reading_commands_show_the_model_in_words_and_as_json(daemon: Maker) -> 
     assert data["status"]["models"][0]["id"]
     assert "other" not in words["ps"]
     assert "other" in words["list"]
+
+
+def test_show_knows_models_of_folders_that_only_the_node_has(daemon: Maker, tmp_path: Path) -> None:
+    """The node is asked, not the disk of whoever asks."""
+    gguf_builder.write(tmp_path / "elsewhere" / "far.gguf")
+    with daemon("--models-dir", str(tmp_path / "elsewhere"), "--model", "tiny") as node:
+        node.until_model("far", phase="unloaded")
+
+        shown = done(node.run("show", "far"))
+
+    assert str(tmp_path / "elsewhere" / "far.gguf") in shown
+    assert "memory: fits" in shown
 
 
 def test_load_unload_and_drop_do_what_they_say(daemon: Maker) -> None:

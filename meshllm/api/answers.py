@@ -40,7 +40,7 @@ class ApiError(Exception):
 
 def json_answer(document: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """Return compact JSON that no cache keeps."""
-    body = dumps(document).encode()
+    body = encoded(dumps(document))
     return web.Response(
         body=body,
         status=status,
@@ -52,6 +52,11 @@ def json_answer(document: object, status: int = 200, headers: Mapping[str, str] 
 def dumps(document: object) -> str:
     """Return compact JSON."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+
+def encoded(text: str) -> bytes:
+    """Return text as UTF-8. Half a character, as paths of odd folders have, becomes a question mark."""
+    return text.encode(errors="replace")
 
 
 def envelope(status: int, code: str, message: str, param: str | None = None) -> dict[str, object]:

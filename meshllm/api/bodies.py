@@ -5,6 +5,7 @@ Owns the checks of shape and type. Doesn't know what a value is for.
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping
 from typing import NoReturn
 
@@ -12,6 +13,9 @@ from aiohttp import web
 
 from meshllm.api.answers import ApiError
 from meshllm.core.limits import HTTP_BODY_TIMEOUT_S, MODEL_NAME_BYTES
+
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+"""What JSON can write and no encoding of text can: its `\\ud800` without the other half."""
 
 
 class Body:
@@ -24,14 +28,12 @@ class Body:
     def name(self, key: str, *aliases: str) -> str:
         """Return a required, non-empty string. Raises ApiError 400."""
         found = next((each for each in (key, *aliases) if each in self._values), key)
-        value = self._values.get(found)
-        if value is None:
+        if self._values.get(found) is None:
             _refuse(found, "missing_parameter", f"{found} is missing")
-        if not isinstance(value, str):
-            _refuse(found, "invalid_type", f"{found} has to be a string")
+        value = self.text(found)
         if not value.strip():
             _refuse(found, "invalid_value", f"{found} is empty")
-        if len(value.encode(errors="replace")) > MODEL_NAME_BYTES:
+        if len(value.encode()) > MODEL_NAME_BYTES:
             _refuse(found, "invalid_value", f"{found} is longer than {MODEL_NAME_BYTES} bytes")
         return value.strip()
 
@@ -51,6 +53,8 @@ class Body:
             return default
         if not isinstance(value, str):
             _refuse(key, "invalid_type", f"{key} has to be a string")
+        if _SURROGATE.search(value) is not None:
+            _refuse(key, "invalid_value", f"{key} holds half a character, a lone surrogate")
         return value
 
 

@@ -7,7 +7,7 @@ import asyncio
 
 from aiohttp import web
 
-from meshllm.api.answers import ApiError, json_answer
+from meshllm.api.answers import ApiError, encoded, json_answer
 from meshllm.api.background import Background
 from meshllm.api.deps import JournalEntry, ManagementDeps
 from meshllm.api.names import require_model
@@ -36,7 +36,10 @@ class Diagnostics:
         lines = lines[max(len(lines) - _number(request, "tail", len(lines)), 0) :]
         if request.query.get("follow", "0").lower() in _YES:
             return await self._follow(request, model, lines)
-        return web.Response(text="".join(f"{line}\n" for line in lines), headers={"Cache-Control": "no-store"})
+        body = encoded("".join(f"{line}\n" for line in lines))
+        return web.Response(
+            body=body, content_type="text/plain", charset="utf-8", headers={"Cache-Control": "no-store"}
+        )
 
     async def _follow(self, request: web.Request, model: ModelId | None, lines: tuple[str, ...]) -> web.StreamResponse:
         with self._background.stream():

@@ -7,7 +7,7 @@ import asyncio
 
 from aiohttp import web
 
-from meshllm.api.answers import dumps
+from meshllm.api.answers import dumps, encoded, json_answer
 from meshllm.api.background import Background
 from meshllm.api.deps import ManagementDeps
 from meshllm.api.status import NodeFacts, status_document
@@ -35,9 +35,7 @@ class StatusStream:
 
     async def status(self, _: web.Request) -> web.Response:
         """Answer with the newest document."""
-        return web.Response(
-            body=dumps(self.document()).encode(), content_type="application/json", headers={"Cache-Control": "no-store"}
-        )
+        return json_answer(self.document())
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Send a document now and with every change, until the client or the daemon goes."""
@@ -75,4 +73,4 @@ class StatusStream:
 async def write(answer: web.StreamResponse, text: str) -> None:
     """Send a piece of a stream. Raises TimeoutError when the client takes nothing for too long."""
     async with asyncio.timeout(SLOW_CLIENT_TIMEOUT_S):
-        await answer.write(text.encode())
+        await answer.write(encoded(text))

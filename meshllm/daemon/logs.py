@@ -85,7 +85,11 @@ def set_up(level: str, log_format: str, file: Path | None) -> Ring:
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr), ring]
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.handlers.RotatingFileHandler(file, maxBytes=LOG_FILE_BYTES, backupCount=LOG_FILES_KEPT))
+        handlers.append(
+            logging.handlers.RotatingFileHandler(
+                file, maxBytes=LOG_FILE_BYTES, backupCount=LOG_FILES_KEPT, encoding="utf-8", errors="backslashreplace"
+            )
+        )
     for handler in handlers:
         handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=handlers, force=True)

@@ -21,6 +21,11 @@ def test_answer_is_compact_and_not_kept() -> None:
     assert answer.headers["Cache-Control"] == "no-store"
 
 
+def test_answer_never_fails_on_half_a_character() -> None:
+    """Paths of odd folders have such; a client gets a question mark rather than a 500."""
+    assert json_answer({"\ud800": "a\udfff"}).text == '{"?":"a?"}'
+
+
 async def test_every_kind_of_error_is_answered_in_the_envelope() -> None:
     """Ours, the framework's, and mistakes; redirects are no errors."""
     errors = {

@@ -33,6 +33,18 @@ async def test_every_reading_route_answers(path: str) -> None:
         assert await answer.read()
 
 
+@pytest.mark.parametrize("path", POSTS_WITH_BODY)
+@pytest.mark.parametrize("text", [r"\ud800", r"\udfff", r"tiny\ud83d"])
+async def test_half_a_character_in_a_name_is_refused_with_the_parameter(path: str, text: str) -> None:
+    """JSON can write a lone surrogate, which no name is and no encoder takes."""
+    async with a_node() as (node, client):
+        answer = await client.post(path, data=f'{{"model":"{text}"}}')
+        error = (await answer.json())["error"]
+
+        assert (answer.status, error["code"], error["param"]) == (400, "invalid_value", "model")
+        assert not node.intents
+
+
 async def test_head_of_the_console_is_answered() -> None:
     """Clients ask so whether somebody is there."""
     async with a_node() as (_, client):

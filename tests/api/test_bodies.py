@@ -25,13 +25,15 @@ def test_values_are_read_by_type() -> None:
         (lambda body: body.name("number"), "number", "invalid_type"),
         (lambda body: body.name("empty"), "empty", "invalid_value"),
         (lambda body: body.name("long"), "long", "invalid_value"),
+        (lambda body: body.name("half"), "half", "invalid_value"),
+        (lambda body: body.text("half"), "half", "invalid_value"),
         (lambda body: body.flag("number"), "number", "invalid_type"),
         (lambda body: body.text("number"), "number", "invalid_type"),
     ],
 )
 def test_wrong_value_is_a_400_that_names_it(read: Callable[[Body], object], param: str, code: str) -> None:
     """A person finds it at once."""
-    body = Body({"number": 1, "empty": " ", "long": "ü" * (MODEL_NAME_BYTES // 2 + 1)})
+    body = Body({"number": 1, "empty": " ", "long": "ü" * (MODEL_NAME_BYTES // 2 + 1), "half": "a\ud800"})
 
     with pytest.raises(ApiError) as caught:
         read(body)

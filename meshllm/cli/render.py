@@ -4,6 +4,7 @@ Owns the difference between a terminal and a pipe: rich tables and bars on the o
 other. Doesn't know what is shown.
 """
 
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -54,8 +55,9 @@ def print_facts(facts: Sequence[tuple[str, object]]) -> None:
 
 
 def say(text: str) -> None:
-    """Print a line for people."""
-    print(clean(text), file=sys.stderr, flush=True)
+    """Print a line for people. Where nobody can read it any more, there is nobody to tell."""
+    with contextlib.suppress(OSError):
+        print(clean(text), file=sys.stderr, flush=True)
 
 
 def size(count: object) -> str:

@@ -5,10 +5,11 @@ sibling is a `Protocol` there and the real thing here.
 """
 
 import asyncio
+import contextlib
 import errno
 import logging
 import signal
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -76,20 +77,31 @@ async def _run(
     node = Node(config, state, ring)
     await node.open()
     started(node.address)
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    for number in numbers:
-        loop.add_signal_handler(number, partial(node.leave, number.name))
-    try:
+    with _signals_obeyed(node):
         async with asyncio.TaskGroup() as group:
             tasks = node.start(group, report)
             exit_code = await node.left
             await node.close()
             tasks.cancel_all()
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
     return exit_code
+
+
+@contextlib.contextmanager
+def _signals_obeyed(node: "Node") -> Iterator[None]:
+    """Let signals end the node while this lasts."""
+    loop = asyncio.get_running_loop()
+    handlers: dict[signal.Signals, Callable[[], None]] = {
+        number: partial(node.leave, number.name) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` sets it
+        handlers[signal.SIGHUP] = node.hang_up
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
+    try:
+        yield
+    finally:
+        for number in handlers:
+            loop.remove_signal_handler(number)
 
 
 class Node:
@@ -101,6 +113,7 @@ class Node:
         self.left: asyncio.Future[int] = loop.create_future()
         self.started_s = loop.time()
         self.address = ""
+        self._is_asked_to_leave = False
         self._config = config
         self._state = state
         self._ring = ring
@@ -155,8 +168,17 @@ class Node:
         return tasks
 
     def leave(self, reason: str) -> None:
-        """Ask the core to end the daemon."""
+        """Ask the core to end the daemon; asked a second time, at once."""
+        self._is_asked_to_leave = True
         self._loop.post(LeaveRequested(reason=reason))
+
+    def hang_up(self) -> None:
+        """Ask the core to end the daemon, because its terminal is closed. Nobody hurries it so.
+
+        The kernel and the shell both send this signal, and service managers send it after SIGTERM.
+        """
+        if not (self._is_asked_to_leave or self.views.newest.leaving):
+            self.leave(signal.SIGHUP.name)
 
     async def close(self) -> None:
         """Close the shells. Engines have ended already, unless something went wrong.

@@ -15,13 +15,18 @@ def daemon(tmp_path: Path) -> Callable[..., Daemon]:
 
     def make(
         *arguments: str, engine: str = "fake", port: int = 0, models: tuple[str, ...] = ("tiny", "other"),
-        stall_s: float | None = None, nofile: int | None = None,
+        stall_s: float | None = None, nofile: int | None = None, prefix: tuple[str, ...] = (),
     ) -> Daemon:  # fmt: skip
         home = tmp_path / f"h{len(list(tmp_path.iterdir()))}"
         environment = {} if stall_s is None else {"MESH_LLM_ENGINE_STALL_S": str(stall_s)}
         engine = engine.replace("{home}", str(home))
         made = Daemon(
-            home, (*arguments, "--engine", engine, "--threads", "1"), port=port, environment=environment, nofile=nofile
+            home,
+            (*arguments, "--engine", engine, "--threads", "1"),
+            port=port,
+            environment=environment,
+            nofile=nofile,
+            prefix=prefix,
         )
         for name in models:
             gguf_builder.write(made.models / f"{name}.gguf")

@@ -81,6 +81,8 @@ class Daemon:
     environment: dict[str, str] = field(default_factory=dict)
     nofile: int | None = None
     """Limit of open descriptors, as `ulimit -n`."""
+    prefix: tuple[str, ...] = ()
+    """A program that starts it in its own place, such as `nohup`."""
     process: subprocess.Popen[bytes] = field(init=False)
 
     @property
@@ -114,7 +116,7 @@ class Daemon:
         """Start it and wait until its API answers."""
         self.models.mkdir(exist_ok=True, parents=True)
         self.port = self.port or free_port()
-        command = self.command(*self.arguments, "--port", str(self.port))
+        command = [*self.prefix, *self.command(*self.arguments, "--port", str(self.port))]
         if self.nofile is not None:
             command = ["/bin/sh", "-c", f'ulimit -n {self.nofile}; exec "$@"', "sh", *command]
         with (self.home / "daemon.log").open("wb") as log:

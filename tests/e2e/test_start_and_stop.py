@@ -14,13 +14,14 @@ Maker = Callable[..., Daemon]
 SLOW = 'fake:{"token_s": 0.05}'
 
 
-def test_it_serves_and_ends_on_sigterm_after_the_running_request(daemon: Maker) -> None:
-    """SIGTERM drains: the answer that is being written is written to its end."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_it_serves_and_ends_politely_after_the_running_request(daemon: Maker, number: signal.Signals) -> None:
+    """SIGTERM drains, and so does the terminal that is closed: the running answer is written to its end."""
     with daemon("--model", "tiny", engine=SLOW) as node:
         node.until_model("tiny", phase="ready")
         with node.streaming("count", max_tokens=40) as answer:
             first = answer.readline()
-            node.signal(signal.SIGTERM)
+            node.signal(number)
             rest = answer.read()
 
         assert first.startswith(b"data: ")
@@ -54,6 +55,32 @@ def test_a_second_signal_does_not_wait(daemon: Maker) -> None:
             node.signal(signal.SIGINT)
 
             assert node.ended(5) == 0
+
+
+def test_a_terminal_that_closes_says_so_twice_and_hurries_nothing(daemon: Maker) -> None:
+    """The kernel and the shell both send SIGHUP; the second must not cut the answer off."""
+    with daemon("--model", "tiny", engine=SLOW) as node:
+        node.until_model("tiny", phase="ready")
+        with node.streaming("count", max_tokens=40) as answer:
+            answer.readline()
+            node.signal(signal.SIGHUP)
+            until(lambda: node.get("/api/status")["leaving"], "the node to leave")
+            node.signal(signal.SIGHUP)
+            rest = answer.read()
+
+        assert rest.rstrip().endswith(b"data: [DONE]")
+        assert node.ended() == 0
+
+
+def test_a_node_under_nohup_survives_its_terminal(daemon: Maker) -> None:
+    """What its parent told it to ignore stays ignored."""
+    with daemon("--model", "tiny", prefix=("nohup",)) as node:
+        node.until_model("tiny", phase="ready")
+
+        node.signal(signal.SIGHUP)
+
+        assert node.chat().status == 200
+        assert not node.get("/api/status")["leaving"]
 
 
 def test_sigkill_leaves_no_engine_behind(daemon: Maker) -> None:

@@ -25,9 +25,13 @@ class Body:
         """Take the parsed object."""
         self._values = values
 
-    def name(self, key: str, *aliases: str) -> str:
-        """Return a required, non-empty string. Raises ApiError 400."""
-        found = next((each for each in (key, *aliases) if each in self._values), key)
+    def key(self, *keys: str) -> str:
+        """Return the first of several names of one parameter that is given, or the first of all."""
+        return next((each for each in keys if each in self._values), keys[0])
+
+    def name(self, *keys: str) -> str:
+        """Return a required, non-empty string, given by one of these names. Raises ApiError 400."""
+        found = self.key(*keys)
         if self._values.get(found) is None:
             _refuse(found, "missing_parameter", f"{found} is missing")
         value = self.text(found)

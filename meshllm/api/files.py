@@ -13,7 +13,7 @@ from meshllm.api.background import Background
 from meshllm.api.bodies import read_body
 from meshllm.api.deps import ManagementDeps
 from meshllm.api.lifecycle import refusal
-from meshllm.api.names import require_model
+from meshllm.api.names import refuse_stand_in, require_model
 from meshllm.api.stream import STREAM_HEADERS, write
 from meshllm.core.intents import Intent, Outcome, Verb
 from meshllm.core.limits import KEEP_ALIVE_COMMENT_S, PULL_LINE_INTERVAL_S
@@ -36,7 +36,9 @@ class Files:
         The HTTP status is decided by the first thing that happens, so a name that means nothing is a 404.
         Whoever hangs up stops watching, not the download.
         """
-        asked = (await read_body(request)).name("model", "name", "model_id")
+        body, keys = await read_body(request), ("model", "name", "model_id")
+        asked = body.name(*keys)
+        refuse_stand_in(self._deps.views.newest, asked, body.key(*keys))
         intent = Intent(verb=Verb.PULL, model=asked, request_id="")
         with self._background.stream():
             asking = self._background.start(f"pull:{asked}", self._deps.ask(intent))
@@ -77,7 +79,9 @@ class Files:
 
     async def remove(self, request: web.Request) -> web.Response:
         """Unload a model, keep requests from bringing it back, delete its files."""
-        model = require_model(self._deps.views.newest, request.match_info["model"])
+        view, asked = self._deps.views.newest, request.match_info["model"]
+        refuse_stand_in(view, asked, "model")
+        model = require_model(view, asked)
         if model.spec is None:
             raise ApiError(404, "model_not_found", f"{model.id} has no files on this node", param="model")
         unload = Intent(verb=Verb.UNLOAD, model=model.id, request_id="", hold=True)

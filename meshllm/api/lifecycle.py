@@ -10,7 +10,7 @@ from meshllm.api.answers import ApiError, json_answer
 from meshllm.api.background import Background
 from meshllm.api.bodies import Body, read_body
 from meshllm.api.deps import ManagementDeps
-from meshllm.api.names import find_model, not_found_message
+from meshllm.api.names import find_model, not_found_message, refuse_stand_in
 from meshllm.api.status import lifecycle_status, phase_of
 from meshllm.core.intents import Intent, Outcome, OutcomeCode, Verb
 from meshllm.core.names import Unknown
@@ -35,7 +35,7 @@ class Lifecycle:
     async def unload(self, request: web.Request) -> web.Response:
         """Take a model out of memory; 200 when its process is gone and its memory free."""
         body = await read_body(request)
-        asked = _model_id(body)
+        asked = self._ordered(body, "model_id", "model")
         self._check_scope(body)
         found = find_model(self._deps.views.newest, asked)
         if isinstance(found, Unknown):
@@ -51,7 +51,7 @@ class Lifecycle:
     async def reload(self, request: web.Request) -> web.Response:
         """Bring a model into memory; 200 when it answers, 202 at once with `"wait": false`."""
         body = await read_body(request)
-        asked = _model_id(body)
+        asked = self._ordered(body, "model_id", "model")
         self._check_scope(body)
         found = find_model(self._deps.views.newest, asked)
         wait = body.flag("wait", default=True)
@@ -66,7 +66,7 @@ class Lifecycle:
 
     async def status(self, request: web.Request) -> web.Response:
         """Say where a model is; never loads it."""
-        asked = _model_id(await read_body(request))
+        asked = (await read_body(request)).name("model_id", "model")
         view = self._deps.views.newest
         found = find_model(view, asked)
         if isinstance(found, Unknown):
@@ -81,7 +81,7 @@ class Lifecycle:
     async def drop(self, request: web.Request) -> web.Response:
         """Withdraw a model from this node; the node leaves when it was its only one, unless `keep_running`."""
         body = await read_body(request)
-        asked = body.name("model", "model_id")
+        asked = self._ordered(body, "model", "model_id")
         found = find_model(self._deps.views.newest, asked)
         if isinstance(found, Unknown):
             raise ApiError(404, "model_not_found", not_found_message(found), param="model")
@@ -118,6 +118,12 @@ class Lifecycle:
         is_lost = isinstance(found, LocalModel) and lifecycle_status(found) == "no_loader_config"
         return "no_loader_config" if is_lost else "internal_error"
 
+    def _ordered(self, body: Body, *keys: str) -> str:
+        """Return the name of the model that an order is about."""
+        asked = body.name(*keys)
+        refuse_stand_in(self._deps.views.newest, asked, body.key(*keys))
+        return asked
+
     def _check_scope(self, body: Body) -> None:
         """Accept only scopes that this node can reach: alone, the mesh and the node are the same."""
         me = self._deps.views.newest.me
@@ -133,10 +139,6 @@ def refusal(outcome: Outcome) -> ApiError:
     status = _HTTP_OF_OUTCOME[outcome.code]
     code = "model_not_found" if outcome.code is OutcomeCode.UNKNOWN_MODEL else str(outcome.code)
     return ApiError(status, code, outcome.message, param="model", headers=RETRY_AFTER if status == 503 else None)
-
-
-def _model_id(body: Body) -> str:
-    return body.name("model_id", "model")
 
 
 def _status(asked: str, status: str, code: int = 200, error: str = "") -> web.Response:

@@ -1,10 +1,10 @@
 """From the name in a management request to a model of the view.
 
-Owns the meaning of `default` there. Doesn't change anything.
+Owns the meaning of `default` there, and that no order is given by it. Doesn't change anything.
 """
 
 from meshllm.api.answers import ApiError
-from meshllm.core.names import DEFAULT_NAMES, Ambiguous, Unknown
+from meshllm.core.names import AUTO_NAME, DEFAULT_NAMES, RESERVED_NAMES, Ambiguous, Unknown
 from meshllm.core.view import LocalModel, MeshView
 
 
@@ -20,6 +20,19 @@ def find_model(view: MeshView, asked: str) -> LocalModel | Unknown:
     if isinstance(found, Unknown):
         return found
     return view.local.get(found) or Unknown(asked, ())
+
+
+def refuse_stand_in(view: MeshView, asked: str, param: str) -> None:
+    """Accept only names of models where something is changed. Raises ApiError 400 for `default` and `auto`.
+
+    They stand for another model tomorrow, and whoever unloads or deletes one has to mean that one.
+    """
+    if asked.casefold() not in RESERVED_NAMES:
+        return
+    is_default = asked.casefold() != AUTO_NAME and view.default_model is not None
+    meant = f", which is {view.default_model} at the moment" if is_default else ""
+    message = f"{asked!r} is not a model's name but stands for one{meant}; say which model you mean"
+    raise ApiError(400, "invalid_value", message, param=param)
 
 
 def not_found_message(unknown: Unknown) -> str:

@@ -2,11 +2,14 @@
 
 import json
 
+import pytest
+
 from meshllm.core.catalog import ModelReference
 from meshllm.core.events import DownloadFailed, DownloadFinished, DownloadProgressed, ModelAsked
 from meshllm.core.ids import ModelId
 from meshllm.core.intents import Verb
 from tests.api.node import FakeNode, a_node
+from tests.core.builders import a_spec
 
 FRESH = ModelReference(id=ModelId("fresh"), repository="u/r", filename="fresh.gguf", size_bytes=100, asked_as="u/r:Q4")
 
@@ -108,6 +111,27 @@ async def test_file_that_cannot_be_deleted_is_said() -> None:
 
         assert answer.status == 500
         assert "Permission denied" in (await answer.json())["error"]["message"]
+
+
+@pytest.mark.parametrize("name", ["default", "DEFAULT", "auto"])
+async def test_files_are_never_deleted_by_a_name_that_stands_for_others(name: str) -> None:
+    """The default model's files are too much for a slip of the tongue."""
+    async with a_node(a_spec("tiny"), requested=("tiny",)) as (node, client):
+        answer = await client.delete(f"/api/models/{name}")
+        error = (await answer.json())["error"]
+
+        assert (answer.status, error["code"], error["param"]) == (400, "invalid_value", "model")
+        assert ("tiny" in error["message"]) == (name != "auto")
+        assert (node.intents, node.removed) == ([], [])
+
+
+async def test_pull_wants_a_real_name_too() -> None:
+    """There is nothing to fetch under `default`."""
+    async with a_node() as (node, client):
+        answer = await client.post("/api/pull", json={"model": "default"})
+
+        assert answer.status == 400
+        assert not node.intents
 
 
 async def test_remove_of_an_unknown_model_is_404() -> None:

@@ -134,13 +134,29 @@ async def test_status_says_where_a_model_is() -> None:
 async def test_default_names_the_default_model() -> None:
     """LIF-7: it survives unloading, because it is a name."""
     async with a_node() as (node, client):
-        answer = node.begin(post(client, "/v1/models/unload", model_id="default"))
+        answer = node.begin(post(client, "/v1/models/unload", model_id="tiny"))
         await node.asked(Verb.UNLOAD)
         node.finish_unload("tiny")
         await answer
         _, document = await post(client, "/v1/models/status", model_id="default")
 
         assert document["status"] == "unloaded"
+
+
+@pytest.mark.parametrize(
+    ("path", "param"), [("/v1/models/unload", "model_id"), ("/v1/models/reload", "model_id"), ("/mesh/drop", "model")]
+)
+async def test_order_wants_a_real_name(path: str, param: str) -> None:
+    """`default` stands for another model tomorrow; whoever changes one says which."""
+    async with a_node(a_spec("tiny"), requested=("tiny",)) as (node, client):
+        for name in ("default", "Default", "auto"):
+            status, document = await post(client, path, **{param: name})
+            error = document["error"]
+
+            assert isinstance(error, dict)
+            assert (status, error["code"], error["param"]) == (400, "invalid_value", param)
+            assert ("tiny" in error["message"]) == (name != "auto")
+        assert not node.intents
 
 
 @pytest.mark.parametrize(

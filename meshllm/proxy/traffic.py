@@ -10,6 +10,9 @@ from meshllm.core import limits
 from meshllm.core.events import TrafficMeasured
 from meshllm.core.ids import ModelId
 
+STATUS_CLASSES = range(1, 6)
+"""First digits that HTTP gives a status; an engine's odd one is counted as a request alone."""
+
 
 class ModelTraffic:
     """The requests at one model's engine. Plain fields: they change with every request."""
@@ -102,9 +105,7 @@ class Traffic:
 
     def counters(self) -> dict[str, float]:
         """Return the totals by name; each only ever grows."""
-        answers: dict[str, float] = {
-            f"answers_{number}xx": count for number, count in enumerate(self.by_status) if number >= 2
-        }
+        answers: dict[str, float] = {f"answers_{number}xx": self.by_status[number] for number in STATUS_CLASSES}
         return answers | {
             "requests": sum(self.by_status), "bytes_in": self.bytes_in, "bytes_out": self.bytes_out,
             "connections_refused": self.refused, "retries": self.retries, "clients_gone": self.aborted,

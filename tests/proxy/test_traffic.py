@@ -59,3 +59,5 @@ def test_counters_only_grow_and_have_names() -> None:
     assert traffic.counters()["requests"] == 3
     assert traffic.counters()["answers_2xx"] == 3
     assert all(value >= 0 for value in traffic.counters().values())
+    answers = sorted(name for name in traffic.counters() if name.startswith("answers_"))
+    assert answers == [f"answers_{digit}xx" for digit in range(1, 6)]

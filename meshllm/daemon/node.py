@@ -114,6 +114,7 @@ class Node:
         self.started_s = loop.time()
         self.address = ""
         self._is_asked_to_leave = False
+        self._left_because = ""
         self._config = config
         self._state = state
         self._ring = ring
@@ -189,6 +190,7 @@ class Node:
         await self._door.close()
         if self._engines is not None:
             await self._engines.close(ENGINE_STOP_POLITE_S)
+        log.info("left reason=%s", self._left_because)
 
     # -- what goes on by itself ------------------------------------------------------------------------
 
@@ -236,7 +238,7 @@ class Node:
 
     def _leave(self, reason: str, exit_code: int) -> None:
         if not self.left.done():
-            log.info("left reason=%s", reason)
+            self._left_because = reason
             self.left.set_result(exit_code)
 
     # -- what the management API asks --------------------------------------------------------------------

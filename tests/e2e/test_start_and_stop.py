@@ -57,6 +57,19 @@ def test_a_second_signal_does_not_wait(daemon: Maker) -> None:
             assert node.ended(5) == 0
 
 
+@pytest.mark.parametrize("models", [(), ("tiny",)])
+def test_stopping_is_said_before_left(daemon: Maker, models: tuple[str, ...]) -> None:
+    """Also when nothing has to finish; the last line of a log is the end."""
+    with daemon(models=models) as node:
+        node.signal(signal.SIGTERM)
+
+        assert node.ended() == 0
+        lines = node.log.splitlines()
+
+    assert [line for line in lines if line.startswith("stopping: ")]
+    assert "left reason=SIGTERM" in lines[-1]
+
+
 def test_a_terminal_that_closes_says_so_twice_and_hurries_nothing(daemon: Maker) -> None:
     """The kernel and the shell both send SIGHUP; the second must not cut the answer off."""
     with daemon("--model", "tiny", engine=SLOW) as node:

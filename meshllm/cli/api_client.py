@@ -94,8 +94,6 @@ class ApiClient:
             raise CommandError(f"the node at {self.host}:{self.port} does not answer") from None
         except ConnectionRefusedError:
             raise NoNodeError(f"no node is running at {self.host}:{self.port}; {START_HINT}") from None
-        except BrokenPipeError:
-            raise  # our own reader may be gone: that is no word about the node
         except (OSError, http.client.HTTPException) as error:
             reason = str(error) or type(error).__name__
             raise CommandError(f"the node at {self.host}:{self.port} broke off: {reason}") from None

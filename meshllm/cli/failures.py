@@ -5,8 +5,9 @@ Owns the exit codes. Doesn't print: `main` does.
 
 from enum import IntEnum
 
-EPILOG = """Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 the port is in use, 4 another node runs on
-the same state folder, 130 interrupted."""
+EPILOG = """Exit codes: 0 done, also for a node that Ctrl-C or a signal ended; 1 failed; 2 wrong usage or
+configuration; 3 the port is in use; 4 another node runs on the same state folder; 130 a command was interrupted;
+141 nobody read the output to its end."""
 
 
 class ExitCode(IntEnum):
@@ -17,6 +18,10 @@ class ExitCode(IntEnum):
     USAGE = 2
     PORT_IN_USE = 3
     STATE_IN_USE = 4
+    INTERRUPTED = 130
+    """By Ctrl-C, while a command waited; the number that shells use."""
+    NO_READER = 141
+    """Whoever read the output left, as `head` does; the number that shells use."""
 
 
 class CommandError(Exception):

@@ -1,10 +1,9 @@
 """`mesh-llm`: without a command it starts a node, with one it talks to a node or looks at this machine.
 
-Owns the root command, the exit codes and what happens on Ctrl-C and closed pipes. Imports no command before it
+Owns the root command and how a failure becomes one line and an exit code. Imports no command before it
 is invoked: `--help` has to be quick.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -15,6 +14,7 @@ from meshllm import __version__
 from meshllm.cli.commands import LazyGroup, plain_app
 from meshllm.cli.failures import EPILOG, CommandError, ExitCode
 from meshllm.cli.options import with_node_options
+from meshllm.cli.streams import prepare
 
 app = plain_app(group=LazyGroup)
 
@@ -49,6 +49,7 @@ def root(
 
 def main() -> None:
     """Run the command line of this process and exit."""
+    prepare()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -57,10 +58,10 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = _run(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever reads has seen enough. Python would complain again when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.FAILED
+    except CommandError as error:
+        if error.message:
+            print(f"mesh-llm: {error.message}", file=sys.stderr)
+        return error.exit_code
     return code
 
 
@@ -69,8 +70,4 @@ def _run(arguments: Sequence[str]) -> int:
         app(args=list(arguments), prog_name="mesh-llm")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.DONE
-    except CommandError as error:
-        if error.message:
-            print(f"mesh-llm: {error.message}", file=sys.stderr)
-        return error.exit_code
     return ExitCode.DONE

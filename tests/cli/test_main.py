@@ -8,7 +8,7 @@ import pytest
 
 import meshllm
 from meshllm.cli import main
-from meshllm.cli.failures import CommandError
+from meshllm.cli.failures import CommandError, ExitCode
 from tests.cli.conftest import Shell
 from tests.cli.scripted import ScriptedNode, a_scripted_node
 
@@ -91,6 +91,7 @@ def test_reader_that_leaves_early_is_no_error(node: ScriptedNode) -> None:
 
     assert first == "a line\n"
     assert errors == ""
+    assert process.returncode == ExitCode.NO_READER
 
 
 def test_ctrl_c_ends_a_command_quietly(node: ScriptedNode) -> None:

@@ -14,9 +14,9 @@ Maker = Callable[..., Daemon]
 SLOW = 'fake:{"token_s": 0.05}'
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_it_serves_and_ends_politely_after_the_running_request(daemon: Maker, number: signal.Signals) -> None:
-    """SIGTERM drains, and so does the terminal that is closed: the running answer is written to its end."""
+    """SIGTERM, Ctrl-C and a closed terminal drain: the running answer is written to its end, and the exit code is 0."""
     with daemon("--model", "tiny", engine=SLOW) as node:
         node.until_model("tiny", phase="ready")
         with node.streaming("count", max_tokens=40) as answer:

@@ -12,6 +12,12 @@ class StartError(Exception):
         self.message = message
 
 
+class EngineChoiceError(StartError):
+    """The engine that somebody chose cannot run here."""
+
+    exit_code = 2
+
+
 class PortInUseError(StartError):
     """Another program holds the port."""
 

@@ -17,6 +17,7 @@ import uvloop
 
 from meshllm.api.app import ManagementServer
 from meshllm.config import Config
+from meshllm.core.engines import EngineBuild
 from meshllm.core.events import EngineProbed, InventoryChanged, LeaveRequested, ResourcesMeasured
 from meshllm.core.ids import ModelId
 from meshllm.core.intents import Intent, Outcome
@@ -29,7 +30,7 @@ from meshllm.daemon.asking import Asking
 from meshllm.daemon.carry_out import CarryOut, Engines, Shells
 from meshllm.daemon.current_view import CurrentView
 from meshllm.daemon.downloads import ModelDownloads
-from meshllm.daemon.errors import PortInUseError, StartError
+from meshllm.daemon.errors import EngineChoiceError, PortInUseError, StartError
 from meshllm.daemon.journal import Entry, Journal
 from meshllm.daemon.loop import Loop
 from meshllm.daemon.places import DIGESTS_NAME, MANAGEMENT_SOCKET_NAME, model_places, requested_names
@@ -37,7 +38,7 @@ from meshllm.daemon.ports import holder_of
 from meshllm.daemon.standalone import delete_files, engine_wishes, memory
 from meshllm.daemon.state_dir import StateDir
 from meshllm.daemon.tasks import Tasks
-from meshllm.engine.build import EngineUnusableError, probe_build
+from meshllm.engine.build import AUTO, EngineUnusableError, probe_build
 from meshllm.engine.life import EngineTimes
 from meshllm.engine.supervisor import EngineSupervisor
 from meshllm.inventory import gpu, machine
@@ -74,7 +75,7 @@ async def _run(
     started: Callable[[str], None],
 ) -> int:
     """Start everything, wait until the core says leave, end everything."""
-    node = Node(config, state, ring)
+    node = Node(config, state, ring, await chosen_engine(config))
     await node.open()
     started(node.address)
     with _signals_obeyed(node):
@@ -84,6 +85,19 @@ async def _run(
             await node.close()
             tasks.cancel_all()
     return exit_code
+
+
+async def chosen_engine(config: Config) -> EngineBuild | None:
+    """Return the engine that somebody named, or None where the node looks for one. Raises EngineChoiceError.
+
+    Before anything opens: a node that cannot do as it was told serves nothing else in its place.
+    """
+    if config.engine == AUTO:
+        return None
+    try:
+        return await probe_build(config.engine)
+    except EngineUnusableError as error:
+        raise EngineChoiceError(error.failure.message) from None
 
 
 @contextlib.contextmanager
@@ -107,8 +121,8 @@ def _signals_obeyed(node: "Node") -> Iterator[None]:
 class Node:
     """The shells of one daemon, and what the management API may ask of them."""
 
-    def __init__(self, config: Config, state: StateDir, ring: logs.Ring) -> None:
-        """Make every shell; nothing runs yet."""
+    def __init__(self, config: Config, state: StateDir, ring: logs.Ring, build: EngineBuild | None) -> None:
+        """Make every shell; nothing runs yet. Without a `build`, it looks for an engine when it has started."""
         loop = asyncio.get_running_loop()
         self.left: asyncio.Future[int] = loop.create_future()
         self.started_s = loop.time()
@@ -118,6 +132,7 @@ class Node:
         self._config = config
         self._state = state
         self._ring = ring
+        self._build = build
         core = MeshCore(_core_config(config, state), self.started_s)
         self.views = CurrentView(core.view)
         self._journal = Journal()
@@ -213,7 +228,7 @@ class Node:
     async def _probe(self, tasks: Tasks) -> None:
         """Find out which engine can run here."""
         try:
-            build = await probe_build(self._config.engine)
+            build = self._build or await probe_build()
         except EngineUnusableError as error:
             self._loop.post(EngineProbed(build=None, failure=error.failure))
             return

@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 
 from meshllm.config import Config
+from meshllm.core.engines import EngineBuild
 from meshllm.core.ids import ModelId
 from meshllm.core.intents import Intent, OutcomeCode, Verb
 from meshllm.core.view import MeshView
-from meshllm.daemon.errors import PortInUseError
+from meshllm.daemon import node as node_module
+from meshllm.daemon.errors import EngineChoiceError, PortInUseError
 from meshllm.daemon.logs import Ring
-from meshllm.daemon.node import Node
+from meshllm.daemon.node import Node, chosen_engine
 from meshllm.daemon.state_dir import StateDir
+from meshllm.engine.build import EngineUnusableError
 from tests.e2e.daemons import free_port
 from tests.inventory import gguf_builder
 
@@ -35,7 +38,7 @@ async def lived(config: Config, act: Callable[[Node], "asyncio.Future[None] | No
     state = StateDir(config.state_dir, config.runtime_dir)
     views: list[MeshView] = []
     try:
-        node = Node(config, state, Ring())
+        node = Node(config, state, Ring(), await chosen_engine(config))
         await node.open()
         async with asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as group:
             tasks = node.start(group, views.append)
@@ -102,6 +105,43 @@ async def test_removing_a_model_deletes_its_file(tmp_path: Path) -> None:
     assert not removed[0].exists()
 
 
+async def test_a_found_engine_that_cannot_run_is_told_and_the_node_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody chose it, and a node without an engine still lists, pulls and shows."""
+
+    async def refuse() -> EngineBuild:
+        raise EngineUnusableError("too old a processor")
+
+    monkeypatch.setattr(node_module, "probe_build", refuse)
+    config = replace(a_config(tmp_path), engine="auto")
+    state = StateDir(config.state_dir, config.runtime_dir)
+    try:
+        node = Node(config, state, Ring(), await chosen_engine(config))
+        await node.open()
+        async with asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as group:
+            tasks = node.start(group, lambda _: None)
+            view = node.views.newest
+            while view.engine_failure is None:
+                view = await node.views.changed(view.epoch)
+            assert view.engine_failure.message == "too old a processor"
+            assert not view.leaving
+            node.leave("test")
+            await node.left
+            await node.close()
+            tasks.cancel_all()
+    finally:
+        state.release()
+
+
+async def test_a_chosen_engine_that_cannot_run_is_wrong_usage(tmp_path: Path) -> None:
+    """The start ends with its reason."""
+    with pytest.raises(EngineChoiceError, match="does not exist") as refusal:
+        await chosen_engine(replace(a_config(tmp_path), engine="/nonsense/llama-server"))
+
+    assert refusal.value.exit_code == 2
+
+
 async def test_a_taken_port_is_an_error_that_names_the_holder(tmp_path: Path) -> None:
     """And nothing of the second node stays behind."""
     config = a_config(tmp_path)
@@ -109,7 +149,7 @@ async def test_a_taken_port_is_an_error_that_names_the_holder(tmp_path: Path) ->
     state = StateDir(config.state_dir, config.runtime_dir)
     try:
         with pytest.raises(PortInUseError, match="already in use by process"):
-            await Node(replace(config), state, Ring()).open()
+            await Node(config, state, Ring(), None).open()
     finally:
         state.release()
         server.close()

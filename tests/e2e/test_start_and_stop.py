@@ -3,6 +3,7 @@
 import signal
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -130,6 +131,33 @@ def test_a_taken_port_exits_3_and_names_the_holder(daemon: Maker) -> None:
     assert ended.returncode == 3
     assert f"127.0.0.1:{port} is already in use by process " in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        (None, "does not exist"),
+        ("not for running", "is not executable"),
+        ("#!/bin/sh\necho hello\n", "is no llama-server"),
+        ("#!/bin/sh\nkill -ILL $$\n", "take a portable build"),
+        ("#!/no/such/interpreter\n", "cannot run here"),
+    ],
+)
+def test_an_engine_that_was_named_and_cannot_run_is_wrong_usage(
+    daemon: Maker, tmp_path: Path, program: str | None, words: str
+) -> None:
+    """Somebody chose it: serving nothing would hide that, and so would serving with another."""
+    node, engine = daemon(), tmp_path / "llama-server"
+    if program is not None:
+        engine.write_text(program)
+        engine.chmod(0o644 if "not for" in program else 0o755)
+
+    ended = node.run("--port", str(free_port()), "--engine", str(engine))
+
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    assert ended.stderr.startswith(f"mesh-llm: the engine {engine} ")
+    assert words in ended.stderr
 
 
 def test_a_model_that_nobody_knows_ends_the_start_with_near_names(daemon: Maker) -> None:

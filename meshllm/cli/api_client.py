@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 from meshllm.cli.failures import CommandError
+from meshllm.cli.summary import loopback_of
 from meshllm.config import Config
 from meshllm.core.limits import NODE_ANSWER_TIMEOUT_S, STATE_FILE_BYTES
 
@@ -110,7 +111,7 @@ def connect(config: Config, *, is_port_given: bool) -> ApiClient:
     noted = None if is_port_given else _noted_address(config.state_dir / ADDRESS_NAME)
     if noted is not None:
         return ApiClient(*noted, config.api_key)
-    return ApiClient(_reachable(config.host), config.port, config.api_key)
+    return ApiClient(loopback_of(config.host), config.port, config.api_key)
 
 
 def _noted_address(file: Path) -> tuple[str, int] | None:
@@ -124,7 +125,7 @@ def _noted_address(file: Path) -> tuple[str, int] | None:
     if not isinstance(address, str) or (isinstance(pid, int) and not _is_alive(pid)):
         return None
     host, _, port = address.rpartition(":")
-    return (_reachable(host.strip("[]")), int(port)) if port.isdigit() and host else None
+    return (loopback_of(host.strip("[]")), int(port)) if port.isdigit() and host else None
 
 
 def _is_alive(pid: int) -> bool:
@@ -135,11 +136,6 @@ def _is_alive(pid: int) -> bool:
     except (PermissionError, OverflowError):
         return True
     return True
-
-
-def _reachable(host: str) -> str:
-    """Return the address to talk to for one to listen on."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
 
 
 def _lines(answer: http.client.HTTPResponse, client: ApiClient) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from meshllm.cli.render import download_detail
+from meshllm.cli.summary import addresses_of, start_summary
 from meshllm.core.engines import EngineBuild
 from meshllm.core.ids import ModelId
 from meshllm.core.resources import Resources, format_bytes
@@ -18,7 +19,6 @@ HOW_TO_BEGIN = (
     "  mesh-llm load smollm2-135m       fetches a small one (98 MB), ready in a minute on any machine",
     "  mesh-llm load USER/REPO:Q4_K_M   fetches one from a Hugging Face repository; or put GGUF files into {folder}",
 )
-NO_JOIN_YET = "join:     this node is alone; the command for others to join appears here once meshes can be joined"
 
 
 class Bars(Protocol):
@@ -34,12 +34,18 @@ class Bars(Protocol):
 class Startup:
     """Turns views into lines."""
 
-    def __init__(self, say: Callable[[str], None], bars: Bars, folder: str, *, is_empty: bool) -> None:
-        """Speak by `say`; `is_empty`: nothing was asked for and no model is on disk. `folder` takes models."""
+    def __init__(
+        self, say: Callable[[str], None], bars: Bars, folder: str, *, is_empty: bool, needs_key: bool = False
+    ) -> None:
+        """Speak by `say`. `folder` takes models.
+
+        `is_empty`: nothing was asked for and no model is on disk; `needs_key`: clients have to show an API key.
+        """
         self._say = say
         self._bars = bars
         self._folder = folder
         self._is_empty = is_empty
+        self._needs_key = needs_key
         self._address = ""
         self._said: dict[str, str] = {}
         """What was last said about each subject."""
@@ -52,7 +58,7 @@ class Startup:
         if self._is_empty:
             for line in HOW_TO_BEGIN:
                 self._say(line.format(folder=self._folder))
-            self._addresses(model=None)
+            self._summary(model=None)
 
     def report(self, view: MeshView) -> None:
         """Say what this view has that was not said."""
@@ -116,20 +122,15 @@ class Startup:
         ready = [model.id for model in view.local.values() if model.is_ready]
         if ready:
             self._is_settled = True
-            self._addresses(view.default_model if view.default_model in ready else ready[0])
+            self._summary(view.default_model if view.default_model in ready else ready[0])
         elif (
             view.me.resources is not None and view.local and not any(_is_moving(model) for model in view.local.values())
         ):
             self._once("idle", f"{len(view.local)} models are on this disk, none is loaded: `mesh-llm load MODEL` does")
 
-    def _addresses(self, model: ModelId | None) -> None:
-        url = f"http://{self._address}"
-        self._say(f"API:      {url}/v1")
-        self._say(f"console:  {url}/")
-        if model is not None:
-            body = f'{{"model":"{model}","messages":[{{"role":"user","content":"Hello"}}]}}'
-            self._say(f"try:      curl {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'")
-        self._say(NO_JOIN_YET)
+    def _summary(self, model: ModelId | None) -> None:
+        for line in start_summary(addresses_of(self._address), model, needs_key=self._needs_key):
+            self._say(line)
 
 
 def _described(build: EngineBuild) -> str:

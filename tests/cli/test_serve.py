@@ -130,6 +130,20 @@ def test_start_is_told_on_standard_error(shell: Shell, daemon: FakeDaemon) -> No
     assert "curl http://127.0.0.1:9337/v1/chat/completions" in shell.err
 
 
+def test_start_with_a_key_says_how_to_show_it(
+    shell: Shell, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the variable's name: the screen may be shared."""
+    story = a_story(a_spec("tiny"), requested=("tiny",))
+    story.tell(ready("tiny"))
+    daemon.views = [story.core.view]
+    monkeypatch.setenv("MESH_LLM_API_KEY", "very-secret")
+
+    assert shell("--model", "tiny") == 0
+    assert '-H "Authorization: Bearer $MESH_LLM_API_KEY"' in shell.err
+    assert "very-secret" not in shell.err
+
+
 def test_json_log_is_not_mixed_with_words(shell: Shell, daemon: FakeDaemon) -> None:
     """Collectors parse every line."""
     daemon.views = [a_story(a_spec("tiny")).core.view]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from meshllm.core.effects import Level, Notify
 from meshllm.core.limits import LOG_LINE_BYTES
+from meshllm.daemon.errors import StartError
 
 _LEVELS = {
     Level.DEBUG: logging.DEBUG, Level.INFO: logging.INFO, Level.WARNING: logging.WARNING, Level.ERROR: logging.ERROR,
@@ -79,23 +80,31 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up(level: str, log_format: str, file: Path | None) -> Ring:
-    """Send the daemon's log to standard error, to a file that is turned over when it is full, and to a ring."""
+    """Send the daemon's log to standard error, to a file that is turned over when it is full, and to a ring.
+
+    Raises StartError where the file cannot be written.
+    """
     formatter = JsonFormatter() if log_format == "json" else PlainFormatter()
     ring = Ring()
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr), ring]
     if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(
-            logging.handlers.RotatingFileHandler(
-                file, maxBytes=LOG_FILE_BYTES, backupCount=LOG_FILES_KEPT, encoding="utf-8", errors="backslashreplace"
-            )
-        )
+        handlers.append(_file_handler(file))
     for handler in handlers:
         handler.setFormatter(formatter)
     logging.basicConfig(level=level.upper(), handlers=handlers, force=True)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     return ring
+
+
+def _file_handler(file: Path) -> logging.Handler:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return logging.handlers.RotatingFileHandler(
+            file, maxBytes=LOG_FILE_BYTES, backupCount=LOG_FILES_KEPT, encoding="utf-8", errors="backslashreplace"
+        )
+    except OSError as error:
+        raise StartError(f"cannot write the log file {file}: {error.strerror or error}") from None
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

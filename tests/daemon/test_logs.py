@@ -10,6 +10,7 @@ import pytest
 from meshllm.core.effects import Level, Notify
 from meshllm.core.ids import EventId
 from meshllm.daemon import logs
+from meshllm.daemon.errors import StartError
 
 NOTICE = Notify(
     level=Level.WARNING,
@@ -62,3 +63,14 @@ def test_lines_below_the_level_are_not_written(tmp_path: Path) -> None:
     logs.write(NOTICE)
 
     assert (tmp_path / "x.log").read_text() == ""
+
+
+@pytest.mark.parametrize("name", ["is/a/file/x.log", "folder"])
+def test_file_that_cannot_be_written_ends_the_start_with_a_reason(tmp_path: Path, name: str) -> None:
+    """A log that silently isn't there is missed when it is needed."""
+    (tmp_path / "is").mkdir()
+    (tmp_path / "is" / "a").write_text("")
+    (tmp_path / "folder").mkdir()
+
+    with pytest.raises(StartError, match=r"cannot write the log file .*: (Not a directory|Is a directory)"):
+        logs.set_up("info", "pretty", tmp_path / name)

@@ -15,6 +15,7 @@ from tests.house.tree import ROOT
 SHELL = [
     "scripts/mesh-llm",
     "scripts/environment",
+    "scripts/browser",
     "scripts/test",
     "scripts/check",
     "scripts/docs",

@@ -15,6 +15,7 @@ from meshllm.core.mesh import CoreConfig, MeshCore
 from meshllm.core.names import NameIndex
 from meshllm.core.serving.routing import (
     Capability,
+    Local,
     Refusal,
     RefusalCode,
     Remote,
@@ -47,6 +48,7 @@ def test_names_that_mean_the_ready_model_lead_to_it(name: str | None) -> None:
 
     assert isinstance(found, Routes)
     assert found.model == "warm"
+    assert isinstance(found.routes[0].target, Local)
     assert found.routes[0].target.endpoint.socket_path == "/run/warm.sock"
     assert found.routes[0].reason == "local"
 

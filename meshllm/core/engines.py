@@ -39,7 +39,7 @@ class EnginePlan:
 
     model: ModelSpec
     context_tokens: int
-    """Context that all slots share; any one of them may use all of it."""
+    """Context of one request. Each slot has its own: no request takes another's."""
     slots: int
     """Requests that are computed at the same time."""
     gpu_layers: int
@@ -47,6 +47,11 @@ class EnginePlan:
     threads: int
     memory: MemoryNeed
     attempt: int = 1
+
+    @property
+    def cache_tokens(self) -> int:
+        """Return the context of all slots together, in tokens: what the KV cache has to hold."""
+        return self.context_tokens * self.slots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -146,7 +146,7 @@ def _native_arguments(plan: EnginePlan, socket_path: str) -> tuple[str, ...]:
         "--host", socket_path,
         "--model", plan.model.path,
         "--alias", plan.model.id,
-        "--ctx-size", str(plan.context_tokens),
+        "--ctx-size", str(plan.cache_tokens),
         "--parallel", str(plan.slots),
         "--threads", str(plan.threads),
         "--threads-batch", str(plan.threads),
@@ -154,7 +154,7 @@ def _native_arguments(plan: EnginePlan, socket_path: str) -> tuple[str, ...]:
         "--n-gpu-layers", str(plan.gpu_layers),
         "--cache-ram", str(told["cache_ram_mib"]),
         "--api-key-file", "/dev/stdin",
-        "--kv-unified", "--jinja", "--metrics", "--slots", "--no-webui",
+        "--jinja", "--metrics", "--slots", "--no-webui",
     ]  # fmt: skip
     if plan.model.mmproj:
         arguments += ["--mmproj", plan.model.mmproj]

@@ -43,9 +43,9 @@ def make_parameters(wheel: Any, told: dict[str, Any]) -> Any:  # noqa: ANN401 - 
     parameters.model_alias = {told["alias"]}
     parameters.hostnames = [told["socket"]]
     parameters.api_keys = [told["key"]]
-    parameters.n_ctx = told["context_tokens"]
+    parameters.n_ctx = told["context_tokens"] * told["slots"]
     parameters.n_parallel = told["slots"]
-    parameters.kv_unified = True  # any slot may use all of the context
+    parameters.kv_unified = False  # a shared cache that runs full ends every request in it, guilty or not
     parameters.cpuparams.n_threads = told["threads"]
     parameters.cpuparams_batch.n_threads = told["threads"]
     parameters.n_threads_http = told["http_threads"]

@@ -457,7 +457,7 @@ def read_arguments(arguments: list[str]) -> Json:
     key = Path(known.api_key_file).read_text(encoding="ascii").strip() if known.api_key_file else ""
     return {
         "socket": known.host, "model": known.model, "alias": known.alias, "key": key,
-        "context_tokens": known.ctx_size, "slots": known.parallel,
+        "context_tokens": known.ctx_size // known.parallel, "slots": known.parallel,
     }  # fmt: skip
 
 

@@ -68,7 +68,8 @@ def test_native_server_is_told_the_plan() -> None:
 
     line = " ".join(command.argv[7:])
     assert line.startswith("/opt/llama/llama-server --host /run/m/e1.sock --model /models/tiny.gguf --alias tiny ")
-    assert "--ctx-size 512 --parallel 2 --threads 1" in line
+    assert "--ctx-size 1024 --parallel 2 --threads 1" in line
+    assert "--kv-unified" not in line
     assert "--n-gpu-layers 0 --cache-ram 16 --api-key-file /dev/stdin" in line
     assert "--mmproj /models/eyes.gguf" in line
     assert command.stdin == f"{KEY}\n".encode()

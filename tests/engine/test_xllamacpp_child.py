@@ -53,7 +53,7 @@ def test_every_line_of_the_plan_reaches_the_wheel() -> None:
     assert parameters.hostnames == ["/run/e1.sock"]
     assert parameters.api_keys == ["k"]
     assert parameters.model_alias == {"tiny"}
-    assert (parameters.n_ctx, parameters.n_parallel, parameters.kv_unified) == (512, 2, True)
+    assert (parameters.n_ctx, parameters.n_parallel, parameters.kv_unified) == (2 * 512, 2, False)
     assert parameters.cpuparams.n_threads == parameters.cpuparams_batch.n_threads == 1
     assert (parameters.n_gpu_layers, parameters.cache_ram_mib) == (0, 16)
 

@@ -115,6 +115,45 @@ async def test_schema_is_obeyed_and_a_long_prompt_refused(runtime_dir: Path, smo
     assert (status, refused["error"]["type"]) == (400, "exceed_context_size_error")
 
 
+async def test_every_request_has_a_context_of_its_own(runtime_dir: Path, smollm2: str) -> None:
+    """Three conversations that nearly fill theirs, a stream, and one that asks too much: nobody takes another's."""
+    words = [380, 381, 382, 700]
+    story = {"prompt": "Once upon a time", "max_tokens": 32, "ignore_eos": True, "stream": True}
+    async with a_bench(WHEEL, runtime_dir) as bench:
+        ready = await loaded(bench, smollm2, context_tokens=512, slots=4)
+        async with (
+            a_session(ready) as session,
+            a_client(ready) as post,
+            asyncio.TaskGroup() as group,
+            session.post("http://engine/v1/completions", json=story) as stream,
+        ):
+            prompts = ({"prompt": "word " * count, "max_tokens": 4} for count in words)
+            work = [group.create_task(post("/v1/completions", body)) for body in prompts]
+            told = (await stream.read()).decode()
+
+    answers = [task.result() for task in work]
+    assert [status for status, _ in answers] == [200, 200, 200, 400]
+    assert answers[-1][1]["error"]["n_ctx"] == ready.context_tokens == 512
+    assert told.rstrip().endswith("[DONE]")
+    assert "error" not in told
+
+
+async def test_a_prompt_that_was_computed_before_is_not_computed_again(runtime_dir: Path, smollm2: str) -> None:
+    """Slots of their own keep what they have, and the next request with the same beginning finds it."""
+    long = {"prompt": "word " * 300, "max_tokens": 1}
+    async with a_bench(WHEEL, runtime_dir) as bench:
+        ready = await loaded(bench, smollm2, context_tokens=512, slots=2)
+        async with a_client(ready) as post:
+            first, other, again = [
+                (await post("/v1/completions", body))[1]["timings"]["prompt_n"]
+                for body in (long, {"prompt": "Something else.", "max_tokens": 1}, long)
+            ]
+
+    assert first >= 300
+    assert other < 10
+    assert again == 1
+
+
 async def test_more_requests_than_slots_are_all_answered_while_probes_get_through(
     runtime_dir: Path, tiny: Path
 ) -> None:

@@ -24,7 +24,9 @@ PROCESS_BYTES = 64 * MIB
 MIN_CONTEXT_TOKENS = 512
 """Less context than this is not worth an engine."""
 USEFUL_CONTEXT_TOKENS = 4096
-"""Another slot is added only while every slot still has this much, or the trained context if smaller."""
+"""What one request gets at least where nobody wished for less, or the trained context if smaller."""
+SLOT_CONTEXT_TOKENS = 8192
+"""Another slot is added only while every slot has this much, or the trained context if smaller."""
 SLOTS_MAX = 4
 KV_SHARE = 0.25
 """Of the room beside the weights: the rest stays for other models, the prompt cache and the machine."""
@@ -103,23 +105,22 @@ def plan_engine(
 ) -> EnginePlan | NoRoom:
     """Return how to run a model in the given room, or why it does not fit.
 
-    `shrink` halves context and slots that many times: the answer to an engine that ran out of memory.
+    `shrink` halves the KV cache that many times: the answer to an engine that ran out of memory.
     """
     fixed = spec.size_bytes + overhead_bytes(spec)
     kv_token = max(spec.architecture.kv_bytes_per_token, 1)
-    least = _least_context(spec, wishes)
+    least = fixed + _least_context(spec, wishes) * (wishes.slots or 1) * kv_token
     layers = spec.architecture.layers
-    if room.gpu_bytes >= fixed + least * kv_token:
+    if room.gpu_bytes >= least:
         pool = room.gpu_bytes
-    elif room.gpu_bytes + room.host_bytes >= fixed + least * kv_token:
+    elif room.gpu_bytes + room.host_bytes >= least:
         pool = room.gpu_bytes + room.host_bytes
     else:
         free = room.gpu_bytes + room.host_bytes
         total = resources.memory_total_bytes + (resources.gpu_total_bytes if room.gpu_bytes else 0)
-        return NoRoom(needed_bytes=fixed + least * kv_token, free_bytes=free, total_bytes=total)
-    context, slots = _context_and_slots(spec, (pool - fixed) // kv_token, wishes)
-    context, slots = max(_rounded(context >> shrink), min(least, MIN_CONTEXT_TOKENS)), max(slots >> shrink, 1)
-    kv = context * kv_token
+        return NoRoom(needed_bytes=least, free_bytes=free, total_bytes=total)
+    context, slots = _shrunk(*_context_and_slots(spec, (pool - fixed) // kv_token, wishes), shrink)
+    kv = context * slots * kv_token
     gpu_layers = layers + 1 if room.gpu_bytes >= fixed + kv else _layers_on_gpu(room.gpu_bytes, fixed + kv, layers)
     on_gpu = int((fixed + kv) * min(gpu_layers / (layers or 1), 1.0))
     host_rest = max(room.host_bytes - (fixed + kv - on_gpu), 0)
@@ -140,22 +141,36 @@ def overhead_bytes(spec: ModelSpec) -> int:
 
 
 def _least_context(spec: ModelSpec, wishes: EngineWishes) -> int:
-    """Return the context without which the model is not started: as wished, or a useful minimum."""
-    trained = spec.architecture.context_tokens or USEFUL_CONTEXT_TOKENS
+    """Return the context of one request without which the model is not started: as wished, or a useful minimum."""
+    trained = spec.architecture.context_tokens
     if wishes.context_tokens is not None:
-        return wishes.context_tokens * (wishes.slots or 1)
-    return min(trained, USEFUL_CONTEXT_TOKENS)
+        # llama.cpp pads every slot upwards, and gives none more than the model was trained for.
+        padded = -(-wishes.context_tokens // CONTEXT_STEP_TOKENS) * CONTEXT_STEP_TOKENS
+        return min(padded, trained or padded)
+    useful = min(trained or USEFUL_CONTEXT_TOKENS, USEFUL_CONTEXT_TOKENS)
+    return max(useful // (wishes.slots or 1), min(useful, MIN_CONTEXT_TOKENS))
 
 
 def _context_and_slots(spec: ModelSpec, affordable: int, wishes: EngineWishes) -> tuple[int, int]:
-    """Return (context of all slots, slots) for a room of `affordable` tokens."""
+    """Return (context of each slot, slots) for a room of `affordable` tokens. A smaller room costs slots first."""
     trained = spec.architecture.context_tokens or USEFUL_CONTEXT_TOKENS
+    modest = int(affordable * KV_SHARE)
     if wishes.context_tokens is not None:
-        slots = wishes.slots or min(max(int(affordable * KV_SHARE) // wishes.context_tokens, 1), SLOTS_MAX)
-        return wishes.context_tokens * slots, slots
-    modest = max(int(affordable * KV_SHARE), min(affordable, trained, USEFUL_CONTEXT_TOKENS))
-    slots = wishes.slots or min(max(modest // min(trained, USEFUL_CONTEXT_TOKENS), 1), SLOTS_MAX)
-    return min(trained * slots, modest), slots
+        context = _least_context(spec, wishes)
+        return context, wishes.slots or min(max(modest // context, 1), SLOTS_MAX)
+    modest = max(modest, min(affordable, (wishes.slots or 1) * min(trained, USEFUL_CONTEXT_TOKENS)))
+    slots = wishes.slots or min(max(modest // min(trained, SLOT_CONTEXT_TOKENS), 1), SLOTS_MAX)
+    return _rounded(min(trained, modest // slots)), slots
+
+
+def _shrunk(context: int, slots: int, times: int) -> tuple[int, int]:
+    """Return (context of each slot, slots) of a cache halved so many times: slots go first, then context."""
+    for _ in range(times):
+        if slots > 1:
+            slots //= 2
+        else:
+            context = max(_rounded(context // 2), min(context, MIN_CONTEXT_TOKENS))
+    return context, slots
 
 
 def _layers_on_gpu(gpu_bytes: int, whole_bytes: int, layers: int) -> int:
@@ -188,9 +203,14 @@ def explain(outcome: EnginePlan | NoRoom) -> tuple[tuple[str, str], ...]:
     return (
         ("fits", "yes"),
         ("weights", format_bytes(need.weights_bytes)),
-        ("KV cache", f"{format_bytes(need.kv_bytes)} for {outcome.context_tokens} tokens in {outcome.slots} slots"),
+        ("KV cache", f"{format_bytes(need.kv_bytes)} for {_slots_of(outcome)}"),
         ("overhead", format_bytes(need.overhead_bytes)),
         ("prompt cache", f"up to {format_bytes(need.prompt_cache_bytes)}"),
         ("total", format_bytes(need.total_bytes)),
         ("GPU layers", f"{outcome.gpu_layers} of {outcome.model.architecture.layers + 1}"),
     )
+
+
+def _slots_of(plan: EnginePlan) -> str:
+    slots = "1 request" if plan.slots == 1 else f"{plan.slots} requests at a time"
+    return f"{slots}, {plan.context_tokens} tokens each"

@@ -1,5 +1,6 @@
 """Memory arithmetic: nothing is planned that does not fit, and what fits is used well."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,35 +55,63 @@ def test_a_small_model_on_a_large_machine_gets_its_whole_context_in_four_slots()
     """Room that is there is used: four conversations of full length at once."""
     plan = planned()
 
-    assert (plan.context_tokens, plan.slots) == (4 * 8192, 4)
+    assert (plan.context_tokens, plan.slots, plan.cache_tokens) == (8192, 4, 4 * 8192)
     assert plan.memory.kv_bytes == 4 * 8192 * 30 * 3 * 128 * 2
 
 
-def test_context_and_slots_shrink_with_the_room() -> None:
-    """Less memory means fewer slots first, then less context."""
-    plan = planned(host=700 * MIB)
+@pytest.mark.parametrize(
+    ("host_mib", "context", "slots"),
+    [(4000, 8192, 4), (1800, 8192, 2), (1100, 8192, 1), (700, 4864, 1), (400, 4096, 1)],
+)
+def test_a_smaller_room_costs_slots_first_and_then_context(host_mib: int, context: int, slots: int) -> None:
+    """A long conversation that fits is worth more than a second one at the same time."""
+    plan = planned(host=host_mib * MIB)
 
-    assert plan.slots < 4
-    assert plan.memory.total_bytes <= 700 * MIB
+    assert (plan.context_tokens, plan.slots) == (context, slots)
+    assert plan.memory.total_bytes <= host_mib * MIB
 
 
-def test_wishes_are_taken_as_they_are() -> None:
-    """`--ctx-size` is for one request, so the slots multiply it."""
+def test_wished_slots_share_what_there_is() -> None:
+    """`--parallel` alone: everyone gets the same, and less where memory is short."""
+    plans = [planned(host=host * MIB, slots=8) for host in (16000, 700)]
+
+    assert [plan.slots for plan in plans] == [8, 8]
+    assert [plan.context_tokens for plan in plans] == [8192, 2304]
+
+
+def test_wishes_are_for_one_request() -> None:
+    """`--ctx-size` is what each request gets; the slots multiply the cache, not the promise."""
     plan = planned(context_tokens=2048, slots=2, threads=1)
 
-    assert (plan.context_tokens, plan.slots, plan.threads) == (4096, 2, 1)
+    assert (plan.context_tokens, plan.slots, plan.threads) == (2048, 2, 1)
+    assert plan.memory.kv_bytes == 2 * 2048 * 30 * 3 * 128 * 2
 
 
-def test_shrinking_halves_context_and_slots() -> None:
+@pytest.mark.parametrize(("wished", "planned_tokens"), [(1000, 1024), (5_000, 5_120), (100_000, 8192)])
+def test_a_wish_is_counted_as_the_engine_takes_it(wished: int, planned_tokens: int) -> None:
+    """llama.cpp pads a slot upwards, and gives none more than the model was trained for."""
+    assert planned(context_tokens=wished).context_tokens == planned_tokens
+
+
+def test_a_wish_that_does_not_fit_is_not_cut_in_silence() -> None:
+    """Whoever asks for four long conversations learns what they take."""
+    wishes = EngineWishes(context_tokens=8192, slots=4)
+
+    lack = plan_engine(a_spec(), Room(gpu_bytes=0, host_bytes=900 * MIB), wishes, a_machine())
+
+    assert isinstance(lack, NoRoom)
+    assert lack.needed_bytes > 4 * 8192 * 30 * 3 * 128 * 2
+
+
+def test_shrinking_halves_the_cache_slots_first() -> None:
     """An engine that ran out of memory is tried once more with half."""
     spec, room = a_spec(), Room(gpu_bytes=0, host_bytes=16 * GIB)
 
-    whole = plan_engine(spec, room, EngineWishes(), a_machine())
-    half = plan_engine(spec, room, EngineWishes(), a_machine(), shrink=1)
+    plans = [plan_engine(spec, room, EngineWishes(), a_machine(), shrink=shrink) for shrink in range(9)]
 
-    assert isinstance(whole, EnginePlan)
-    assert isinstance(half, EnginePlan)
-    assert (half.context_tokens, half.slots) == (whole.context_tokens // 2, whole.slots // 2)
+    sizes = [(plan.context_tokens, plan.slots) for plan in plans if isinstance(plan, EnginePlan)]
+    assert sizes[:4] == [(8192, 4), (8192, 2), (8192, 1), (4096, 1)]
+    assert sizes[-1] == (512, 1)
 
 
 def test_a_model_that_fits_the_gpu_goes_there_whole() -> None:
@@ -141,4 +170,6 @@ def test_the_arithmetic_can_be_shown() -> None:
     rows = dict(explain(planned()))
 
     assert rows["weights"] == "105 MB"
+    assert rows["KV cache"] == "755 MB for 4 requests at a time, 8192 tokens each"
+    assert dict(explain(planned(slots=1)))["KV cache"] == "189 MB for 1 request, 8192 tokens each"
     assert rows["overhead"] == f"{overhead_bytes(a_spec()) / 1e6:.0f} MB"

@@ -78,7 +78,7 @@ def test_faults_that_another_try_would_repeat_end_at_once() -> None:
 
 
 def test_out_of_memory_is_tried_once_more_with_half() -> None:
-    """Half the context may fit; if it does not, the model does not fit."""
+    """Half the cache may fit; if it does not, the model does not fit."""
     story = a_story(a_spec(), requested=("tiny",))
     first = story.of(StartEngine)[0].plan
 
@@ -87,7 +87,7 @@ def test_out_of_memory_is_tried_once_more_with_half() -> None:
     second = story.of(StartEngine)[1].plan
     story.tell(exited("tiny", EngineFault.OUT_OF_MEMORY))
 
-    assert second.context_tokens == first.context_tokens // 2
+    assert second.cache_tokens == first.cache_tokens // 2
     assert story.model("tiny").state is EngineState.FAILED
 
 

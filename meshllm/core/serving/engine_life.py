@@ -10,12 +10,16 @@ from meshllm.core import events as ev
 from meshllm.core.effects import DrainEngine, Level, StartEngine, StopEngine
 from meshllm.core.engines import PERMANENT_FAULTS, EngineFailure, EngineFault
 from meshllm.core.intents import Outcome, OutcomeCode
+from meshllm.core.limits import ENGINE_LOAD_FAILURES_MAX
 from meshllm.core.serving.capacity import NoRoom, plan_engine
 from meshllm.core.serving.engine_state import EngineState, Signal
 from meshllm.core.serving.holdings import Holdings
 from meshllm.core.serving.records import Record
 from meshllm.core.serving.replies import Effects, answers, notice, taken
 from meshllm.core.view import LoadProgress
+
+FINAL_LOAD_FAULTS = PERMANENT_FAULTS | {EngineFault.LOAD_TIMEOUT}
+"""Faults after which a load is not tried again by itself."""
 
 
 class EngineLife:
@@ -48,6 +52,7 @@ class EngineLife:
         record.endpoint, record.pid = event.endpoint, event.pid
         record.context_tokens, record.slots = event.context_tokens, event.slots
         record.load_s, record.ready_since_s, record.failure = event.load_s, now_s, None
+        record.load_failures = 0
         done = Outcome(code=OutcomeCode.DONE, message=f"{record.id} is loaded", model=record.id)
         line = notice(
             Level.INFO, "model ready", model=record.id, load_s=round(event.load_s, 2),
@@ -79,31 +84,44 @@ class EngineLife:
         record = self._held.having(event.model)
         if record is None:
             return []
-        if record.state in (EngineState.STARTING, EngineState.READY):
-            return self._failed(record, event.failure, now_s)
+        if record.state is EngineState.STARTING:
+            return self._load_failed(record, event.failure, now_s)
+        if record.state is EngineState.READY:
+            return self._crashed(record, event.failure, now_s)
         record.signal(Signal.EXITED)
         done = Outcome(code=OutcomeCode.DONE, message=f"{record.id} is unloaded", model=record.id)
         return [*answers(taken(record.stop_waiters), done), notice(Level.INFO, "model unloaded", model=record.id)]
 
-    def _failed(self, record: Record, failure: EngineFailure, now_s: float) -> Effects:
-        was_ready = record.state is EngineState.READY
+    def _load_failed(self, record: Record, failure: EngineFailure, now_s: float) -> Effects:
+        """A load came to nothing: another try, unless it would only repeat this one."""
+        delay_s = record.note_failure(failure, now_s)
+        record.load_failures += 1
+        is_final = record.load_failures >= ENGINE_LOAD_FAILURES_MAX or failure.fault in FINAL_LOAD_FAULTS
+        if failure.fault is EngineFault.OUT_OF_MEMORY:
+            # Once more with half the cache; a second time means it does not fit here.
+            is_final, delay_s = record.shrink > 0, 0.0
+            record.shrink = 1
+        if not is_final:
+            return self._again(record, failure, now_s + delay_s, delay_s)
+        record.signal(Signal.EXITED_FOR_GOOD)
+        record.wanted = False
+        outcome = Outcome(code=OutcomeCode.LOAD_FAILED, message=failure.message, model=record.id)
+        fields = {"model": record.id, "fault": failure.fault.value, "reason": failure.message}
+        return [*answers(taken(record.load_waiters), outcome), notice(Level.ERROR, "model failed", **fields)]
+
+    def _crashed(self, record: Record, failure: EngineFailure, now_s: float) -> Effects:
+        """An engine that had been ready is gone: it loads, so it is tried for ever, with ever longer pauses."""
         delay_s = record.note_failure(failure, now_s)
         if failure.fault is EngineFault.OUT_OF_MEMORY:
-            # Once more with half the context and slots; a second time means it does not fit here.
-            record.shrink += 1
-            delay_s = 0.0 if record.shrink == 1 else None
-        if failure.fault in PERMANENT_FAULTS or failure.fault is EngineFault.LOAD_TIMEOUT:
-            delay_s = None
-        fields = {"model": record.id, "fault": failure.fault.value, "reason": failure.message}
-        if delay_s is None:
-            record.signal(Signal.EXITED_FOR_GOOD)
-            record.wanted = False
-            outcome = Outcome(code=OutcomeCode.LOAD_FAILED, message=failure.message, model=record.id)
-            return [*answers(taken(record.load_waiters), outcome), notice(Level.ERROR, "model failed", **fields)]
+            record.shrink = 1
+        record.restarts += 1
+        return self._again(record, failure, now_s + delay_s, delay_s)
+
+    def _again(self, record: Record, failure: EngineFailure, at_s: float, delay_s: float) -> Effects:
         record.signal(Signal.EXITED)
-        record.retry_at_s = now_s + delay_s
-        record.restarts += was_ready
+        record.retry_at_s = at_s
         record.wanted = True
+        fields = {"model": record.id, "fault": failure.fault.value, "reason": failure.message}
         return [notice(Level.WARNING, "engine ended, restarting", **fields, retry_in_s=delay_s)]
 
     def stop(self, record: Record, *, force: bool) -> Effects:

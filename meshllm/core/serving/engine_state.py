@@ -59,14 +59,11 @@ TRANSITIONS: dict[tuple[EngineState, Signal], EngineState] = {
     (_S.READY, _G.STOP_ASKED): _S.STOPPING,
     (_S.READY, _G.HUNG): _S.READY,
     (_S.READY, _G.EXITED): _S.BACKING_OFF,
-    (_S.READY, _G.EXITED_FOR_GOOD): _S.FAILED,
     (_S.DRAINING, _G.DRAINED): _S.STOPPING,
     (_S.DRAINING, _G.STOP_ASKED): _S.STOPPING,
     (_S.DRAINING, _G.HUNG): _S.STOPPING,
     (_S.DRAINING, _G.EXITED): _S.STOPPED,
-    (_S.DRAINING, _G.EXITED_FOR_GOOD): _S.STOPPED,
     (_S.STOPPING, _G.EXITED): _S.STOPPED,
-    (_S.STOPPING, _G.EXITED_FOR_GOOD): _S.STOPPED,
 }
 """(state, signal) -> next state. What is absent is illegal."""
 

@@ -79,6 +79,7 @@ class Orders:
             return [answer(intent, OutcomeCode.DONE, f"{record.id} is loaded", record.id)]
         record.held = record.dropped = False
         record.forgive()
+        record.retry_at_s = None  # a person does not wait for a back-off
         self._held.want(record)
         record.load_waiters.append(intent.request_id)
         return []

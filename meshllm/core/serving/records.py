@@ -14,7 +14,6 @@ from meshllm.core.limits import (
     ENGINE_BACKOFF_FIRST_S,
     ENGINE_BACKOFF_MAX_S,
     ENGINE_FAILURE_WINDOW_S,
-    ENGINE_FAILURES_MAX,
 )
 from meshllm.core.serving.engine_state import HAS_PROCESS, EngineState, Signal, next_state
 from meshllm.core.view import LoadProgress, LocalModel
@@ -56,7 +55,9 @@ class Record:
     shrink: int = 0
     """How often its context and slots were halved because it ran out of memory."""
     failures_s: deque[float] = field(default_factory=deque)
-    """When it failed, within the window."""
+    """When it failed, within the window; what the back-off grows with."""
+    load_failures: int = 0
+    """Loads in a row that did not make it ready."""
     load_waiters: list[str] = field(default_factory=list)
     """Request ids of intents that are answered when it is ready, or cannot be."""
     stop_waiters: list[str] = field(default_factory=list)
@@ -86,8 +87,8 @@ class Record:
         if self.state is not EngineState.BACKING_OFF:
             self.retry_at_s = None
 
-    def note_failure(self, failure: EngineFailure, now_s: float) -> float | None:
-        """Remember a failure; return the delay before the next try, or None when it was one too many.
+    def note_failure(self, failure: EngineFailure, now_s: float) -> float:
+        """Remember a failure; return the delay before the next try, in seconds.
 
         Delays double from `ENGINE_BACKOFF_FIRST_S` to `ENGINE_BACKOFF_MAX_S` with the failures inside
         the window, so an engine that runs for long between crashes starts again at the shortest.
@@ -96,13 +97,11 @@ class Record:
         self.failures_s.append(now_s)
         while self.failures_s[0] < now_s - ENGINE_FAILURE_WINDOW_S:
             self.failures_s.popleft()
-        if len(self.failures_s) >= ENGINE_FAILURES_MAX:
-            return None
         return float(min(ENGINE_BACKOFF_FIRST_S * 2 ** (len(self.failures_s) - 1), ENGINE_BACKOFF_MAX_S))
 
     def forgive(self) -> None:
         """Forget past failures: the file, the build or somebody's mind changed."""
-        self.failure, self.shrink = None, 0
+        self.failure, self.shrink, self.load_failures = None, 0, 0
         self.failures_s.clear()
         if self.state is EngineState.FAILED:
             self.signal(Signal.STOP_ASKED)

@@ -4,7 +4,8 @@ from meshllm.core import events as ev
 from meshllm.core.effects import StartEngine, StopEngine
 from meshllm.core.engines import EngineFault
 from meshllm.core.ids import ModelId
-from meshllm.core.limits import ENGINE_FAILURE_WINDOW_S
+from meshllm.core.intents import Verb
+from meshllm.core.limits import ENGINE_BACKOFF_MAX_S, ENGINE_FAILURE_WINDOW_S, ENGINE_LOAD_FAILURES_MAX
 from meshllm.core.serving.engine_state import EngineState
 from tests.core.builders import Story, a_spec, a_story, exited, ready
 
@@ -18,21 +19,70 @@ def served(name: str = "tiny") -> Story:
     return story
 
 
-def test_a_crash_is_followed_by_restarts_with_doubling_delays_and_then_an_end() -> None:
-    """Five failures in ten minutes are no accident any more."""
+def test_crashes_are_followed_by_restarts_with_growing_delays_for_ever() -> None:
+    """A request that crashes engines must not take a model away from everybody else."""
     story, delays = served(), []
 
-    for _ in range(4):
+    for _ in range(30):
         story.tell(exited("tiny"))
         retry_at_s = story.core.next_wakeup_s()
         assert retry_at_s is not None
         delays.append(retry_at_s - story.now_s)
         story.tell(ev.Woke(), after_s=delays[-1])
-    story.tell(exited("tiny"))
+        story.tell(ready("tiny"))
 
-    assert delays == [1.0, 2.0, 4.0, 8.0]
+    assert delays[:8] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, ENGINE_BACKOFF_MAX_S, ENGINE_BACKOFF_MAX_S]
+    assert min(delays[8:]) == ENGINE_BACKOFF_MAX_S
+    assert story.model("tiny").is_ready
+    assert story.model("tiny").restarts == 30
+
+
+def test_no_fault_of_an_engine_that_was_ready_is_final() -> None:
+    """It has shown that its file, its build and this machine can do it."""
+    for fault in EngineFault:
+        story = served()
+
+        story.tell(exited("tiny", fault))
+
+        assert story.model("tiny").state is EngineState.BACKING_OFF
+
+
+def test_five_loads_in_a_row_that_fail_are_the_end() -> None:
+    """What never became ready will not by trying more."""
+    story, tries = a_story(a_spec(), requested=("tiny",)), 0
+
+    while story.model("tiny").state is EngineState.STARTING:
+        tries += 1
+        story.tell(exited("tiny"))
+        story.tell(ev.Woke(), after_s=ENGINE_BACKOFF_MAX_S)
+
+    assert tries == ENGINE_LOAD_FAILURES_MAX
     assert story.model("tiny").state is EngineState.FAILED
     assert story.core.next_wakeup_s() is None
+
+
+def test_failed_loads_are_counted_in_a_row() -> None:
+    """Every time it becomes ready the count begins anew."""
+    story = served()
+
+    for _ in range(ENGINE_LOAD_FAILURES_MAX):
+        story.tell(exited("tiny"))
+        story.tell(ev.Woke(), after_s=ENGINE_BACKOFF_MAX_S)
+        story.tell(exited("tiny"))
+        story.tell(ev.Woke(), after_s=ENGINE_BACKOFF_MAX_S)
+        story.tell(ready("tiny"))
+
+    assert story.model("tiny").is_ready
+
+
+def test_an_order_to_load_does_not_wait_for_the_back_off() -> None:
+    """Somebody is there who knows why."""
+    story = served()
+    story.tell(exited("tiny"))
+
+    story.ask(Verb.LOAD, "tiny")
+
+    assert story.model("tiny").state is EngineState.STARTING
 
 
 def test_rare_crashes_never_add_up() -> None:

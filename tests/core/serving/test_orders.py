@@ -69,7 +69,7 @@ def test_an_unloaded_model_comes_back_by_a_request_but_a_held_one_does_not() -> 
 
 def test_load_brings_back_what_was_held_dropped_or_failed() -> None:
     """An explicit order overrules all earlier ones."""
-    story = served()
+    story = a_story(a_spec(), requested=("tiny",))
     story.tell(exited("tiny", EngineFault.BAD_FILE))
 
     request = story.ask(Verb.LOAD, "tiny")

@@ -90,6 +90,8 @@ def test_held_dropped_failed_and_oversized_models_refuse_with_the_remedy() -> No
     story.tell(ev.InventoryChanged(models=(a_spec("warm"), a_spec("cold"), a_spec("huge", size_bytes=90 * GIB))))
     story.tell(ev.ModelWanted(model=ModelId("huge")))
     story.ask(Verb.UNLOAD, "cold", hold=True)
+    story.tell(exited("warm"))
+    story.tell(ev.Woke(), after_s=1.0)
     story.tell(exited("warm", EngineFault.BAD_FILE, "the file is damaged"))
 
     found = {name: ask(story, name) for name in ("warm", "cold", "huge")}

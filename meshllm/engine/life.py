@@ -34,6 +34,8 @@ POLL_MAX_S = 0.25
 PROGRESS_INTERVAL_S = 0.5
 PROGRESS_STEP = 0.01
 LOADING_SHARE_MAX = 0.99
+LAST_WORDS_S = 3.0
+"""What a ready engine said in so long before its end may explain it; older troubles were survived."""
 SAMPLES_PER_BUDGET = 5
 """At least so many looks before work is called hung."""
 GAP_INTERVALS = 2
@@ -105,6 +107,7 @@ class EngineLife:
         self._process: Process | None = None
         self._hung = ""
         self._end: EngineFailure | None = None
+        self._ready_s: float | None = None
         self._stop_polite_s: float | None = None
         self.log = LogRing()
         self.finished = asyncio.Event()
@@ -148,8 +151,14 @@ class EngineLife:
             return EngineFailure(fault=EngineFault.CANNOT_START, message=message)
         code = await self._accompany(process)
         if self._end is None:
-            return explain(self.log.lines, code, oom_killed=oom_kills() > kills_before)
+            return explain(self._last_words(), code, oom_killed=oom_kills() > kills_before)
         return EngineFailure(fault=self._end.fault, message=self._end.message, exit_code=code)
+
+    def _last_words(self) -> tuple[str, ...]:
+        """Return the lines that may explain an end just now: of the load, or else of the last moments."""
+        if self._ready_s is None:
+            return self.log.lines
+        return self.log.lines_since(max(self._ready_s, time.monotonic() - LAST_WORDS_S))
 
     async def _accompany(self, process: Process) -> int:
         """Watch over a process until its end; return its exit status."""
@@ -169,6 +178,7 @@ class EngineLife:
         if not await self._loaded(process):
             self._give_up_loading(process)
             return
+        self._ready_s = time.monotonic()
         offered = await self._offer()
         usage = process.usage()
         ready = EngineReady(

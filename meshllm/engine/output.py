@@ -7,8 +7,9 @@ is fed bytes, and told an exit status.
 
 import re
 import signal
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from meshllm.core import limits
 from meshllm.core.engines import EngineFailure, EngineFault
@@ -20,14 +21,22 @@ CANNOT_EXECUTE_CODES = frozenset({126, 127})
 QUOTED_LINE_CHARS = 200
 LAST_WORDS_LINES = 80
 """Lines before an end that may explain it; older ones belong to troubles that were survived."""
+FROM_OUTSIDE = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL})
+"""Signals that no program raises by its own mistake: what it said before explains nothing."""
 
 
 class LogRing:
     """The last lines of one engine. Lines that are too long are cut, invalid UTF-8 is replaced."""
 
-    def __init__(self, lines: int = limits.ENGINE_LOG_LINES, line_bytes: int = limits.ENGINE_LOG_LINE_BYTES) -> None:
-        """Keep at most `lines` lines of at most `line_bytes` bytes each."""
-        self._lines: deque[str] = deque(maxlen=lines)
+    def __init__(
+        self,
+        lines: int = limits.ENGINE_LOG_LINES,
+        line_bytes: int = limits.ENGINE_LOG_LINE_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Keep at most `lines` lines of at most `line_bytes` bytes each, with the clock's time of their end."""
+        self._lines: deque[tuple[float, str]] = deque(maxlen=lines)
+        self._clock = clock
         self._line_bytes = line_bytes
         self._open = bytearray()
         self.fed_lines = 0
@@ -56,12 +65,16 @@ class LogRing:
         self._open.clear()
         self.fed_lines += 1
         if text:
-            self._lines.append(text)
+            self._lines.append((self._clock(), text))
 
     @property
     def lines(self) -> tuple[str, ...]:
         """Return the lines that are kept, oldest first."""
-        return tuple(self._lines)
+        return tuple(text for _, text in self._lines)
+
+    def lines_since(self, at_s: float) -> tuple[str, ...]:
+        """Return the lines that came after a moment of the clock, oldest first."""
+        return tuple(text for came_s, text in self._lines if came_s > at_s)
 
 
 _MEMORY = re.compile(
@@ -84,11 +97,13 @@ _BAD_FILE = (
 )
 _BIND = re.compile(r"couldn't bind HTTP server socket|Address already in use|failed to bind")
 _CANNOT_START = re.compile(r"^meshllm: (cannot (?:start|import) .*)")
+_OF_A_REQUEST = re.compile(r"\bsend_error\b")
+"""An error that was told to a client: the engine lived on."""
 _ERROR = re.compile(r"\bE (?:\S+\s+)*?\S+: (.+)|(?:error|what\(\)|Error):\s+(.+)", re.IGNORECASE)
 
 
 def explain(lines: Iterable[str], exit_code: int | None, *, oom_killed: bool = False) -> EngineFailure:
-    """Return why an engine ended that nobody asked to end.
+    """Return why an engine ended that nobody asked to end, by what it said lately.
 
     `exit_code` is negative for a signal, as in `subprocess`; 128 and more is a shell's way to say the
     same. `oom_killed` tells that the kernel ended a process for want of memory in that time.
@@ -98,7 +113,7 @@ def explain(lines: Iterable[str], exit_code: int | None, *, oom_killed: bool = F
     if oom_killed and number == signal.SIGKILL:
         message = "the system ended it because memory ran out; a smaller model, context or --parallel would help"
         return EngineFailure(fault=EngineFault.OUT_OF_MEMORY, message=message, exit_code=exit_code)
-    found = _explain_lines(said)
+    found = None if number in FROM_OUTSIDE else _explain_lines(said)
     if found is None:
         found = _explain_status(said, exit_code, number)
     fault, message = found
@@ -147,8 +162,9 @@ def _explain_status(lines: tuple[str, ...], exit_code: int | None, number: int |
             "take a portable build, or name another program with --engine"
         )
         return EngineFault.ILLEGAL_INSTRUCTION, message
-    if number == signal.SIGKILL:
-        return EngineFault.CRASHED, "it was killed from outside (SIGKILL), perhaps because memory ran out"
+    if number in FROM_OUTSIDE:
+        aside = ", perhaps because memory ran out" if number == signal.SIGKILL else ""
+        return EngineFault.CRASHED, f"it was killed by signal {_signal_name(number)} from outside{aside}"
     if number is not None:
         return EngineFault.CRASHED, f"it crashed by signal {number} ({_signal_name(number)}){_last_words(lines)}"
     if exit_code in CANNOT_EXECUTE_CODES:
@@ -166,7 +182,7 @@ def _signal_name(number: int) -> str:
 def _last_words(lines: tuple[str, ...]) -> str:
     """Return the last error line, as the end of a sentence."""
     for line in reversed(lines):
-        if _ERROR.search(line):
+        if _ERROR.search(line) and not _OF_A_REQUEST.search(line):
             return f"; it said: {_quoted(line)}"
     return ""
 

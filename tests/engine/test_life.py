@@ -26,6 +26,12 @@ def lies_on_disk(path: str) -> bool:
     return Path(path).exists()
 
 
+def say_first(program: Path, line: str) -> None:
+    """Have a shell script say a line before it does anything else."""
+    script = program.read_text(encoding="utf-8")
+    program.write_text(script.replace("exec", f"echo '{line}'\nexec", 1), encoding="utf-8")
+
+
 async def order(ready: ev.EngineReady, prompt: str) -> None:
     """Send a request that orders a trouble, and leave when it has begun or a moment has passed."""
     connector = aiohttp.UnixConnector(ready.endpoint.socket_path)
@@ -204,6 +210,22 @@ async def test_native_server_lives_the_same_life(runtime_dir: Path, model_file: 
 
     assert (ready.slots, ready.context_tokens) == (2, 768)
     assert failure.fault is EngineFault.STOPPED
+
+
+async def test_trouble_that_a_load_survived_does_not_explain_a_later_crash(
+    runtime_dir: Path, model_file: str, native: Path
+) -> None:
+    """It became ready in spite of it."""
+    say_first(native, "0.01 E ggml_backend_alloc: failed to allocate a pinned buffer; taking another")
+    build = EngineBuild(kind="llama-server", version="1", uses_gpu=False, program=str(native))
+    async with a_bench(build, runtime_dir) as bench:
+        bench.supervisor.start(a_plan(model_file))
+        ready = await bench.next(ev.EngineReady)
+        os.kill(ready.pid, signal.SIGSEGV)
+        failure = await bench.end()
+
+    assert "pinned" in "".join(bench.supervisor.log_lines(TINY))
+    assert (failure.fault, failure.message) == (EngineFault.CRASHED, "it crashed by signal 11 (SIGSEGV)")
 
 
 def test_looks_are_frequent_enough_for_any_budget() -> None:

@@ -88,7 +88,9 @@ def test_known_lines_become_faults(said: str, fault: EngineFault, words: str) ->
         (128 + signal.SIGILL, EngineFault.ILLEGAL_INSTRUCTION, "--engine"),
         (-signal.SIGSEGV, EngineFault.CRASHED, "signal 11 (SIGSEGV)"),
         (134, EngineFault.CRASHED, "signal 6 (SIGABRT)"),
-        (-signal.SIGKILL, EngineFault.CRASHED, "killed from outside"),
+        (-signal.SIGKILL, EngineFault.CRASHED, "killed by signal SIGKILL from outside, perhaps"),
+        (-signal.SIGTERM, EngineFault.CRASHED, "killed by signal SIGTERM from outside"),
+        (128 + signal.SIGINT, EngineFault.CRASHED, "killed by signal SIGINT from outside"),
         (-60, EngineFault.CRASHED, "signal 60"),
         (127, EngineFault.CANNOT_START, "cannot be executed"),
         (3, EngineFault.EXITED, "status 3"),
@@ -126,6 +128,37 @@ def test_old_troubles_explain_nothing() -> None:
     failure = explain([*NO_MEMORY.splitlines(), *["0.01 I srv: a request"] * 200], -signal.SIGSEGV)
 
     assert failure.fault is EngineFault.CRASHED
+
+
+def test_who_was_killed_from_outside_is_not_asked_for_a_reason() -> None:
+    """What it said before has nothing to do with it."""
+    failure = explain(NO_MEMORY.splitlines(), -signal.SIGTERM)
+
+    assert failure.message == "it was killed by signal SIGTERM from outside"
+
+
+def test_an_error_that_a_client_was_told_is_not_the_cause_of_a_crash() -> None:
+    """The engine answered and lived on."""
+    told = "0.01.2 E srv    send_error: task id = 4, error: request (1532 tokens) exceeds the available context size"
+
+    failure = explain(["0.01.1 E ggml_abort: assertion failed", told], -signal.SIGABRT)
+
+    assert failure.message.endswith("it said: assertion failed")
+    assert explain([told], -signal.SIGABRT).message == "it crashed by signal 6 (SIGABRT)"
+
+
+def test_log_knows_when_its_lines_came() -> None:
+    """What was said long before an end does not explain it."""
+    now_s = [1.0]
+    ring = LogRing(clock=lambda: now_s[0])
+
+    ring.feed(b"old\nhalf")
+    now_s[0] = 2.0
+    ring.feed(b" a line\nnew\n")
+
+    assert ring.lines == ("old", "half a line", "new")
+    assert ring.lines_since(1.0) == ("half a line", "new")
+    assert ring.lines_since(2.0) == ()
 
 
 def test_log_keeps_the_last_lines_of_any_pieces() -> None:

@@ -91,7 +91,7 @@ class Orders:
         return self._fetching.download(record)
 
     def _unload(self, record: Record, intent: Intent) -> Effects:
-        record.held = intent.hold
+        record.held |= intent.hold  # what was held stays held until somebody loads it
         return self._withdraw(record, intent)
 
     def _drop(self, record: Record, intent: Intent) -> Effects:

@@ -67,6 +67,19 @@ def test_an_unloaded_model_comes_back_by_a_request_but_a_held_one_does_not() -> 
         assert story.model("tiny").wanted is not hold
 
 
+def test_a_hold_outlives_a_later_unload() -> None:
+    """Only `load` takes it back; who unloads once more does not mean the opposite."""
+    story = served()
+    story.ask(Verb.UNLOAD, "tiny", hold=True)
+    story.tell(ev.EngineDrained(model=TINY), exited("tiny", EngineFault.STOPPED))
+
+    story.ask(Verb.UNLOAD, "tiny")
+    story.tell(ev.ModelWanted(model=TINY))
+
+    assert story.model("tiny").held
+    assert not story.model("tiny").wanted
+
+
 def test_load_brings_back_what_was_held_dropped_or_failed() -> None:
     """An explicit order overrules all earlier ones."""
     story = a_story(a_spec(), requested=("tiny",))

@@ -92,7 +92,7 @@ class MeshCore:
             case ev.EngineDrained():
                 return serving.engines.on_drained(event)
             case ev.EngineExited():
-                return serving.engines.on_exited(event, now_s)
+                return serving.on_exited(event, now_s)
             case ev.ModelWanted():
                 return serving.on_wanted(event)
             case ev.TrafficMeasured():

@@ -67,7 +67,7 @@ class Lifecycle:
             self._take_file(self.held.records.setdefault(spec.id, Record(id=spec.id)), spec)
         effects: Effects = []
         for record in list(self.held.records.values()):
-            if record.spec is not None and record.id not in found and not record.has_process:
+            if record.spec is not None and record.id not in found:
                 effects += self._lose_file(record, record.spec.path)
             elif record.spec is None and not record.is_served and record.reference is None:
                 del self.held.records[record.id]
@@ -75,12 +75,18 @@ class Lifecycle:
         return effects
 
     def _lose_file(self, record: Record, path: str) -> Effects:
-        """A file is gone: who wants the model is told, who doesn't will not miss it."""
+        """A file is gone: who wants the model is told, who doesn't will not miss it. An engine that has it keeps it."""
         record.spec = None
+        if record.has_process:
+            return []
+        if record.reference is not None:  # it is being fetched again
+            if record.state is EngineState.BACKING_OFF:
+                record.signal(Signal.STOP_ASKED)
+            return []
         if record.wanted:
             message = f"its file {path} is gone; put it back or pull it again"
             return self.engines.give_up(record, EngineFailure(fault=EngineFault.MISSING_FILE, message=message))
-        if record.reference is None and not record.is_served:
+        if not record.is_served:
             del self.held.records[record.id]
         return []
 
@@ -97,6 +103,16 @@ class Lifecycle:
         if event.failure is not None:
             return [notice(Level.ERROR, f"no engine can run here: {event.failure.message}")]
         return []
+
+    def on_exited(self, event: ev.EngineExited, now_s: float) -> Effects:
+        """A process is gone, and with it perhaps the last trace of a file that was deleted meanwhile."""
+        record = self.held.having(event.model)
+        path = record.plan.model.path if record is not None and record.plan is not None else ""
+        effects = self.engines.on_exited(event, now_s)
+        if record is not None and record.spec is None:
+            effects += self._lose_file(record, path)
+            self.held.rename()
+        return effects
 
     def on_wanted(self, event: ev.ModelWanted) -> Effects:
         """A request needs a model that is not loaded: want it, unless somebody said not to."""

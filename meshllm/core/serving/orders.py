@@ -41,7 +41,7 @@ class Orders:
             message = f"{intent.model!r} could mean any of: {', '.join(found.candidates)}"
             return [answer(intent, OutcomeCode.AMBIGUOUS_MODEL, message)]
         record = self._held.records.get(found) if isinstance(found, str) else None
-        if record is not None and not (record.spec is None and record.reference is None):
+        if record is not None and _is_known(record, intent):
             return self._act(record, intent)
         if intent.verb in (Verb.UNLOAD, Verb.DROP):
             near = f"; did you mean {' or '.join(found.near)}?" if not isinstance(found, str) and found.near else ""
@@ -120,3 +120,9 @@ class Orders:
             return [*effects, answer(intent, OutcomeCode.DONE, f"{record.id} is unloaded", record.id)]
         record.stop_waiters.append(intent.request_id)
         return effects + self._engines.stop(record, force=intent.force)
+
+
+def _is_known(record: Record, intent: Intent) -> bool:
+    """Tell whether there is something to act on: a file, the way to one, or an engine that outlives its file."""
+    has_engine = record.has_process and intent.verb is not Verb.PULL
+    return record.spec is not None or record.reference is not None or has_engine

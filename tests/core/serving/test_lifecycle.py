@@ -1,10 +1,10 @@
 """What a node serves and how it leaves, told as stories: events in, orders out."""
 
 from meshllm.core import events as ev
-from meshllm.core.effects import DrainEngine, Leave, StartEngine, StopEngine
+from meshllm.core.effects import Download, DrainEngine, Leave, StartEngine, StopEngine
 from meshllm.core.engines import EngineFault
 from meshllm.core.ids import ModelId
-from meshllm.core.intents import Verb
+from meshllm.core.intents import OutcomeCode, Verb
 from meshllm.core.limits import GIB, MIB
 from meshllm.core.serving.engine_state import EngineState
 from tests.core.builders import Story, a_machine, a_spec, a_story, exited, ready
@@ -106,6 +106,72 @@ def test_a_file_that_appears_later_is_served_when_nothing_else_is() -> None:
     effects = story.tell(ev.InventoryChanged(models=(a_spec(),)))
 
     assert [effect.plan.model.id for effect in effects if isinstance(effect, StartEngine)] == ["tiny"]
+
+
+def test_a_file_deleted_while_its_engine_runs_is_forgotten_with_the_engine() -> None:
+    """It is served as long as it is in memory, can be unloaded, and is then in no list."""
+    story = served()
+    story.tell(ev.InventoryChanged(models=()))
+    assert story.model("tiny").is_ready
+
+    request = story.ask(Verb.UNLOAD, "tiny")
+    story.tell(ev.EngineDrained(model=TINY), exited("tiny", EngineFault.STOPPED))
+
+    outcome = story.outcome(request)
+    assert outcome is not None
+    assert outcome.is_done
+    assert TINY not in story.core.view.local
+    assert story.core.view.names.resolve("tiny") != TINY
+
+
+def test_an_engine_that_crashes_after_its_file_was_deleted_says_what_is_missing() -> None:
+    """There is nothing to start again."""
+    story = served()
+    story.tell(ev.InventoryChanged(models=()))
+
+    story.tell(exited("tiny"))
+
+    failure = story.model("tiny").failure
+    assert failure is not None
+    assert (story.model("tiny").state, failure.fault) == (EngineState.FAILED, EngineFault.MISSING_FILE)
+    assert "/models/tiny.gguf" in failure.message
+    assert story.core.next_wakeup_s() is None
+
+
+def test_a_file_that_comes_back_while_its_engine_runs_changes_nothing() -> None:
+    """A download manager may move it twice."""
+    story = served()
+
+    story.tell(ev.InventoryChanged(models=()), ev.InventoryChanged(models=(a_spec(),)))
+    story.tell(exited("tiny"))
+
+    assert story.model("tiny").state is EngineState.BACKING_OFF
+
+
+def test_a_model_whose_file_is_gone_can_be_pulled_while_its_engine_runs() -> None:
+    """It answers that it cannot be found rather than never."""
+    story = served()
+    story.tell(ev.InventoryChanged(models=()))
+
+    outcome = story.outcome(story.ask(Verb.PULL, "tiny"))
+
+    assert outcome is not None
+    assert outcome.code is OutcomeCode.UNKNOWN_MODEL
+
+
+def test_a_model_that_is_fetched_again_waits_for_its_file_when_its_engine_crashes() -> None:
+    """The file is on its way; there is nothing to try before."""
+    name = "SmolLM2-135M-Instruct.Q4_1"
+    story = served(name)
+    story.tell(ev.InventoryChanged(models=()))
+    story.ask(Verb.PULL, name)
+
+    story.tell(exited(name))
+    assert story.core.next_wakeup_s() is None
+    story.tell(ev.DownloadFinished(model=ModelId(name), path="/x"), ev.InventoryChanged(models=(a_spec(name),)))
+
+    assert len(story.of(Download)) == 1
+    assert story.model(name).state is EngineState.STARTING
 
 
 def test_a_request_wakes_a_cold_model_once() -> None:

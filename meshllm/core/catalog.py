@@ -64,6 +64,11 @@ class ModelSpec:
     capabilities: frozenset[str] = frozenset()
     """Of `chat`, `completion`, `embedding`, `rerank`, `tools`, `vision`."""
 
+    @property
+    def version(self) -> tuple[str, int, float]:
+        """Return what changes when the file is replaced, known before it is hashed: path, bytes, time."""
+        return self.path, self.size_bytes, self.modified_s
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelProblem:

@@ -148,7 +148,9 @@ class MeshCore:
         build = held.build
         new = replace(
             old, role=Role.HOST if served else Role.WORKER, resources=held.resources,
-            models_on_disk=tuple(_on_disk(model.spec) for _, model in sorted(local.items()) if model.spec is not None),
+            models_on_disk=tuple(
+                _on_disk(model.on_disk) for _, model in sorted(local.items()) if model.on_disk is not None
+            ),
             serving=served, engine_build=f"{build.kind} {build.version}" if build is not None else "",
         )  # fmt: skip
         return replace(new, version=old.version + 1) if new != old else old

@@ -66,7 +66,7 @@ class LocalModel:
 
     id: ModelId
     spec: ModelSpec | None
-    """None while its file is not complete on disk."""
+    """What is in memory, else what is on disk. An engine keeps its file, also when that is replaced or deleted."""
     state: EngineState
     wanted: bool
     """Someone asked for it to be in memory."""
@@ -92,6 +92,8 @@ class LocalModel:
     requests: int = 0
     """Requests finished since the daemon started."""
     last_used_s: float | None = None
+    on_disk: ModelSpec | None = None
+    """What the next load takes; None while its file is not complete on disk."""
 
     @property
     def is_ready(self) -> bool:

@@ -10,7 +10,6 @@ no handler has to think about the others.
 from dataclasses import dataclass
 
 from meshllm.core import events as ev
-from meshllm.core.catalog import ModelSpec
 from meshllm.core.effects import Leave, Level
 from meshllm.core.engines import EngineFailure, EngineFault
 from meshllm.core.intents import Outcome, OutcomeCode
@@ -64,7 +63,7 @@ class Lifecycle:
         self.has_inventory = True
         found = {spec.id: spec for spec in event.models}
         for spec in event.models:
-            self._take_file(self.held.records.setdefault(spec.id, Record(id=spec.id)), spec)
+            self.held.records.setdefault(spec.id, Record(id=spec.id)).take_file(spec)
         effects: Effects = []
         for record in list(self.held.records.values()):
             if record.spec is not None and record.id not in found:
@@ -89,13 +88,6 @@ class Lifecycle:
         if not record.is_served:
             del self.held.records[record.id]
         return []
-
-    @staticmethod
-    def _take_file(record: Record, spec: ModelSpec) -> None:
-        old = record.spec
-        if old is None or (old.path, old.size_bytes, old.modified_s) != (spec.path, spec.size_bytes, spec.modified_s):
-            record.forgive()
-        record.spec = spec
 
     def on_probed(self, event: ev.EngineProbed) -> Effects:
         """Take the self-test's result."""

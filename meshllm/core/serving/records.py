@@ -5,7 +5,7 @@ Decides nothing about other models. Only `lifecycle` writes here.
 """
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from meshllm.core.catalog import ModelReference, ModelSpec
 from meshllm.core.engines import EngineEndpoint, EngineFailure, EnginePlan
@@ -25,6 +25,7 @@ class Record:
 
     id: ModelId
     spec: ModelSpec | None = None
+    """Its file on disk, as it was last seen; None without one."""
     state: EngineState = EngineState.STOPPED
     wanted: bool = False
     is_lazy: bool = False
@@ -75,6 +76,20 @@ class Record:
         """Tell whether this node serves it or is about to."""
         return self.wanted or self.has_process or self.state is EngineState.BACKING_OFF
 
+    @property
+    def served_spec(self) -> ModelSpec | None:
+        """Return what is in memory, else what is on disk: an engine keeps the file that it was started with."""
+        return self.plan.model if self.plan is not None else self.spec
+
+    def take_file(self, spec: ModelSpec) -> None:
+        """Take what is on disk; another file than before gets a fresh start, at the next load."""
+        if self.spec is None or self.spec.version != spec.version:
+            self.forgive()
+        self.spec = spec
+        if self.plan is not None and self.plan.model.version == spec.version:
+            # The same file, hashed by now.
+            self.plan = replace(self.plan, model=replace(self.plan.model, digest=spec.digest))
+
     def signal(self, signal: Signal) -> None:
         """Move to the next state of the table. Raises IllegalTransitionError."""
         self.state = next_state(self.state, signal)
@@ -109,9 +124,10 @@ class Record:
     def snapshot(self) -> LocalModel:
         """Return what everybody else may see of it."""
         return LocalModel(
-            id=self.id, spec=self.spec, state=self.state, wanted=self.wanted, held=self.held, dropped=self.dropped,
-            waiting=self.waiting, progress=self.progress, endpoint=self.endpoint, plan=self.plan,
-            failure=self.failure, retry_at_s=self.retry_at_s, pid=self.pid, context_tokens=self.context_tokens,
-            slots=self.slots, load_s=self.load_s, ready_since_s=self.ready_since_s, restarts=self.restarts,
-            requests=self.requests, last_used_s=self.last_used_s,
+            id=self.id, spec=self.served_spec, on_disk=self.spec, state=self.state, wanted=self.wanted,
+            held=self.held, dropped=self.dropped, waiting=self.waiting, progress=self.progress,
+            endpoint=self.endpoint, plan=self.plan, failure=self.failure, retry_at_s=self.retry_at_s, pid=self.pid,
+            context_tokens=self.context_tokens, slots=self.slots, load_s=self.load_s,
+            ready_since_s=self.ready_since_s, restarts=self.restarts, requests=self.requests,
+            last_used_s=self.last_used_s,
         )  # fmt: skip

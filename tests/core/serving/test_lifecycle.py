@@ -1,5 +1,7 @@
 """What a node serves and how it leaves, told as stories: events in, orders out."""
 
+from dataclasses import replace
+
 from meshllm.core import events as ev
 from meshllm.core.effects import Download, DrainEngine, Leave, StartEngine, StopEngine
 from meshllm.core.engines import EngineFault
@@ -146,6 +148,44 @@ def test_a_file_that_comes_back_while_its_engine_runs_changes_nothing() -> None:
     story.tell(exited("tiny"))
 
     assert story.model("tiny").state is EngineState.BACKING_OFF
+
+
+def test_an_engine_shows_the_file_that_it_has_and_the_next_one_takes_the_new_file() -> None:
+    """Replicas group by digest: old weights must never go by the digest of new ones."""
+    story, new = served(), replace(a_spec(modified_s=2.0, size_bytes=200 * MIB), digest="sha256:new")
+
+    story.tell(ev.InventoryChanged(models=(new,)))
+    during, me = story.model("tiny"), story.core.view.me
+    story.tell(exited("tiny"))
+    story.tell(ev.Woke(), after_s=1.0)
+    after = story.model("tiny")
+
+    assert (during.spec, during.on_disk) == (a_spec(), new)
+    assert ([one.digest for one in me.serving], [one.digest for one in me.models_on_disk]) == (
+        ["sha256:tiny"], ["sha256:new"],
+    )  # fmt: skip
+    assert after.plan is not None
+    assert (after.plan.model, after.spec) == (new, new)
+
+
+def test_a_digest_that_is_known_after_the_start_is_shown() -> None:
+    """Hashing takes longer than loading."""
+    story = a_story(replace(a_spec(), digest=""), requested=("tiny",))
+    story.tell(ready("tiny"))
+
+    story.tell(ev.InventoryChanged(models=(a_spec(),)))
+
+    assert [one.digest for one in story.core.view.me.serving] == ["sha256:tiny"]
+
+
+def test_a_deleted_file_is_announced_no_more_while_its_engine_still_shows_it() -> None:
+    """Whoever wants to copy it would find nothing."""
+    story = served()
+
+    story.tell(ev.InventoryChanged(models=()))
+
+    assert story.core.view.me.models_on_disk == ()
+    assert story.model("tiny").spec == a_spec()
 
 
 def test_a_model_whose_file_is_gone_can_be_pulled_while_its_engine_runs() -> None:

@@ -47,13 +47,22 @@ def walk(root: Path) -> tuple[list[FoundFile], list[ModelProblem]]:
 
 
 def _entries(root: Path, problems: list[ModelProblem]) -> Iterator[os.DirEntry[str]]:
-    """Yield what lies under a folder and is not hidden, breadth first, within the limits."""
+    """Yield what lies under a folder and is not hidden, breadth first, within the limits.
+
+    A folder that links lead to again is looked into once: where it lies shallowest, and rather in its own place than
+    by a link. So circles end.
+    """
     waiting = [(str(root), 1)]
+    walked: set[tuple[int, int]] = set()
     seen = 0
     for folder, depth in waiting:
         try:
+            status = Path(folder).stat()
+            if (status.st_dev, status.st_ino) in walked:
+                continue
+            walked.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
+                entries = sorted(listing, key=lambda entry: (entry.is_symlink(), entry.name))
         except (FileNotFoundError, NotADirectoryError) as error:
             if isinstance(error, NotADirectoryError):
                 problems.append(_problem(folder, InvalidModel.NOT_A_FILE, "is no folder"))

@@ -29,16 +29,56 @@ def test_files_are_found_in_order_with_what_identifies_them(tmp_path: Path) -> N
 
 
 def test_links_to_folders_are_followed_and_circles_end(tmp_path: Path) -> None:
-    """Models often lie on another disk. A circle ends with the depth."""
+    """Models often lie on another disk. A circle leads to nothing that was not found already."""
     touch(tmp_path / "disk" / "Far.gguf")
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "linked").symlink_to(tmp_path / "disk")
     (tmp_path / "models" / "circle").symlink_to(tmp_path / "models")
+    touch(tmp_path / "models" / "Near.gguf")
 
-    files, _ = walk(tmp_path / "models")
+    files, problems = walk(tmp_path / "models")
 
-    assert str(tmp_path / "models" / "linked" / "Far.gguf") in [file.path for file in files]
-    assert len(files) < limits.MODEL_FOLDER_DEPTH + 1
+    assert [file.path for file in files] == [
+        str(tmp_path / "models" / "Near.gguf"), str(tmp_path / "models" / "linked" / "Far.gguf"),
+    ]  # fmt: skip
+    assert problems == []
+
+
+def test_a_folder_with_two_ways_to_it_is_found_by_the_shorter_one(tmp_path: Path) -> None:
+    """One model is one entry, under the path that people would give."""
+    touch(tmp_path / "a" / "deep" / "Model.gguf")
+    (tmp_path / "z").symlink_to(tmp_path / "a" / "deep")
+
+    files, _ = walk(tmp_path)
+
+    assert [file.path for file in files] == [str(tmp_path / "z" / "Model.gguf")]
+
+
+def test_a_folder_is_found_in_its_own_place_rather_than_by_a_link_beside_it(tmp_path: Path) -> None:
+    """The link may be there for another program."""
+    touch(tmp_path / "real" / "Model.gguf")
+    (tmp_path / "alias").symlink_to(tmp_path / "real")
+
+    files, _ = walk(tmp_path)
+
+    assert [file.path for file in files] == [str(tmp_path / "real" / "Model.gguf")]
+
+
+def test_folders_that_link_to_each_other_in_a_ring_cost_each_one_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their paths could be combined without end, and would use up the entries that may be looked at."""
+    monkeypatch.setattr(limits, "MODEL_FOLDER_ENTRIES", 40)
+    monkeypatch.setattr(limits, "MODEL_FOLDER_DEPTH", 50)
+    for name in "abcd":
+        touch(tmp_path / name / f"{name}.gguf")
+        for other in "abcd":
+            (tmp_path / name / f"to-{other}").symlink_to(tmp_path / other)
+
+    files, problems = walk(tmp_path)
+
+    assert [file.stem for file in files] == ["a", "b", "c", "d"]
+    assert problems == []
 
 
 @pytest.mark.parametrize("name", [".hidden.gguf", "part.gguf.part", "notes.txt", ".git/x.gguf", "gguf"])

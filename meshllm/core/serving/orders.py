@@ -109,7 +109,8 @@ class Orders:
     def _withdraw(self, record: Record, intent: Intent) -> Effects:
         """Take a model out of memory and answer when its process is gone."""
         record.wanted, record.waiting = False, ""
-        superseded = Outcome(code=OutcomeCode.SUPERSEDED, message=f"{intent.verb} of {record.id} came in between")
+        message = f"{intent.verb} of {record.id} came in between"
+        superseded = Outcome(code=OutcomeCode.SUPERSEDED, message=message, model=record.id)
         effects: Effects = list(answers(taken(record.load_waiters), superseded))
         if record.is_downloading and not record.pull_waiters:
             record.is_downloading, record.progress = False, None

@@ -107,6 +107,18 @@ def test_load_during_unload_is_carried_out_after_it() -> None:
     assert story.model("tiny").is_ready
 
 
+def test_a_load_that_an_unload_overtakes_says_so_and_names_the_model() -> None:
+    """Whoever asked by another name can then be told what its state is."""
+    story = a_story(a_spec("other"), a_spec(), requested=("other",))
+    load = story.ask(Verb.LOAD, "tiny")
+
+    story.ask(Verb.UNLOAD, "tiny")
+
+    outcome = story.outcome(load)
+    assert outcome is not None
+    assert (outcome.code, outcome.model) == (OutcomeCode.SUPERSEDED, "tiny")
+
+
 def test_load_that_fails_says_why() -> None:
     """The reason of the engine is the answer to the intent."""
     story = a_story(a_spec("other"), a_spec(), requested=("other",))

@@ -53,6 +53,8 @@ class EngineLife:
         record.context_tokens, record.slots = event.context_tokens, event.slots
         record.load_s, record.ready_since_s, record.failure = event.load_s, now_s, None
         record.load_failures = 0
+        if record.load_waiters:
+            record.is_lazy = False  # the order is carried out, and holds until it is taken back
         done = Outcome(code=OutcomeCode.DONE, message=f"{record.id} is loaded", model=record.id)
         line = notice(
             Level.INFO, "model ready", model=record.id, load_s=round(event.load_s, 2),
@@ -168,6 +170,14 @@ class EngineLife:
             record.signal(Signal.STOP_ASKED)
         outcome = Outcome(code=OutcomeCode.NO_CAPACITY, message=lack.message, model=record.id)
         return answers(taken(record.load_waiters), outcome)
+
+    def look_again(self, record: Record) -> None:
+        """Say no more that there is no room, once there is."""
+        if record.spec is None or self._held.build is None or self._held.resources is None:
+            return
+        plan = plan_engine(record.spec, self._held.room(), self._held.wishes, self._held.resources)
+        if not isinstance(plan, NoRoom):
+            record.waiting = ""
 
     def give_up(self, record: Record, failure: EngineFailure) -> Effects:
         """End a wanted model that has no process: another try needs somebody to change something."""

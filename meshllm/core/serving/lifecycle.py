@@ -167,6 +167,9 @@ class Lifecycle:
         for model in list(self.held.order):
             if (record := self.held.records.get(model)) is not None and record.wanted:
                 effects += self.fetching.download(record) if record.spec is None else self.engines.pursue(record, now_s)
+        for record in self.held.records.values():
+            if record.waiting and not record.wanted:
+                self.engines.look_again(record)
         return effects
 
     def next_retry_s(self) -> float | None:

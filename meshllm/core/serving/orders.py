@@ -80,7 +80,9 @@ class Orders:
         record.held = record.dropped = False
         record.forgive()
         record.retry_at_s = None  # a person does not wait for a back-off
+        is_new = record.is_lazy or not record.wanted
         self._held.want(record)
+        record.is_lazy = is_new  # an order that is refused for want of room is over
         record.load_waiters.append(intent.request_id)
         return []
 

@@ -29,7 +29,7 @@ class Record:
     state: EngineState = EngineState.STOPPED
     wanted: bool = False
     is_lazy: bool = False
-    """Wanted by a request only: forgotten when there is no room, rather than kept waiting for it."""
+    """Wanted by a request or by an order not carried out yet: forgotten when there is no room, not kept waiting."""
     held: bool = False
     dropped: bool = False
     waiting: str = ""

@@ -234,6 +234,19 @@ def test_a_request_for_a_model_without_room_is_not_kept() -> None:
     assert story.model("huge").waiting
 
 
+def test_a_lack_of_room_that_is_over_is_said_no_more() -> None:
+    """Else every later request would be refused for a reason of long ago."""
+    story = a_story(a_spec("big", size_bytes=12 * GIB), a_spec("big2", size_bytes=12 * GIB), requested=("big",))
+    story.tell(ready("big"), ev.ModelWanted(model=ModelId("big2")))
+    assert story.model("big2").waiting
+
+    story.ask(Verb.UNLOAD, "big", force=True)
+    story.tell(exited("big", EngineFault.STOPPED))
+
+    assert not story.model("big2").waiting
+    assert story.tell(ev.ModelWanted(model=ModelId("big2")))
+
+
 def test_leaving_drains_every_engine_first() -> None:
     """SIGTERM finishes what runs."""
     story = a_story(a_spec("a"), a_spec("b"), requested=("a", "b"))

@@ -7,7 +7,7 @@ from meshllm.core.ids import ModelId
 from meshllm.core.intents import OutcomeCode, Verb
 from meshllm.core.limits import GIB
 from meshllm.core.serving.engine_state import EngineState
-from tests.core.builders import Story, a_spec, a_story, exited, ready
+from tests.core.builders import Story, a_machine, a_spec, a_story, exited, ready
 
 TINY = ModelId("tiny")
 
@@ -140,6 +140,44 @@ def test_load_without_room_says_what_is_missing() -> None:
     assert outcome is not None
     assert outcome.code is OutcomeCode.NO_CAPACITY
     assert "needs 96.9 GB" in outcome.message
+
+
+def test_a_load_that_was_refused_is_over() -> None:
+    """Who was told no is not surprised by a yes hours later; what the start asked for goes on waiting."""
+    story = a_story(a_spec("big", size_bytes=12 * GIB), a_spec("big2", size_bytes=12 * GIB), requested=("big",))
+    story.tell(ready("big"))
+    story.ask(Verb.LOAD, "big2")
+    refused = story.model("big2")
+
+    story.ask(Verb.UNLOAD, "big")
+    story.tell(ev.EngineDrained(model=ModelId("big")), exited("big", EngineFault.STOPPED))
+
+    assert (refused.wanted, refused.waiting.startswith("capacity")) == (False, True)
+    assert story.model("big2").state is EngineState.STOPPED
+
+
+def test_a_load_of_what_waits_anyway_leaves_it_waiting() -> None:
+    """The order came on top of the start's own."""
+    story = a_story(a_spec("big", size_bytes=12 * GIB), a_spec("big2", size_bytes=12 * GIB), requested=("big", "big2"))
+
+    outcome = story.outcome(story.ask(Verb.LOAD, "big2"))
+
+    assert outcome is not None
+    assert outcome.code is OutcomeCode.NO_CAPACITY
+    assert story.model("big2").wanted
+
+
+def test_a_loaded_model_waits_for_room_after_a_crash() -> None:
+    """The order was carried out, and holds until somebody takes it back."""
+    story = a_story(a_spec("other"), a_spec("big", size_bytes=8 * GIB), requested=("other",))
+    story.ask(Verb.LOAD, "big")
+    story.tell(ready("big"))
+    story.tell(exited("big"), ev.ResourcesMeasured(resources=a_machine(free_bytes=GIB)))
+
+    story.tell(ev.Woke(), after_s=1.0)
+
+    assert story.model("big").wanted
+    assert story.model("big").waiting
 
 
 def test_drop_of_the_only_model_ends_the_node_after_draining() -> None:

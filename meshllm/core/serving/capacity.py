@@ -10,7 +10,7 @@ the process itself.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from meshllm.core.catalog import ModelSpec
 from meshllm.core.engines import EngineBuild, EnginePlan, MemoryNeed
@@ -132,6 +132,19 @@ def plan_engine(
     return EnginePlan(
         model=spec, context_tokens=context, slots=slots, gpu_layers=gpu_layers, threads=threads, memory=need
     )
+
+
+def corrected(plan: EnginePlan, resident_bytes: int) -> EnginePlan:
+    """Return a plan that promises no less than its loaded engine takes, measured in bytes; what is more is overhead.
+
+    The prompt cache is still empty then, so it comes on top. Only on the host: with a GPU, what is resident
+    is mostly the file's pages, which the system takes back when it likes.
+    """
+    need = plan.memory
+    more = resident_bytes - (need.total_bytes - need.prompt_cache_bytes)
+    if more <= 0 or plan.gpu_layers:
+        return plan
+    return replace(plan, memory=replace(need, overhead_bytes=need.overhead_bytes + more))
 
 
 def overhead_bytes(spec: ModelSpec) -> int:

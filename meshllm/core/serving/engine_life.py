@@ -11,7 +11,7 @@ from meshllm.core.effects import DrainEngine, Level, StartEngine, StopEngine
 from meshllm.core.engines import PERMANENT_FAULTS, EngineFailure, EngineFault
 from meshllm.core.intents import Outcome, OutcomeCode
 from meshllm.core.limits import ENGINE_LOAD_FAILURES_MAX
-from meshllm.core.serving.capacity import NoRoom, plan_engine
+from meshllm.core.serving.capacity import NoRoom, corrected, plan_engine
 from meshllm.core.serving.engine_state import EngineState, Signal
 from meshllm.core.serving.holdings import Holdings
 from meshllm.core.serving.records import Record
@@ -53,6 +53,8 @@ class EngineLife:
         record.context_tokens, record.slots = event.context_tokens, event.slots
         record.load_s, record.ready_since_s, record.failure = event.load_s, now_s, None
         record.load_failures = 0
+        if record.plan is not None:
+            record.plan = corrected(record.plan, event.resident_bytes)
         if record.load_waiters:
             record.is_lazy = False  # the order is carried out, and holds until it is taken back
         done = Outcome(code=OutcomeCode.DONE, message=f"{record.id} is loaded", model=record.id)

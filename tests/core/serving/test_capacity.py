@@ -12,6 +12,7 @@ from meshllm.core.serving.capacity import (
     EngineWishes,
     NoRoom,
     Room,
+    corrected,
     explain,
     overhead_bytes,
     plan_engine,
@@ -148,6 +149,25 @@ def test_room_is_bounded_by_promises_and_by_measurement() -> None:
 
     assert unseen.host_bytes == 15 * GIB - need
     assert seen.host_bytes == min(15 * GIB, 16 * GIB - need)
+
+
+def test_a_promise_is_raised_to_what_was_measured_and_never_lowered() -> None:
+    """An estimate that was too low must not let a second engine take memory that is gone."""
+    plan = planned()
+    loaded_bytes = plan.memory.total_bytes - plan.memory.prompt_cache_bytes
+
+    more, less = corrected(plan, loaded_bytes + GIB), corrected(plan, loaded_bytes // 2)
+
+    assert more.memory.total_bytes == plan.memory.total_bytes + GIB
+    assert more.memory.overhead_bytes == plan.memory.overhead_bytes + GIB
+    assert less == plan
+
+
+def test_what_is_resident_beside_a_gpu_corrects_nothing() -> None:
+    """Those are the file's pages, which the system takes back."""
+    plan = planned(gpu=24 * GIB)
+
+    assert corrected(plan, 20 * GIB) == plan
 
 
 def test_the_limit_is_about_the_gpu_where_the_engine_uses_one() -> None:

@@ -1,11 +1,13 @@
 """What becomes of engines that fail, hang, or speak too late."""
 
+from dataclasses import replace
+
 from meshllm.core import events as ev
 from meshllm.core.effects import StartEngine, StopEngine
 from meshllm.core.engines import EngineFault
 from meshllm.core.ids import ModelId
-from meshllm.core.intents import Verb
-from meshllm.core.limits import ENGINE_BACKOFF_MAX_S, ENGINE_FAILURE_WINDOW_S, ENGINE_LOAD_FAILURES_MAX
+from meshllm.core.intents import OutcomeCode, Verb
+from meshllm.core.limits import ENGINE_BACKOFF_MAX_S, ENGINE_FAILURE_WINDOW_S, ENGINE_LOAD_FAILURES_MAX, GIB
 from meshllm.core.serving.engine_state import EngineState
 from tests.core.builders import Story, a_spec, a_story, exited, ready
 
@@ -139,6 +141,18 @@ def test_out_of_memory_is_tried_once_more_with_half() -> None:
 
     assert second.cache_tokens == first.cache_tokens // 2
     assert story.model("tiny").state is EngineState.FAILED
+
+
+def test_an_engine_that_takes_more_than_was_planned_leaves_less_for_others() -> None:
+    """The ledger counts what was measured after the load."""
+    story = a_story(a_spec(), a_spec("other"), requested=("tiny",))
+
+    story.tell(replace(ready("tiny"), resident_bytes=15 * GIB))
+    refused = story.ask(Verb.LOAD, "other")
+
+    outcome = story.outcome(refused)
+    assert outcome is not None
+    assert outcome.code is OutcomeCode.NO_CAPACITY
 
 
 def test_one_models_failure_leaves_the_other_alone() -> None:

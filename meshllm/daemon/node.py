@@ -7,6 +7,8 @@ sibling is a `Protocol` there and the real thing here.
 import asyncio
 import errno
 import logging
+import random
+import secrets
 import signal
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
@@ -105,7 +107,7 @@ class Node:
         self._config = config
         self._state = state
         self._ring = ring
-        core = MeshCore(_core_config(config, state), self.started_s)
+        core = MeshCore(_core_config(config, state), self.started_s, random.Random(secrets.randbits(64)))
         self.views = CurrentView(core.view)
         self._journal = Journal()
         self._loop = Loop(core, self.views, self._journal)

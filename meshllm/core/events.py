@@ -248,6 +248,22 @@ class PathFailed(_Stamped):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PeerWanted(_Stamped):
+    """A connection to a peer is wished for, for a tunnel. Answer: PeerConnected or DialFailed."""
+
+    peer: NodeId
+    for_s: float = 300.0
+    """How long the connection is kept, at least."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodesRevoked(_Stamped):
+    """The list of revoked nodes changed: complete, not a difference."""
+
+    nodes: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoopLagged(_Stamped):
     """The daemon's own event loop was late by this much: its verdicts on others are worth less."""
 
@@ -276,5 +292,5 @@ Event = (
     | DownloadProgressed | DownloadFinished | DownloadFailed | ModelAsked
     | IntentReceived | LeaveRequested | TaskFailed
     | PeerConnected | PeerLost | DialFailed | MessageReceived | AddressFound | OwnAddressesChanged | RoundTripMeasured
-    | PathFailed | LoopLagged | Slept
+    | PathFailed | PeerWanted | NodesRevoked | LoopLagged | Slept
 )  # fmt: skip

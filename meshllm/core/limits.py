@@ -107,6 +107,45 @@ DOWNLOAD_ANSWER_BYTES: Final = 1 * MIB  # what the downloading child may say
 RESOLVE_TIMEOUT_S: Final = 60.0
 DIGEST_ENTRIES: Final = 4_096  # remembered SHA-256 of files
 
+# -- members and gossip ----------------------------------------------------------------------------
+MEMBERS: Final = 1_024  # live ones; announcements of more are not taken
+TOMBSTONES: Final = 4_096  # dead and left members that are remembered, the newest
+TOMBSTONE_S: Final = 86_400.0  # so that an old rumour revives nobody
+FULL_MESH_MEMBERS: Final = 32  # up to here everybody is connected to everybody
+CONTACTS: Final = 2_048  # nodes whose addresses are known
+ADDRESSES_PER_NODE: Final = 16
+DIALS_AT_ONCE: Final = 16
+DIAL_ANSWER_S: Final = 15.0  # a dial that the transport never answers is counted as failed
+CONNECTION_TIE_S: Final = 10.0  # two connections this close together are one double dial, not a restart
+REDIAL_FAST_S: Final = 60.0  # a lost member is dialled often for this long
+REDIAL_STEADY_S: Final = 3_600.0  # ...and one of all lost ones often for this long
+GOSSIP_BUCKETS: Final = 64  # of the summary that two nodes compare
+GOSSIP_FANOUT: Final = (
+    3  # members that news of others is passed on to, summaries are compared with, suspicions asked of
+)
+GOSSIP_BATCH_RECORDS: Final = 64  # in one message
+GOSSIP_BATCH_BYTES: Final = 128 * KIB  # in one message; a control frame holds twice as much
+GOSSIP_DIRECT_RECORDS: Final = 32  # a table this small is compared entry by entry on a first contact
+GOSSIP_MESSAGES_PER_S: Final = 100.0  # taken from one peer; pings and their answers are not counted
+GOSSIP_MESSAGES_BURST: Final = 400.0
+STATEMENTS_PER_S: Final = 10.0  # of one node, whoever carries them
+STATEMENTS_BURST: Final = 50.0
+STATEMENT_JUMP: Final = 2**32  # an incarnation or version further ahead than this is no honest one
+VERIFY_INTERVAL_S: Final = 5.0  # a rumour about one member is looked into at most this often
+REFUTE_INTERVAL_S: Final = 1.0  # a rumour about this node is answered at most this often
+HELPS_PENDING: Final = 256  # pings on behalf of others
+INDIRECT_ALL: Final = 32  # members asked about one that this node has no connection to
+LAN_RTT_S: Final = 0.010  # with all round trips below it, the mesh is treated as one site
+LAN_RTT_LEAVE_S: Final = 0.015
+LAG_UNIT_S: Final = 0.5  # each of these by which the own loop is late adds one times the patience
+LAG_STRETCH: Final = 8.0
+LAG_ACCUSES_S: Final = 1.0  # with more lag than this nobody is accused
+LAG_REMEMBERED_S: Final = 5.0
+ROSTER_FIRST_S: Final = 0.5  # after the first contact, so that a crash does not make a stranger of this node
+ROSTER_INTERVAL_S: Final = 10.0  # between two writings of the roster
+JOIN_WAIT_S: Final = 15.0  # how long a node that was told of a mesh calls itself joining
+TWIN_OUTBIDS: Final = 3  # within a minute: somebody else runs with this node's key
+
 # -- daemon ------------------------------------------------------------------------------------------
 INBOX_EVENTS: Final = 10_000
 JOURNAL_EVENTS: Final = 4_096

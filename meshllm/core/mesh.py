@@ -1,27 +1,30 @@
 """The one door into the node's state: `MeshCore.handle(event, now_s) -> effects`.
 
-Owns the composition of the parts and the newest `MeshView`. Decides nothing itself: it hands each event
-to the part that knows, lets the parts settle, and makes a new view when anything changed. Never asks the
-world for the time, for chance or for a fact.
+Owns the composition of the two halves, models and members, and what is said of the one to the other.
+Decides nothing itself: it hands each event to the part that knows, lets the parts settle, and has a new
+view made when anything changed. Never asks the world for the time, for chance or for a fact.
 
-Invariants: the same events with the same times give the same effects and views; a view's epoch rises
-exactly when the view differs; every effect carries the id of the event that caused it.
+Invariants: the same events with the same times and the same chance give the same effects and views; a
+view's epoch rises exactly when the view differs; every effect carries the id of the event that caused it.
 """
 
+import random
 from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import assert_never
 
 from meshllm.core import events as ev
-from meshllm.core.announcement import Announcement, DiskModel, Role, ServedModel, ServingState
-from meshllm.core.catalog import ModelProblem, ModelSpec
+from meshllm.core.announcement import Address, Announcement, Role
+from meshllm.core.catalog import ModelProblem
 from meshllm.core.effects import Effect, Level, Notify
 from meshllm.core.events import Event
-from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.ids import UNSTAMPED, MeshId, NodeId
+from meshllm.core.limits import JOIN_WAIT_S
+from meshllm.core.members.members import MemberEvent, Members
+from meshllm.core.members.times import MemberTimes, wan
+from meshllm.core.picture import Picture, own_announcement
+from meshllm.core.rights import OWN_MACHINE, Rights
 from meshllm.core.serving.lifecycle import Lifecycle, ServingPolicy
-from meshllm.core.view import Group, LocalModel, Member, MeshView
-
-ALIVE = "alive"
+from meshllm.core.statement import OwnStatement
+from meshllm.core.view import MeshView
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,49 +34,80 @@ class CoreConfig:
     node: NodeId
     name: str
     serving: ServingPolicy = ServingPolicy()
+    incarnation: int = 1
+    """Higher than in any run before; the daemon counts."""
+    rights: Rights = OWN_MACHINE
+    addresses: tuple[Address, ...] = ()
+    mesh: MeshId | None = None
+    is_client: bool = False
+    is_joining: bool = False
+    """This node was told of a mesh: names that it does not know may become known in a moment."""
+    times: MemberTimes | None = None
+    """None: as patient as the round trips that are measured call for."""
 
 
 class MeshCore:
     """A node's knowledge and decisions."""
 
-    def __init__(self, config: CoreConfig, now_s: float) -> None:
-        """Know of nobody but oneself."""
+    def __init__(self, config: CoreConfig, now_s: float, rng: random.Random) -> None:
+        """Know of nobody but oneself. `rng` spreads timers and picks members; nothing else is chance."""
         self._config = config
         self._serving = Lifecycle(config.serving)
         self._problems: tuple[ModelProblem, ...] = ()
+        self._addresses = config.addresses
         me = Announcement(
-            node=config.node, name=config.name, incarnation=0, version=0, role=Role.WORKER,
-            resources=None, requested=config.serving.requested,
+            node=config.node, name=config.name, incarnation=config.incarnation, version=0,
+            role=Role.CLIENT if config.is_client else Role.WORKER, resources=None, rights=config.rights,
+            addresses=config.addresses, requested=config.serving.requested,
         )  # fmt: skip
-        self._since_s = now_s
-        self._view = MeshView(
-            epoch=0, at_s=now_s, me=me, members=MappingProxyType({}), groups=MappingProxyType({}),
-            local=MappingProxyType({}), names=self._serving.held.names, default_model=None,
-            requested=config.serving.requested,
-        )  # fmt: skip
-        self._refresh(now_s)
+        self._own = OwnStatement(me, (config.times or wan()).soft_s)
+        self._members = Members(self._own, rng, config.times, now_s)
+        self._joining_until_s = now_s + JOIN_WAIT_S if config.is_joining else None
+        self._picture = Picture(me, config.serving.requested, now_s, joining=config.is_joining)
+        self._refresh(now_s, is_serving=True)
 
     @property
     def view(self) -> MeshView:
         """Return the newest snapshot."""
-        return self._view
+        return self._picture.view
 
     def next_wakeup_s(self) -> float | None:
         """Return when the core wants a `Woke` event, if nothing else happens before."""
-        return self._serving.next_retry_s()
+        wishes = (
+            self._serving.next_retry_s(), self._members.next_s(), self._own.soft_due_s, self._joining_until_s,
+        )  # fmt: skip
+        return min((at_s for at_s in wishes if at_s is not None), default=None)
+
+    def sizes(self) -> tuple[tuple[str, int, int], ...]:
+        """Return what grows with the mesh: what it is, how many there are, how many there may be."""
+        return self._members.sizes()
 
     def handle(self, event: Event, now_s: float) -> tuple[Effect, ...]:
         """Take one event and return what is to be done about it. The only mutator."""
-        effects = self._dispatch(event, now_s)
-        effects += self._serving.settle(now_s)
-        self._refresh(now_s)
+        self._members.advance(now_s)
+        ordered: list[Effect] = []
+        is_serving = False
+        if isinstance(event, MemberEvent):
+            self._members.handle(event)
+        elif not isinstance(event, ev.Woke) or self._is_due(now_s):
+            is_serving = True
+            ordered = self._dispatch(event, now_s) + self._serving.settle(now_s)
+            if self._serving.leaving is not None:
+                self._members.leave(self._serving.leaving)
+        effects = self._members.settle() + ordered  # goodbyes are said before the daemon ends
+        self._refresh(now_s, is_serving=is_serving)
+        if event.id == UNSTAMPED:
+            return tuple(effects)
         return tuple(replace(effect, cause=event.id) for effect in effects)
+
+    def _is_due(self, now_s: float) -> bool:
+        """Tell whether the models want something of this moment; most wake-ups are for members."""
+        wishes = (self._serving.next_retry_s(), self._own.soft_due_s)
+        return any(at_s is not None and at_s <= now_s for at_s in wishes)
 
     def _dispatch(self, event: Event, now_s: float) -> list[Effect]:  # noqa: PLR0911, C901 - one line for each event
         serving = self._serving
         match event:
-            case ev.Woke():
-                return []
             case ev.ResourcesMeasured():
                 return serving.on_resources(event)
             case ev.InventoryChanged():
@@ -109,10 +143,10 @@ class MeshCore:
                 return serving.on_intent(event)
             case ev.LeaveRequested():
                 return serving.leave(event.reason)
-            case (
-                ev.PeerConnected() | ev.PeerLost() | ev.DialFailed() | ev.MessageReceived() | ev.AddressFound()
-                | ev.OwnAddressesChanged() | ev.RoundTripMeasured() | ev.PathFailed() | ev.LoopLagged() | ev.Slept()
-            ):  # fmt: skip
+            case ev.OwnAddressesChanged():
+                self._addresses = event.addresses
+                return []
+            case ev.Woke():
                 return []
             case ev.TaskFailed():
                 return [
@@ -123,57 +157,21 @@ class MeshCore:
                     )
                 ]
             case _:
-                assert_never(event)
+                return []  # of members: handled before
 
-    def _refresh(self, now_s: float) -> None:
-        """Make a new view if it would differ from the old one in anything but its epoch."""
-        serving, held, old = self._serving, self._serving.held, self._view
-        local = {model: record.snapshot() for model, record in held.records.items()}
-        same = {model: (old.local[model] if old.local.get(model) == entry else entry) for model, entry in local.items()}
-        me = self._me(same)
-        new = replace(
-            old, me=me, local=MappingProxyType(same), names=held.names, default_model=held.default_model,
-            members=MappingProxyType({me.node: Member(announcement=me, state=ALIVE, since_s=self._since_s)}),
-            groups=MappingProxyType(self._groups(same)), problems=self._problems, engine_build=held.build,
-            engine_failure=held.build_failure, leaving=serving.leaving is not None, has_inventory=serving.has_inventory,
-            unresolved=MappingProxyType(dict(serving.fetching.unresolved)),
-        )  # fmt: skip
-        if new != old or old.epoch == 0:
-            self._view = replace(new, epoch=old.epoch + 1, at_s=now_s)
-
-    def _me(self, local: dict[ModelId, LocalModel]) -> Announcement:
-        """Return what this node says of itself; its version rises when that changes."""
-        held, old = self._serving.held, self._view.me
-        served = tuple(_served(model) for _, model in sorted(local.items()) if model.is_ready)
-        build = held.build
-        new = replace(
-            old, role=Role.HOST if served else Role.WORKER, resources=held.resources,
-            models_on_disk=tuple(
-                _on_disk(model.on_disk) for _, model in sorted(local.items()) if model.on_disk is not None
-            ),
-            serving=served, engine_build=f"{build.kind} {build.version}" if build is not None else "",
-        )  # fmt: skip
-        return replace(new, version=old.version + 1) if new != old else old
-
-    def _groups(self, local: dict[ModelId, LocalModel]) -> dict[ModelId, Group]:
-        me = self._config.node
-        return {model.id: Group(model=model.id, members=(me,), host=me) for model in local.values() if model.is_ready}
-
-
-def _on_disk(spec: ModelSpec) -> DiskModel:
-    return DiskModel(model=spec.id, digest=spec.digest, size_bytes=spec.size_bytes)
-
-
-def _served(model: LocalModel) -> ServedModel:
-    """Return what is announced of a model in memory; what changes with every request is left out here."""
-    spec = model.spec
-    said = ServedModel(
-        model=model.id, digest="", state=ServingState.READY, slots=model.slots, context_tokens=model.context_tokens
-    )
-    if spec is None:
-        return said
-    return replace(
-        said, digest=spec.digest, capabilities=tuple(sorted(spec.capabilities)), display_name=spec.display_name,
-        architecture=spec.architecture.name, quantization=spec.quantization, parameters=spec.parameters,
-        size_bytes=spec.size_bytes,
-    )  # fmt: skip
+    def _refresh(self, now_s: float, *, is_serving: bool) -> None:
+        """Renew the own statement and the view, in the halves that may have changed."""
+        own, members, picture = self._own, self._members, self._picture
+        changes: dict[str, object] = {}
+        if is_serving:
+            changes = picture.of_serving(self._serving, self._problems)
+            said = own_announcement(own.announcement, self._serving, is_client=self._config.is_client)
+            if own.renew(replace(said, addresses=self._addresses), now_s):
+                members.say()
+        if is_serving or members.table.changed or own.announcement is not picture.view.me:
+            changes |= picture.of_members(members, own.announcement, self._serving.held.names)
+        if self._joining_until_s is not None and (members.has_heard or now_s >= self._joining_until_s):
+            self._joining_until_s = None
+            changes["joining"] = False
+        if changes:
+            picture.renew(changes, now_s)

@@ -54,6 +54,16 @@ class NameIndex:
         if model not in known:
             self._folded[name.casefold()] = tuple(sorted((*known, model)))
 
+    def including(self, models: Iterable[ModelId], aliases: Mapping[str, Iterable[ModelId]]) -> "NameIndex":
+        """Return an index of these models and more; this very one if there are no more."""
+        more = [model for model in models if model not in self._exact]
+        if not more:
+            return self
+        merged = {alias: list(targets) for alias, targets in self._aliases.items()}
+        for alias, targets in aliases.items():
+            merged.setdefault(alias, []).extend(targets)
+        return NameIndex([*self._exact.values(), *more], merged)
+
     def resolve(self, asked: str) -> ModelId | Unknown | Ambiguous:
         """Return the model that a name means, or why it means none."""
         if (exact := self._exact.get(asked)) is not None:

@@ -14,26 +14,39 @@ from meshllm.core.engines import EngineBuild, EngineEndpoint, EngineFailure, Eng
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.names import NameIndex
 from meshllm.core.serving.engine_state import EngineState
+from meshllm.core.standing import MemberState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """A node as membership sees it. Alone in the mesh there is one: `me`."""
+    """A node as membership sees it, `me` included. Dead and left ones stay for a day."""
 
     announcement: Announcement
-    state: str
+    state: MemberState
     since_s: float
+    """When the state began."""
+    connected: bool = False
     rtt_s: float | None = None
     """Smoothed round trip of the connection to it; None without one."""
+    vouched_by: NodeId | None = None
+    """Who told of it or reached it last; None when it speaks to this node itself."""
+    last_heard_s: float | None = None
+    """When it last spoke to this node, as of the last change of anything else here."""
+    why: str = ""
+    """Why this node does not reach it, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """The members that serve one model."""
+    """The members that serve one file: the same digest, whatever they call it."""
 
     model: ModelId
+    """What most of its members call it."""
     members: tuple[NodeId, ...]
+    """Those where it is ready, sorted."""
     host: NodeId
+    digest: str = ""
+    """Empty while a member is still hashing its file: then the group is that member alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +122,8 @@ class MeshView:
     at_s: float
     me: Announcement
     members: Mapping[NodeId, Member]
-    groups: Mapping[ModelId, Group]
+    groups: Mapping[str, Group]
+    """By digest; where one is not known yet, by node and model."""
     local: Mapping[ModelId, LocalModel]
     names: NameIndex
     """Of local models and of those of other members."""

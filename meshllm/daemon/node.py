@@ -8,6 +8,8 @@ import asyncio
 import contextlib
 import errno
 import logging
+import random
+import secrets
 import signal
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
@@ -133,7 +135,7 @@ class Node:
         self._state = state
         self._ring = ring
         self._build = build
-        core = MeshCore(_core_config(config, state), self.started_s)
+        core = MeshCore(_core_config(config, state), self.started_s, random.Random(secrets.randbits(64)))
         self.views = CurrentView(core.view)
         self._journal = Journal()
         self._loop = Loop(core, self.views, self._journal)

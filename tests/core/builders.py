@@ -1,5 +1,6 @@
 """Values for tests of the core: say only what matters, the rest is filled in."""
 
+import random
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -126,7 +127,7 @@ def a_story(
 ) -> Story:  # fmt: skip
     """Return a core that knows its machine, its engine and its model files."""
     policy = ServingPolicy(requested=requested, wishes=wishes, min_unasked_bytes=min_unasked_bytes)
-    story = Story(MeshCore(CoreConfig(node=NodeId("a" * 32), name="a", serving=policy), now_s=100.0))
+    story = Story(MeshCore(CoreConfig(node=NodeId("a" * 32), name="a", serving=policy), 100.0, random.Random(1)))
     story.tell(ev.ResourcesMeasured(resources=machine or a_machine()), ev.EngineProbed(build=build))
     story.tell(ev.InventoryChanged(models=specs))
     return story

@@ -6,15 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshllm.core import events as ev
-from meshllm.core.effects import Effect, StartEngine
+from meshllm.core.announcement import Address
+from meshllm.core.effects import Effect, Leave, Send, StartEngine
 from meshllm.core.engines import EngineFault
-from meshllm.core.ids import EventId, ModelId
+from meshllm.core.ids import EventId, ModelId, NodeId
 from meshllm.core.intents import Intent, Verb
 from meshllm.core.limits import GIB
 from meshllm.core.mesh import MeshCore
+from meshllm.core.messages import Leaving
 from meshllm.core.serving.engine_state import HAS_PROCESS, EngineState
 from meshllm.core.view import MeshView
 from tests.core.builders import a_machine, a_spec, a_story, exited, ready
+from tests.core.test_picture import a_core
 
 NAMES = ("a", "b", "c")
 
@@ -123,3 +126,27 @@ def test_every_change_raises_the_epoch_and_what_the_node_says_of_itself() -> Non
     assert after.epoch > before.epoch
     assert after.me.supersedes(before.me)
     assert after.members[after.me.node].announcement is after.me
+
+
+def test_a_node_that_leaves_says_goodbye_before_its_daemon_ends() -> None:
+    """Whoever routes to it has to know a moment earlier."""
+    core = a_core()
+
+    effects = core.handle(ev.LeaveRequested(reason="SIGTERM"), 2.0)
+
+    kinds = [type(effect) for effect in effects]
+    said = [effect.message for effect in effects if isinstance(effect, Send)]
+    assert kinds.index(Send) < kinds.index(Leave)
+    assert [type(message) for message in said] == [Leaving]
+    assert core.view.me.left
+
+
+def test_the_wake_ups_of_members_do_not_touch_models() -> None:
+    """A large mesh has many; each must stay cheap."""
+    story = a_story(a_spec(), requested=("tiny",))
+    local = story.core.view.local
+
+    story.core.handle(ev.AddressFound(peer=NodeId("x"), addresses=(Address(host="x", port=1),), source="lan"), 200.0)
+    story.core.handle(ev.Woke(), 300.0)
+
+    assert story.core.view.local is local

@@ -1,6 +1,7 @@
 """One consumer, one order, one timer."""
 
 import asyncio
+import random
 
 from meshllm.core import events as ev
 from meshllm.core.effects import Effect, StartEngine
@@ -21,7 +22,11 @@ class Running:
     def __init__(self) -> None:
         """Make the parts; `async with` runs the loop."""
         policy = ServingPolicy(requested=("tiny",))
-        core = MeshCore(CoreConfig(node=NodeId("a" * 32), name="a", serving=policy), asyncio.get_running_loop().time())
+        core = MeshCore(
+            CoreConfig(node=NodeId("a" * 32), name="a", serving=policy),
+            asyncio.get_running_loop().time(),
+            random.Random(1),
+        )
         self.views = CurrentView(core.view)
         self.journal = Journal()
         self.loop = Loop(core, self.views, self.journal)

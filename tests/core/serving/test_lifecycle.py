@@ -46,7 +46,7 @@ def test_a_ready_engine_is_served_and_shown() -> None:
     assert model.is_ready
     assert (model.pid, model.slots, model.context_tokens) == (100, 4, 8192)
     assert [served.model for served in story.core.view.me.serving] == [TINY]
-    assert story.core.view.groups[TINY].host == story.core.view.me.node
+    assert [group.host for group in story.core.view.groups.values()] == [story.core.view.me.node]
 
 
 def test_models_are_served_in_order_while_they_fit() -> None:

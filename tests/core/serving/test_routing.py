@@ -1,5 +1,6 @@
 """Where one request goes."""
 
+import random
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -123,7 +124,7 @@ def test_without_any_model_there_is_no_default() -> None:
 @pytest.mark.parametrize("name", ["tiny", "default", None, "auto"])
 def test_a_request_that_comes_before_the_folders_were_read_waits(name: str | None) -> None:
     """In the first moments of a node every name is unknown; a 404 would be a lie."""
-    early = Story(MeshCore(CoreConfig(node=NodeId("a" * 32), name="a"), now_s=0.0))
+    early = Story(MeshCore(CoreConfig(node=NodeId("a" * 32), name="a"), 0.0, random.Random(1)))
 
     assert isinstance(ask(early, name), Wait)
 

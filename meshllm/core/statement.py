@@ -1,0 +1,102 @@
+"""What this node says of itself, and when it says something else.
+
+Owns the newest own announcement with its incarnation and version. Decides what is worth telling: a
+change of meaning at once, a change of load or free memory only now and then, or the mesh would talk of
+nothing else. Doesn't know models or peers; `mesh` says what is true, `members` tells it.
+
+Invariant: (incarnation, version) never falls, and two different statements never share it.
+"""
+
+from dataclasses import replace
+
+from meshllm.core.announcement import Announcement, Record, ServedModel
+from meshllm.core.resources import Resources
+
+MEMORY_STEPS = 64
+"""Free memory is told in this many steps of the whole."""
+LOAD_STEPS = 8
+
+
+class OwnStatement:
+    """The newest announcement of this node."""
+
+    def __init__(self, first: Announcement, soft_interval_s: float) -> None:
+        """Begin with a first statement."""
+        self.record = Record(announcement=first)
+        self._soft_interval_s = soft_interval_s
+        self._soft_at_s = float("-inf")
+        self.soft_due_s: float | None = None
+        """When a change of load that was held back may be told."""
+        self._patience = 1.0
+
+    @property
+    def announcement(self) -> Announcement:
+        """Return what is said now."""
+        return self.record.announcement
+
+    def spread_over(self, members: int) -> None:
+        """Tell changes of load less often in a mesh this large, so that what each member hears stays bounded."""
+        self._patience = max(1.0, members / 32)
+
+    def renew(self, new: Announcement, now_s: float) -> bool:
+        """Take what is true now; tell whether it is worth a new version. Its own version is ignored."""
+        old = self.announcement
+        new = replace(new, incarnation=old.incarnation, version=old.version, left=old.left)
+        if new == old:
+            self.soft_due_s = None
+            return False
+        if _hard(new) == _hard(old):
+            due_s = self._soft_at_s + self._soft_interval_s * self._patience
+            if now_s < due_s:
+                self.soft_due_s = due_s
+                return False
+        self._soft_at_s, self.soft_due_s = now_s, None
+        self._say(replace(new, version=old.version + 1))
+        return True
+
+    def outbid(self, incarnation: int) -> None:
+        """Refute everything that is said about this node up to an incarnation."""
+        old = self.announcement
+        self._say(replace(old, incarnation=max(incarnation, old.incarnation) + 1, version=old.version + 1))
+
+    def leave(self) -> None:
+        """Say the last word."""
+        self._say(replace(self.announcement, version=self.announcement.version + 1, left=True))
+
+    def _say(self, announcement: Announcement) -> None:
+        self.record = Record(announcement=announcement)
+
+
+def _hard(said: Announcement) -> Announcement:
+    """Return a statement without what changes all the time."""
+    serving = tuple(replace(one, busy=0, queued=0, tokens_per_s=0.0, hit_rate=0.0) for one in said.serving)
+    return replace(said, resources=_fixed(said.resources), serving=serving, demand=(), load=0.0)
+
+
+def _fixed(resources: Resources | None) -> Resources | None:
+    if resources is None:
+        return None
+    gpus = tuple(replace(gpu, free_bytes=0) for gpu in resources.gpus)
+    return replace(resources, memory_free_bytes=0, gpus=gpus)
+
+
+def coarse(resources: Resources | None) -> Resources | None:
+    """Return resources with free memory in steps: what everybody else needs to know of it."""
+    if resources is None:
+        return None
+    gpus = tuple(replace(gpu, free_bytes=_step(gpu.free_bytes, gpu.total_bytes)) for gpu in resources.gpus)
+    return replace(
+        resources, memory_free_bytes=_step(resources.memory_free_bytes, resources.memory_total_bytes), gpus=gpus
+    )
+
+
+def coarse_load(load: float, serving: tuple[ServedModel, ...]) -> tuple[float, tuple[ServedModel, ...]]:
+    """Return a load and what is served with busy figures in steps."""
+    return round(load * LOAD_STEPS) / LOAD_STEPS, tuple(
+        replace(one, tokens_per_s=float(f"{one.tokens_per_s:.2g}"), hit_rate=round(one.hit_rate, 1)) for one in serving
+    )
+
+
+def _step(free_bytes: int, total_bytes: int) -> int:
+    step = max(total_bytes // MEMORY_STEPS, 1)
+    return min(free_bytes // step * step, total_bytes) if free_bytes < total_bytes else total_bytes

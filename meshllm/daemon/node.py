@@ -64,7 +64,7 @@ def run(config: Config, report: Callable[[MeshView], None], started: Callable[[s
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_run(config, state, ring, report, started))
     finally:
-        state.release()
+        state.release(forget=config.client)
 
 
 async def _run(

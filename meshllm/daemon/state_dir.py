@@ -18,11 +18,14 @@ import psutil
 from meshllm.core.ids import NodeId
 from meshllm.core.limits import STATE_FILE_BYTES
 from meshllm.daemon.errors import StartError, StateInUseError
+from meshllm.daemon.places import DIGESTS_NAME
 
 LOCK_NAME = "node.lock"
 NODE_NAME = "node.json"
 ADDRESS_NAME = "api.json"
 NODE_ID_BYTES = 16
+OWN_NAMES = (LOCK_NAME, NODE_NAME, DIGESTS_NAME)
+"""What the folder of a client holds, which is gone when it ends."""
 
 
 class StateDir:
@@ -64,11 +67,17 @@ class StateDir:
         """Leave a note where this daemon's API answers, for commands on the same machine."""
         write_json(self.path / ADDRESS_NAME, {"address": address, "pid": os.getpid()})
 
-    def release(self) -> None:
-        """Remove the note and the runtime folder, and let the lock go."""
-        (self.path / ADDRESS_NAME).unlink(missing_ok=True)
+    def release(self, *, forget: bool = False) -> None:
+        """Remove the note and the runtime folder, and let the lock go; with `forget` the state folder too.
+
+        A folder in which others' files lie stays.
+        """
+        for name in (ADDRESS_NAME, *(OWN_NAMES if forget else ())):
+            (self.path / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # something lies in it that is not ours
             self.runtime.rmdir()
+            if forget:
+                self.path.rmdir()
         os.close(self._lock)
 
 

@@ -17,6 +17,7 @@ import psutil
 
 from meshllm.core.ids import NodeId
 from meshllm.core.limits import STATE_FILE_BYTES
+from meshllm.core.redaction import redacted_command
 from meshllm.daemon.errors import StartError, StateInUseError
 from meshllm.daemon.places import DIGESTS_NAME
 
@@ -128,7 +129,7 @@ def _in_use(path: Path, holder: list[str]) -> str:
     if not holder or not holder[0].isdigit():
         return f"another mesh-llm already runs on {path}; {advice}"
     try:
-        command = " ".join(psutil.Process(int(holder[0])).cmdline()[:6]) or "unknown"
+        command = redacted_command(psutil.Process(int(holder[0])).cmdline()[:6]) or "unknown"
     except psutil.Error:
         command = "unknown"
     return f"another mesh-llm already runs on {path}: process {holder[0]} ({command}); {advice}"

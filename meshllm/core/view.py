@@ -23,8 +23,16 @@ class Member:
     announcement: Announcement
     state: str
     since_s: float
+    """When the state began."""
+    connected: bool = False
     rtt_s: float | None = None
     """Smoothed round trip of the connection to it; None without one."""
+    vouched_by: NodeId | None = None
+    """Who told of it or reached it last; None when it speaks to this node itself."""
+    last_heard_s: float | None = None
+    """When it last spoke to this node, as of the last change of anything else here."""
+    why: str = ""
+    """Why this node does not reach it, in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,7 +73,8 @@ def _row(member: Document, names: dict[str, str]) -> MemberRow:
     via = f"told of by {names.get(told_by) or told_by[:8]}" if told_by else ""
     return MemberRow(
         id=text(member, "id"), name=text(member, "name"), is_me=member.get("is_me") is True,
-        state=text(member, "state"), for_s=_number(member, "for_s"), role=text(member, "role"), rights=_texts(member, "rights"),
+        state=text(member, "state"), for_s=_number(member, "for_s"),
+        role=text(member, "role"), rights=_texts(member, "rights"),
         connected=member.get("connected") is True, rtt_ms=_number(member, "rtt_ms"), heard_s=_number(member, "heard_s"),
         memory_bytes=number(memory, "gpu_total_bytes") or number(memory, "total_bytes"),
         models=[text(model, "id") for model in items(member, "models")], addresses=_texts(member, "addresses"),

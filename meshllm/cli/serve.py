@@ -75,7 +75,7 @@ def _run(config: Config) -> int:
         startup = Startup(
             (lambda _: None) if is_silent else say, _NoBars() if is_silent else bars,
             shlex.quote(str(config.models_dirs[0])), is_empty=not config.models and not standalone.models(config)[0],
-            needs_key=bool(config.api_key),
+            needs_key=bool(config.api_key), is_client=config.client,
         )  # fmt: skip
         try:
             return run(config, startup.report, startup.started)

@@ -25,7 +25,7 @@ def mesh_document(mesh: MeshFacts | None) -> dict[str, object] | None:
     """Return what the status document says of the mesh."""
     if mesh is None:
         return None
-    return {"id": mesh.id, "name": mesh.name, "is_founder": mesh.is_founder, **rights_facts(mesh.rights)}
+    return {"id": mesh.id, "name": mesh.name, "is_founder": mesh.is_founder, "rights": list(rights_names(mesh.rights))}
 
 
 def rights_facts(rights: Rights) -> dict[str, object]:

@@ -15,6 +15,7 @@ from meshllm.core.limits import JOIN_FILE_BYTES, JOIN_TOKENS
 
 STANDARD_INPUT = "-"
 LAN = "lan"
+TOKEN_START = "meshllm"  # noqa: S105 - what every token begins with, of whatever version
 HOW_TO_GET_ONE = (
     "`mesh-llm token` on a machine of the mesh prints one; then start with --join TOKEN or --join-file FILE"
 )
@@ -71,11 +72,19 @@ def show_meshes(meshes: Sequence[tuple[str, str, int]]) -> None:
 
 
 def _from_lines(content: str, source: str) -> list[str]:
-    """Return the tokens of a text: one a line; empty lines and comments are skipped. Raises CommandError."""
+    """Return the tokens of a text: each begins a line, and what a mail program has wrapped belongs to it.
+
+    Empty lines and comments are skipped. Raises CommandError.
+    """
     if len(content) > JOIN_FILE_BYTES:
         raise CommandError(f"{source} is larger than {JOIN_FILE_BYTES // 1024} KiB; a token is not", ExitCode.BAD_TOKEN)
     lines = [line.strip() for line in content.splitlines()]
-    tokens = [line for line in lines if line and not line.startswith("#")]
+    tokens: list[str] = []
+    for line in (line for line in lines if line and not line.startswith("#")):
+        if tokens and not line.lower().lstrip("\"'").startswith(TOKEN_START):
+            tokens[-1] += line
+        else:
+            tokens.append(line)
     if not tokens:
         raise CommandError(f"there is no token in {source}", ExitCode.BAD_TOKEN)
     return tokens

@@ -72,5 +72,4 @@ def test_mesh_is_named_with_what_this_node_may_do_in_it() -> None:
     assert mesh_document(None) is None
     assert mesh_document(facts) == {
         "id": "m" * 52, "name": "home", "is_founder": False, "rights": ["infer", "host"],
-        "meaning": "lets a machine send requests and serve models to others",
     }  # fmt: skip

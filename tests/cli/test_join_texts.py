@@ -27,12 +27,12 @@ def complaint(config: Config) -> CommandError:
 
 def test_every_source_counts_and_repetition_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One dead and one alive is enough to join; the same one twice is one."""
-    (tmp_path / "tokens").write_bytes(b"\xef\xbb\xbf# of the office\r\n\r\nfour\r\none\r\n")
+    (tmp_path / "tokens").write_bytes(b'\xef\xbb\xbf# of the office\r\n\r\nmeshllm1-fo\r\nur\r\n"meshllm1-five"\r\n')
     monkeypatch.setattr(sys, "stdin", io.StringIO("two\n"))
 
     config = Config(join=("one", "-", "LAN", "one"), join_file=tmp_path / "tokens")
 
-    assert texts(config, "three") == ("one", "two", "three", "four")
+    assert texts(config, "three") == ("one", "two", "three", "meshllm1-four", '"meshllm1-five"')
     assert texts(Config()) == ()
 
 

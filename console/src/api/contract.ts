@@ -29,8 +29,7 @@ export interface MeshStatus {
   id: string;
   name: string; // "" for most
   is_founder: boolean;
-  rights: string[];
-  meaning: string;
+  rights: string[]; // of this node in it
 }
 
 export interface MemberStatus {

@@ -8,12 +8,13 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from meshllm.config_file import ConfigError, ConfigFile, read
 from meshllm.config_kinds import KINDS, ValueKind
 from meshllm.config_paths import (
+    client_state_dir,
     default_config_file,
     default_models_dir,
     default_runtime_dir,
@@ -21,6 +22,8 @@ from meshllm.config_paths import (
     expanded,
 )
 from meshllm.core import limits
+from meshllm.core.addresses import PeerPlace
+from meshllm.core.announcement import Address
 from meshllm.core.resources import MemoryLimit
 
 __all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "Config", "ConfigError", "is_loopback", "load"]
@@ -32,9 +35,9 @@ ENVIRONMENT_ALIASES = {"models": ("MESH_LLM_MODEL",), "log_level": ("NOPENAI_LOG
 """Other variables that set a setting, asked after `MESH_LLM_<NAME>`."""
 _FLAG_NAMES = {
     "models": "--model", "models_dirs": "--models-dir",
-    "allowed_hosts": "--allowed-host", "allowed_origins": "--allowed-origin",
+    "allowed_hosts": "--allowed-host", "allowed_origins": "--allowed-origin", "peers": "--peer",
 }  # fmt: skip
-_SECRETS = frozenset({"api_key"})
+_SECRETS = frozenset({"api_key", "join"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,28 @@ class Config:
     """Names to serve, in order; empty for 'what is on disk and fits'."""
     models_dirs: tuple[Path, ...] = ()
     """Folders of model files; the first takes downloads. Never empty after `load`."""
+    join: tuple[str, ...] = field(default=(), repr=False)
+    """Tokens of the mesh to join, any of which may work; `-` for standard input, `lan` to see what is in reach."""
+    join_file: Path | None = None
+    """File with tokens, one a line."""
+    require_join: bool = False
+    client: bool = False
+    """Use the mesh and serve nothing: no engine, and a fresh identity and state folder with each start."""
+    mesh_name: str = ""
+    """What the mesh is called when this node founds it; shown on the local network."""
+    peers: tuple[PeerPlace, ...] = ()
+    """Members that may be dialled besides those of the token and the last run."""
+    advertise: tuple[Address, ...] = ()
+    """Where others can reach this node besides its own addresses; port 0 stands for the port that it has."""
+    bind_ip: str = ""
+    """Address for other nodes to connect to; empty for all."""
+    bind_port: int | None = None
+    """UDP port for other nodes; None for any."""
+    no_mdns: bool = False
+    no_rpc: bool = False
+    """Never lend memory and compute to a model that is split between nodes."""
+    no_remote_control: bool = False
+    """Never let other nodes load and unload models here."""
     state_dir: Path = Path()
     runtime_dir: Path = Path()
     """Private folder of Unix sockets; made where the platform keeps such things."""
@@ -61,7 +86,7 @@ class Config:
     """Threads of each engine; None for one for each physical core."""
     engine: str = "auto"
     """`auto`, `xllamacpp`, or the path of a `llama-server`."""
-    api_key: str = ""
+    api_key: str = field(default="", repr=False)
     insecure_no_auth: bool = False
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
@@ -112,7 +137,8 @@ def load(
     given = {name: _value(name, flags, file, around) for name in names}
     chosen: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     chosen["models_dirs"] = _models_dirs(flags, file, around)
-    state_dir = chosen.setdefault("state_dir", default_state_dir(environ, platform))
+    own_folder = client_state_dir(environ) if chosen.get("client") else default_state_dir(environ, platform)
+    state_dir = chosen.setdefault("state_dir", own_folder)
     chosen.setdefault("runtime_dir", default_runtime_dir(environ, state_dir))  # type: ignore[arg-type]
     chosen["name"] = chosen.get("name") or os.uname().nodename.split(".")[0][:63] or "node"
     config = Config(**chosen)  # type: ignore[arg-type]

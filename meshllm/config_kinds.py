@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from meshllm.core.addresses import parse_address, parse_peer
+from meshllm.core.announcement import Address
 from meshllm.core.resources import MemoryLimit
 
 _WHOLE = re.compile(r"[+-]?[0-9]+")
@@ -112,6 +114,19 @@ def _no_spaces(text: str) -> str:
     return _words()(text)
 
 
+def _any_text(text: str) -> str:
+    """Take what stands there: a token says itself what is wrong with it."""
+    return text
+
+
+def _ip_address(text: str) -> str:
+    return parse_address(f"[{text}]:1").host if ":" in text else parse_address(f"{text}:1").host
+
+
+def _advertised(text: str) -> Address:
+    return parse_address(text, 0)
+
+
 _SECONDS = ValueKind(read_text=_seconds, types=(int, float), toml_name="a number of seconds")
 _SWITCH = ValueKind(read_text=_switch, types=(bool,), toml_name="true or false")
 _PATH = ValueKind(read_text=_words(), types=(str, Path), is_path=True)
@@ -140,6 +155,18 @@ KINDS: Mapping[str, ValueKind] = MappingProxyType({
     "load_timeout_s": _SECONDS,
     "drain_s": _SECONDS,
     "engine_stall_s": _SECONDS,
+    "join": ValueKind(read_text=_any_text, is_list=True),
+    "join_file": _PATH,
+    "require_join": _SWITCH,
+    "client": _SWITCH,
+    "mesh_name": ValueKind(read_text=_words(most=63)),
+    "peers": ValueKind(read_text=parse_peer, is_list=True),
+    "advertise": ValueKind(read_text=_advertised, is_list=True),
+    "bind_ip": ValueKind(read_text=_ip_address),
+    "bind_port": _whole(1, 65_535),
+    "no_mdns": _SWITCH,
+    "no_rpc": _SWITCH,
+    "no_remote_control": _SWITCH,
     "log_level": _choice("debug", "info", "warning", "error"),
     "log_format": _choice("pretty", "json"),
     "log_file": _PATH,

@@ -30,6 +30,11 @@ def default_state_dir(environ: Mapping[str, str], platform: str = sys.platform) 
     return _xdg(environ, "XDG_STATE_HOME", ".local/state") / APP
 
 
+def client_state_dir(environ: Mapping[str, str]) -> Path:
+    """Return the folder of a client that this process runs: it leaves nothing, and runs beside a node."""
+    return Path(environ.get("TMPDIR") or tempfile.gettempdir()) / f"{APP}-client-{os.getuid()}-{os.getpid()}"
+
+
 def default_runtime_dir(environ: Mapping[str, str], state_dir: Path) -> Path:
     """Return the folder for sockets: one for each state folder, and short enough for them."""
     key = hashlib.sha256(os.fsencode(state_dir)).hexdigest()[:8]

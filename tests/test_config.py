@@ -8,6 +8,7 @@ import pytest
 
 from meshllm.config import Config, ConfigError, is_loopback, load
 from meshllm.config_kinds import KINDS
+from meshllm.core.announcement import Address
 from meshllm.core.limits import CONFIG_FILE_BYTES
 from meshllm.core.resources import MemoryLimit
 
@@ -173,6 +174,11 @@ def test_named_file_has_to_be_a_readable_file(tmp_path: Path) -> None:
         ({"ctx_size": "9" * 5000}, {}, "--ctx-size"),
         ({"allowed_hosts": ["a b"]}, {}, "--allowed-host"),
         ({"name": "a\nb"}, {}, "--name"),
+        ({"peers": ["192.0.2.1:4000"]}, {}, "--peer"),
+        ({"advertise": ["desk"]}, {}, "--advertise"),
+        ({"bind_ip": "eth0"}, {}, "--bind-ip"),
+        ({"bind_port": 0}, {}, "--bind-port"),
+        ({}, {"MESH_LLM_PEERS": "x"}, "MESH_LLM_PEERS"),
     ],
 )
 def test_bad_value_is_refused_by_the_name_it_was_given_under(
@@ -180,6 +186,38 @@ def test_bad_value_is_refused_by_the_name_it_was_given_under(
 ) -> None:
     """The message names what the person typed."""
     assert complaint(tmp_path, flags, **environ).key == key
+
+
+def test_mesh_is_joined_and_reached_as_told(tmp_path: Path) -> None:
+    """From any source; a token is taken as it stands, and says itself when it is wrong."""
+    peer = f"192.0.2.1:4000#{'a' * 52}"
+    file = f'join = "one"\npeers = ["{peer}"]\nclient = true'
+
+    config = loaded(tmp_path, {"advertise": ["192.0.2.7", "[fd00::1]:5"], "bind_ip": "FD00::1"}, file)
+
+    assert config.join == ("one",)
+    assert config.client
+    assert [str(each) for each in config.peers] == [peer]
+    assert config.advertise == (Address("192.0.2.7", 0), Address("fd00::1", 5))
+    assert config.bind_ip == "fd00::1"
+    assert loaded(tmp_path, None, file, MESH_LLM_JOIN="'two', three").join == ("'two'", "three")
+    assert loaded(tmp_path, {"join": ["\N{SNOWMAN}" * 5000]}, file).join == ("\N{SNOWMAN}" * 5000,)
+
+
+def test_client_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    """It runs beside a node of the same machine, and leaves nothing behind."""
+    client = loaded(tmp_path, {"client": True}, TMPDIR=str(tmp_path))
+
+    assert client.state_dir.parent == tmp_path
+    assert client.runtime_dir != loaded(tmp_path, TMPDIR=str(tmp_path)).runtime_dir
+    assert loaded(tmp_path, {"client": True, "state_dir": "here"}).state_dir == tmp_path / "here"
+
+
+def test_secrets_are_not_in_what_is_printed_of_a_configuration(tmp_path: Path) -> None:
+    """A configuration ends up in a log sooner or later."""
+    config = loaded(tmp_path, {"join": ["meshllm1-hidden"], "api_key": "hidden"})
+
+    assert "hidden" not in repr(config)
 
 
 def test_address_for_others_needs_a_key(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ import { Chat } from "./views/chat";
 import { Connect } from "./views/connect";
 import { KeyForm } from "./views/key-form";
 import { Models } from "./views/models";
+import { Nodes } from "./views/nodes";
 import { node } from "./state/signals";
 
 const TABS = [
   { path: "models", title: "Models", view: Models },
+  { path: "nodes", title: "Nodes", view: Nodes },
   { path: "chat", title: "Chat", view: Chat },
   { path: "connect", title: "Connect", view: Connect },
 ] as const;

@@ -3,6 +3,7 @@
 import { expect, test } from "vitest";
 
 import empty from "../../tests/api/documents/empty.json";
+import inAMesh from "../../tests/api/documents/in_a_mesh.json";
 import loading from "../../tests/api/documents/loading.json";
 import noEngine from "../../tests/api/documents/no_engine.json";
 import serving from "../../tests/api/documents/serving.json";
@@ -13,6 +14,7 @@ import { buttonOf, chatModels, note, preferredModel, tone } from "../src/state/s
 const documents: [string, StatusDocument][] = [
   ["empty", empty],
   ["loading", loading],
+  ["in a mesh", inAMesh],
   ["no engine", noEngine],
   ["serving", serving],
   ["troubled", troubled],

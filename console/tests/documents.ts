@@ -39,6 +39,8 @@ export function aDocument(changes: Partial<StatusDocument> = {}): StatusDocument
   return {
     node: { id: "n1", name: "workbench", version: "0.1.0", uptime_s: 90, address: "127.0.0.1:9337" },
     machine: { cores: 2, memory_total_bytes: 8e9, memory_free_bytes: 6e9, gpus: [], gpu_problem: "no driver" },
+    mesh: null,
+    members: [],
     engine: { kind: "xllamacpp", version: "1", uses_gpu: false },
     engine_failure: null,
     default_model: "tiny",

@@ -22,6 +22,7 @@ from meshllm.api.health import Health
 from meshllm.api.lifecycle import Lifecycle
 from meshllm.api.metrics import Metrics
 from meshllm.api.stream import StatusStream
+from meshllm.api.trust import Trust
 from meshllm.core.limits import MANAGEMENT_BODY_BYTES
 
 SHUTDOWN_S = 2.0
@@ -50,6 +51,12 @@ ROUTES = (
     Route("POST", "/api/pull", "Download a model: `model`. Progress as one JSON object a line.", "pull"),
     Route("GET", "/api/models/{model}", "One model, its files and the memory that it takes.", "details"),
     Route("DELETE", "/api/models/{model}", "Unload a model and delete its files.", "remove"),
+    Route("GET", "/api/nodes", "The mesh and its members: state, round trip, models.", "nodes"),
+    Route("POST", "/api/nodes/{node}/revoke", "Expel a node for good: `reason`.", "expel"),
+    Route("GET", "/api/tokens", "The tokens by which others can join; never their secrets.", "tokens"),
+    Route("POST", "/api/tokens", "Make a token to join by: `rights`, `ttl_s`, `uses`. Shown this once.", "make_token"),
+    Route("POST", "/api/tokens/rotate", "Let nobody join by any token made so far.", "rotate_tokens"),
+    Route("DELETE", "/api/tokens/{token}", "Let nobody join by a token any more.", "revoke_token"),
     Route("GET", "/api/logs", "Log lines as text: `?model=`, `?tail=`, `?follow=1`.", "logs"),
     Route("GET", "/api/journal", "The newest events and what followed from each: `?count=`.", "journal"),
     Route("GET", "/api/limits", "Every written limit by name.", "limits"),
@@ -80,12 +87,14 @@ def make_app(deps: ManagementDeps, console: ConsoleFiles | None = None) -> web.A
 def _handlers(deps: ManagementDeps, background: Background, console: ConsoleFiles) -> Mapping[str, Handler]:
     stream = StatusStream(deps, background, __version__)
     lifecycle, files = Lifecycle(deps, background), Files(deps, background)
-    diagnostics, health = Diagnostics(deps, background), Health(deps)
+    diagnostics, health, trust = Diagnostics(deps, background), Health(deps), Trust(deps)
     return {
         "index": console.index, "status": stream.status, "events": stream.events,
         "unload": lifecycle.unload, "reload": lifecycle.reload, "model_status": lifecycle.status,
         "rescan": lifecycle.rescan, "drop": lifecycle.drop, "pull": files.pull, "remove": files.remove,
         "details": Details(deps).details,
+        "nodes": trust.nodes, "expel": trust.expel, "tokens": trust.tokens, "make_token": trust.make,
+        "rotate_tokens": trust.rotate, "revoke_token": trust.revoke,
         "logs": diagnostics.logs, "journal": diagnostics.journal, "limits": diagnostics.limits,
         "health": health.health, "live": health.live, "ready": health.ready,
         "metrics": Metrics(deps, __version__).metrics,

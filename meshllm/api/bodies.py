@@ -61,6 +61,37 @@ class Body:
             _refuse(key, "invalid_value", f"{key} holds half a character, a lone surrogate")
         return value
 
+    def is_text(self, key: str) -> bool:
+        """Tell whether a parameter is given as a string, where it may be something else."""
+        return isinstance(self._values.get(key), str)
+
+    def number(self, key: str, least: float, most: float) -> float | None:
+        """Return an optional number within bounds. Raises ApiError 400."""
+        value = self._values.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            _refuse(key, "invalid_type", f"{key} has to be a number")
+        if not least <= value <= most:
+            _refuse(key, "invalid_value", f"{key} has to be from {least:.15g} to {most:.15g}")
+        return value
+
+    def whole(self, key: str, least: int, most: int) -> int | None:
+        """Return an optional whole number within bounds. Raises ApiError 400."""
+        value = self.number(key, least, most)
+        if value is not None and not isinstance(value, int):
+            _refuse(key, "invalid_type", f"{key} has to be a whole number")
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...] | None:
+        """Return an optional list of strings. Raises ApiError 400."""
+        value = self._values.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, list):
+            _refuse(key, "invalid_type", f"{key} has to be a list of strings")
+        return tuple(Body({key: item if item is not None else 0}).text(key) for item in value)
+
 
 async def read_body(request: web.Request) -> Body:
     """Return a request's JSON object. Raises ApiError 400 or 408, and aiohttp's 413."""

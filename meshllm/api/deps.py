@@ -4,14 +4,50 @@ Owns no behaviour. Decides nothing. `daemon.node` hands in the real things, test
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from meshllm.core.effects import Effect
 from meshllm.core.events import Event
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import MeshId, ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent, Outcome
+from meshllm.core.rights import Rights
 from meshllm.core.view import MeshView
+
+
+class MeshRefusalError(Exception):
+    """An order about the mesh that this node cannot carry out; the message is for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        """Keep a word for programs: `no_mesh`, `not_permitted`, `unknown_token`, `unknown_node` or another."""
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshFacts:
+    """The mesh that a node belongs to, and its place in it."""
+
+    id: MeshId
+    name: str
+    """Empty for most."""
+    rights: Rights
+    """What this node may do in it."""
+    is_founder: bool
+    """It holds the mesh's root key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenFacts:
+    """What is known of a token that was given out: never its secret."""
+
+    id: TokenId
+    rights: Rights
+    expires_unix_s: float
+    uses_left: int | None
+    """None for any number."""
+    made_by: NodeId
 
 
 class Views(Protocol):
@@ -76,6 +112,25 @@ class ManagementDeps(Protocol):
 
     def memory(self, model: ModelId) -> tuple[tuple[str, str], ...]:
         """Return a model's memory arithmetic as (what, how much), as if it were loaded beside what runs."""
+
+    @property
+    def mesh(self) -> MeshFacts | None:
+        """Return which mesh the node belongs to; None before it knows."""
+
+    async def make_token(self, rights: Rights, ttl_s: float, uses: int | None) -> str:
+        """Return a new token to share. Raises MeshRefusalError."""
+
+    def tokens(self) -> Sequence[TokenFacts]:
+        """Return the tokens by which somebody can join now."""
+
+    async def revoke_token(self, token: TokenId) -> None:
+        """Let nobody join by a token any more. Raises MeshRefusalError."""
+
+    async def rotate_tokens(self) -> int:
+        """Let nobody join by any token made so far; return how many there were. Raises MeshRefusalError."""
+
+    async def revoke_node(self, node: NodeId, reason: str) -> None:
+        """Expel a node for good. Raises MeshRefusalError."""
 
     async def remove(self, model: ModelId) -> tuple[Path, ...]:
         """Delete a model's files and return which they were. Raises OSError."""

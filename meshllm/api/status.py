@@ -7,6 +7,8 @@ Doesn't know HTTP.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from meshllm.api.deps import MeshFacts
+from meshllm.api.members import member_documents, mesh_document
 from meshllm.core.engines import EngineFault
 from meshllm.core.ids import ModelId
 from meshllm.core.resources import Resources
@@ -39,6 +41,8 @@ class NodeFacts:
     version: str
     address: str
     started_s: float
+    mesh: MeshFacts | None = None
+    """None before the node belongs to one."""
 
 
 def phase_of(model: LocalModel) -> str:
@@ -76,6 +80,8 @@ def status_document(
             "uptime_s": round(max(now_s - facts.started_s, 0.0), 1),
             "address": facts.address,
         },
+        "mesh": mesh_document(facts.mesh),
+        "members": member_documents(view, now_s),
         "machine": _machine(view.me.resources),
         "engine": None if build is None else {"kind": build.kind, "version": build.version, "uses_gpu": build.uses_gpu},
         "engine_failure": None if failure is None else {"fault": str(failure.fault), "message": failure.message},

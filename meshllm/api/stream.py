@@ -30,7 +30,7 @@ class StatusStream:
     def document(self) -> dict[str, object]:
         """Return the status document of this moment."""
         deps = self._deps
-        facts = NodeFacts(version=self._version, address=deps.address, started_s=deps.started_s)
+        facts = NodeFacts(version=self._version, address=deps.address, started_s=deps.started_s, mesh=deps.mesh)
         return status_document(deps.views.newest, asyncio.get_running_loop().time(), facts, deps.in_flight)
 
     async def status(self, _: web.Request) -> web.Response:

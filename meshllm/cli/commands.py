@@ -26,7 +26,7 @@ class Command:
 COMMANDS = (
     Command("serve", "serve", "Start a node; the same as `mesh-llm` without a command."),
     Command("run", "run", "Ask a model one thing, or chat with it.", ("chat",)),
-    Command("status", "status", "Show the node: machine, engine, models."),
+    Command("status", "status", "Show the node: machine, engine, mesh, models."),
     Command("ps", "ps", "Show the models in memory."),
     Command("list", "list", "Show the models on disk.", ("ls",)),
     Command("show", "show", "Show one model: what its file says and the memory that it takes."),
@@ -35,6 +35,9 @@ COMMANDS = (
     Command("load", "load", "Bring a model into memory."),
     Command("unload", "unload", "Take a model out of memory; a request brings it back.", ("stop",)),
     Command("drop", "drop", "Stop serving a model; the node ends when it was the only one."),
+    Command("nodes", "nodes", "Show the nodes of the mesh: state, round trip, models."),
+    Command("node", "node_orders", "Expel a node from the mesh."),
+    Command("token", "tokens", "Print a token by which another machine joins the mesh."),
     Command("logs", "logs", "Show the node's log, or a model's."),
     Command("doctor", "doctor", "Check this machine and show every limit."),
     Command("engine", "engine", "Show the inference engine of this machine."),

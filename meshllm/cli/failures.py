@@ -6,8 +6,9 @@ Owns the exit codes. Doesn't print: `main` does.
 from enum import IntEnum
 
 EPILOG = """Exit codes: 0 done, also for a node that Ctrl-C or a signal ended; 1 failed; 2 wrong usage or
-configuration; 3 the port is in use; 4 another node runs on the same state folder; 130 a command was interrupted;
-141 nobody read the output to its end."""
+configuration; 3 the port is in use; 4 another node runs on the same state folder; 5 a token cannot be used;
+6 --require-join and no member of the mesh can be reached; 130 a command was interrupted; 141 nobody read the
+output to its end."""
 
 
 class ExitCode(IntEnum):
@@ -18,6 +19,8 @@ class ExitCode(IntEnum):
     USAGE = 2
     PORT_IN_USE = 3
     STATE_IN_USE = 4
+    BAD_TOKEN = 5
+    NOT_JOINED = 6
     INTERRUPTED = 130
     """By Ctrl-C, while a command waited; the number that shells use."""
     NO_READER = 141

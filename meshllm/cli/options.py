@@ -44,6 +44,25 @@ MODELS = _several("--model", "-m", metavar="MODEL", text="Model to serve; may be
 NODE_OPTIONS: dict[str, object] = {
     "models": MODELS,
     "models_dirs": ModelsDirs,
+    "join": _several(
+        "--join",
+        metavar="TOKEN",
+        text="Join a mesh by its token; may be repeated. Visible in `ps`: better --join-file, MESH_LLM_JOIN, or '-' "
+        "for standard input. 'lan' shows the meshes in reach.",
+    ),
+    "join_file": _text("--join-file", "FILE", "File with the token to join by."),
+    "require_join": _switch("--require-join", text="End with exit code 6 when no member of the mesh can be reached."),
+    "client": _switch("--client", text="Use the mesh, serve nothing: no engine, a fresh identity with each start."),
+    "mesh_name": _text("--mesh-name", "NAME", "Name of a mesh that this node founds; seen on the local network."),
+    "peers": _several("--peer", metavar="HOST:PORT#NODE", text="Another member that may be dialled; may be repeated."),
+    "advertise": _several(
+        "--advertise", metavar="IP[:PORT]", text="Where others reach this node, too; may be repeated."
+    ),
+    "bind_ip": _text("--bind-ip", "IP", "Address for other nodes to connect to. [all]"),
+    "bind_port": _number("--bind-port", "PORT", "UDP port for other nodes to connect to. [any]"),
+    "no_mdns": _switch("--no-mdns", text="Neither announce this node on the local network nor look for others."),
+    "no_rpc": _switch("--no-rpc", text="Never lend memory and compute to models that are split between nodes."),
+    "no_remote_control": _switch("--no-remote-control", text="Never let other nodes load and unload models here."),
     "host": _text("--host", "ADDRESS", "Address to listen on. [127.0.0.1]"),
     "port": Port,
     "name": _text("--name", "NAME", "Name of this node. [the machine's]"),

@@ -15,6 +15,7 @@ import typer
 
 from meshllm.cli import standalone
 from meshllm.cli.failures import CommandError, ExitCode
+from meshllm.cli.join_texts import LAN, STANDARD_INPUT, ask_for_token, join_texts, show_meshes
 from meshllm.cli.options import with_node_options
 from meshllm.cli.render import Bars, say
 from meshllm.cli.settings import all_flags, configured, given
@@ -43,7 +44,17 @@ def serve(flags: Mapping[str, object]) -> None:
     config = configured(flags)
     if flags.get("api_key"):
         say("note: everybody on this machine can see --api-key in `ps`; MESH_LLM_API_KEY is not shown")
-    raise typer.Exit(_run(_quieter(config, flags)))
+    if any(text not in {STANDARD_INPUT, LAN} for text in _listed(flags.get("join"))):
+        say("note: everybody on this machine can see --join in `ps`; --join-file and MESH_LLM_JOIN are not shown")
+    tokens = join_texts(
+        config, is_member=standalone.is_member(config), ask=ask_for_token,
+        show_lan=lambda: show_meshes(standalone.meshes_in_reach(config)),
+    )  # fmt: skip
+    raise typer.Exit(_run(replace(_quieter(config, flags), join=tokens)))
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
 
 
 def _quieter(config: Config, flags: Mapping[str, object]) -> Config:
@@ -64,7 +75,7 @@ def _run(config: Config) -> int:
         startup = Startup(
             (lambda _: None) if is_silent else say, _NoBars() if is_silent else bars,
             shlex.quote(str(config.models_dirs[0])), is_empty=not config.models and not standalone.models(config)[0],
-            needs_key=bool(config.api_key),
+            needs_key=bool(config.api_key), is_client=config.client,
         )  # fmt: skip
         try:
             return run(config, startup.report, startup.started)

@@ -81,3 +81,17 @@ def memory(config: Config, spec: ModelSpec, measured: Resources, *, uses_gpu: bo
     from meshllm.daemon import standalone
 
     return standalone.memory(config, spec, measured, uses_gpu=uses_gpu)
+
+
+def is_member(config: Config) -> bool:
+    """Tell whether this node belongs to a mesh already."""
+    from meshllm.daemon.mesh_files import MESH_NAME
+
+    return not config.client and (config.state_dir / MESH_NAME).exists()
+
+
+def meshes_in_reach(config: Config) -> tuple[tuple[str, str, int], ...]:
+    """Return the meshes that are seen on the local network, as (tag, name, nodes)."""
+    from meshllm.daemon import lan
+
+    return asyncio.run(lan.meshes(lan.multicast_hosts(config.bind_ip)))

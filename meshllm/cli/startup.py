@@ -6,11 +6,13 @@ Owns the words and when each is said: once for every change. Doesn't start anyth
 from collections.abc import Callable
 from typing import Protocol
 
+from meshllm.cli.mesh_news import MeshNews
 from meshllm.cli.render import download_detail
-from meshllm.cli.summary import addresses_of, start_summary
+from meshllm.cli.summary import HOW_TO_INVITE, addresses_of, invitation, join_lines, start_summary
 from meshllm.core.engines import EngineBuild
 from meshllm.core.ids import ModelId
 from meshllm.core.resources import Resources, format_bytes
+from meshllm.core.rights import Rights
 from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.view import LoadProgress, LocalModel, MeshView
 
@@ -35,11 +37,13 @@ class Startup:
     """Turns views into lines."""
 
     def __init__(
-        self, say: Callable[[str], None], bars: Bars, folder: str, *, is_empty: bool, needs_key: bool = False
-    ) -> None:
+        self, say: Callable[[str], None], bars: Bars, folder: str, *, is_empty: bool, needs_key: bool = False,
+        is_client: bool = False,
+    ) -> None:  # fmt: skip
         """Speak by `say`. `folder` takes models.
 
-        `is_empty`: nothing was asked for and no model is on disk; `needs_key`: clients have to show an API key.
+        `is_empty`: nothing was asked for and no model is on disk; `needs_key`: users have to show an API key;
+        `is_client`: the node serves nothing itself.
         """
         self._say = say
         self._bars = bars
@@ -50,20 +54,36 @@ class Startup:
         self._said: dict[str, str] = {}
         """What was last said about each subject."""
         self._is_settled = False
+        self._is_summed_up = False
+        self._is_client = is_client
+        self._join: tuple[str, ...] = ()
+        self._members = MeshNews(say)
 
     def started(self, address: str) -> None:
         """The API listens."""
         self._address = address
         self._once("listening", f"listening on http://{address}")
-        if self._is_empty:
+        if self._is_client:
+            self._is_settled = True
+            self._summary(model=None)
+        elif self._is_empty:
             for line in HOW_TO_BEGIN:
                 self._say(line.format(folder=self._folder))
             self._summary(model=None)
 
+    def joinable(self, token: str, rights: Rights) -> None:
+        """Others can join by this token."""
+        self._join = invitation(token, rights)
+        if self._is_summed_up:
+            for line in join_lines(self._join):
+                self._say(line)
+
     def report(self, view: MeshView) -> None:
         """Say what this view has that was not said."""
-        self._machine(view.me.resources)
-        self._engine(view)
+        if not self._is_client:
+            self._machine(view.me.resources)
+            self._engine(view)
+        self._members.tell(view)
         for name, message in view.unresolved.items():
             self._once(f"name {name}", f"{name}: {message}")
         for model in view.local.values():
@@ -129,8 +149,11 @@ class Startup:
             self._once("idle", f"{len(view.local)} models are on this disk, none is loaded: `mesh-llm load MODEL` does")
 
     def _summary(self, model: ModelId | None) -> None:
-        for line in start_summary(addresses_of(self._address), model, needs_key=self._needs_key):
+        # A client invites nobody: it has no right to, and it will be gone.
+        join = () if self._is_client else self._join or (HOW_TO_INVITE,)
+        for line in start_summary(addresses_of(self._address), model, needs_key=self._needs_key, join=join):
             self._say(line)
+        self._is_summed_up = True
 
 
 def _described(build: EngineBuild) -> str:

@@ -1,10 +1,12 @@
-"""`mesh-llm status`: the node, its machine, its engine, its models.
+"""`mesh-llm status`: the node, its machine, its engine, its mesh, its models.
 
 Owns the lines. `--json` prints the node's status document as it is.
 """
 
 import typer
 
+from meshllm.cli.members import COLUMNS as MEMBER_COLUMNS
+from meshllm.cli.members import members_of, mesh_line, table
 from meshllm.cli.node import open_node
 from meshllm.cli.options import ConfigFile, Json, Port, StateDir
 from meshllm.cli.render import count_of, duration, print_facts, print_json, print_table, say, size
@@ -18,12 +20,17 @@ def command(
     state_dir: StateDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Show the node: machine, engine, models."""
+    """Show the node: machine, engine, mesh, models."""
     status = open_node(ctx, port=port, state_dir=state_dir, config=config).get("/api/status")
     if as_json:
         print_json(status)
         return
-    print_facts(_facts(status))
+    members = members_of(status, "members")
+    mesh = mesh_line(part(status, "mesh"), members)
+    print_facts([*_facts(status), ("mesh", mesh)])
+    if len(members) > 1:
+        print()
+        print_table(MEMBER_COLUMNS, table(members))
     rows = rows_of(status)
     if rows:
         print()

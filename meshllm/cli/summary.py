@@ -8,9 +8,12 @@ import contextlib
 import json
 import shlex
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-NO_JOIN_YET = "this node is alone; the command for others to join appears here once meshes can be joined"
+from meshllm.core.rights import Rights, rights_meaning
+
+HOW_TO_INVITE = "`mesh-llm token` prints the command with which another machine joins"
 _EVERYWHERE = {
     "0.0.0.0": ("127.0.0.1", socket.AF_INET, "192.0.2.1"),  # noqa: S104 - compared, not bound
     "::": ("::1", socket.AF_INET6, "2001:db8::1"),
@@ -45,7 +48,7 @@ def loopback_of(host: str) -> str:
 
 
 def start_summary(
-    addresses: Addresses, model: str | None, *, needs_key: bool, join: str = NO_JOIN_YET
+    addresses: Addresses, model: str | None, *, needs_key: bool, join: Sequence[str] = (HOW_TO_INVITE,)
 ) -> tuple[str, ...]:
     """Return the lines that end a start. `model` is one that answers, None where none does yet."""
     url = f"http://{addresses.here}"
@@ -57,7 +60,20 @@ def start_summary(
         key = ' -H "Authorization: Bearer $MESH_LLM_API_KEY"' if needs_key else ""
         header = "-H 'Content-Type: application/json'"
         lines.append(f"try:      curl {url}/v1/chat/completions{key} {header} -d {shlex.quote(body)}")
-    return (*lines, f"join:     {join}")
+    return (*lines, *join_lines(join))
+
+
+def invitation(token: str, rights: Rights) -> tuple[str, ...]:
+    """Return the command with which another machine joins, and what the token in it opens."""
+    return (
+        f"mesh-llm --join {token}",
+        f"this token {rights_meaning(rights)}. `mesh-llm token --guest` makes one for others",
+    )
+
+
+def join_lines(join: Sequence[str]) -> tuple[str, ...]:
+    """Return the lines about joining, the first of them by its name."""
+    return tuple(f"{'join:' if number == 0 else '':<10}{line}" for number, line in enumerate(join))
 
 
 def _outer_address(family: socket.AddressFamily, some_address: str) -> str:

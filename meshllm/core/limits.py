@@ -82,6 +82,29 @@ ENGINE_LOG_LINES: Final = 2000
 ENGINE_LOG_LINE_BYTES: Final = 8 * KIB
 DRAIN_S: Final = 30.0
 
+# -- the local network and first addresses -----------------------------------------------------------
+LAN_RECORDS: Final = 64  # other nodes that are remembered from the local network; more are not heard
+LAN_RECORD_BYTES: Final = 512  # of the TXT values of one record; ours has about 100
+LAN_ADDRESSES: Final = 8  # of one node; its announcement carries the others
+LAN_NAME_BYTES: Final = 63  # of a mesh's name
+LAN_ANSWER_TIMEOUT_S: Final = 3.0  # for the address of a node that was heard of
+LAN_RESOLVERS: Final = 4  # such questions at the same time
+LAN_RETRY_S: Final = 60.0  # until multicast is tried again where it did not work
+LAN_CLOSE_TIMEOUT_S: Final = 3.0  # for saying goodbye
+LAN_LOOK_S: Final = 3.0  # how long `--join lan` listens
+OWN_ADDRESSES: Final = 8  # that a node announces; a token carries them too
+NAME_LOOKUP_TIMEOUT_S: Final = 5.0  # of a host that was named by `--peer`
+NAME_LOOKUP_INTERVAL_S: Final = 300.0
+INTERFACES_INTERVAL_S: Final = 10.0  # how often the machine's own addresses are looked at
+OBSERVED_ADDRESSES: Final = 4  # where peers saw this node; the newest
+TOKEN_TTL_S: Final = 86_400.0  # of a token, unless somebody says otherwise
+TOKEN_TTL_LEAST_S: Final = 60.0
+TOKEN_TTL_MOST_S: Final = 31_536_000.0
+TOKEN_USES_MOST: Final = 100_000
+JOIN_TOKENS: Final = 16  # that a node may be started with
+JOIN_FILE_BYTES: Final = 64 * KIB
+INTERFACE_ADDRESSES: Final = 64  # of this machine that are looked at
+
 # -- model files and downloads ---------------------------------------------------------------------
 GGUF_STRING_BYTES: Final = 64 * KIB  # keys and tensor names
 GGUF_VALUE_BYTES: Final = 1 * MIB  # a longer string value is skipped, not kept; chat templates are some kilobytes

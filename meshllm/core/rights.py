@@ -43,3 +43,19 @@ def parse_rights(names: Iterable[str]) -> Rights:
 def rights_names(rights: Rights) -> tuple[str, ...]:
     """Return the names of rights, in a fixed order."""
     return tuple(name for name, right in _NAMES.items() if right in rights)
+
+
+def rights_meaning(rights: Rights) -> str:
+    """Say in one sentence what rights let a machine do, and for whom they are meant."""
+    does = [words for right, words in _MEANINGS.items() if right in rights]
+    if not does:
+        return "lets a machine do nothing"
+    listed = does[0] if len(does) == 1 else f"{', '.join(does[:-1])} and {does[-1]}"
+    careful = "; for your own machines only" if rights & (Rights.RPC | Rights.ADMIN) else ""
+    return f"lets a machine {listed}{careful}"
+
+
+_MEANINGS = {
+    Rights.INFER: "send requests", Rights.HOST: "serve models to others",
+    Rights.RPC: "lend and borrow memory for models that are split", Rights.ADMIN: "admit and manage other machines",
+}  # fmt: skip

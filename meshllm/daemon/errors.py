@@ -28,3 +28,15 @@ class StateInUseError(StartError):
     """Another daemon runs on the same state folder."""
 
     exit_code = 4
+
+
+class BadTokenError(StartError):
+    """The node was told to join by a token that cannot be used."""
+
+    exit_code = 5
+
+
+class NotJoinedError(StartError):
+    """No member of the mesh can be reached, and the node was told to end then."""
+
+    exit_code = 6

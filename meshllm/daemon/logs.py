@@ -1,6 +1,6 @@
 """How the daemon's log looks: one line for each state change, `key=value` or JSON.
 
-Owns formatting and destinations; what is worth a line is decided where it happens.
+Owns formatting and destinations, and that no secret is written; what is worth a line is decided where it happens.
 """
 
 import json
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from meshllm.core.effects import Level, Notify
 from meshllm.core.limits import LOG_LINE_BYTES
+from meshllm.core.redaction import redacted
 from meshllm.daemon.errors import StartError
 
 _LEVELS = {
@@ -59,7 +60,7 @@ class PlainFormatter(logging.Formatter):
         line = f"{self.formatTime(record, '%H:%M:%S')} {level:<5} {record.getMessage()}{fields}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
-        return line[:LOG_LINE_BYTES]
+        return redacted(line)[:LOG_LINE_BYTES]
 
 
 class JsonFormatter(logging.Formatter):
@@ -76,7 +77,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)[:LOG_LINE_BYTES]
-        return json.dumps(line, ensure_ascii=False)
+        return redacted(json.dumps(line, ensure_ascii=False))
 
 
 def set_up(level: str, log_format: str, file: Path | None) -> Ring:

@@ -18,13 +18,15 @@ from pathlib import Path
 import uvloop
 
 from meshllm.api.app import ManagementServer
+from meshllm.api.deps import MeshFacts, MeshRefusalError, TokenFacts
 from meshllm.config import Config
 from meshllm.core.engines import EngineBuild
 from meshllm.core.events import EngineProbed, InventoryChanged, LeaveRequested, ResourcesMeasured
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent, Outcome
 from meshllm.core.limits import ENGINE_STOP_POLITE_S, JOURNAL_EVENTS
 from meshllm.core.mesh import CoreConfig, MeshCore
+from meshllm.core.rights import Rights
 from meshllm.core.serving.lifecycle import ServingPolicy
 from meshllm.core.view import MeshView
 from meshllm.daemon import logs
@@ -66,7 +68,7 @@ def run(config: Config, report: Callable[[MeshView], None], started: Callable[[s
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_run(config, state, ring, report, started))
     finally:
-        state.release()
+        state.release(forget=config.client)
 
 
 async def _run(
@@ -78,9 +80,10 @@ async def _run(
 ) -> int:
     """Start everything, wait until the core says leave, end everything."""
     node = Node(config, state, ring, await chosen_engine(config))
-    await node.open()
-    started(node.address)
+    # First: whoever sees the API answer may already send the signal that ends the node.
     with _signals_obeyed(node):
+        await node.open()
+        started(node.address)
         async with asyncio.TaskGroup() as group:
             tasks = node.start(group, report)
             exit_code = await node.left
@@ -295,6 +298,34 @@ class Node:
         uses_gpu = view.engine_build is not None and view.engine_build.uses_gpu
         return memory(self._config, known.spec, view.me.resources, uses_gpu=uses_gpu)
 
+    @property
+    def mesh(self) -> MeshFacts | None:
+        """Return which mesh the node belongs to."""
+        return None
+
+    async def make_token(self, rights: Rights, ttl_s: float, uses: int | None) -> str:
+        """Return a new token to share. Raises MeshRefusalError."""
+        del rights, ttl_s, uses
+        raise _no_mesh()
+
+    def tokens(self) -> Sequence[TokenFacts]:
+        """Return the tokens by which somebody can join now."""
+        return ()
+
+    async def revoke_token(self, token: TokenId) -> None:
+        """Let nobody join by a token any more. Raises MeshRefusalError."""
+        del token
+        raise _no_mesh()
+
+    async def rotate_tokens(self) -> int:
+        """Let nobody join by any token made so far. Raises MeshRefusalError."""
+        raise _no_mesh()
+
+    async def revoke_node(self, node: NodeId, reason: str) -> None:
+        """Expel a node for good. Raises MeshRefusalError."""
+        del node, reason
+        raise _no_mesh()
+
     async def remove(self, model: ModelId) -> tuple[Path, ...]:
         """Delete a model's files. Raises OSError."""
         known = self.views.newest.local.get(model)
@@ -303,6 +334,10 @@ class Node:
         files = await asyncio.to_thread(delete_files, known.spec)
         self._watcher.rescan()
         return files
+
+
+def _no_mesh() -> MeshRefusalError:
+    return MeshRefusalError("no_mesh", "this node belongs to no mesh")
 
 
 def _core_config(config: Config, state: StateDir) -> CoreConfig:

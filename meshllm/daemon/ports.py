@@ -2,6 +2,8 @@
 
 import psutil
 
+from meshllm.core.redaction import redacted_command
+
 
 def holder_of(port: int) -> str | None:
     """Return `process 4711 (nginx)` for whoever listens on a port, or None if nobody is seen to."""
@@ -17,6 +19,6 @@ def holder_of(port: int) -> str | None:
 
 def _named(pid: int) -> str:
     try:
-        return f"process {pid} ({' '.join(psutil.Process(pid).cmdline()[:4]) or psutil.Process(pid).name()})"
+        return f"process {pid} ({redacted_command(psutil.Process(pid).cmdline()[:4]) or psutil.Process(pid).name()})"
     except psutil.Error:
         return f"process {pid}"

@@ -17,12 +17,16 @@ import psutil
 
 from meshllm.core.ids import NodeId
 from meshllm.core.limits import STATE_FILE_BYTES
+from meshllm.core.redaction import redacted_command
 from meshllm.daemon.errors import StartError, StateInUseError
+from meshllm.daemon.places import DIGESTS_NAME
 
 LOCK_NAME = "node.lock"
 NODE_NAME = "node.json"
 ADDRESS_NAME = "api.json"
 NODE_ID_BYTES = 16
+OWN_NAMES = (LOCK_NAME, NODE_NAME, DIGESTS_NAME)
+"""What the folder of a client holds, which is gone when it ends."""
 
 
 class StateDir:
@@ -64,11 +68,17 @@ class StateDir:
         """Leave a note where this daemon's API answers, for commands on the same machine."""
         write_json(self.path / ADDRESS_NAME, {"address": address, "pid": os.getpid()})
 
-    def release(self) -> None:
-        """Remove the note and the runtime folder, and let the lock go."""
-        (self.path / ADDRESS_NAME).unlink(missing_ok=True)
+    def release(self, *, forget: bool = False) -> None:
+        """Remove the note and the runtime folder, and let the lock go; with `forget` the state folder too.
+
+        A folder in which others' files lie stays.
+        """
+        for name in (ADDRESS_NAME, *(OWN_NAMES if forget else ())):
+            (self.path / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # something lies in it that is not ours
             self.runtime.rmdir()
+            if forget:
+                self.path.rmdir()
         os.close(self._lock)
 
 
@@ -119,7 +129,7 @@ def _in_use(path: Path, holder: list[str]) -> str:
     if not holder or not holder[0].isdigit():
         return f"another mesh-llm already runs on {path}; {advice}"
     try:
-        command = " ".join(psutil.Process(int(holder[0])).cmdline()[:6]) or "unknown"
+        command = redacted_command(psutil.Process(int(holder[0])).cmdline()[:6]) or "unknown"
     except psutil.Error:
         command = "unknown"
     return f"another mesh-llm already runs on {path}: process {holder[0]} ({command}); {advice}"

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -12,11 +13,14 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from meshllm.api.app import make_app
 from meshllm.api.console_files import ConsoleFiles
+from meshllm.api.deps import MeshFacts, MeshRefusalError, TokenFacts
 from meshllm.core.catalog import ModelSpec
 from meshllm.core.effects import Answer
 from meshllm.core.events import EngineDrained, Event, IntentReceived
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import MeshId, ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent, Outcome, Verb
+from meshllm.core.rights import OWN_MACHINE, Rights
+from meshllm.core.view import Member
 from meshllm.daemon.current_view import CurrentView
 from meshllm.daemon.journal import Journal
 from tests.core.builders import Story, a_spec, a_story, exited, ready
@@ -44,6 +48,11 @@ class FakeNode:
         self.rescans = 0
         self.removed: list[ModelId] = []
         self.remove_error: OSError | None = None
+        self.mesh: MeshFacts | None = MeshFacts(id=MeshId("m" * 52), name="home", rights=OWN_MACHINE, is_founder=True)
+        self.given: list[TokenFacts] = []
+        self.made: list[tuple[Rights, float, int | None]] = []
+        self.expelled: list[tuple[NodeId, str]] = []
+        self.refusal: MeshRefusalError | None = None
         self.log = Journal()
         self._requests: set[asyncio.Task[Any]] = set()
 
@@ -55,6 +64,12 @@ class FakeNode:
         self.views.publish(self.story.core.view)
         was_told, self._was_told = self._was_told, asyncio.Event()
         was_told.set()
+
+    def meet(self, *members: Member) -> None:
+        """Let the view show other members."""
+        view = self.views.newest
+        known = {**view.members, **{member.announcement.node: member for member in members}}
+        self.views.publish(replace(view, members=MappingProxyType(known), epoch=view.epoch + 1))
 
     async def ask(self, intent: Intent) -> Outcome:
         """Hand an intent to the core and wait for its answer."""
@@ -114,6 +129,36 @@ class FakeNode:
     def memory(self, model: ModelId) -> tuple[tuple[str, str], ...]:
         """Return what does not depend on this machine."""
         return (("fits", "yes"),) if model in self.views.newest.local else ()
+
+    def _may(self) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+
+    async def make_token(self, rights: Rights, ttl_s: float, uses: int | None) -> str:
+        """Note what was asked for."""
+        self._may()
+        self.made.append((rights, ttl_s, uses))
+        return "meshllm1-made"
+
+    def tokens(self) -> Sequence[TokenFacts]:
+        """Return what the test put there."""
+        return tuple(self.given)
+
+    async def revoke_token(self, token: TokenId) -> None:
+        """Forget it."""
+        self._may()
+        self.given = [each for each in self.given if each.id != token]
+
+    async def rotate_tokens(self) -> int:
+        """Forget all."""
+        self._may()
+        count, self.given = len(self.given), []
+        return count
+
+    async def revoke_node(self, node: NodeId, reason: str) -> None:
+        """Note whom."""
+        self._may()
+        self.expelled.append((node, reason))
 
     async def remove(self, model: ModelId) -> tuple[Path, ...]:
         """Note the model, or fail as told."""

@@ -6,24 +6,41 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
+from meshllm.api.deps import MeshFacts
 from meshllm.api.status import PHASES, STATUSES, NodeFacts, lifecycle_status, phase_of, status_document
 from meshllm.core import events as ev
+from meshllm.core.announcement import Role
 from meshllm.core.catalog import ModelProblem, ModelReference
 from meshllm.core.engines import EngineFault
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import MeshId, ModelId
 from meshllm.core.intents import Verb
 from meshllm.core.limits import GIB
 from meshllm.core.resources import Resources
+from meshllm.core.rights import OWN_MACHINE
 from meshllm.core.serving.engine_state import EngineState
-from meshllm.core.view import LoadProgress, LocalModel
-from tests.core.builders import A_GPU_BUILD, Story, a_failure, a_gpu, a_machine, a_spec, a_story, exited, ready
+from meshllm.core.view import LoadProgress, LocalModel, MeshView
+from tests.core.builders import (
+    A_GPU_BUILD,
+    Story,
+    a_failure,
+    a_gpu,
+    a_machine,
+    a_member,
+    a_spec,
+    a_story,
+    exited,
+    ready,
+)
 
 DOCUMENTS = Path(__file__).parent / "documents"
 FACTS = NodeFacts(version="0.1.0", address="127.0.0.1:9337", started_s=40.0)
+HOME = MeshFacts(id=MeshId("m" * 52), name="home", rights=OWN_MACHINE, is_founder=True)
 FRESH = ModelReference(
     id=ModelId("fresh"), repository="u/r", filename="fresh.gguf", size_bytes=10**9, asked_as="u/r:Q4"
 )
@@ -86,20 +103,43 @@ def no_engine() -> Story:
     return story
 
 
+def in_a_mesh() -> MeshView:
+    """A founder with one member that serves, one that is in doubt and one that is gone."""
+    view = serving().core.view
+    desk = a_member("desk", models=("big",), gpus=(a_gpu(),), connected=True, rtt_s=0.0021, last_heard_s=99.0)
+    others = (
+        desk,
+        a_member("shed", state="suspect", rtt_s=0.04, last_heard_s=88.0, why="no answer for 12 s"),
+        a_member("phone", role=Role.CLIENT, vouched_by=desk.announcement.node),
+        a_member("attic", state="dead", why="no answer; desk does not reach it either"),
+    )
+    members = {**view.members, **{member.announcement.node: member for member in others}}
+    return replace(view, members=MappingProxyType(members))
+
+
 STORIES: dict[str, Callable[[], Story]] = {
     "empty": empty, "loading": loading, "serving": serving, "troubled": troubled, "no_engine": no_engine,
 }  # fmt: skip
 
 
-def document_of(story: Story) -> dict[str, object]:
-    """Return a story's document sixty seconds after its node's start."""
-    return status_document(story.core.view, 100.0, FACTS, lambda model: 2 if model == "tiny" else 0)
+def view_of(name: str) -> MeshView:
+    """Return the view that a document describes."""
+    return in_a_mesh() if name == "in_a_mesh" else STORIES[name]().core.view
 
 
-@pytest.mark.parametrize("name", STORIES)
+NAMES = (*STORIES, "in_a_mesh")
+
+
+def document_of(name: str) -> dict[str, object]:
+    """Return a document sixty seconds after its node's start."""
+    facts = replace(FACTS, mesh=HOME) if name == "in_a_mesh" else FACTS
+    return status_document(view_of(name), 100.0, facts, lambda model: 2 if model == "tiny" else 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_document_is_the_one_that_the_console_knows(name: str) -> None:
     """A change of shape has to be seen by both sides."""
-    text = json.dumps(document_of(STORIES[name]()), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(document_of(name), indent=2, ensure_ascii=False) + "\n"
     file = DOCUMENTS / f"{name}.json"
 
     if os.environ.get("MESHLLM_REWRITE_DOCUMENTS"):
@@ -111,16 +151,17 @@ def test_document_is_the_one_that_the_console_knows(name: str) -> None:
 
 def test_every_document_has_a_story() -> None:
     """A file that no test writes would go stale."""
-    assert {file.stem for file in DOCUMENTS.glob("*.json")} == set(STORIES)
+    assert {file.stem for file in DOCUMENTS.glob("*.json")} == set(NAMES)
 
 
 def test_documents_have_one_shape() -> None:
     """The same keys whatever happens: null says that there is nothing, absence never does."""
-    documents = [document_of(story()) for story in STORIES.values()]
+    documents = [document_of(name) for name in NAMES]
     models = [model for document in documents for model in document["models"]]  # type: ignore[attr-defined]
 
     assert len({tuple(document) for document in documents}) == 1
-    assert len({tuple(model) for model in models}) == 1
+    members = [member for document in documents for member in document["members"]]  # type: ignore[attr-defined]
+    assert len({tuple(model) for model in models}) == len({tuple(member) for member in members}) == 1
     assert {model["phase"] for model in models} >= {
         "loading", "queued", "ready", "held", "dropped", "downloading", "retrying", "failed",
     }  # fmt: skip

@@ -115,3 +115,17 @@ def test_page_asks_for_the_key_and_opens_with_it(page: "Page", complaints: list[
         shows(page, "other", "unloaded")
         expect(page.locator(".connection")).to_have_text("live")
         assert all("401" in complaint for complaint in complaints), complaints
+
+
+def test_nodes_of_the_mesh_are_shown(page: "Page", complaints: list[str], node: Maker) -> None:
+    """A node alone is told how others join."""
+    with node() as daemon:
+        daemon.until_model("tiny", phase="ready")
+        opened(page, daemon, "#nodes")
+
+        table = page.get_by_role("region", name="Nodes")
+        expect(table.locator("tbody tr")).to_have_count(1)
+        expect(table).to_contain_text("this node")
+        expect(table).to_contain_text("tiny")
+        expect(page.locator("main")).to_contain_text("mesh-llm token")
+        assert complaints == []

@@ -16,7 +16,7 @@ NOT_FOR_HELP = ("rich", "aiohttp", "asyncio", "msgspec", "meshllm.daemon", "mesh
 def test_summary_is_the_docstring_of_the_command(command: object) -> None:
     """`--help` reads the table, `COMMAND --help` the docstring."""
     module = importlib.import_module(f"meshllm.cli.{command.module}")  # type: ignore[attr-defined]
-    function = module.engine if hasattr(module, "app") else module.command
+    function = module.app.registered_callback.callback if hasattr(module, "app") else module.command
 
     assert function.__doc__ == command.summary  # type: ignore[attr-defined]
 

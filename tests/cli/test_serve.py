@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -73,7 +74,9 @@ def test_every_option_reaches_the_configuration(shell: Shell, daemon: FakeDaemon
     line = (
         "--models-dir /m --host ::1 --port 9999 --name n --max-vram 50% --ctx-size 1024 serve --parallel 2 --threads 3 "
         "--engine xllamacpp --api-key k --allowed-host h --allowed-origin http://o --unknown-model fallback --offline "
-        "--log-level error --log-format json --log-file /tmp/x.log --state-dir /s"
+        "--log-level error --log-format json --log-file /tmp/x.log --state-dir /s --join t --require-join --client "
+        f"--mesh-name m --peer 192.0.2.1:1#{'a' * 52} --advertise 192.0.2.2 --bind-ip 192.0.2.3 --bind-port 4000 "
+        "--no-mdns --no-rpc --no-remote-control"
     )
 
     assert shell(*line.split()) == 0
@@ -83,6 +86,11 @@ def test_every_option_reaches_the_configuration(shell: Shell, daemon: FakeDaemon
     assert (config.allowed_hosts, config.allowed_origins) == (("h",), ("http://o",))
     assert (config.unknown_model, config.offline, config.log_level) == ("fallback", True, "error")
     assert str(config.models_dirs[0]) == "/m"
+    assert (config.join, config.require_join, config.client, config.mesh_name) == (("t",), True, True, "m")
+    assert (config.bind_ip, config.bind_port, len(config.peers), len(config.advertise)) == ("192.0.2.3", 4000, 1, 1)
+    assert config.no_mdns
+    assert config.no_rpc
+    assert config.no_remote_control
 
 
 def test_verbose_and_quiet_are_log_levels(shell: Shell, daemon: FakeDaemon) -> None:
@@ -157,3 +165,31 @@ def test_empty_disk_gets_three_lines_on_how_to_begin(shell: Shell, daemon: FakeD
     assert shell() == 0
     assert "no model is on this disk yet" in shell.err
     assert "mesh-llm load smollm2-135m" in shell.err
+
+
+def test_token_comes_from_a_file_unseen(
+    shell: Shell, daemon: FakeDaemon, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands in the command line everybody on the machine can see; only that is worth a note."""
+    (home / "token").write_text("one\n")
+    monkeypatch.setenv("MESH_LLM_JOIN", "two")
+
+    assert shell("--join-file", home / "token") == 0
+    assert daemon.configs[0].join == ("two", "one")
+    assert "`ps`" not in shell.err
+
+    assert shell("--join", "three") == 0
+    assert "--join-file and MESH_LLM_JOIN are not shown" in shell.err
+    assert "three" not in shell.err
+
+
+def test_lan_shows_what_is_in_reach_and_wants_a_token(
+    shell: Shell, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Being near is no right to come in."""
+    monkeypatch.setattr("meshllm.cli.standalone.meshes_in_reach", lambda _: (("0" * 24, "home", 3),))
+
+    assert shell("--join", "lan") == 5
+    assert "home  (3 nodes" in shell.err
+    assert "a token is needed" in shell.err
+    assert not daemon.configs

@@ -52,3 +52,14 @@ def test_memory_is_what_the_core_computes(config: Config) -> None:
 
     assert (on_gpu["GPU layers"], on_cpu["GPU layers"]) == ("31 of 31", "0 of 31")
     assert too_large["fits"] == "no"
+
+
+def test_member_is_who_has_a_mesh_on_disk(home: Path) -> None:
+    """A client never is: it begins anew each time."""
+    config = Config(state_dir=home)
+    assert not standalone.is_member(config)
+
+    (home / "mesh.json").write_text("x")
+
+    assert standalone.is_member(config)
+    assert not standalone.is_member(Config(state_dir=home, client=True))

@@ -1,12 +1,16 @@
 """What is said while a node starts: each thing once, in words."""
 
+from dataclasses import replace
+from types import MappingProxyType
+
 import pytest
 
 from meshllm.cli.startup import Startup
 from meshllm.core import events as ev
 from meshllm.core.engines import EngineFault
 from meshllm.core.ids import ModelId
-from tests.core.builders import Story, a_failure, a_gpu, a_machine, a_spec, a_story, exited, ready
+from meshllm.core.rights import OWN_MACHINE
+from tests.core.builders import Story, a_failure, a_gpu, a_machine, a_member, a_spec, a_story, exited, ready
 
 
 class Screen:
@@ -136,3 +140,49 @@ def test_leaving_is_told_once(screen: Screen, startup: Startup) -> None:
     startup.report(story.core.view)
 
     assert len([line for line in screen.lines if "Ctrl-C again" in line]) == 1
+
+
+TOKEN = "meshllm1-token"
+
+
+def test_join_command_stands_where_the_start_ends(screen: Screen, startup: Startup) -> None:
+    """Copied from there to the next machine."""
+    story = a_story(a_spec("tiny"))
+    startup.started("127.0.0.1:9337")
+    startup.joinable(TOKEN, OWN_MACHINE)
+    assert not any(TOKEN in line for line in screen.lines)
+
+    story.tell(ready("tiny"))
+    startup.report(story.core.view)
+
+    assert screen.lines[-2] == f"join:     mesh-llm --join {TOKEN}"
+
+
+def test_token_that_comes_late_is_said_when_it_comes(screen: Screen, startup: Startup) -> None:
+    """Also the next one, when the first has expired."""
+    story = a_story(a_spec("tiny"))
+    startup.started("127.0.0.1:9337")
+    story.tell(ready("tiny"))
+    startup.report(story.core.view)
+    assert any("`mesh-llm token` prints" in line for line in screen.lines)
+
+    startup.joinable(TOKEN, OWN_MACHINE)
+
+    assert screen.lines[-2] == f"join:     mesh-llm --join {TOKEN}"
+
+
+def test_client_says_where_to_go_at_once_and_whom_it_joined(screen: Screen) -> None:
+    """It has no engine to wait for, and invites nobody."""
+    client = Startup(screen.lines.append, screen, "/models", is_empty=True, is_client=True)
+    view = a_story().core.view
+    member = a_member("desk", models=("big",))
+
+    client.started("127.0.0.1:9555")
+    client.report(replace(view, members=MappingProxyType({**view.members, member.announcement.node: member})))
+
+    assert screen.lines == [
+        "listening on http://127.0.0.1:9555",
+        "API:      http://127.0.0.1:9555/v1",
+        "console:  http://127.0.0.1:9555/",
+        "mesh:     joined, with desk; they serve big",
+    ]

@@ -29,3 +29,16 @@ def test_json_of_status_is_the_document(shell: Shell, node: ScriptedNode) -> Non
     shell("status", "--json", "--port", node.port)
 
     assert json.loads(shell.out) == document("serving")
+
+
+def test_members_of_the_mesh_are_shown_with_what_is_wrong(shell: Shell, node: ScriptedNode) -> None:
+    """A node alone has no such table."""
+    assert shell("status", "--port", node.port) == 0
+    assert "NODE" not in shell.out
+    node.answers["GET /api/status"] = (200, document("in_a_mesh"))
+
+    assert shell("status", "--port", node.port) == 0
+    assert "mesh           home (mmmmmmmm): 3 nodes, 2 not reached, founded here" in shell.out
+    assert "2.1 ms" in shell.out
+    assert "told of by desk" in shell.out
+    assert "no answer for 12 s" in shell.out

@@ -5,7 +5,8 @@ import shlex
 
 import pytest
 
-from meshllm.cli.summary import NO_JOIN_YET, Addresses, addresses_of, loopback_of, start_summary
+from meshllm.cli.summary import HOW_TO_INVITE, Addresses, addresses_of, invitation, loopback_of, start_summary
+from meshllm.core.rights import OWN_MACHINE
 
 HERE = Addresses("127.0.0.1:9337")
 
@@ -39,14 +40,16 @@ def test_without_a_model_there_is_nothing_to_try() -> None:
     lines = start_summary(HERE, None, needs_key=False)
 
     assert [text.split(":")[0] for text in lines] == ["API", "console", "join"]
-    assert line(lines, "join") == NO_JOIN_YET
+    assert line(lines, "join") == HOW_TO_INVITE
 
 
 def test_join_command_stands_in_the_last_line() -> None:
     """Where people look for what to copy."""
-    lines = start_summary(HERE, "tiny", needs_key=False, join="mesh-llm --join token")
+    lines = start_summary(HERE, "tiny", needs_key=False, join=invitation("meshllm1-x", OWN_MACHINE))
 
-    assert lines[-1] == "join:     mesh-llm --join token"
+    assert lines[-2] == "join:     mesh-llm --join meshllm1-x"
+    assert lines[-1].startswith("          this token lets a machine send requests,")
+    assert lines[-1].endswith("own machines only. `mesh-llm token --guest` makes one for others")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from meshllm.core import events as ev
+from meshllm.core.announcement import Address, Announcement, Role, ServedModel, ServingState
 from meshllm.core.catalog import Architecture, ModelSpec
 from meshllm.core.effects import Answer, Effect, Notify
 from meshllm.core.engines import EngineBuild, EngineEndpoint, EngineFailure, EngineFault
@@ -13,9 +14,10 @@ from meshllm.core.intents import Intent, Outcome, Verb
 from meshllm.core.limits import GIB, MIB
 from meshllm.core.mesh import CoreConfig, MeshCore
 from meshllm.core.resources import Gpu, Resources
+from meshllm.core.rights import GUEST, Rights
 from meshllm.core.serving.capacity import EngineWishes
 from meshllm.core.serving.lifecycle import ServingPolicy
-from meshllm.core.view import LocalModel
+from meshllm.core.view import LocalModel, Member
 
 T = TypeVar("T")
 
@@ -131,3 +133,22 @@ def a_story(
     story.tell(ev.ResourcesMeasured(resources=machine or a_machine()), ev.EngineProbed(build=build))
     story.tell(ev.InventoryChanged(models=specs))
     return story
+
+
+def a_member(
+    name: str, *, state: str = "alive", models: tuple[str, ...] = (), rights: Rights = GUEST, since_s: float = 90.0,
+    role: Role = Role.HOST, gpus: tuple[Gpu, ...] = (), **changes: object,
+) -> Member:  # fmt: skip
+    """Return another node of the mesh; its id begins with its name."""
+    said = Announcement(
+        node=NodeId(name.ljust(52, "2")), name=name, incarnation=1, version=1, role=role, rights=rights,
+        resources=a_machine(gpus=gpus), addresses=(Address("192.0.2.7", 4000),),
+        serving=tuple(
+            ServedModel(
+                model=ModelId(model), digest=f"sha256:{model}", state=ServingState.READY, slots=4, busy=1,
+                context_tokens=8192,
+            )
+            for model in models
+        ),
+    )  # fmt: skip
+    return Member(announcement=said, state=state, since_s=since_s, **changes)

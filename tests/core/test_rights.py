@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshllm.core.rights import CLIENT_ONLY, GUEST, OWN_MACHINE, Rights, parse_rights, rights_names
+from meshllm.core.rights import CLIENT_ONLY, GUEST, OWN_MACHINE, Rights, parse_rights, rights_meaning, rights_names
 
 
 def test_names_and_rights_turn_into_each_other() -> None:
@@ -26,3 +26,11 @@ def test_guests_neither_compute_for_others_nor_administer() -> None:
     """The bundles grow one into the next, and only one's own machines may do everything."""
     assert CLIENT_ONLY < GUEST < OWN_MACHINE
     assert not GUEST & (Rights.RPC | Rights.ADMIN)
+
+
+def test_rights_are_said_in_a_sentence() -> None:
+    """Who hands a token on has to know what it opens."""
+    assert rights_meaning(CLIENT_ONLY) == "lets a machine send requests"
+    assert rights_meaning(GUEST) == "lets a machine send requests and serve models to others"
+    assert rights_meaning(OWN_MACHINE).endswith("admit and manage other machines; for your own machines only")
+    assert rights_meaning(Rights.NONE) == "lets a machine do nothing"

@@ -74,3 +74,14 @@ def test_file_that_cannot_be_written_ends_the_start_with_a_reason(tmp_path: Path
 
     with pytest.raises(StartError, match=r"cannot write the log file .*: (Not a directory|Is a directory)"):
         logs.set_up("info", "pretty", tmp_path / name)
+
+
+@pytest.mark.parametrize("log_format", ["pretty", "json"])
+def test_no_token_is_written(tmp_path: Path, log_format: str) -> None:
+    """Whoever reads a log must not be able to join by it."""
+    ring = logs.set_up("info", log_format, tmp_path / "x.log")
+
+    logging.getLogger("meshllm").warning("bad token %s", "meshllm1-abcdefgh")
+
+    assert "abcdefgh" not in (tmp_path / "x.log").read_text() + "".join(ring.lines())
+    assert "meshllm1-" in (tmp_path / "x.log").read_text()

@@ -82,3 +82,16 @@ def test_json_is_written_whole_and_read_with_a_bound(tmp_path: Path) -> None:
     file.write_bytes(b" " * (5 * 1024 * 1024))
     with pytest.raises(ValueError, match="larger than"):
         read_json(file)
+
+
+def test_client_leaves_no_folder_behind(tmp_path: Path) -> None:
+    """Its identity is for one run; what others put there stays."""
+    state = opened(tmp_path)
+    state.node_id()
+    state.release(forget=True)
+    assert list(tmp_path.iterdir()) == []
+
+    state = opened(tmp_path)
+    (state.path / "mine.txt").write_text("")
+    state.release(forget=True)
+    assert [path.name for path in state.path.iterdir()] == ["mine.txt"]

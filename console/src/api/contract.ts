@@ -3,6 +3,8 @@
 
 export interface StatusDocument {
   node: NodeStatus;
+  mesh: MeshStatus | null; // null before the node belongs to one
+  members: MemberStatus[]; // this node first
   machine: MachineStatus | null; // null until it was measured
   engine: { kind: string; version: string; uses_gpu: boolean } | null;
   engine_failure: Failure | null;
@@ -21,6 +23,41 @@ export interface NodeStatus {
   version: string;
   uptime_s: number;
   address: string;
+}
+
+export interface MeshStatus {
+  id: string;
+  name: string; // "" for most
+  is_founder: boolean;
+  rights: string[]; // of this node in it
+}
+
+export interface MemberStatus {
+  id: string;
+  short: string;
+  name: string;
+  is_me: boolean;
+  state: string; // alive, suspect, dead, left
+  for_s: number;
+  role: string;
+  rights: string[];
+  connected: boolean;
+  rtt_ms: number | null;
+  heard_s: number | null;
+  vouched_by: string | null;
+  why: string;
+  addresses: string[];
+  load: number; // 0 to 1
+  memory: { total_bytes: number; free_bytes: number; gpu_total_bytes: number; gpu_free_bytes: number; gpus: number };
+  models: {
+    id: string;
+    digest: string;
+    state: string;
+    slots: number;
+    busy: number;
+    queued: number;
+    context_tokens: number;
+  }[];
 }
 
 export interface MachineStatus {

@@ -34,6 +34,10 @@ export function duration(value_s: number): string {
   return `${Math.floor(s / 86_400)} d ${Math.floor((s % 86_400) / 3600)} h`;
 }
 
+export function milliseconds(value_ms: number): string {
+  return `${value_ms < 10 ? value_ms.toFixed(1) : Math.round(value_ms)} ms`;
+}
+
 export function percent(share: number): string {
   return `${Math.floor(Math.min(1, Math.max(0, share)) * 100)} %`;
 }

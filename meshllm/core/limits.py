@@ -163,6 +163,29 @@ LOG_FOLLOW_INTERVAL_S: Final = 0.5
 NODE_ANSWER_TIMEOUT_S: Final = 10.0  # how long a command waits for the local node to say anything
 MEMORY_SHED_SHARE: Final = 0.9  # of the container's limit: shed new work above it
 
+# -- connections between nodes -----------------------------------------------------------------------
+QUIC_STREAM_WINDOW_BYTES: Final = 256 * KIB  # 1 MiB as in protocol.md would let 32 stalled streams stop a connection
+QUIC_CONNECTION_WINDOW_BYTES: Final = 32 * MIB  # 128 streams may stall before the next one notices
+QUIC_UNADMITTED_WINDOW_BYTES: Final = 2 * HANDSHAKE_BYTES  # what a stranger may send in all, on its one stream
+QUIC_STREAMS: Final = 1024  # that a peer may have open at a time
+QUIC_IDLE_TIMEOUT_S: Final = 20.0
+QUIC_KEEP_ALIVE_S: Final = 5.0  # how often connections are looked at: silent ones get a PING
+QUIC_DATAGRAM_BYTES: Final = 1200  # what every path carries
+QUIC_PACING_QUANTUM_S: Final = 0.002  # a burst may be as long as two ticks of the loop's timers: 40 -> 64 MB/s
+QUIC_UNSENT_HIGH_BYTES: Final = 64 * KIB  # of one stream, above which its writer is told to wait...
+QUIC_UNSENT_LOW_BYTES: Final = 16 * KIB  # ...until so few are left
+QUIC_CLOSE_LINGER_S: Final = 2.0  # a close is repeated to a peer that goes on, for this long
+UDP_BUFFER_BYTES: Final = 4 * MIB  # asked of the kernel, in each direction
+UDP_BATCH_DATAGRAMS: Final = 64  # read in one turn of the loop, before anything else gets its turn
+UDP_DATAGRAM_BYTES: Final = 10 * KIB  # longer ones are cut, and then dropped by whoever deciphers them
+UDP_BACKLOG_DATAGRAMS: Final = 4096  # that the kernel did not take; more are dropped, as any network would
+UNADMITTED_CONNECTIONS: Final = 64  # accepted, and not yet admitted to the mesh
+UNADMITTED_CONNECTIONS_PER_ADDRESS: Final = 4  # loopback is exempt: several nodes of one machine start at once
+RETRY_ABOVE_CONNECTIONS: Final = 32  # unadmitted ones: above it a dialler first shows that its address is its own
+DIAL_TIMEOUT_S: Final = 5.0  # until authenticated, whatever happens
+DIAL_ADDRESSES: Final = 8  # of one peer, side by side
+DIAL_REFUSED_GRACE_S: Final = 0.5  # a refusal (ICMP) can be forged: an answer that comes this soon is still taken
+
 
 def all_limits() -> dict[str, int | float]:
     """Return every limit by name, in the order of this file."""

@@ -169,6 +169,48 @@ ROSTER_INTERVAL_S: Final = 10.0  # between two writings of the roster
 JOIN_WAIT_S: Final = 15.0  # how long a node that was told of a mesh calls itself joining
 TWIN_OUTBIDS: Final = 3  # within a minute: somebody else runs with this node's key
 
+# -- the mesh ----------------------------------------------------------------------------------------
+CONTROL_FRAME_BYTES: Final = 256 * KIB  # of empty maps it costs 14 ms and 18 MB to read; 8 MiB cost 1.5 s and 582 MB
+HANDSHAKE_BYTES: Final = 16 * KIB  # of everything that a peer says before it is admitted
+HANDSHAKE_TIMEOUT_S: Final = 5.0
+TUNNEL_FRAME_BYTES: Final = 64 * KIB
+MSGPACK_DEPTH: Final = 16
+MSGPACK_ARRAY_ITEMS: Final = 4_096
+MSGPACK_MAP_ITEMS: Final = 256
+MSGPACK_STRING_BYTES: Final = 4_096
+MSGPACK_BINARY_BYTES: Final = 64 * KIB
+ANNOUNCEMENT_BYTES: Final = 60 * KIB  # unsigned; with its seal it has to fit into one binary
+ANNOUNCED_ADDRESSES: Final = 16
+ANNOUNCED_GPUS: Final = 64
+ANNOUNCED_CAPABILITIES: Final = 32  # of one model
+ANNOUNCED_TEXT_CHARS: Final = 256  # build names, architectures, model names and the like
+NODE_NAME_CHARS: Final = 64
+MODEL_ID_CHARS: Final = 255  # a file's stem
+CERTIFICATE_BYTES: Final = 8 * KIB  # with the certificates of its issuers
+CERTIFICATE_CHAIN: Final = (
+    4  # certificates up to the root: an admin admitted by an admin admitted by the founder, and one
+)
+CERTIFICATE_LIFE_S: Final = 30 * 86_400.0  # bounds the harm of a node that never hears of a revocation
+CERTIFICATE_RENEWAL_SHARE: Final = 2 / 3  # of its life, after which it is renewed
+CERTIFICATE_LEEWAY_S: Final = 2 * 86_400.0  # two clocks, each a day wrong
+DELEGATION_LIFE_S: Final = 365 * 86_400.0  # how long an admin may issue: a mesh outlives its founder's machine by this
+TOKEN_CHARS: Final = 400
+TOKEN_PASTE_CHARS: Final = 4_096  # with quotes, spaces and line breaks around it; more is no token
+TOKEN_ADDRESSES: Final = 8
+TOKEN_LEEWAY_S: Final = 300.0  # an expired token admits for this long: clocks differ
+TOKENS: Final = 256  # that admins remember, the longest valid ones
+TOKEN_USERS: Final = 1_024  # nodes that joined with one token
+REVOCATIONS: Final = 4_096
+REVOCATIONS_BATCH: Final = 24  # in one message, each with up to 8 KiB of issuers
+FALLEN_MEMBERS: Final = 1_024  # remembered as admitted by somebody who was expelled
+TRUST_ANSWER_INTERVAL_S: Final = 10.0  # on one connection, between two answers with all that is known
+ADMISSION_FAILURES: Final = 10  # within a minute from one network, then silence
+ADMISSION_FAILURE_WINDOW_S: Final = 60.0
+ADMISSION_SILENCE_S: Final = 60.0
+ADMISSION_NETWORKS: Final = 1_024  # that are watched
+PEER_FEATURES: Final = 32
+PEER_FEATURE_CHARS: Final = 64
+
 # -- daemon ------------------------------------------------------------------------------------------
 INBOX_EVENTS: Final = 10_000
 JOURNAL_EVENTS: Final = 4_096
@@ -182,6 +224,29 @@ PULL_LINE_INTERVAL_S: Final = 0.25  # between two lines of progress
 LOG_FOLLOW_INTERVAL_S: Final = 0.5
 NODE_ANSWER_TIMEOUT_S: Final = 10.0  # how long a command waits for the local node to say anything
 MEMORY_SHED_SHARE: Final = 0.9  # of the container's limit: shed new work above it
+
+# -- connections between nodes -----------------------------------------------------------------------
+QUIC_STREAM_WINDOW_BYTES: Final = 256 * KIB  # 1 MiB as in protocol.md would let 32 stalled streams stop a connection
+QUIC_CONNECTION_WINDOW_BYTES: Final = 32 * MIB  # 128 streams may stall before the next one notices
+QUIC_UNADMITTED_WINDOW_BYTES: Final = 2 * HANDSHAKE_BYTES  # what a stranger may send in all, on its one stream
+QUIC_STREAMS: Final = 1024  # that a peer may have open at a time
+QUIC_IDLE_TIMEOUT_S: Final = 20.0
+QUIC_KEEP_ALIVE_S: Final = 5.0  # how often connections are looked at: silent ones get a PING
+QUIC_DATAGRAM_BYTES: Final = 1200  # what every path carries
+QUIC_PACING_QUANTUM_S: Final = 0.002  # a burst may be as long as two ticks of the loop's timers: 40 -> 64 MB/s
+QUIC_UNSENT_HIGH_BYTES: Final = 64 * KIB  # of one stream, above which its writer is told to wait...
+QUIC_UNSENT_LOW_BYTES: Final = 16 * KIB  # ...until so few are left
+QUIC_CLOSE_LINGER_S: Final = 2.0  # a close is repeated to a peer that goes on, for this long
+UDP_BUFFER_BYTES: Final = 4 * MIB  # asked of the kernel, in each direction
+UDP_BATCH_DATAGRAMS: Final = 64  # read in one turn of the loop, before anything else gets its turn
+UDP_DATAGRAM_BYTES: Final = 10 * KIB  # longer ones are cut, and then dropped by whoever deciphers them
+UDP_BACKLOG_DATAGRAMS: Final = 4096  # that the kernel did not take; more are dropped, as any network would
+UNADMITTED_CONNECTIONS: Final = 64  # accepted, and not yet admitted to the mesh
+UNADMITTED_CONNECTIONS_PER_ADDRESS: Final = 4  # loopback is exempt: several nodes of one machine start at once
+RETRY_ABOVE_CONNECTIONS: Final = 32  # unadmitted ones: above it a dialler first shows that its address is its own
+DIAL_TIMEOUT_S: Final = 5.0  # until authenticated, whatever happens
+DIAL_ADDRESSES: Final = 8  # of one peer, side by side
+DIAL_REFUSED_GRACE_S: Final = 0.5  # a refusal (ICMP) can be forged: an answer that comes this soon is still taken
 
 
 def all_limits() -> dict[str, int | float]:

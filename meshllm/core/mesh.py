@@ -14,12 +14,14 @@ from dataclasses import dataclass, replace
 from meshllm.core import events as ev
 from meshllm.core.announcement import Address, Announcement, Role
 from meshllm.core.catalog import ModelProblem
+from meshllm.core.credentials import Revocation, TokenRecord
 from meshllm.core.effects import Effect, Level, Notify
 from meshllm.core.events import Event
 from meshllm.core.ids import UNSTAMPED, MeshId, NodeId
 from meshllm.core.limits import JOIN_WAIT_S
 from meshllm.core.members.members import MemberEvent, Members
 from meshllm.core.members.times import MemberTimes, wan
+from meshllm.core.members.trust import Trust, TrustEvent, TrustMessage
 from meshllm.core.picture import Picture, own_announcement
 from meshllm.core.rights import OWN_MACHINE, Rights
 from meshllm.core.serving.lifecycle import Lifecycle, ServingPolicy
@@ -39,6 +41,8 @@ class CoreConfig:
     rights: Rights = OWN_MACHINE
     addresses: tuple[Address, ...] = ()
     mesh: MeshId | None = None
+    tokens: tuple[TokenRecord, ...] = ()
+    revocations: tuple[Revocation, ...] = ()
     is_client: bool = False
     is_joining: bool = False
     """This node was told of a mesh: names that it does not know may become known in a moment."""
@@ -62,8 +66,11 @@ class MeshCore:
         )  # fmt: skip
         self._own = OwnStatement(me, (config.times or wan()).soft_s)
         self._members = Members(self._own, rng, config.times, now_s)
+        self._trust = Trust(config.node, config.rights, config.tokens, config.revocations)
+        self._shunned: frozenset[NodeId] = frozenset()
         self._joining_until_s = now_s + JOIN_WAIT_S if config.is_joining else None
         self._picture = Picture(me, config.serving.requested, now_s, joining=config.is_joining)
+        self._picture.renew({"tokens": self._trust.tokens, "revocations": self._trust.revocations}, now_s)
         self._refresh(now_s, is_serving=True)
 
     @property
@@ -87,6 +94,7 @@ class MeshCore:
         self._members.advance(now_s)
         ordered: list[Effect] = []
         is_serving = False
+        trusting = self._judge(event, now_s)
         if isinstance(event, MemberEvent):
             self._members.handle(event)
         elif not isinstance(event, ev.Woke) or self._is_due(now_s):
@@ -94,7 +102,7 @@ class MeshCore:
             ordered = self._dispatch(event, now_s) + self._serving.settle(now_s)
             if self._serving.leaving is not None:
                 self._members.leave(self._serving.leaving)
-        effects = self._members.settle() + ordered  # goodbyes are said before the daemon ends
+        effects = trusting + self._members.settle() + ordered  # goodbyes are said before the daemon ends
         self._refresh(now_s, is_serving=is_serving)
         if event.id == UNSTAMPED:
             return tuple(effects)
@@ -104,6 +112,22 @@ class MeshCore:
         """Tell whether the models want something of this moment; most wake-ups are for members."""
         wishes = (self._serving.next_retry_s(), self._own.soft_due_s)
         return any(at_s is not None and at_s <= now_s for at_s in wishes)
+
+    def _judge(self, event: Event, now_s: float) -> list[Effect]:
+        """Have trust take an event that concerns it, and membership break with whoever is expelled by it."""
+        if not isinstance(event, TrustEvent):
+            return []
+        if isinstance(event, ev.MessageReceived) and not isinstance(event.message, TrustMessage):
+            return []  # nearly all messages
+        effects = self._trust.handle(event, now_s)
+        revoked = self._trust.revoked
+        if self._config.node in revoked:
+            revoked |= frozenset(self._members.table.entries)  # it is this node that is out: of everybody's sight
+        if revoked != self._shunned:
+            self._shunned = revoked
+            self._members.handle(ev.NodesRevoked(nodes=tuple(sorted(revoked))))
+        self._picture.renew({"tokens": self._trust.tokens, "revocations": self._trust.revocations}, now_s)
+        return effects
 
     def _dispatch(self, event: Event, now_s: float) -> list[Effect]:  # noqa: PLR0911, C901 - one line for each event
         serving = self._serving
@@ -143,6 +167,9 @@ class MeshCore:
                 return serving.on_intent(event)
             case ev.LeaveRequested():
                 return serving.leave(event.reason)
+            case ev.RightsGranted():
+                self._trust.rights = event.rights
+                return []
             case ev.OwnAddressesChanged():
                 self._addresses = event.addresses
                 return []
@@ -166,7 +193,7 @@ class MeshCore:
         if is_serving:
             changes = picture.of_serving(self._serving, self._problems)
             said = own_announcement(own.announcement, self._serving, is_client=self._config.is_client)
-            if own.renew(replace(said, addresses=self._addresses), now_s):
+            if own.renew(replace(said, addresses=self._addresses, rights=self._trust.rights), now_s):
                 members.say()
         if is_serving or members.table.changed or own.announcement is not picture.view.me:
             changes |= picture.of_members(members, own.announcement, self._serving.held.names)

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from meshllm.core.announcement import Announcement, ServedModel
 from meshllm.core.catalog import ModelProblem, ModelSpec
+from meshllm.core.credentials import Revocation, TokenRecord
 from meshllm.core.engines import EngineBuild, EngineEndpoint, EngineFailure, EnginePlan
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.names import NameIndex
@@ -136,6 +137,10 @@ class MeshView:
     requested: tuple[str, ...] = ()
     has_inventory: bool = False
     """The model folders were read at least once; before that an unknown name means nothing."""
+    tokens: tuple[TokenRecord, ...] = ()
+    """Tokens that admins know of. Whoever shows them leaves the hashes out."""
+    revocations: tuple[Revocation, ...] = ()
+    """Nodes that were expelled."""
     joining: bool = False
     """This node was told of a mesh and has not heard yet who serves what there."""
     leaving: bool = False

@@ -41,7 +41,9 @@ from meshllm.core.messages import (
     PingReply,
     PingRequest,
     Push,
-    Sealed,
+    Revocations,
+    Tokens,
+    TrustDigest,
     Verdict,
 )
 from meshllm.core.statement import OwnStatement
@@ -256,7 +258,7 @@ class Members:
                     self._take(message.record, peer)
             case ErrorReport():
                 self.circle.notify(Level.DEBUG, "a peer could not use what was said", peer, code=message.code)
-            case Ping() | Ack() | PingReply() | Sealed():
+            case Ping() | Ack() | PingReply() | TrustDigest() | Revocations() | Tokens():
                 pass
 
     def _take(self, record: Record, peer: NodeId) -> None:

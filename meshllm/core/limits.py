@@ -127,6 +127,38 @@ DOWNLOAD_ANSWER_BYTES: Final = 1 * MIB  # what the downloading child may say
 RESOLVE_TIMEOUT_S: Final = 60.0
 DIGEST_ENTRIES: Final = 4_096  # remembered SHA-256 of files
 
+# -- the mesh ----------------------------------------------------------------------------------------
+CONTROL_FRAME_BYTES: Final = 256 * KIB  # of empty maps it costs 14 ms and 18 MB to read; 8 MiB cost 1.5 s and 582 MB
+HANDSHAKE_BYTES: Final = 16 * KIB  # of everything that a peer says before it is admitted
+HANDSHAKE_TIMEOUT_S: Final = 5.0
+TUNNEL_FRAME_BYTES: Final = 64 * KIB
+MSGPACK_DEPTH: Final = 16
+MSGPACK_ARRAY_ITEMS: Final = 4_096
+MSGPACK_MAP_ITEMS: Final = 256
+MSGPACK_STRING_BYTES: Final = 4_096
+MSGPACK_BINARY_BYTES: Final = 64 * KIB
+ANNOUNCEMENT_BYTES: Final = 60 * KIB  # unsigned; with its seal it has to fit into one binary
+ANNOUNCED_ADDRESSES: Final = 16
+ANNOUNCED_GPUS: Final = 64
+ANNOUNCED_CAPABILITIES: Final = 32  # of one model
+ANNOUNCED_TEXT_CHARS: Final = 256  # build names, architectures, model names and the like
+NODE_NAME_CHARS: Final = 64
+MODEL_ID_CHARS: Final = 255  # a file's stem
+CERTIFICATE_BYTES: Final = 8 * KIB  # with the certificates of its issuers
+CERTIFICATE_CHAIN: Final = (
+    4  # certificates up to the root: an admin admitted by an admin admitted by the founder, and one
+)
+CERTIFICATE_LIFE_S: Final = 30 * 86_400.0  # bounds the harm of a node that never hears of a revocation
+CERTIFICATE_RENEWAL_SHARE: Final = 2 / 3  # of its life, after which it is renewed
+CERTIFICATE_LEEWAY_S: Final = 2 * 86_400.0  # two clocks, each a day wrong
+DELEGATION_LIFE_S: Final = 365 * 86_400.0  # how long an admin may issue: a mesh outlives its founder's machine by this
+TOKEN_CHARS: Final = 400
+TOKEN_PASTE_CHARS: Final = 4_096  # with quotes, spaces and line breaks around it; more is no token
+TOKEN_ADDRESSES: Final = 8
+TOKEN_LEEWAY_S: Final = 300.0  # an expired token admits for this long: clocks differ
+PEER_FEATURES: Final = 32
+PEER_FEATURE_CHARS: Final = 64
+
 # -- daemon ------------------------------------------------------------------------------------------
 INBOX_EVENTS: Final = 10_000
 JOURNAL_EVENTS: Final = 4_096

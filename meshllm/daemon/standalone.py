@@ -6,7 +6,7 @@ it. Decides nothing. The running node's counterpart is `node`.
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from meshllm.daemon.places import DIGESTS_NAME, model_places
 from meshllm.daemon.ports import holder_of
 from meshllm.engine.build import EngineUnusableError, probe_build
 from meshllm.inventory import gpu, machine
+from meshllm.inventory.addresses import InterfaceAddress, interface_addresses
 from meshllm.inventory.digests import DigestStore
 from meshllm.inventory.download_errors import DownloadError
 from meshllm.inventory.model_files import scan
@@ -134,6 +135,7 @@ async def checks(config: Config) -> tuple[Check, ...]:
         *_folder_checks(config),
         _port_check(config),
         _machine_check(config),
+        network_check(interface_addresses()),
         await _engine_check(config),
         *_model_checks(config),
     )
@@ -172,6 +174,15 @@ def _machine_check(config: Config) -> Check:
         gpus = ", ".join(f"{device.name} ({format_bytes(device.free_bytes)} free)" for device in found.gpus)
         return Check(name="machine", is_ok=True, message=f"{memory}; {gpus}")
     return Check(name="machine", is_ok=True, message=f"{memory}; no GPU: {found.gpu_problem or 'none installed'}")
+
+
+def network_check(found: Sequence[InterfaceAddress]) -> Check:
+    """Tell at which addresses other nodes reach this one. None is no fault: a node may be alone."""
+    hosts = [each.host for each in found if not each.is_virtual]
+    if not hosts:
+        message = "no address that other machines could reach"
+        return Check(name="network", is_ok=None, message=message, advice="--advertise names one that is not seen here")
+    return Check(name="network", is_ok=True, message=f"other nodes reach this one at {', '.join(hosts)}")
 
 
 async def _engine_check(config: Config) -> Check:

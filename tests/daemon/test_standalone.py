@@ -9,6 +9,7 @@ from meshllm.config import Config
 from meshllm.core.engines import EngineBuild
 from meshllm.daemon import standalone
 from meshllm.daemon.standalone import StandaloneError
+from meshllm.inventory.addresses import InterfaceAddress
 from tests.e2e.daemons import free_port
 from tests.inventory import gguf_builder
 
@@ -75,3 +76,14 @@ async def test_checks_name_what_is_wrong(tmp_path: Path) -> None:
     assert found["model file"].is_ok is False
     assert "bad.gguf" in found["model file"].message
     assert found["machine"].is_ok
+
+
+def test_addresses_for_other_nodes_are_named_without_bridges() -> None:
+    """What somebody types at the other machine; a machine without a network is no fault."""
+    found = [
+        InterfaceAddress(host="10.0.0.7", interface="eth0", is_virtual=False),
+        InterfaceAddress(host="172.17.0.1", interface="docker0", is_virtual=True),
+    ]
+
+    assert standalone.network_check(found).message == "other nodes reach this one at 10.0.0.7"
+    assert standalone.network_check(found[1:]).is_ok is None

@@ -78,9 +78,10 @@ async def _run(
 ) -> int:
     """Start everything, wait until the core says leave, end everything."""
     node = Node(config, state, ring, await chosen_engine(config))
-    await node.open()
-    started(node.address)
+    # First: whoever sees the API answer may already send the signal that ends the node.
     with _signals_obeyed(node):
+        await node.open()
+        started(node.address)
         async with asyncio.TaskGroup() as group:
             tasks = node.start(group, report)
             exit_code = await node.left

@@ -6,18 +6,17 @@ records are worth nothing. Doesn't know sockets: `mdns` does. See docs/decisions
 Nothing heard here is believed: it says where to dial, and the handshake proves who answers.
 """
 
-import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from meshllm.core.addresses import is_dialable, sorted_addresses
 from meshllm.core.announcement import Address
-from meshllm.core.ids import ID_CHARS, MeshId, NodeId
+from meshllm.core.ids import MeshId, NodeId
 from meshllm.core.limits import LAN_ADDRESSES, LAN_NAME_BYTES, LAN_RECORD_BYTES
+from meshllm.wire.ids import ID_BYTES, id_bytes, id_text
 
 DAY_S = 86_400
-_ID_BYTES = 32
 _TAG_BYTES = 12
 _VERSION = b"1"
 
@@ -60,7 +59,7 @@ def mesh_tag(mesh: MeshId, day: int) -> str:
 def properties(advert: Advert, instance: str, day: int) -> dict[str, str | bytes]:
     """Return the TXT values of an advert under an instance name."""
     values: dict[str, str | bytes] = {
-        "v": _VERSION, "t": mesh_tag(advert.mesh, day), "n": _pad(_raw(advert.node), advert.mesh, instance),
+        "v": _VERSION, "t": mesh_tag(advert.mesh, day), "n": _pad(id_bytes(advert.node), advert.mesh, instance),
     }  # fmt: skip
     if advert.mesh_name:
         values["m"] = advert.mesh_name.encode()[:LAN_NAME_BYTES].decode(errors="ignore")
@@ -72,7 +71,7 @@ def heard(instance: str, port: int | None, hosts: Sequence[str], values: Mapping
     if sum(len(key) + len(value or b"") for key, value in values.items()) > LAN_RECORD_BYTES:
         return None
     tag, hidden, name = values.get(b"t") or b"", values.get(b"n") or b"", values.get(b"m") or b""
-    if values.get(b"v") != _VERSION or len(hidden) != _ID_BYTES or len(tag) != _TAG_BYTES * 2 or not tag.isalnum():
+    if values.get(b"v") != _VERSION or len(hidden) != ID_BYTES or len(tag) != _TAG_BYTES * 2 or not tag.isalnum():
         return None
     addresses = [Address(host, port or 0) for host in hosts[: LAN_ADDRESSES * 4]]
     usable = sorted_addresses(address for address in addresses if is_dialable(address))[:LAN_ADDRESSES]
@@ -92,17 +91,10 @@ def node_of(record: Heard, mesh: MeshId, unix_s: float) -> NodeId | None:
     if record.tag not in {mesh_tag(mesh, near) for near in (day - 1, day, day + 1)}:
         return None
     raw = _pad(record.hidden_node, mesh, record.instance)
-    return NodeId(base64.b32encode(raw).decode().rstrip("=").lower())
+    return NodeId(id_text(raw))
 
 
 def _pad(raw: bytes, mesh: MeshId, instance: str) -> bytes:
     """Hide or reveal a node id: whoever knows the mesh can, and an instance name is used once."""
     pad = hashlib.sha256(f"meshllm lan node\0{mesh}\0{instance}".encode()).digest()
     return bytes(left ^ right for left, right in zip(raw, pad, strict=True))
-
-
-def _raw(node: NodeId) -> bytes:
-    if len(node) != ID_CHARS:
-        msg = f"{node!r} is no node id"
-        raise ValueError(msg)
-    return base64.b32decode(node.upper() + "=" * (-ID_CHARS % 8))

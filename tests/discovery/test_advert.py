@@ -113,7 +113,7 @@ def test_any_record_is_heard_or_dropped(values: dict[bytes, bytes | None], host:
 
 def test_wrong_node_id_is_our_own_mistake() -> None:
     """It would be hidden and never recognised."""
-    with pytest.raises(ValueError, match="no node id"):
+    with pytest.raises(ValueError, match="an id has 52"):
         properties(an_advert(node=NodeId("abc")), "one", 1)
 
 

@@ -1,7 +1,7 @@
 """`mesh-llm serve`, and `mesh-llm` without a command: run a node in the foreground.
 
 Owns the way from flags to the daemon and its end as an exit code. Doesn't know the daemon's inside: it hands over
-a configuration and two ears.
+a configuration and somebody who listens.
 """
 
 import os
@@ -78,7 +78,7 @@ def _run(config: Config) -> int:
             needs_key=bool(config.api_key), is_client=config.client,
         )  # fmt: skip
         try:
-            return run(config, startup.report, startup.started)
+            return run(config, startup)
         except StartError as error:
             raise CommandError(error.message, error.exit_code) from None
 

@@ -162,7 +162,10 @@ class Leave(_Caused):
     exit_code: int = 0
 
 
+MeshEffect = Dial | Disconnect | Send | KeepRoster | Admit | Refuse | KeepTrust
+"""What is done about peers."""
+
 Effect = (
     StartEngine | DrainEngine | StopEngine | ResolveModel | Download | CancelDownload | Answer | Notify | Leave
-    | Dial | Disconnect | Send | KeepRoster | Admit | Refuse | KeepTrust
+    | MeshEffect
 )  # fmt: skip

@@ -58,6 +58,8 @@ class Shells:
     """Called when a file is complete, before its event."""
     idle: Callable[[ModelId, float], Awaitable[int]]
     """Wait until no request is in flight at a model, that many seconds at most; return what is left."""
+    mesh: Callable[[do.MeshEffect], None]
+    """Carries out what concerns peers."""
     answer: Callable[[str, Outcome], None]
     leave: Callable[[str, int], None]
     start_task: Callable[[str, Coroutine[object, object, None]], asyncio.Task[None]]
@@ -92,7 +94,7 @@ class CarryOut:
             case do.Answer(request_id=request_id, outcome=outcome):
                 self._shells.answer(request_id, outcome)
             case do.Dial() | do.Disconnect() | do.Send() | do.KeepRoster() | do.Admit() | do.Refuse() | do.KeepTrust():
-                pass
+                self._shells.mesh(effect)
             case do.Notify():
                 logs.write(effect)
             case do.Leave(reason=reason, exit_code=exit_code):

@@ -14,20 +14,20 @@ import signal
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import uvloop
 
 from meshllm.api.app import ManagementServer
-from meshllm.api.deps import MeshFacts, MeshRefusalError, TokenFacts
+from meshllm.api.deps import MeshFacts, TokenFacts
 from meshllm.config import Config
 from meshllm.core.engines import EngineBuild
 from meshllm.core.events import EngineProbed, InventoryChanged, LeaveRequested, ResourcesMeasured
 from meshllm.core.ids import ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent, Outcome
 from meshllm.core.limits import ENGINE_STOP_POLITE_S, JOURNAL_EVENTS
-from meshllm.core.mesh import CoreConfig, MeshCore
+from meshllm.core.mesh import MeshCore
 from meshllm.core.rights import Rights
-from meshllm.core.serving.lifecycle import ServingPolicy
 from meshllm.core.view import MeshView
 from meshllm.daemon import logs
 from meshllm.daemon.asking import Asking
@@ -37,9 +37,11 @@ from meshllm.daemon.downloads import ModelDownloads
 from meshllm.daemon.errors import EngineChoiceError, PortInUseError, StartError
 from meshllm.daemon.journal import Entry, Journal
 from meshllm.daemon.loop import Loop
-from meshllm.daemon.places import DIGESTS_NAME, MANAGEMENT_SOCKET_NAME, model_places, requested_names
+from meshllm.daemon.mesh_link import MeshLink
+from meshllm.daemon.mesh_start import MeshStart, begin, core_config
+from meshllm.daemon.places import DIGESTS_NAME, MANAGEMENT_SOCKET_NAME, model_places
 from meshllm.daemon.ports import holder_of
-from meshllm.daemon.standalone import delete_files, engine_wishes, memory
+from meshllm.daemon.standalone import delete_files, memory
 from meshllm.daemon.state_dir import StateDir
 from meshllm.daemon.tasks import Tasks
 from meshllm.engine.build import AUTO, EngineUnusableError, probe_build
@@ -54,38 +56,43 @@ from meshllm.proxy.front_door import FrontDoor, FrontDoorConfig
 log = logging.getLogger(__name__)
 
 MEASURE_INTERVAL_S = 10.0
-MB = 1_000_000
 
 
-def run(config: Config, report: Callable[[MeshView], None], started: Callable[[str], None]) -> int:
-    """Run a node until it leaves; return the exit code.
+class Ears(Protocol):
+    """Who hears of a node's start and of every change."""
 
-    `report` is called with every new view, `started` once with the API's address. Raises StartError.
-    """
+    def started(self, address: str) -> None:
+        """Hear where the API listens."""
+
+    def joinable(self, token: str, rights: Rights) -> None:
+        """Hear of a token by which others can join, and what it lets them do."""
+
+    def report(self, view: MeshView) -> None:
+        """Hear of a new view."""
+
+
+def run(config: Config, ears: Ears) -> int:
+    """Run a node until it leaves; return the exit code. Raises StartError."""
     ring = logs.set_up(config.log_level, config.log_format, config.log_file)
     state = StateDir(config.state_dir, config.runtime_dir)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_run(config, state, ring, report, started))
+            return runner.run(_run(config, state, ring, ears))
     finally:
         state.release(forget=config.client)
 
 
-async def _run(
-    config: Config,
-    state: StateDir,
-    ring: logs.Ring,
-    report: Callable[[MeshView], None],
-    started: Callable[[str], None],
-) -> int:
+async def _run(config: Config, state: StateDir, ring: logs.Ring, ears: Ears) -> int:
     """Start everything, wait until the core says leave, end everything."""
-    node = Node(config, state, ring, await chosen_engine(config))
+    node = Node(config, state, ring, begin(config, state), await chosen_engine(config))
     # First: whoever sees the API answer may already send the signal that ends the node.
     with _signals_obeyed(node):
         await node.open()
-        started(node.address)
+        ears.started(node.address)
+        if (invitation := node.mesh_link.invitation()) is not None:
+            ears.joinable(*invitation)
         async with asyncio.TaskGroup() as group:
-            tasks = node.start(group, report)
+            tasks = node.start(group, ears.report)
             exit_code = await node.left
             await node.close()
             tasks.cancel_all()
@@ -126,7 +133,9 @@ def _signals_obeyed(node: "Node") -> Iterator[None]:
 class Node:
     """The shells of one daemon, and what the management API may ask of them."""
 
-    def __init__(self, config: Config, state: StateDir, ring: logs.Ring, build: EngineBuild | None) -> None:
+    def __init__(
+        self, config: Config, state: StateDir, ring: logs.Ring, start: MeshStart, build: EngineBuild | None
+    ) -> None:
         """Make every shell; nothing runs yet. Without a `build`, it looks for an engine when it has started."""
         loop = asyncio.get_running_loop()
         self.left: asyncio.Future[int] = loop.create_future()
@@ -138,26 +147,29 @@ class Node:
         self._state = state
         self._ring = ring
         self._build = build
-        core = MeshCore(_core_config(config, state), self.started_s, random.Random(secrets.randbits(64)))
+        core = MeshCore(core_config(config, start), self.started_s, random.Random(secrets.randbits(64)))
         self.views = CurrentView(core.view)
         self._journal = Journal()
         self._loop = Loop(core, self.views, self._journal)
         self._asking = Asking(self._loop.post)
         self._engines: EngineSupervisor | None = None
         self._watcher = ModelWatcher(model_places(config), DigestStore(state.path / DIGESTS_NAME), self._on_inventory)
+        self.mesh_link = MeshLink(start, config, self.views, self._loop.post)
         socket = state.runtime / MANAGEMENT_SOCKET_NAME
-        self._door = FrontDoor(_door_config(config, state), self.views, self._loop.post, socket)
+        self._door = FrontDoor(_door_config(config, start), self.views, self._loop.post, socket)
         self._management = ManagementServer(self, socket)
 
     # -- start and end -------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Open the management app, then the front door. Raises PortInUseError or StartError."""
+        """Open the port for peers, the management app, then the front door. Raises PortInUseError or StartError."""
+        await self.mesh_link.open()
         await self._management.open()
         try:
             host, port = await self._door.start()
         except OSError as error:
             await self._management.close()
+            await self.mesh_link.close()
             raise _cannot_listen(self._config, error) from error
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._state.write_address(self.address)
@@ -171,6 +183,7 @@ class Node:
                 downloads=ModelDownloads(self._config.models_dirs[0], self._usable_bytes, offline=self._config.offline),
                 downloaded=self._watcher.rescan,
                 idle=self._door.idle,
+                mesh=self.mesh_link.carry_out,
                 answer=self._asking.answer,
                 leave=self._leave,
                 start_task=tasks.start,
@@ -181,12 +194,20 @@ class Node:
             "loop": self._loop.run(carry_out),
             "report": self._report(report),
             "measure": self._measure(),
-            "engine-probe": self._probe(tasks),
-            "inventory": self._watcher.run(),
+            **self.mesh_link.work(),
+            **(self._client_work() if self._config.client else self._host_work(tasks)),
         }
         for name, coroutine in work.items():
             tasks.start(name, coroutine)
         return tasks
+
+    def _host_work(self, tasks: Tasks) -> dict[str, Coroutine[object, object, None]]:
+        return {"engine-probe": self._probe(tasks), "inventory": self._watcher.run()}
+
+    def _client_work(self) -> dict[str, Coroutine[object, object, None]]:
+        """Return what a client does in the place of serving: nothing, and it says so to its core."""
+        self._loop.post(InventoryChanged(models=()))
+        return {}
 
     def leave(self, reason: str) -> None:
         """Ask the core to end the daemon; asked a second time, at once."""
@@ -208,6 +229,7 @@ class Node:
         """
         await self._management.close()
         await self._door.close()
+        await self.mesh_link.close()
         if self._engines is not None:
             await self._engines.close(ENGINE_STOP_POLITE_S)
         log.info("left reason=%s", self._left_because)
@@ -301,30 +323,27 @@ class Node:
     @property
     def mesh(self) -> MeshFacts | None:
         """Return which mesh the node belongs to."""
-        return None
+        return self.mesh_link.facts
 
     async def make_token(self, rights: Rights, ttl_s: float, uses: int | None) -> str:
         """Return a new token to share. Raises MeshRefusalError."""
-        del rights, ttl_s, uses
-        raise _no_mesh()
+        return self.mesh_link.invitations.make_token(rights, ttl_s, uses)
 
     def tokens(self) -> Sequence[TokenFacts]:
         """Return the tokens by which somebody can join now."""
-        return ()
+        return self.mesh_link.invitations.tokens()
 
     async def revoke_token(self, token: TokenId) -> None:
         """Let nobody join by a token any more. Raises MeshRefusalError."""
-        del token
-        raise _no_mesh()
+        self.mesh_link.invitations.revoke_token(token)
 
     async def rotate_tokens(self) -> int:
         """Let nobody join by any token made so far. Raises MeshRefusalError."""
-        raise _no_mesh()
+        return self.mesh_link.invitations.rotate_tokens()
 
     async def revoke_node(self, node: NodeId, reason: str) -> None:
         """Expel a node for good. Raises MeshRefusalError."""
-        del node, reason
-        raise _no_mesh()
+        self.mesh_link.invitations.revoke_node(node, reason)
 
     async def remove(self, model: ModelId) -> tuple[Path, ...]:
         """Delete a model's files. Raises OSError."""
@@ -336,23 +355,9 @@ class Node:
         return files
 
 
-def _no_mesh() -> MeshRefusalError:
-    return MeshRefusalError("no_mesh", "this node belongs to no mesh")
-
-
-def _core_config(config: Config, state: StateDir) -> CoreConfig:
-    serving = ServingPolicy(
-        requested=requested_names(config),
-        wishes=engine_wishes(config),
-        min_unasked_bytes=config.min_model_mb * MB,
-        drain_s=config.drain_s,
-    )
-    return CoreConfig(node=state.node_id(), name=config.name, serving=serving)
-
-
-def _door_config(config: Config, state: StateDir) -> FrontDoorConfig:
+def _door_config(config: Config, start: MeshStart) -> FrontDoorConfig:
     return FrontDoorConfig(
-        host=config.host, port=config.port, node=state.node_id(), api_key=config.api_key,
+        host=config.host, port=config.port, node=start.node, api_key=config.api_key,
         allowed_hosts=config.allowed_hosts, allowed_origins=config.allowed_origins,
         load_wait_s=config.load_wait_s, unknown_model=config.unknown_model,
     )  # fmt: skip

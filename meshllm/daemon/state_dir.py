@@ -8,24 +8,20 @@ import contextlib
 import fcntl
 import json
 import os
-import secrets
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 
-from meshllm.core.ids import NodeId
 from meshllm.core.limits import STATE_FILE_BYTES
 from meshllm.core.redaction import redacted_command
 from meshllm.daemon.errors import StartError, StateInUseError
 from meshllm.daemon.places import DIGESTS_NAME
 
 LOCK_NAME = "node.lock"
-NODE_NAME = "node.json"
 ADDRESS_NAME = "api.json"
-NODE_ID_BYTES = 16
-OWN_NAMES = (LOCK_NAME, NODE_NAME, DIGESTS_NAME)
+OWN_NAMES = (LOCK_NAME, DIGESTS_NAME)
 """What the folder of a client holds, which is gone when it ends."""
 
 
@@ -45,24 +41,6 @@ class StateDir:
             raise StateInUseError(_in_use(self.path, holder)) from None
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()} {psutil.Process().create_time():.2f}\n".encode(), 0)
-
-    def node_id(self) -> NodeId:
-        """Return this node's id, made at the first start. Raises StartError when its file is damaged."""
-        file = self.path / NODE_NAME
-        if not file.exists():
-            made = secrets.token_hex(NODE_ID_BYTES)
-            write_json(file, {"node": made})
-            return NodeId(made)
-        try:
-            node = read_json(file)["node"]
-        except (OSError, ValueError, KeyError) as error:
-            # Never a new identity in silence: whoever knew this node would not know it any more.
-            msg = f"{file} is damaged ({error}); move it away to give this node a new identity"
-            raise StartError(msg) from error
-        if not isinstance(node, str) or len(node) != NODE_ID_BYTES * 2:
-            msg = f"{file} does not hold a node id; move it away to give this node a new identity"
-            raise StartError(msg)
-        return NodeId(node)
 
     def write_address(self, address: str) -> None:
         """Leave a note where this daemon's API answers, for commands on the same machine."""

@@ -15,19 +15,6 @@ def opened(tmp_path: Path) -> StateDir:
     return StateDir(tmp_path / "state", tmp_path / "run")
 
 
-def test_the_node_keeps_its_id(tmp_path: Path) -> None:
-    """An identity is for life."""
-    first = opened(tmp_path)
-    node = first.node_id()
-    first.release()
-
-    second = opened(tmp_path)
-
-    assert second.node_id() == node
-    assert len(node) == 32
-    second.release()
-
-
 def test_a_second_daemon_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
     """The message names the process, and the exit code says which kind of conflict."""
     first = opened(tmp_path)
@@ -37,18 +24,6 @@ def test_a_second_daemon_is_refused_and_told_who_holds_it(tmp_path: Path) -> Non
 
     assert caught.value.exit_code == 4
     first.release()
-
-
-def test_a_damaged_identity_stops_the_start(tmp_path: Path) -> None:
-    """Never a new identity in silence."""
-    state = opened(tmp_path)
-
-    for content in ("", "{", "[]", '{"node": 5}', '{"node": "short"}', "{}"):
-        (state.path / "node.json").write_text(content)
-        with pytest.raises(StartError, match="new identity"):
-            state.node_id()
-
-    state.release()
 
 
 def test_folders_and_files_are_private(tmp_path: Path) -> None:
@@ -87,7 +62,6 @@ def test_json_is_written_whole_and_read_with_a_bound(tmp_path: Path) -> None:
 def test_client_leaves_no_folder_behind(tmp_path: Path) -> None:
     """Its identity is for one run; what others put there stays."""
     state = opened(tmp_path)
-    state.node_id()
     state.release(forget=True)
     assert list(tmp_path.iterdir()) == []
 

@@ -1,0 +1,176 @@
+"""This node's side of the mesh: its peers, where it can be reached, and what it keeps of both.
+
+Owns the transport's life and the membership on disk while the daemon runs. Decides nothing: the core says whom to
+dial, admit and refuse. Doesn't know models or requests; tunnels are opened for whoever asks.
+"""
+
+import errno
+import logging
+import secrets
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+
+from meshllm.api.deps import MeshFacts
+from meshllm.config import Config
+from meshllm.core import effects as do
+from meshllm.core.announcement import Address
+from meshllm.core.events import Event, RightsGranted
+from meshllm.core.limits import TOKEN_TTL_S
+from meshllm.core.rights import OWN_MACHINE, Rights
+from meshllm.daemon import pulse
+from meshllm.daemon.current_view import CurrentView
+from meshllm.daemon.errors import PortInUseError, StartError
+from meshllm.daemon.invitations import Invitations, Standing, issuer_of
+from meshllm.daemon.mesh_files import Membership
+from meshllm.daemon.mesh_start import MeshStart, rights_of
+from meshllm.daemon.whereabouts import Reach, Whereabouts
+from meshllm.transport.certificates import Grant, issue
+from meshllm.transport.endpoint import Endpoint
+from meshllm.transport.handshake import Welcomed
+from meshllm.transport.peers import Peers, PeerUser
+from meshllm.wire.trust import kept_trust
+
+log = logging.getLogger(__name__)
+
+_SERIAL_BITS = 62
+
+
+class MeshLink:
+    """One node's peers. `open`, then run its `work`; `close` in the end."""
+
+    def __init__(self, start: MeshStart, config: Config, views: CurrentView, post: Callable[[Event], None]) -> None:
+        """Begin with what was read from disk; nothing runs yet."""
+        self._start = start
+        self._config = config
+        self._views = views
+        self._post = post
+        self._membership: Membership | None = start.place.membership
+        self._peers: Peers
+        self._whereabouts: Whereabouts
+        self.invitations = Invitations(self._standing, lambda: views.newest.tokens, post)
+
+    @property
+    def facts(self) -> MeshFacts:
+        """Return which mesh this is."""
+        membership = self._membership
+        return MeshFacts(
+            id=self._start.place.mesh, name=membership.name if membership is not None else "", rights=self._rights,
+            is_founder=membership is not None and bool(membership.root_key),
+        )  # fmt: skip
+
+    @property
+    def peers(self) -> Peers:
+        """Return the connected peers."""
+        return self._peers
+
+    # -- start and end -------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Open the port for other nodes. Raises PortInUseError or StartError."""
+        config, start = self._config, self._start
+        host, port = config.bind_ip or "::", config.bind_port or 0
+        try:
+            endpoint = await Endpoint.open(start.identity, host, port)
+        except OSError as error:
+            where = f"UDP port {port} on {config.bind_ip or 'any address'}"
+            if error.errno == errno.EADDRINUSE:
+                raise PortInUseError(f"{where} is already in use; choose another with --bind-port") from error
+            raise StartError(f"cannot open {where}: {error.strerror or error}") from error
+        self._peers = Peers(endpoint, start.credentials, PeerUser(post=self._post, welcomed=self._welcomed))
+        self._whereabouts = Whereabouts(
+            Reach(
+                node=start.node, mesh=start.place.mesh, port=endpoint.address.port, mesh_name=self.facts.name,
+                bind_ip=config.bind_ip, advertise=config.advertise, peers=config.peers, is_client=config.client,
+                uses_mdns=not config.no_mdns,
+            ),
+            self._post,
+        )  # fmt: skip
+        await self._whereabouts.look()
+        self._whereabouts.first(start.contacts)
+
+    def work(self) -> dict[str, Coroutine[object, object, None]]:
+        """Return what goes on by itself, by name."""
+        return {"whereabouts": self._whereabouts.run(), "pulse": pulse.feel(self._post)}
+
+    async def close(self) -> None:
+        """Say nothing more to anybody."""
+        await self._peers.close()
+
+    def invitation(self) -> tuple[str, Rights] | None:
+        """Return a token for one's own machines, as a start shows it; None where this node may not admit."""
+        if Rights.ADMIN not in self._rights or self._config.client:
+            return None
+        rights = OWN_MACHINE & self._rights
+        return self.invitations.make_token(rights, TOKEN_TTL_S, None), rights
+
+    # -- what the core orders ------------------------------------------------------------------------
+
+    def carry_out(self, effect: do.MeshEffect) -> None:
+        """Obey the core in what concerns peers."""
+        match effect:
+            case do.Dial(peer=peer, addresses=addresses):
+                self._peers.dial(peer, addresses)
+            case do.Disconnect(peer=peer, connection=connection, code=code):
+                self._peers.disconnect(peer, connection, code)
+            case do.Send(peer=peer, message=message):
+                self._peers.send(peer, message)
+            case do.Admit():
+                self._admit(effect)
+            case do.Refuse(ticket=ticket, code=refused, is_silent=is_silent):
+                self._peers.refuse(ticket, refused, is_silent=is_silent)
+            case do.KeepRoster(entries=entries):
+                if not self._config.client:
+                    self._start.files.keep_roster(entries)
+            case do.KeepTrust(tokens=tokens, revocations=revocations):
+                if not self._config.client:
+                    self._start.files.keep_trust(kept_trust(tokens, revocations))
+
+    def _admit(self, effect: do.Admit) -> None:
+        claim = self._peers.claim(effect.ticket)
+        standing = self._standing()
+        if claim is None or standing is None:
+            return  # it has gone away meanwhile
+        issued = None
+        if effect.issues:
+            grant = Grant(
+                node=claim.node, rights=effect.rights, name=claim.name, serial=secrets.randbits(_SERIAL_BITS)
+            )  # fmt: skip
+            issued = issue(issuer_of(standing), grant, time.time())
+        self._peers.admit(effect.ticket, rights=effect.rights, issued=issued)
+
+    # -- what peers give -----------------------------------------------------------------------------
+
+    def _welcomed(self, welcomed: Welcomed) -> None:
+        """Keep what a peer has given on letting this node in."""
+        if welcomed.observed is not None:
+            self._whereabouts.observed(welcomed.observed)
+        if welcomed.certificate is None:
+            return
+        old = self._membership
+        kept = Membership(
+            mesh=self._start.place.mesh, root_public=welcomed.root_public, certificate=welcomed.certificate,
+            root_key=old.root_key if old is not None else b"", name=old.name if old is not None else "",
+        )  # fmt: skip
+        self._membership = kept
+        self._peers.credentials = replace(
+            self._peers.credentials, root_public=kept.root_public, certificate=kept.certificate
+        )
+        if not self._config.client:
+            self._start.files.keep_membership(kept)
+        self._post(RightsGranted(rights=self._rights))
+
+    @property
+    def _rights(self) -> Rights:
+        return rights_of(self._membership)
+
+    @property
+    def _addresses(self) -> tuple[Address, ...]:
+        return self._whereabouts.own
+
+    def _standing(self) -> Standing | None:
+        if self._membership is None:
+            return None
+        return Standing(
+            identity=self._start.identity, membership=self._membership, rights=self._rights, addresses=self._addresses
+        )

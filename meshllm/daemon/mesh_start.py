@@ -1,0 +1,118 @@
+"""What a node knows of itself and its mesh before anything runs: read from its folder, or made there.
+
+Owns the order in which identity, membership, trust and incarnation are read, and turning them into what the
+core and the transport are told. Decides nothing: `joining` does. Doesn't open sockets.
+"""
+
+import logging
+import time
+from dataclasses import dataclass, replace
+
+from meshllm.config import Config
+from meshllm.core.credentials import Revocation, TokenRecord
+from meshllm.core.ids import NodeId
+from meshllm.core.mesh import CoreConfig
+from meshllm.core.rights import Rights
+from meshllm.core.serving.lifecycle import ServingPolicy
+from meshllm.daemon.identity import own_identity
+from meshllm.daemon.joining import Newcomer, Place, place_of
+from meshllm.daemon.mesh_files import Membership, MeshFiles
+from meshllm.daemon.places import requested_names
+from meshllm.daemon.standalone import engine_wishes
+from meshllm.daemon.state_dir import StateDir
+from meshllm.discovery.bootstrap import Contact, first_contacts
+from meshllm.transport.certificates import open_revocation, read_certificate
+from meshllm.transport.handshake import Credentials
+from meshllm.transport.identity import Identity
+from meshllm.wire.errors import WireError
+from meshllm.wire.trust import read_trust
+
+log = logging.getLogger(__name__)
+
+MB = 1_000_000
+CLIENT_INCARNATION = 1
+"""A client's identity is new, so it was never here before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshStart:
+    """A node at its start."""
+
+    identity: Identity
+    files: MeshFiles
+    place: Place
+    incarnation: int
+    tokens: tuple[TokenRecord, ...]
+    revocations: tuple[Revocation, ...]
+    contacts: tuple[Contact, ...]
+    """Whom to dial first."""
+
+    @property
+    def node(self) -> NodeId:
+        """Return this node's id."""
+        return self.identity.node
+
+    @property
+    def rights(self) -> Rights:
+        """Return what this node may do now; nothing before it was let in."""
+        return rights_of(self.place.membership)
+
+    @property
+    def credentials(self) -> Credentials:
+        """Return what this node shows to its peers."""
+        membership, tokens = self.place.membership, self.place.tokens
+        shown = Credentials(
+            identity=self.identity, mesh=self.place.mesh,
+            root_public=membership.root_public if membership is not None else None,
+            certificate=membership.certificate if membership is not None else None,
+        )  # fmt: skip
+        return replace(shown, token=tokens[0]) if tokens else shown
+
+
+def begin(config: Config, state: StateDir) -> MeshStart:
+    """Read or make what a node needs to be somebody in a mesh. Raises StartError."""
+    files = MeshFiles(state.path)
+    identity = own_identity(files, is_client=config.client)
+    me = Newcomer(identity=identity, name=config.name, mesh_name=config.mesh_name, is_client=config.client)
+    place = place_of(files, me, config.join, time.time())
+    tokens, revocations = _kept_trust(files, place)
+    return MeshStart(
+        identity=identity, files=files, place=place, tokens=tokens, revocations=revocations,
+        incarnation=CLIENT_INCARNATION if config.client else files.next_incarnation(),
+        contacts=first_contacts(identity.node, place.contacts, () if config.client else files.roster()),
+    )  # fmt: skip
+
+
+def core_config(config: Config, start: MeshStart) -> CoreConfig:
+    """Return what the core is told."""
+    serving = ServingPolicy(
+        requested=() if config.client else requested_names(config), wishes=engine_wishes(config),
+        min_unasked_bytes=config.min_model_mb * MB, drain_s=config.drain_s,
+    )  # fmt: skip
+    return CoreConfig(
+        node=start.node, name=config.name, serving=serving, incarnation=start.incarnation, rights=start.rights,
+        mesh=start.place.mesh, tokens=start.tokens, revocations=start.revocations, is_client=config.client,
+        is_joining=bool(start.contacts or config.peers),
+    )  # fmt: skip
+
+
+def rights_of(membership: Membership | None) -> Rights:
+    """Return what a membership lets its node do; nothing without one, or when it is no longer good."""
+    if membership is None:
+        return Rights.NONE
+    try:
+        return read_certificate(membership.certificate, membership.mesh, time.time()).rights
+    except WireError:
+        return Rights.NONE
+
+
+def _kept_trust(files: MeshFiles, place: Place) -> tuple[tuple[TokenRecord, ...], tuple[Revocation, ...]]:
+    """Return the tokens and revocations of the last run; none when they cannot be read."""
+    document = files.trust()
+    if not document:
+        return (), ()
+    try:
+        return read_trust(document, lambda sealed: open_revocation(sealed, place.mesh))
+    except WireError as error:
+        log.warning("tokens and revocations of the last run cannot be read: %s", error.message)
+        return (), ()

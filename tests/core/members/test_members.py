@@ -3,7 +3,7 @@
 from meshllm.core import effects as do
 from meshllm.core import events as ev
 from meshllm.core.ids import ConnectionId, NodeId
-from meshllm.core.messages import Ack, Digest, ErrorReport, Leaving, Ping, Push, Sealed
+from meshllm.core.messages import Ack, Digest, ErrorReport, Leaving, Ping, Push, TrustDigest
 from meshllm.core.standing import MemberState
 from tests.core.members.builders import Party, a_record
 
@@ -91,7 +91,7 @@ def test_messages_for_other_parts_count_as_a_sign_of_life() -> None:
     party.advance(12.0)
     assert party.state("a") is MemberState.SUSPECT
 
-    for message in (Sealed(topic="revocations", items=()), ErrorReport(code="unsupported", message="x")):
+    for message in (TrustDigest(revocations=b""), ErrorReport(code="unsupported", message="x")):
         party.hear("a", message)
 
     assert party.state("a") is MemberState.ALIVE

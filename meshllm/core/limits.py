@@ -107,6 +107,26 @@ DOWNLOAD_ANSWER_BYTES: Final = 1 * MIB  # what the downloading child may say
 RESOLVE_TIMEOUT_S: Final = 60.0
 DIGEST_ENTRIES: Final = 4_096  # remembered SHA-256 of files
 
+# -- the mesh ----------------------------------------------------------------------------------------
+CONTROL_FRAME_BYTES: Final = 256 * KIB  # of empty maps it costs 14 ms and 18 MB to read; 8 MiB cost 1.5 s and 582 MB
+HANDSHAKE_BYTES: Final = 16 * KIB  # of everything that a peer says before it is admitted
+HANDSHAKE_TIMEOUT_S: Final = 5.0
+TUNNEL_FRAME_BYTES: Final = 64 * KIB
+MSGPACK_DEPTH: Final = 16
+MSGPACK_ARRAY_ITEMS: Final = 4_096
+MSGPACK_MAP_ITEMS: Final = 256
+MSGPACK_STRING_BYTES: Final = 4_096
+MSGPACK_BINARY_BYTES: Final = 64 * KIB
+ANNOUNCEMENT_BYTES: Final = 60 * KIB  # unsigned; with its seal it has to fit into one binary
+ANNOUNCED_ADDRESSES: Final = 16
+ANNOUNCED_GPUS: Final = 64
+ANNOUNCED_CAPABILITIES: Final = 32  # of one model
+ANNOUNCED_TEXT_CHARS: Final = 256  # build names, architectures, model names and the like
+NODE_NAME_CHARS: Final = 64
+MODEL_ID_CHARS: Final = 255  # a file's stem
+PEER_FEATURES: Final = 32
+PEER_FEATURE_CHARS: Final = 64
+
 # -- daemon ------------------------------------------------------------------------------------------
 INBOX_EVENTS: Final = 10_000
 JOURNAL_EVENTS: Final = 4_096

@@ -1,0 +1,136 @@
+"""Messages of the control stream as payloads of frames: a map `{"k": kind, ...fields}`.
+
+Owns the form of every kind in `core.messages`. Decides which values a kind may have. Doesn't know signatures: records
+are sealed and opened by the functions that are handed in, and travel as the bytes that their owners signed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from meshllm.core import messages as said
+from meshllm.core.announcement import Announcement, Record
+from meshllm.core.ids import NodeId
+from meshllm.core.messages import KINDS, Message
+from meshllm.wire.errors import WireCode, WireError
+from meshllm.wire.names import check_id, check_text, check_word, fit_error, fit_text
+from meshllm.wire.packing import convert, malformed, pack, plain, unpack_map
+
+Seal = Callable[[Announcement], bytes]
+"""Signs one's own announcement."""
+OpenSealed = Callable[[bytes], Announcement]
+"""Reads a signed record, and raises WireError when it is not what its owner signed."""
+OnRefused = Callable[[WireError], None]
+"""Is told of each record that was left out of a message."""
+
+KIND = "k"
+CRITICAL = "critical"
+"""A field by which the sender of a kind that is newer than the receiver says that it must not be ignored."""
+
+HASH_BYTES = 32
+_NAMES = {kind: name for name, kind in KINDS.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Records:
+    """Delta and Push with their records still closed."""
+
+    records: tuple[bytes, ...] = ()
+    wanted: tuple[NodeId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Leaving:
+    record: bytes
+    reason: str
+
+
+def encode_message(message: Message, seal: Seal) -> bytes:
+    """Return a message as a payload. Records without signed bytes are one's own and are sealed here."""
+    return pack({KIND: _NAMES[type(message)], **_map(message, seal)})
+
+
+def decode_message(payload: bytes, open_sealed: OpenSealed, on_refused: OnRefused | None = None) -> Message:
+    """Return what a payload says. Raises WireError.
+
+    A record that cannot be opened makes the whole message refused, or, with `on_refused`, is left out of a Delta or
+    Push and told there: who carries others' records is not at fault for all of them.
+    """
+    content = unpack_map(payload)
+    name = content.pop(KIND, None)
+    if not isinstance(name, str):
+        raise malformed("a message without its kind")
+    if (kind := KINDS.get(name)) is None:
+        is_critical = content.get(CRITICAL) == 1
+        raise WireError(WireCode.UNSUPPORTED if is_critical else WireCode.UNKNOWN_KIND, "a kind that is not known here")
+    message = _message(kind, content, open_sealed, on_refused)
+    _check(message)
+    return message
+
+
+def _map(message: Message, seal: Seal) -> dict[str, Any]:
+    match message:
+        case said.Delta() | said.Push():
+            found: dict[str, Any] = {"records": [_sealed(record, seal) for record in message.records]}
+            if isinstance(message, said.Delta) and message.wanted:
+                found["wanted"] = list(message.wanted)
+            return found
+        case said.Leaving():
+            return {"record": _sealed(message.record, seal), "reason": fit_text(message.reason)}
+        case said.ErrorReport():
+            return {"code": message.code, "message": fit_error(message.message)}
+        case _:
+            return dict(plain(message))
+
+
+def _sealed(record: Record, seal: Seal) -> bytes:
+    return record.sealed or seal(record.announcement)
+
+
+def _message(
+    kind: type[Message], content: dict[str, Any], open_sealed: OpenSealed, on_refused: OnRefused | None
+) -> Message:
+    if kind is said.Delta or kind is said.Push:
+        closed = convert(content, _Records)
+        records = _opened(closed.records, open_sealed, on_refused)
+        return said.Delta(records=records, wanted=closed.wanted) if kind is said.Delta else said.Push(records=records)
+    if kind is said.Leaving:
+        leaving = convert(content, _Leaving)
+        return said.Leaving(record=_opened((leaving.record,), open_sealed, None)[0], reason=leaving.reason)
+    return convert(content, kind)
+
+
+def _opened(closed: tuple[bytes, ...], open_sealed: OpenSealed, on_refused: OnRefused | None) -> tuple[Record, ...]:
+    records = []
+    for sealed in closed:
+        try:
+            records.append(Record(announcement=open_sealed(sealed), sealed=sealed))
+        except WireError as error:
+            if on_refused is None:
+                raise
+            on_refused(error)
+    return tuple(records)
+
+
+def _check(message: Message) -> None:
+    """Refuse values that have the right type and mean nothing."""
+    match message:
+        case said.PingRequest() | said.PingReply():
+            check_id(message.target)
+        case said.Digest():
+            check_id(*(entry.node for entry in message.entries))
+            if any(len(part) > HASH_BYTES for part in (message.summary, *message.buckets)):
+                raise malformed("a hash is too long")
+        case said.Delta():
+            check_id(*message.wanted)
+        case said.Verdict():
+            check_id(message.node)
+        case said.Leaving():
+            check_text(message.reason)
+        case said.Sealed():
+            check_word(message.topic)
+        case said.ErrorReport():
+            check_word(message.code)
+            check_text(message.message)
+        case _:
+            pass

@@ -1,0 +1,34 @@
+"""Values for tests of wire and transport."""
+
+from dataclasses import replace
+
+from meshllm.core.announcement import Address, Announcement, DiskModel, Role, ServedModel, ServingState
+from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.resources import Gpu, Resources
+from meshllm.core.rights import Rights
+
+NODE = NodeId("a" * 52)
+OTHER = NodeId("b" * 52)
+
+
+def announcement(**changes: object) -> Announcement:
+    """Return an announcement with something in every field."""
+    full = Announcement(
+        node=NODE, name="studio", incarnation=3, version=17, role=Role.HOST,
+        resources=Resources(
+            cores=8, memory_total_bytes=64 << 30, memory_free_bytes=20 << 30, container_limited=True,
+            gpus=(Gpu(index=0, name="RTX 4090", total_bytes=24 << 30, free_bytes=20 << 30, driver="570.1"),),
+        ),
+        rights=Rights.INFER | Rights.HOST,
+        addresses=(Address("192.0.2.7", 4000), Address("2001:db8::7", 4000)),
+        models_on_disk=(DiskModel(model=ModelId("m"), digest="0" * 64, size_bytes=1 << 30),),
+        serving=(
+            ServedModel(
+                model=ModelId("m"), digest="0" * 64, state=ServingState.READY, slots=4, busy=1, queued=2,
+                context_tokens=8192, capabilities=("chat", "tools"), display_name="M", architecture="llama",
+                quantization="Q4_K_M", parameters=3_000_000_000, size_bytes=1 << 30, tokens_per_s=42.5, hit_rate=0.5,
+            ),
+        ),
+        requested=("m",), demand=(("m", 1.5),), load=0.25, engine_build="xllamacpp 1", rpc_version="3.0", left=True,
+    )  # fmt: skip
+    return replace(full, **changes)

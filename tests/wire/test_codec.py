@@ -1,0 +1,192 @@
+"""Messages as payloads: every kind there and back, and everything that is none."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshllm.core import messages as said
+from meshllm.core.announcement import Announcement, Record
+from meshllm.core.messages import KINDS, Message
+from meshllm.wire.announcements import decode_announcement, encode_announcement
+from meshllm.wire.codec import decode_message, encode_message
+from meshllm.wire.errors import WireCode, WireError
+from meshllm.wire.packing import pack
+from tests.wire.builders import NODE, OTHER, announcement
+
+
+def seal(own: Announcement) -> bytes:
+    """Stand in for a signature."""
+    return b"signed" + encode_announcement(own)
+
+
+def open_sealed(data: bytes) -> Announcement:
+    """Stand in for the check of a signature."""
+    if not data.startswith(b"signed"):
+        raise WireError(WireCode.UNAUTHORIZED, "forged")
+    return decode_announcement(data[6:])
+
+
+def decode(payload: bytes) -> Message:
+    """Decode with the stand-in."""
+    return decode_message(payload, open_sealed)
+
+
+def record(**changes: object) -> Record:
+    """Return somebody's record as it was received."""
+    about = announcement(**changes)
+    return Record(announcement=about, sealed=seal(about))
+
+
+MESSAGES: list[Message] = [
+    said.Ping(seq=0), said.Ping(seq=2**62), said.Ack(seq=7), said.PingRequest(seq=1, target=NODE),
+    said.PingReply(seq=1, target=OTHER),
+    said.Digest(summary=b"12345678"),
+    said.Digest(
+        summary=b"12345678", buckets=(b"a", b""), of_buckets=(1, 63), is_answer=True,
+        entries=(said.DigestEntry(node=NODE, incarnation=1, version=2),),
+    ),
+    said.Delta(), said.Delta(records=(record(), record(node=OTHER)), wanted=(NODE, OTHER)),
+    said.Push(records=(record(),)), said.Push(records=()),
+    said.Verdict(node=NODE, incarnation=4, is_dead=True), said.Verdict(node=NODE, incarnation=4, is_dead=False),
+    said.Leaving(record=record(), reason="asked to"),
+    said.Sealed(topic="revocations", items=(b"one", b"two")),
+    said.ErrorReport(code="unsupported", message="a kind that is not known here"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_every_message_comes_back(message: Message) -> None:
+    """There and back again."""
+    assert decode(encode_message(message, seal)) == message
+
+
+def test_every_kind_is_tried() -> None:
+    """A kind that is added to the core gets its example here."""
+    assert {type(message) for message in MESSAGES} == set(KINDS.values())
+
+
+def test_one_s_own_record_is_sealed_when_it_is_sent() -> None:
+    """The core does not sign."""
+    own = announcement()
+
+    found = decode(encode_message(said.Push(records=(Record(announcement=own),)), seal))
+
+    assert found == said.Push(records=(Record(announcement=own, sealed=seal(own)),))
+
+
+def test_another_s_record_is_passed_on_as_it_was_signed() -> None:
+    """Fields that only newer nodes know travel on, inside the signed bytes."""
+    newer = b"signed" + pack({"mood": "good", "x": 1}) + b"anything"
+    carried = Record(announcement=announcement(), sealed=newer)
+
+    payload = encode_message(said.Push(records=(carried,)), seal)
+
+    assert newer in payload
+
+
+def test_a_forged_record_refuses_the_message() -> None:
+    """By default."""
+    with pytest.raises(WireError) as caught:
+        decode(pack({"k": "push", "records": [seal(announcement()), b"forged"]}))
+
+    assert caught.value.code is WireCode.UNAUTHORIZED
+
+
+@pytest.mark.parametrize("kind", ["push", "delta"])
+def test_a_forged_record_may_be_left_out_and_told(kind: str) -> None:
+    """One node whose certificate has run out must not stop the news of all others."""
+    refused: list[WireError] = []
+    payload = pack({"k": kind, "records": [b"forged", seal(announcement())]})
+
+    message = decode_message(payload, open_sealed, refused.append)
+
+    assert isinstance(message, said.Push | said.Delta)
+    assert message.records == (record(),)
+    assert [error.code for error in refused] == [WireCode.UNAUTHORIZED]
+
+
+def test_a_forged_farewell_is_refused_in_any_case() -> None:
+    """Only the leaver says that it leaves."""
+    refused: list[WireError] = []
+
+    with pytest.raises(WireError):
+        decode_message(pack({"k": "leaving", "record": b"forged", "reason": ""}), open_sealed, refused.append)
+
+    assert refused == []
+
+
+@pytest.mark.parametrize(
+    ("extra", "code"),
+    [
+        ({}, WireCode.UNKNOWN_KIND), ({"critical": 0}, WireCode.UNKNOWN_KIND),
+        ({"critical": []}, WireCode.UNKNOWN_KIND),
+        ({"critical": 1}, WireCode.UNSUPPORTED), ({"critical": True}, WireCode.UNSUPPORTED),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_unknown_kind_is_ignored_or_answered_as_its_sender_asks(extra: dict[str, object], code: WireCode) -> None:
+    """Neighbouring versions get along, and know where they do not."""
+    with pytest.raises(WireError) as caught:
+        decode(pack({"k": "haggle", **extra}))
+
+    assert caught.value.code is code
+
+
+BAD = {
+    "no kind": {},
+    "kind is a number": {"k": 1},
+    "kind is a list": {"k": ["ping"]},
+    "no sequence": {"k": "ping"},
+    "sequence is text": {"k": "ping", "seq": "1"},
+    "sequence is a boolean": {"k": "ping", "seq": True},
+    "target is no id": {"k": "ping_request", "seq": 1, "target": "me"},
+    "reply target is no id": {"k": "ping_reply", "seq": 1, "target": "../x"},
+    "records are text": {"k": "push", "records": ["signed"]},
+    "records are a map": {"k": "push", "records": {}},
+    "wanted is no id": {"k": "delta", "wanted": ["x"]},
+    "summary is text": {"k": "digest", "summary": "x"},
+    "summary is long": {"k": "digest", "summary": bytes(33)},
+    "bucket is long": {"k": "digest", "summary": b"", "buckets": [bytes(33)]},
+    "entry is no map": {"k": "digest", "summary": b"", "entries": [1]},
+    "entry is no id": {"k": "digest", "summary": b"", "entries": [{"node": "x", "incarnation": 1, "version": 1}]},
+    "verdict on nobody": {"k": "verdict", "node": "", "incarnation": 1, "is_dead": True},
+    "reason is long": {"k": "leaving", "record": seal(announcement()), "reason": "x" * 300},
+    "topic is no word": {"k": "sealed", "topic": "a b", "items": []},
+    "code is no word": {"k": "error", "code": "<b>", "message": ""},
+    "message is long": {"k": "error", "code": "bad", "message": "x" * 300},
+    "message steers": {"k": "error", "code": "bad", "message": "\x1b[2J"},
+}
+
+
+@pytest.mark.parametrize("content", BAD.values(), ids=BAD.keys())
+def test_what_is_no_message_is_refused(content: dict[str, object]) -> None:
+    """With our error, whatever it is."""
+    with pytest.raises(WireError) as caught:
+        decode(pack(content))
+
+    assert caught.value.code is WireCode.MALFORMED
+
+
+def test_unknown_fields_are_left_out() -> None:
+    """A newer node may say more."""
+    assert decode(pack({"k": "ping", "seq": 1, "urgent": True})) == said.Ping(seq=1)
+
+
+def test_a_message_from_this_node_is_made_fit() -> None:
+    """An exception's text with line breaks must not make the peer refuse the report."""
+    report = said.ErrorReport(code="malformed", message="line\nbreak " + "x" * 500)
+
+    found = decode(encode_message(report, seal))
+
+    assert isinstance(found, said.ErrorReport)
+    assert found.message.startswith("line?break xxx")
+
+
+@given(
+    st.sampled_from(sorted(KINDS)), st.dictionaries(st.sampled_from(["seq", "records", "node", "summary"]), st.none())
+)
+def test_any_content_gives_a_message_or_our_error(kind: str, content: dict[str, None]) -> None:
+    """No other exception leaves the decoder."""
+    with pytest.raises(WireError):
+        decode(pack({"k": kind, **content, "seq": None, "records": None, "record": None, "summary": 1, "node": 1,
+                     "items": 1, "code": 1}))  # fmt: skip

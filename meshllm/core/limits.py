@@ -124,6 +124,18 @@ ANNOUNCED_CAPABILITIES: Final = 32  # of one model
 ANNOUNCED_TEXT_CHARS: Final = 256  # build names, architectures, model names and the like
 NODE_NAME_CHARS: Final = 64
 MODEL_ID_CHARS: Final = 255  # a file's stem
+CERTIFICATE_BYTES: Final = 8 * KIB  # with the certificates of its issuers
+CERTIFICATE_CHAIN: Final = (
+    4  # certificates up to the root: an admin admitted by an admin admitted by the founder, and one
+)
+CERTIFICATE_LIFE_S: Final = 30 * 86_400.0  # bounds the harm of a node that never hears of a revocation
+CERTIFICATE_RENEWAL_SHARE: Final = 2 / 3  # of its life, after which it is renewed
+CERTIFICATE_LEEWAY_S: Final = 2 * 86_400.0  # two clocks, each a day wrong
+DELEGATION_LIFE_S: Final = 365 * 86_400.0  # how long an admin may issue: a mesh outlives its founder's machine by this
+TOKEN_CHARS: Final = 400
+TOKEN_PASTE_CHARS: Final = 4_096  # with quotes, spaces and line breaks around it; more is no token
+TOKEN_ADDRESSES: Final = 8
+TOKEN_LEEWAY_S: Final = 300.0  # an expired token admits for this long: clocks differ
 PEER_FEATURES: Final = 32
 PEER_FEATURE_CHARS: Final = 64
 

@@ -6,11 +6,10 @@ shows a name later need not ask where it came from. Doesn't know whom a name bel
 
 import re
 
-from meshllm.core.ids import ID_CHARS
 from meshllm.core.limits import ANNOUNCED_TEXT_CHARS, MODEL_ID_CHARS, NODE_NAME_CHARS, REMOTE_ERROR_TEXT_BYTES
+from meshllm.wire.ids import is_id
 from meshllm.wire.packing import malformed
 
-_ID = re.compile(rf"[a-z2-7]{{{ID_CHARS}}}")
 _NODE_NAME = re.compile(rf"[A-Za-z0-9._ -]{{1,{NODE_NAME_CHARS}}}")
 _NOT_IN_NODE_NAME = re.compile(r"[^A-Za-z0-9._ -]+")
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")
@@ -20,7 +19,7 @@ _DIGEST = re.compile(r"([0-9a-f]{64})?")
 def check_id(*texts: str) -> None:
     """Refuse what is not the id of a node or a mesh. Raises WireError."""
     for text in texts:
-        if not _ID.fullmatch(text):
+        if not is_id(text):
             raise malformed("not an id")
 
 

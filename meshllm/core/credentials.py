@@ -4,7 +4,7 @@ Owns the shapes. Decides nothing: `members.admission` does. Doesn't know bytes o
 and `transport.handshake` have verified every signature before a value of this module exists.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from meshllm.core.ids import MeshId, NodeId, TokenId
@@ -53,9 +53,9 @@ class TokenProof:
     """Somebody says that it has a token, and proves it or not: the secret itself never travels."""
 
     token_id: TokenId
-    proof: bytes
+    proof: bytes = field(repr=False)
     """HMAC-SHA-256 of `transcript`; its key is the SHA-256 of the token's secret."""
-    transcript: bytes
+    transcript: bytes = field(repr=False)
     """What the proof is over: this handshake and no other."""
 
 
@@ -88,5 +88,32 @@ class Revocation:
     until_unix_s: float
     """When nothing that the node was given is valid any more, and this may be forgotten."""
     reason: str = ""
-    sealed: bytes = b""
+    sealed: bytes = field(default=b"", repr=False)
     """The signed bytes that it was read from; what nodes pass on to one another."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRecord:
+    """What admins keep of a token that was given out. Only they may see it: `secret_hash` proves as the secret does."""
+
+    token_id: TokenId
+    secret_hash: bytes = field(repr=False)
+    """SHA-256 of the secret, which nobody keeps."""
+    rights: Rights
+    made_by: NodeId
+    made_unix_s: float
+    expires_unix_s: float
+    uses: int = 0
+    """How many nodes may join with it; 0 for any number."""
+    used_by: tuple[NodeId, ...] = ()
+    """The nodes that have, sorted. A node counts once, however often it joins."""
+    is_revoked: bool = False
+
+    @property
+    def uses_left(self) -> int | None:
+        """Return how many more nodes may join with it; None for any number."""
+        return max(self.uses - len(self.used_by), 0) if self.uses else None
+
+    def is_live(self, now_unix_s: float) -> bool:
+        """Tell whether somebody could join with it."""
+        return not self.is_revoked and now_unix_s <= self.expires_unix_s and self.uses_left != 0

@@ -9,10 +9,12 @@ from enum import StrEnum
 
 from meshllm.core.announcement import Address
 from meshllm.core.catalog import ModelReference
+from meshllm.core.credentials import RejectCode, Revocation, TokenRecord
 from meshllm.core.engines import EnginePlan
 from meshllm.core.ids import UNSTAMPED, ConnectionId, EventId, ModelId, NodeId
 from meshllm.core.intents import Outcome
 from meshllm.core.messages import Message
+from meshllm.core.rights import Rights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +106,36 @@ class KeepRoster(_Caused):
     entries: tuple[tuple[NodeId, tuple[Address, ...]], ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admit(_Caused):
+    """Let a dialler in. Answer: PeerConnected.
+
+    With `issues` it gets a certificate with these rights: it has none yet, or wider rights, or its own is old.
+    """
+
+    ticket: int
+    rights: Rights
+    issues: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refuse(_Caused):
+    """Do not let a dialler in. It is told `code`, or nothing at all if `is_silent`; `reason` is for the log."""
+
+    ticket: int
+    code: RejectCode
+    reason: str
+    is_silent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepTrust(_Caused):
+    """Write down tokens and expelled nodes, for the next start. Replaces what was written before."""
+
+    tokens: tuple[TokenRecord, ...]
+    revocations: tuple[Revocation, ...]
+
+
 class Level(StrEnum):
     """How much people should care about a notice."""
 
@@ -132,5 +164,5 @@ class Leave(_Caused):
 
 Effect = (
     StartEngine | DrainEngine | StopEngine | ResolveModel | Download | CancelDownload | Answer | Notify | Leave
-    | Dial | Disconnect | Send | KeepRoster
+    | Dial | Disconnect | Send | KeepRoster | Admit | Refuse | KeepTrust
 )  # fmt: skip

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from meshllm.core.announcement import Address
 from meshllm.core.catalog import ModelProblem, ModelReference, ModelSpec
+from meshllm.core.credentials import Claim, RejectCode, Revocation, TokenRecord
 from meshllm.core.engines import EngineBuild, EngineEndpoint, EngineFailure
-from meshllm.core.ids import UNSTAMPED, ConnectionId, EventId, ModelId, NodeId
+from meshllm.core.ids import UNSTAMPED, ConnectionId, EventId, ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent
 from meshllm.core.messages import Message
 from meshllm.core.resources import Resources
@@ -172,6 +173,61 @@ class LeaveRequested(_Stamped):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionAsked(_Stamped):
+    """Somebody dialled and proved its key. Answer: Admit or Refuse, with the same ticket."""
+
+    ticket: int
+    claim: Claim
+    address: Address
+    now_unix_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandshakeFailed(_Stamped):
+    """Somebody dialled and did not get as far as a claim. Answer: Refuse, with the same ticket.
+
+    `code` is what the dialler may know; `reason` and `message` are exact, and for this node alone.
+    """
+
+    ticket: int
+    address: Address
+    code: RejectCode
+    reason: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenMade(_Stamped):
+    """A token was made here for somebody to join with."""
+
+    record: TokenRecord
+    now_unix_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRevoked(_Stamped):
+    """Nobody is to join with a token any more."""
+
+    token: TokenId
+    now_unix_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokensRotated(_Stamped):
+    """Nobody is to join with any token made so far."""
+
+    now_unix_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRevoked(_Stamped):
+    """A node was expelled, here; the shell has signed it."""
+
+    revocation: Revocation
+    now_unix_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerConnected(_Stamped):
     """A peer was authenticated and admitted on a new connection."""
 
@@ -183,6 +239,8 @@ class PeerConnected(_Stamped):
     """This node dialled."""
     rights: Rights
     rtt_s: float
+    issuers: tuple[NodeId, ...] = ()
+    """The admins between the peer's certificate and the root."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,6 +333,7 @@ Event = (
     | ModelWanted | TrafficMeasured
     | DownloadProgressed | DownloadFinished | DownloadFailed | ModelAsked
     | IntentReceived | LeaveRequested | TaskFailed
+    | AdmissionAsked | HandshakeFailed | TokenMade | TokenRevoked | TokensRotated | NodeRevoked
     | PeerConnected | PeerLost | DialFailed | MessageReceived | AddressFound | OwnAddressesChanged | RoundTripMeasured
     | PathFailed | LoopLagged | Slept
 )  # fmt: skip

@@ -136,6 +136,16 @@ TOKEN_CHARS: Final = 400
 TOKEN_PASTE_CHARS: Final = 4_096  # with quotes, spaces and line breaks around it; more is no token
 TOKEN_ADDRESSES: Final = 8
 TOKEN_LEEWAY_S: Final = 300.0  # an expired token admits for this long: clocks differ
+TOKENS: Final = 256  # that admins remember, the longest valid ones
+TOKEN_USERS: Final = 1_024  # nodes that joined with one token
+REVOCATIONS: Final = 4_096
+REVOCATIONS_BATCH: Final = 24  # in one message, each with up to 8 KiB of issuers
+FALLEN_MEMBERS: Final = 1_024  # remembered as admitted by somebody who was expelled
+TRUST_ANSWER_INTERVAL_S: Final = 10.0  # on one connection, between two answers with all that is known
+ADMISSION_FAILURES: Final = 10  # within a minute from one network, then silence
+ADMISSION_FAILURE_WINDOW_S: Final = 60.0
+ADMISSION_SILENCE_S: Final = 60.0
+ADMISSION_NETWORKS: Final = 1_024  # that are watched
 PEER_FEATURES: Final = 32
 PEER_FEATURE_CHARS: Final = 64
 

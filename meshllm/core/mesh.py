@@ -112,6 +112,8 @@ class MeshCore:
             case (
                 ev.PeerConnected() | ev.PeerLost() | ev.DialFailed() | ev.MessageReceived() | ev.AddressFound()
                 | ev.OwnAddressesChanged() | ev.RoundTripMeasured() | ev.PathFailed() | ev.LoopLagged() | ev.Slept()
+                | ev.AdmissionAsked() | ev.HandshakeFailed() | ev.TokenMade() | ev.TokenRevoked() | ev.TokensRotated()
+                | ev.NodeRevoked()
             ):  # fmt: skip
                 return []
             case ev.TaskFailed():

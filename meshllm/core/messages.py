@@ -7,6 +7,7 @@ Owns the shapes. Decides nothing: `members.membership` and `members.gossip` do. 
 from dataclasses import dataclass
 
 from meshllm.core.announcement import Record
+from meshllm.core.credentials import Revocation, TokenRecord
 from meshllm.core.ids import NodeId
 
 
@@ -98,14 +99,26 @@ class Leaving:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sealed:
-    """Something signed that every member keeps and passes on: a revocation, a token's hash among admins.
+class TrustDigest:
+    """What the sender knows of expelled nodes and, among admins, of tokens: one hash each. Answer: what it knows."""
 
-    `topic` names what is inside; `items` are opened and checked by the shell before the core sees them.
-    """
+    revocations: bytes
+    tokens: bytes = b""
+    """Empty from and to nodes that are no admins."""
 
-    topic: str
-    items: tuple[bytes, ...]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revocations:
+    """Nodes that were expelled, each in an admin's signed words, which every member keeps and passes on."""
+
+    entries: tuple[Revocation, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """Tokens that were given out, from admin to admin."""
+
+    records: tuple[TokenRecord, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,10 +129,14 @@ class ErrorReport:
     message: str
 
 
-Message = Ping | Ack | PingRequest | PingReply | Digest | Delta | Push | Verdict | Leaving | Sealed | ErrorReport
+Message = (
+    Ping | Ack | PingRequest | PingReply | Digest | Delta | Push | Verdict | Leaving | ErrorReport
+    | TrustDigest | Revocations | Tokens
+)  # fmt: skip
 
 KINDS: dict[str, type[Message]] = {
     "ping": Ping, "ack": Ack, "ping_request": PingRequest, "ping_reply": PingReply, "digest": Digest, "delta": Delta,
-    "push": Push, "verdict": Verdict, "leaving": Leaving, "sealed": Sealed, "error": ErrorReport,
+    "push": Push, "verdict": Verdict, "leaving": Leaving, "error": ErrorReport, "trust_digest": TrustDigest,
+    "revocations": Revocations, "tokens": Tokens,
 }  # fmt: skip
 """The name of each kind on the wire."""

@@ -91,7 +91,7 @@ class CarryOut:
                     running.cancel()
             case do.Answer(request_id=request_id, outcome=outcome):
                 self._shells.answer(request_id, outcome)
-            case do.Dial() | do.Disconnect() | do.Send() | do.KeepRoster():
+            case do.Dial() | do.Disconnect() | do.Send() | do.KeepRoster() | do.Admit() | do.Refuse() | do.KeepTrust():
                 pass
             case do.Notify():
                 logs.write(effect)

@@ -9,7 +9,7 @@ certificate lives for 30 days; an admin may issue for longer than that (`delegat
 founder is gone goes on while its admins renew each other.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -170,8 +170,14 @@ def seal(identity: Identity, certificate: bytes, announcement: Announcement) -> 
     )
 
 
-def open_sealed(data: bytes, mesh: MeshId, now_unix_s: float, *, allow_loopback: bool = False) -> Announcement:
-    """Return what a member of the mesh said of itself, with every signature checked. Raises WireError."""
+def open_sealed(
+    data: bytes, mesh: MeshId, now_unix_s: float, *,
+    revoked: Collection[NodeId] = frozenset(), allow_loopback: bool = False,
+) -> Announcement:  # fmt: skip
+    """Return what a member of the mesh said of itself, with every signature checked. Raises WireError.
+
+    Nothing is taken from a node in `revoked`, nor from one that such a node admitted.
+    """
     sealed = form.read_sealed(data)
     if not verify(sealed.public, sealed.signature, SignedAs.ANNOUNCEMENT.value + id_bytes(mesh) + sealed.body):
         raise CertificateError("the record's signature is wrong")
@@ -179,6 +185,8 @@ def open_sealed(data: bytes, mesh: MeshId, now_unix_s: float, *, allow_loopback:
     announcement = decode_announcement(sealed.body, allow_loopback=allow_loopback)
     if not facts.node == node_id_of(sealed.public) == announcement.node:
         raise CertificateError("the record is signed by another node than it speaks of")
+    if any(node in revoked for node in (facts.node, *facts.issuers)):
+        raise CertificateError("the record is of a node that was expelled, or was admitted by one")
     if announcement.rights != facts.rights:
         raise CertificateError("the record claims other rights than the certificate gives")
     return announcement

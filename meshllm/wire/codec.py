@@ -6,20 +6,24 @@ are sealed and opened by the functions that are handed in, and travel as the byt
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from meshllm.core import messages as said
 from meshllm.core.announcement import Announcement, Record
+from meshllm.core.credentials import Revocation
 from meshllm.core.ids import NodeId
 from meshllm.core.messages import KINDS, Message
 from meshllm.wire.errors import WireCode, WireError
 from meshllm.wire.names import check_id, check_text, check_word, fit_error, fit_text
 from meshllm.wire.packing import convert, malformed, pack, plain, unpack_map
+from meshllm.wire.trust import check_token
 
 Seal = Callable[[Announcement], bytes]
 """Signs one's own announcement."""
 OpenSealed = Callable[[bytes], Announcement]
 """Reads a signed record, and raises WireError when it is not what its owner signed."""
+OpenRevocation = Callable[[bytes], Revocation]
+"""Reads a signed revocation, and raises WireError when no admin signed it."""
 OnRefused = Callable[[WireError], None]
 """Is told of each record that was left out of a message."""
 
@@ -28,6 +32,7 @@ CRITICAL = "critical"
 """A field by which the sender of a kind that is newer than the receiver says that it must not be ignored."""
 
 HASH_BYTES = 32
+Item = TypeVar("Item")
 _NAMES = {kind: name for name, kind in KINDS.items()}
 
 
@@ -45,16 +50,24 @@ class _Leaving:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Revocations:
+    entries: tuple[bytes, ...]
+
+
 def encode_message(message: Message, seal: Seal) -> bytes:
     """Return a message as a payload. Records without signed bytes are one's own and are sealed here."""
     return pack({KIND: _NAMES[type(message)], **_map(message, seal)})
 
 
-def decode_message(payload: bytes, open_sealed: OpenSealed, on_refused: OnRefused | None = None) -> Message:
+def decode_message(
+    payload: bytes, open_sealed: OpenSealed, on_refused: OnRefused | None = None,
+    open_revocation: OpenRevocation | None = None,
+) -> Message:  # fmt: skip
     """Return what a payload says. Raises WireError.
 
-    A record that cannot be opened makes the whole message refused, or, with `on_refused`, is left out of a Delta or
-    Push and told there: who carries others' records is not at fault for all of them.
+    A record that cannot be opened makes the whole message refused, or, with `on_refused`, is left out of a Delta, Push
+    or Revocations and told there: who carries others' records is not at fault for all of them.
     """
     content = unpack_map(payload)
     name = content.pop(KIND, None)
@@ -63,9 +76,38 @@ def decode_message(payload: bytes, open_sealed: OpenSealed, on_refused: OnRefuse
     if (kind := KINDS.get(name)) is None:
         is_critical = content.get(CRITICAL) == 1
         raise WireError(WireCode.UNSUPPORTED if is_critical else WireCode.UNKNOWN_KIND, "a kind that is not known here")
-    message = _message(kind, content, open_sealed, on_refused)
+    message = _message(kind, content, _Openers(open_sealed, open_revocation or _nobody, on_refused))
     _check(message)
     return message
+
+
+@dataclass(frozen=True, slots=True)
+class _Openers:
+    """What checks signatures, and what happens when one is wrong."""
+
+    open_sealed: OpenSealed
+    open_revocation: OpenRevocation
+    on_refused: OnRefused | None
+
+    def record(self, data: bytes) -> Record:
+        """Return a record with its bytes. Raises WireError."""
+        return Record(announcement=self.open_sealed(data), sealed=data)
+
+    def each(self, items: tuple[bytes, ...], opened: Callable[[bytes], Item]) -> tuple[Item, ...]:
+        """Return the items that can be opened. Raises WireError for one that cannot, unless somebody is to be told."""
+        found = []
+        for item in items:
+            try:
+                found.append(opened(item))
+            except WireError as error:
+                if self.on_refused is None:
+                    raise
+                self.on_refused(error)
+        return tuple(found)
+
+
+def _nobody(_: bytes) -> Revocation:
+    raise WireError(WireCode.UNAUTHORIZED, "revocations are not taken here")
 
 
 def _map(message: Message, seal: Seal) -> dict[str, Any]:
@@ -77,6 +119,8 @@ def _map(message: Message, seal: Seal) -> dict[str, Any]:
             return found
         case said.Leaving():
             return {"record": _sealed(message.record, seal), "reason": fit_text(message.reason)}
+        case said.Revocations():
+            return {"entries": [entry.sealed for entry in message.entries]}
         case said.ErrorReport():
             return {"code": message.code, "message": fit_error(message.message)}
         case _:
@@ -87,29 +131,18 @@ def _sealed(record: Record, seal: Seal) -> bytes:
     return record.sealed or seal(record.announcement)
 
 
-def _message(
-    kind: type[Message], content: dict[str, Any], open_sealed: OpenSealed, on_refused: OnRefused | None
-) -> Message:
+def _message(kind: type[Message], content: dict[str, Any], openers: _Openers) -> Message:
     if kind is said.Delta or kind is said.Push:
         closed = convert(content, _Records)
-        records = _opened(closed.records, open_sealed, on_refused)
+        records = openers.each(closed.records, openers.record)
         return said.Delta(records=records, wanted=closed.wanted) if kind is said.Delta else said.Push(records=records)
     if kind is said.Leaving:
         leaving = convert(content, _Leaving)
-        return said.Leaving(record=_opened((leaving.record,), open_sealed, None)[0], reason=leaving.reason)
+        return said.Leaving(record=openers.record(leaving.record), reason=leaving.reason)
+    if kind is said.Revocations:
+        revocations = convert(content, _Revocations)
+        return said.Revocations(entries=openers.each(revocations.entries, openers.open_revocation))
     return convert(content, kind)
-
-
-def _opened(closed: tuple[bytes, ...], open_sealed: OpenSealed, on_refused: OnRefused | None) -> tuple[Record, ...]:
-    records = []
-    for sealed in closed:
-        try:
-            records.append(Record(announcement=open_sealed(sealed), sealed=sealed))
-        except WireError as error:
-            if on_refused is None:
-                raise
-            on_refused(error)
-    return tuple(records)
 
 
 def _check(message: Message) -> None:
@@ -127,8 +160,12 @@ def _check(message: Message) -> None:
             check_id(message.node)
         case said.Leaving():
             check_text(message.reason)
-        case said.Sealed():
-            check_word(message.topic)
+        case said.TrustDigest():
+            if max(len(message.revocations), len(message.tokens)) > HASH_BYTES:
+                raise malformed("a hash is too long")
+        case said.Tokens():
+            for record in message.records:
+                check_token(record)
         case said.ErrorReport():
             check_word(message.code)
             check_text(message.message)

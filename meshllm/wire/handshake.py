@@ -6,6 +6,7 @@ time or the order of the steps: `transport.handshake` does.
 
 import hashlib
 from dataclasses import dataclass
+from typing import assert_never
 
 from meshllm.core.limits import HANDSHAKE_BYTES, PEER_FEATURE_CHARS, PEER_FEATURES
 from meshllm.wire.credentials import PUBLIC_BYTES, SIGNATURE_BYTES, check_sizes
@@ -169,6 +170,8 @@ def _check(step: Step) -> None:
             check_sizes((step.signature, SIGNATURE_BYTES))
         case Reject():
             check_word(step.code)
+        case _:
+            assert_never(step)
 
 
 def _check_features(features: tuple[str, ...]) -> None:

@@ -10,6 +10,7 @@ that is left forth, ERROR back. Nothing comes after REFUSED, END, CANCEL or ERRO
 import struct
 from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
+from typing import assert_never
 
 from meshllm.core.ids import ModelId
 from meshllm.core.limits import TUNNEL_FRAME_BYTES
@@ -230,6 +231,8 @@ def _frame(kind: FrameKind, payload: bytes) -> TunnelFrame:
             if payload:
                 raise malformed("a last frame with something in it")
             return TunnelFrame(kind)
+        case _:
+            assert_never(kind)
 
 
 def _head(payload: bytes) -> TunnelHead:

@@ -306,6 +306,20 @@ def test_a_forged_record_is_refused(forge: Callable[[Mesh, Node, Node], bytes]) 
     assert caught.value.code is WireCode.UNAUTHORIZED
 
 
+def test_a_record_of_an_expelled_node_is_refused_whoever_carries_it() -> None:
+    """As is one of a node that it admitted: an expelled admin could make as many as it likes."""
+    mesh = Mesh()
+    admin = mesh.member(OWN_MACHINE)
+    node = mesh.member(OWN_MACHINE, by=admin)
+    record = seal(node.identity, node.certificate, node.says())
+
+    for revoked in ({node.id}, {admin.id}):
+        with pytest.raises(CertificateError, match="expelled"):
+            open_sealed(record, mesh.id, NOW_UNIX_S, revoked=revoked)
+
+    assert open_sealed(record, mesh.id, NOW_UNIX_S, revoked={mesh.member().id}).node == node.id
+
+
 def test_a_record_of_an_expired_member_is_told_apart() -> None:
     """Its carrier is not at fault."""
     mesh = Mesh()

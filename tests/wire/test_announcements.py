@@ -34,6 +34,13 @@ def test_every_field_comes_back() -> None:
     assert decode_announcement(encode_announcement(full)) == full
 
 
+def test_a_node_that_has_not_measured_itself_says_so() -> None:
+    """A client never does."""
+    said = announcement(resources=None)
+
+    assert decode_announcement(encode_announcement(said)) == said
+
+
 def test_a_machine_with_no_gpu_says_why() -> None:
     """The other branch of every optional field."""
     said = announcement(resources=resources(gpu_problem="no driver"), serving=(), addresses=())

@@ -1,16 +1,21 @@
 """Messages as payloads: every kind there and back, and everything that is none."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from meshllm.core import messages as said
 from meshllm.core.announcement import Announcement, Record
+from meshllm.core.credentials import Revocation, TokenRecord
+from meshllm.core.ids import NodeId, TokenId
 from meshllm.core.messages import KINDS, Message
+from meshllm.core.rights import GUEST
 from meshllm.wire.announcements import decode_announcement, encode_announcement
 from meshllm.wire.codec import decode_message, encode_message
 from meshllm.wire.errors import WireCode, WireError
-from meshllm.wire.packing import pack
+from meshllm.wire.packing import pack, plain
 from tests.wire.builders import NODE, OTHER, announcement
 
 
@@ -28,13 +33,28 @@ def open_sealed(data: bytes) -> Announcement:
 
 def decode(payload: bytes) -> Message:
     """Decode with the stand-in."""
-    return decode_message(payload, open_sealed)
+    return decode_message(payload, open_sealed, open_revocation=open_revocation)
 
 
 def record(**changes: object) -> Record:
     """Return somebody's record as it was received."""
     about = announcement(**changes)
     return Record(announcement=about, sealed=seal(about))
+
+
+REVOCATION = Revocation(node=OTHER, by=NODE, at_unix_s=1.0, until_unix_s=2.0, reason="sold", sealed=b"by an admin")
+TOKEN = TokenRecord(
+    token_id=TokenId("00112233445566ff"), secret_hash=b"h" * 32, rights=GUEST, made_by=NODE, made_unix_s=1.5,
+    expires_unix_s=2.5,
+)  # fmt: skip
+OTHER_TOKEN = replace(TOKEN, uses=3, used_by=(NODE, OTHER), is_revoked=True)
+
+
+def open_revocation(data: bytes) -> Revocation:
+    """Stand in for the check of an admin's signature."""
+    if data != REVOCATION.sealed:
+        raise WireError(WireCode.UNAUTHORIZED, "no admin")
+    return REVOCATION
 
 
 MESSAGES: list[Message] = [
@@ -49,7 +69,8 @@ MESSAGES: list[Message] = [
     said.Push(records=(record(),)), said.Push(records=()),
     said.Verdict(node=NODE, incarnation=4, is_dead=True), said.Verdict(node=NODE, incarnation=4, is_dead=False),
     said.Leaving(record=record(), reason="asked to"),
-    said.Sealed(topic="revocations", items=(b"one", b"two")),
+    said.TrustDigest(revocations=b"12345678"), said.TrustDigest(revocations=b"", tokens=b"12345678"),
+    said.Revocations(entries=(REVOCATION,)), said.Revocations(entries=()), said.Tokens(records=(TOKEN, OTHER_TOKEN)),
     said.ErrorReport(code="unsupported", message="a kind that is not known here"),
 ]  # fmt: skip
 
@@ -105,6 +126,21 @@ def test_a_forged_record_may_be_left_out_and_told(kind: str) -> None:
     assert [error.code for error in refused] == [WireCode.UNAUTHORIZED]
 
 
+def test_forged_revocations_are_left_out_and_told_or_refuse_the_message() -> None:
+    """As records are. Where nobody can check them, none is taken."""
+    refused: list[WireError] = []
+    payload = pack({"k": "revocations", "entries": [b"forged", REVOCATION.sealed]})
+
+    message = decode_message(payload, open_sealed, refused.append, open_revocation)
+    for check in (None, open_revocation):
+        with pytest.raises(WireError) as caught:
+            decode_message(payload, open_sealed, None, check)
+        assert caught.value.code is WireCode.UNAUTHORIZED
+
+    assert message == said.Revocations(entries=(REVOCATION,))
+    assert [error.code for error in refused] == [WireCode.UNAUTHORIZED]
+
+
 def test_a_forged_farewell_is_refused_in_any_case() -> None:
     """Only the leaver says that it leaves."""
     refused: list[WireError] = []
@@ -151,7 +187,14 @@ BAD = {
     "entry is no id": {"k": "digest", "summary": b"", "entries": [{"node": "x", "incarnation": 1, "version": 1}]},
     "verdict on nobody": {"k": "verdict", "node": "", "incarnation": 1, "is_dead": True},
     "reason is long": {"k": "leaving", "record": seal(announcement()), "reason": "x" * 300},
-    "topic is no word": {"k": "sealed", "topic": "a b", "items": []},
+    "hash of trust is long": {"k": "trust_digest", "revocations": bytes(33)},
+    "hash of tokens is text": {"k": "trust_digest", "revocations": b"", "tokens": "x"},
+    "revocations are maps": {"k": "revocations", "entries": [{}]},
+    "token id is no id": {"k": "tokens", "records": [plain(replace(TOKEN, token_id=TokenId("../x")))]},
+    "token hash is short": {"k": "tokens", "records": [plain(replace(TOKEN, secret_hash=b""))]},
+    "token's maker is nobody": {"k": "tokens", "records": [plain(replace(TOKEN, made_by=NodeId("x")))]},
+    "token's user is nobody": {"k": "tokens", "records": [plain(replace(TOKEN, used_by=(NodeId("x"),)))]},
+    "token has too many users": {"k": "tokens", "records": [plain(replace(TOKEN, used_by=(NODE,) * 1025))]},
     "code is no word": {"k": "error", "code": "<b>", "message": ""},
     "message is long": {"k": "error", "code": "bad", "message": "x" * 300},
     "message steers": {"k": "error", "code": "bad", "message": "\x1b[2J"},

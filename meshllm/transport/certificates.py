@@ -84,11 +84,15 @@ def issue(issuer: Issuer, grant: Grant, now_unix_s: float) -> bytes:
 def read_certificate(data: bytes, mesh: MeshId, now_unix_s: float) -> CertificateFacts:
     """Return what a certificate says, with every signature up to the root checked. Raises WireError."""
     facts = _facts(data, mesh)
+    _check_time(facts, now_unix_s)
+    return facts
+
+
+def _check_time(facts: CertificateFacts, now_unix_s: float) -> None:
     if now_unix_s < facts.not_before_unix_s - CERTIFICATE_LEEWAY_S:
         raise CertificateError("the certificate is from the future", WireCode.EXPIRED)
     if now_unix_s > facts.not_after_unix_s + CERTIFICATE_LEEWAY_S:
         raise CertificateError("the certificate has expired", WireCode.EXPIRED)
-    return facts
 
 
 def better_delegation(certificates: Iterable[bytes], mesh: MeshId, now_unix_s: float) -> bytes | None:
@@ -178,18 +182,26 @@ def open_sealed(
 
     Nothing is taken from a node in `revoked`, nor from one that such a node admitted.
     """
+    announcement, facts = _record(data, mesh, allow_loopback)
+    _check_time(facts, now_unix_s)
+    if any(node in revoked for node in (facts.node, *facts.issuers)):
+        raise CertificateError("the record is of a node that was expelled, or was admitted by one")
+    return announcement
+
+
+@lru_cache(maxsize=256)  # a change reaches a node several times within a second, by several ways
+def _record(data: bytes, mesh: MeshId, allow_loopback: bool) -> tuple[Announcement, CertificateFacts]:  # noqa: FBT001
+    """Return what a record says and the certificate behind it, all checked but whether it is good at this moment."""
     sealed = form.read_sealed(data)
     if not verify(sealed.public, sealed.signature, SignedAs.ANNOUNCEMENT.value + id_bytes(mesh) + sealed.body):
         raise CertificateError("the record's signature is wrong")
-    facts = read_certificate(sealed.certificate, mesh, now_unix_s)
+    facts = _facts(sealed.certificate, mesh)
     announcement = decode_announcement(sealed.body, allow_loopback=allow_loopback)
     if not facts.node == node_id_of(sealed.public) == announcement.node:
         raise CertificateError("the record is signed by another node than it speaks of")
-    if any(node in revoked for node in (facts.node, *facts.issuers)):
-        raise CertificateError("the record is of a node that was expelled, or was admitted by one")
     if announcement.rights != facts.rights:
         raise CertificateError("the record claims other rights than the certificate gives")
-    return announcement
+    return announcement, facts
 
 
 # -- signatures ----------------------------------------------------------------------------------------

@@ -21,7 +21,9 @@ from meshllm.core.limits import (
     MSGPACK_BINARY_BYTES,
     MSGPACK_DEPTH,
     MSGPACK_MAP_ITEMS,
+    MSGPACK_MAPS,
     MSGPACK_STRING_BYTES,
+    MSGPACK_VALUES,
 )
 from meshllm.wire.errors import WireCode, WireError
 
@@ -39,15 +41,16 @@ def unpack(data: bytes, limit_bytes: int = CONTROL_FRAME_BYTES) -> Any:  # noqa:
     """Return the one value that `data` holds: maps, lists, text, bytes, numbers, booleans, None. Raises WireError."""
     if len(data) > limit_bytes:
         raise WireError(WireCode.FRAME_TOO_LARGE, f"{len(data)} bytes; {limit_bytes} are allowed")
+    reading = _Reading()
     try:
         value = msgpack.unpackb(
-            data, raw=False, strict_map_key=True, object_pairs_hook=_unique, ext_hook=_no_extension,
+            data, raw=False, strict_map_key=True, object_pairs_hook=reading.unique, ext_hook=_no_extension,
             max_array_len=MSGPACK_ARRAY_ITEMS, max_map_len=MSGPACK_MAP_ITEMS, max_str_len=MSGPACK_STRING_BYTES,
             max_bin_len=MSGPACK_BINARY_BYTES, max_ext_len=0,
         )  # fmt: skip
     except (ValueError, msgpack.exceptions.UnpackException) as error:
         raise malformed(f"not msgpack within the limits: {type(error).__name__}") from error
-    _check(value, MSGPACK_DEPTH)
+    reading.check(value)
     return value
 
 
@@ -98,36 +101,50 @@ def _defaults(shape: type) -> tuple[tuple[str, object], ...]:
     return tuple((field.name, object() if field.default is MISSING else field.default) for field in fields(shape))
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise malformed("a key occurs twice")
-    return found
+class _Reading:
+    """The checks over one value, with what is left of its counts: a hostile frame costs milliseconds, not a second."""
+
+    __slots__ = ("_maps_left", "_values_left")
+
+    def __init__(self) -> None:
+        self._maps_left = MSGPACK_MAPS
+        self._values_left = MSGPACK_VALUES
+
+    def unique(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """Return a map whose keys differ."""
+        self._maps_left -= 1
+        found = dict(pairs)
+        if self._maps_left < 0 or len(found) != len(pairs):
+            raise malformed("too many maps, or a key that occurs twice")
+        return found
+
+    def check(self, value: object, depth: int = MSGPACK_DEPTH) -> None:
+        """Refuse what msgpack can say and no peer has reason to."""
+        match value:
+            case bool() | bytes() | None:
+                pass
+            case str():
+                if not value.isprintable():
+                    raise malformed("text with control characters")
+            case int() | float():
+                if not 0 <= value < INTEGER_LIMIT:  # nor NaN: it compares with nothing
+                    raise malformed("a number below zero, or 2^63 or more")
+            case dict():
+                if not all(isinstance(key, str) and key.isprintable() for key in value):
+                    raise malformed("a key that is not text")
+                self._check_all(list(value.values()), depth)
+            case list():
+                self._check_all(value, depth)
+            case _:
+                raise AssertionError("msgpack makes nothing else while extensions are refused")
+
+    def _check_all(self, values: list[object], depth: int) -> None:
+        self._values_left -= len(values)
+        if depth == 0 or self._values_left < 0:
+            raise malformed(f"more than {MSGPACK_DEPTH} levels, or {MSGPACK_VALUES} values")
+        for value in values:
+            self.check(value, depth - 1)
 
 
 def _no_extension(code: int, _data: bytes) -> NoReturn:
     raise malformed(f"extension type {code}")
-
-
-def _check(value: object, depth: int) -> None:
-    """Refuse what msgpack can say and no peer has reason to."""
-    match value:
-        case bool() | bytes() | None:
-            pass
-        case str():
-            if not value.isprintable():
-                raise malformed("text with control characters")
-        case int() | float():
-            if not 0 <= value < INTEGER_LIMIT:  # nor NaN: it compares with nothing
-                raise malformed("a number below zero, or 2^63 or more")
-        case dict() | list() if depth == 0:
-            raise malformed(f"more than {MSGPACK_DEPTH} levels")
-        case dict():
-            if not all(isinstance(key, str) and key.isprintable() for key in value):
-                raise malformed("a key that is not text")
-            _check([*value.values()], depth)
-        case list():
-            for content in value:
-                _check(content, depth - 1)
-        case _:
-            raise AssertionError("msgpack makes nothing else while extensions are refused")

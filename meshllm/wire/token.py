@@ -88,7 +88,7 @@ def encode_token(token: Token) -> str:
         if len(body) + len(place) + _CHECKSUM_BYTES > _BODY_BYTES:
             break
         body += place
-    return PREFIX + base64.b32encode(body + _checksum(body)).decode("ascii").rstrip("=").lower()
+    return PREFIX + base64.b32encode(body + checksum(body)).decode("ascii").rstrip("=").lower()
 
 
 def decode_token(text: str) -> Token:
@@ -114,8 +114,8 @@ def _unwrapped(letters: str) -> bytes:
         data = base64.b32decode(letters.upper() + "=" * (-len(letters) % 8))
     except (binascii.Error, ValueError):
         data = b""
-    body, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
-    if len(body) < _HEAD_BYTES or _checksum(body) != checksum:
+    body, said = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
+    if len(body) < _HEAD_BYTES or checksum(body) != said:
         _damaged()
     return body
 
@@ -145,7 +145,8 @@ def _addresses(places: bytes) -> tuple[Address, ...]:
     return tuple(found)
 
 
-def _checksum(body: bytes) -> bytes:
+def checksum(body: bytes) -> bytes:
+    """Return the four bytes that tell a damaged token from a whole one."""
     return hashlib.sha256(b"meshllm token" + body).digest()[:_CHECKSUM_BYTES]
 
 

@@ -51,7 +51,7 @@ def read_trust(
     """
     try:
         kept = msgspec.convert(dict(document), _Kept)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # JSON can hold half a character
         raise malformed(str(error)) from error
     for record in kept.tokens:
         check_token(record)

@@ -19,6 +19,7 @@ SHELL = [
     "scripts/test",
     "scripts/check",
     "scripts/docs",
+    "scripts/fuzz",
     "scripts/lock",
     ".ci/run",
 ]

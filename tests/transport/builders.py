@@ -32,9 +32,12 @@ class Mesh:
         """Return the root as an issuer."""
         return Issuer(identity=self.root, mesh=self.id)
 
-    def member(self, rights: Rights = OWN_MACHINE, *, by: "Node | None" = None, at: float = NOW_UNIX_S) -> "Node":
+    def member(
+        self, rights: Rights = OWN_MACHINE, *,
+        by: "Node | None" = None, at: float = NOW_UNIX_S, identity: Identity | None = None,
+    ) -> "Node":  # fmt: skip
         """Return a node with a certificate from the root, or from another member."""
-        identity = Identity.generate()
+        identity = identity or Identity.generate()
         issuer = self.issuer if by is None else by.issuer
         grant = Grant(node=identity.node, rights=rights, name="studio", serial=next(_serials))
         return Node(self, identity, issue(issuer, grant, at))

@@ -97,6 +97,25 @@ def test_depth_within_the_bound_is_taken() -> None:
     assert unpack(nested(MSGPACK_DEPTH)) is not None
 
 
+@pytest.mark.parametrize("filling", [b"\x80", b"\x90", b"\xc0", b"\x91\x80"], ids=["maps", "lists", "nil", "both"])
+def test_a_frame_full_of_small_things_is_refused_early(filling: bytes) -> None:
+    """Without counts, 256 KiB of empty maps would stop the daemon for most of a second each time."""
+    row = b"\xdc\x07\xff" + filling * 0x7FF
+    data = b"\xdc\x00\x3f" + row * 63
+
+    with pytest.raises(WireError) as caught:
+        unpack(data)
+
+    assert caught.value.code is WireCode.MALFORMED
+
+
+def test_the_largest_honest_message_is_taken() -> None:
+    """A digest that fills a frame."""
+    digest = {"entries": [{"node": "a" * 52, "incarnation": 2**40, "version": 2**40}] * 2048}
+
+    assert unpack(pack(digest)) == digest
+
+
 def test_size_is_checked_before_anything_is_read() -> None:
     """An 8 MiB frame of empty maps would cost 582 MB."""
     with pytest.raises(WireError) as caught:

@@ -12,7 +12,7 @@ from meshllm.core.ids import MeshId, NodeId, TokenId
 from meshllm.core.limits import TOKEN_CHARS
 from meshllm.core.rights import OWN_MACHINE, Rights
 from meshllm.wire.ids import id_text
-from meshllm.wire.token import PREFIX, Token, TokenError, TokenProblem, _checksum, decode_token, encode_token
+from meshllm.wire.token import PREFIX, Token, TokenError, TokenProblem, checksum, decode_token, encode_token
 
 V4 = tuple(Address(f"192.168.1.{n}", 4000 + n) for n in range(8))
 V6 = tuple(Address(f"2001:db8::{n + 1:x}", 4000 + n) for n in range(8))
@@ -118,7 +118,7 @@ def test_well_packed_nonsense_is_damaged(body: bytes) -> None:
 
 def rewrapped(body: bytes) -> str:
     """Return a text for these bytes with a right checksum."""
-    return PREFIX + base64.b32encode(body + _checksum(body)).decode().rstrip("=").lower()
+    return PREFIX + base64.b32encode(body + checksum(body)).decode().rstrip("=").lower()
 
 
 TEXT_BODY = bytes(110)

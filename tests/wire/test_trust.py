@@ -35,9 +35,10 @@ def test_a_revocation_that_no_admin_signed_is_left_out() -> None:
     "document",
     [
         {"tokens": 1}, {"tokens": [{}]}, {"revocations": [1]}, {"revocations": ["not base64!"]},
+        {"revocations": ["\ud800"]},
         kept_trust([replace(TOKEN, secret_hash=b"")], []),
     ],
-    ids=str,
+    ids=ascii,
 )  # fmt: skip
 def test_a_document_that_is_none_is_told(document: dict[str, object]) -> None:
     """The daemon puts such a file aside."""

@@ -12,7 +12,7 @@ from meshllm.core.rights import GUEST, OWN_MACHINE, Rights
 
 NOW_UNIX_S = 1_800_000_000.0
 DAY_S = 86_400.0
-ME, ADA, BOB, EVE = (NodeId(letter * 52) for letter in "mabe")
+ME, ADA, BOB, EVE = (NodeId(letter * 52) for letter in ("m", "a", "b", "e"))
 TOKEN = TokenId("00112233445566ff")
 SECRET = b"secret"
 HERE = Address("192.0.2.7", 4000)

@@ -4,18 +4,16 @@ Owns the transport's life and the membership on disk while the daemon runs. Deci
 dial, admit and refuse. Doesn't know models or requests; tunnels are opened for whoever asks.
 """
 
+import asyncio
 import errno
+import ipaddress
 import logging
-import secrets
-import time
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 
 from meshllm.api.deps import MeshFacts
 from meshllm.config import Config
 from meshllm.core import effects as do
-from meshllm.core.announcement import Address
-from meshllm.core.events import Event, RightsGranted
+from meshllm.core.events import Event, PeerWanted, RightsGranted
 from meshllm.core.limits import TOKEN_TTL_S
 from meshllm.core.rights import OWN_MACHINE, Rights
 from meshllm.daemon import pulse
@@ -24,23 +22,28 @@ from meshllm.daemon.errors import PortInUseError, StartError
 from meshllm.daemon.invitations import Invitations, Standing, issuer_of
 from meshllm.daemon.mesh_files import Membership
 from meshllm.daemon.mesh_start import MeshStart, rights_of
+from meshllm.daemon.tasks import Tasks
 from meshllm.daemon.whereabouts import Reach, Whereabouts
-from meshllm.transport.certificates import Grant, issue
+from meshllm.transport.certificates import Issuer
 from meshllm.transport.endpoint import Endpoint
-from meshllm.transport.handshake import Welcomed
-from meshllm.transport.peers import Peers, PeerUser
+from meshllm.transport.handshake import Credentials, Welcomed
+from meshllm.transport.peers import Peers, PeersSettings, PeersUser
+from meshllm.transport.tunnels import TunnelHandler
 from meshllm.wire.trust import kept_trust
 
 log = logging.getLogger(__name__)
 
-_SERIAL_BITS = 62
+FAREWELL_S = 0.1
 
 
 class MeshLink:
     """One node's peers. `open`, then run its `work`; `close` in the end."""
 
-    def __init__(self, start: MeshStart, config: Config, views: CurrentView, post: Callable[[Event], None]) -> None:
-        """Begin with what was read from disk; nothing runs yet."""
+    def __init__(
+        self, start: MeshStart, config: Config, views: CurrentView, post: Callable[[Event], None],
+        handler: TunnelHandler | None = None,
+    ) -> None:  # fmt: skip
+        """Begin with what was read from disk; nothing runs yet. `handler` serves other nodes' tunnels."""
         self._start = start
         self._config = config
         self._views = views
@@ -48,6 +51,8 @@ class MeshLink:
         self._membership: Membership | None = start.place.membership
         self._peers: Peers
         self._whereabouts: Whereabouts
+        self._tasks: Tasks | None = None
+        self._handler = handler
         self.invitations = Invitations(self._standing, lambda: views.newest.tokens, post)
 
     @property
@@ -77,7 +82,6 @@ class MeshLink:
             if error.errno == errno.EADDRINUSE:
                 raise PortInUseError(f"{where} is already in use; choose another with --bind-port") from error
             raise StartError(f"cannot open {where}: {error.strerror or error}") from error
-        self._peers = Peers(endpoint, start.credentials, PeerUser(post=self._post, welcomed=self._welcomed))
         self._whereabouts = Whereabouts(
             Reach(
                 node=start.node, mesh=start.place.mesh, port=endpoint.address.port, mesh_name=self.facts.name,
@@ -86,16 +90,27 @@ class MeshLink:
             ),
             self._post,
         )  # fmt: skip
+        self._peers = Peers(
+            endpoint, start.credentials,
+            PeersUser(
+                post=self._post, start_task=self._start_task, joined=self._joined,
+                wanted=lambda peer: self._post(PeerWanted(peer=peer)), handler=self._handler,
+            ),
+            PeersSettings(name=config.name, allow_loopback=_is_loopback(config.bind_ip)), self._issuer(),
+        )  # fmt: skip
         await self._whereabouts.look()
         self._whereabouts.first(start.contacts)
 
-    def work(self) -> dict[str, Coroutine[object, object, None]]:
-        """Return what goes on by itself, by name."""
+    def work(self, tasks: Tasks) -> dict[str, Coroutine[object, object, None]]:
+        """Return what goes on by itself, by name; dials are run as `tasks`."""
+        self._tasks = tasks
         return {"whereabouts": self._whereabouts.run(), "pulse": pulse.feel(self._post)}
 
     async def close(self) -> None:
-        """Say nothing more to anybody."""
-        await self._peers.close()
+        """Say nothing more to anybody. What was said last gets a moment to arrive: closing throws away what did not."""
+        if self._views.newest.members.keys() - {self._start.node}:
+            await asyncio.sleep(FAREWELL_S)
+        self._peers.close()
 
     def invitation(self) -> tuple[str, Rights] | None:
         """Return a token for one's own machines, as a start shows it; None where this node may not admit."""
@@ -115,8 +130,8 @@ class MeshLink:
                 self._peers.disconnect(peer, connection, code)
             case do.Send(peer=peer, message=message):
                 self._peers.send(peer, message)
-            case do.Admit():
-                self._admit(effect)
+            case do.Admit(ticket=ticket, rights=rights, issues=issues):
+                self._peers.admit(ticket, rights, issues=issues)
             case do.Refuse(ticket=ticket, code=refused, is_silent=is_silent):
                 self._peers.refuse(ticket, refused, is_silent=is_silent)
             case do.KeepRoster(entries=entries):
@@ -126,51 +141,48 @@ class MeshLink:
                 if not self._config.client:
                     self._start.files.keep_trust(kept_trust(tokens, revocations))
 
-    def _admit(self, effect: do.Admit) -> None:
-        claim = self._peers.claim(effect.ticket)
-        standing = self._standing()
-        if claim is None or standing is None:
-            return  # it has gone away meanwhile
-        issued = None
-        if effect.issues:
-            grant = Grant(
-                node=claim.node, rights=effect.rights, name=claim.name, serial=secrets.randbits(_SERIAL_BITS)
-            )  # fmt: skip
-            issued = issue(issuer_of(standing), grant, time.time())
-        self._peers.admit(effect.ticket, rights=effect.rights, issued=issued)
-
     # -- what peers give -----------------------------------------------------------------------------
 
-    def _welcomed(self, welcomed: Welcomed) -> None:
+    def _joined(self, credentials: Credentials, welcomed: Welcomed) -> None:
         """Keep what a peer has given on letting this node in."""
         if welcomed.observed is not None:
             self._whereabouts.observed(welcomed.observed)
-        if welcomed.certificate is None:
+        if welcomed.certificate is None or credentials.root_public is None:
             return
         old = self._membership
-        kept = Membership(
-            mesh=self._start.place.mesh, root_public=welcomed.root_public, certificate=welcomed.certificate,
+        self._membership = Membership(
+            mesh=credentials.mesh, root_public=credentials.root_public, certificate=welcomed.certificate,
             root_key=old.root_key if old is not None else b"", name=old.name if old is not None else "",
         )  # fmt: skip
-        self._membership = kept
-        self._peers.credentials = replace(
-            self._peers.credentials, root_public=kept.root_public, certificate=kept.certificate
-        )
+        self._peers.issuer = self._issuer()
         if not self._config.client:
-            self._start.files.keep_membership(kept)
+            self._start.files.keep_membership(self._membership)
         self._post(RightsGranted(rights=self._rights))
+
+    def _issuer(self) -> Issuer | None:
+        """Return who signs certificates here; None where this node may not admit."""
+        standing = self._standing()
+        return None if standing is None or Rights.ADMIN not in standing.rights else issuer_of(standing)
+
+    def _start_task(self, name: str, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        assert self._tasks is not None  # noqa: S101 - nobody is dialled before the core runs
+        return self._tasks.start(name, work)
 
     @property
     def _rights(self) -> Rights:
         return rights_of(self._membership)
 
-    @property
-    def _addresses(self) -> tuple[Address, ...]:
-        return self._whereabouts.own
-
     def _standing(self) -> Standing | None:
         if self._membership is None:
             return None
         return Standing(
-            identity=self._start.identity, membership=self._membership, rights=self._rights, addresses=self._addresses
+            identity=self._start.identity,
+            membership=self._membership,
+            rights=self._rights,
+            addresses=self._whereabouts.own,
         )
+
+
+def _is_loopback(host: str) -> bool:
+    """Tell whether a node that is bound there can be reached from its machine alone."""
+    return bool(host) and ipaddress.ip_address(host).is_loopback

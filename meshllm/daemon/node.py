@@ -194,7 +194,7 @@ class Node:
             "loop": self._loop.run(carry_out),
             "report": self._report(report),
             "measure": self._measure(),
-            **self.mesh_link.work(),
+            **self.mesh_link.work(tasks),
             **(self._client_work() if self._config.client else self._host_work(tasks)),
         }
         for name, coroutine in work.items():

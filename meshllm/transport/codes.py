@@ -38,6 +38,8 @@ class CloseCode(IntEnum):
     """Too much of what is refused."""
     DEAD = 13
     """The other side is taken for dead."""
+    SPARE = 14
+    """Both have enough other connections."""
 
 
 class StreamCode(IntEnum):
@@ -52,6 +54,10 @@ class StreamCode(IntEnum):
     BUSY = 5
     """Too many at a time."""
     TIMEOUT = 6
+    REPLACED = 7
+    """Of the control stream: the connection takes no new work and ends with its last tunnel; another one stays."""
+    SPARE = 8
+    """Of the control stream: the same, since both have enough other connections."""
 
 
 class StreamKind(IntEnum):

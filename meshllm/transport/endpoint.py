@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
 
 from aioquic._buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
@@ -323,13 +322,21 @@ def _source(address: SocketAddress, *, is_loopback_limited: bool) -> str:
     return str(host if host.version == 4 else ipaddress.ip_network((host, 64), strict=False))
 
 
+_DIAL_CODES = {
+    Ending.TIMEOUT.value: DialCode.TIMEOUT,
+    Ending.WRONG_IDENTITY.value: DialCode.WRONG_IDENTITY,
+    CloseCode.AUTH_TIMEOUT.name.lower(): DialCode.TIMEOUT,
+    CloseCode.VERSION_MISMATCH.name.lower(): DialCode.VERSION_MISMATCH,
+    CloseCode.SELF.name.lower(): DialCode.SELF,
+}
+
+
+def dial_code(closing: str) -> DialCode:
+    """Return what the end of a connection means for whoever dialled it."""
+    return _DIAL_CODES.get(closing, DialCode.REJECTED)
+
+
 def _dial_error(address: Address, quic: MeshQuic, error: StreamLost) -> DialError:
     if quic.has_wrong_key:
         return DialError(DialCode.WRONG_IDENTITY, f"{address} is another node")
-    codes: dict[Any, DialCode] = {
-        Ending.TIMEOUT: DialCode.TIMEOUT,
-        Ending.WRONG_IDENTITY: DialCode.WRONG_IDENTITY,
-        CloseCode.VERSION_MISMATCH.name.lower(): DialCode.VERSION_MISMATCH,
-        CloseCode.SELF.name.lower(): DialCode.SELF,
-    }
-    return DialError(codes.get(error.code, DialCode.REJECTED), f"{address}: {error}")
+    return DialError(dial_code(error.code), f"{address}: {error}")

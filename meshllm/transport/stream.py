@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from meshllm.core import limits
-from meshllm.transport.codes import StreamCode
+from meshllm.transport.codes import Priority, StreamCode
 from meshllm.transport.credit import Window
 from meshllm.transport.quic_private import MeshQuic
 
@@ -87,6 +87,10 @@ class Stream(asyncio.Transport):
     def is_reading(self) -> bool:
         """Tell whether data is handed out as it comes."""
         return not (self._is_paused or self._is_closing)
+
+    def prefer(self, priority: Priority) -> None:
+        """Serve what is written here in this order: the peer's streams begin as `TOKENS`."""
+        self._owner.quic.prefer(self.id, priority)
 
     def get_write_buffer_size(self) -> int:
         """Return the bytes that were written and not sent."""

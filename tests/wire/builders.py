@@ -21,10 +21,10 @@ def announcement(**changes: object) -> Announcement:
         ),
         rights=Rights.INFER | Rights.HOST,
         addresses=(Address("192.0.2.7", 4000), Address("2001:db8::7", 4000)),
-        models_on_disk=(DiskModel(model=ModelId("m"), digest="0" * 64, size_bytes=1 << 30),),
+        models_on_disk=(DiskModel(model=ModelId("m"), digest="sha256:" + "0" * 64, size_bytes=1 << 30),),
         serving=(
             ServedModel(
-                model=ModelId("m"), digest="0" * 64, state=ServingState.READY, slots=4, busy=1, queued=2,
+                model=ModelId("m"), digest="sha256:" + "0" * 64, state=ServingState.READY, slots=4, busy=1, queued=2,
                 context_tokens=8192, capabilities=("chat", "tools"), display_name="M", architecture="llama",
                 quantization="Q4_K_M", parameters=3_000_000_000, size_bytes=1 << 30, tokens_per_s=42.5, hit_rate=0.5,
             ),

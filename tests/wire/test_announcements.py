@@ -174,7 +174,7 @@ def test_what_a_node_says_of_itself_is_taken_whatever_its_files_are_called(name:
 def test_a_full_disk_fits() -> None:
     """Two hundred and fifty-six models with usual names are announced, all of them."""
     models = tuple(
-        DiskModel(model=ModelId(f"Qwen2.5-{n}B-Instruct-Q4_K_M"), digest=f"{n:064x}", size_bytes=n) for n in range(256)
+        DiskModel(model=ModelId(f"Qwen2.5-{n}B-Instruct-Q4_K_M"), digest=f"sha256:{n:064x}", size_bytes=n) for n in range(256)
     )
 
     assert decode_announcement(encode_announcement(announcement(models_on_disk=models))).models_on_disk == models
@@ -183,7 +183,7 @@ def test_a_full_disk_fits() -> None:
 def test_of_too_long_names_as_many_as_fit() -> None:
     """The size of a record is a promise to every receiver."""
     models = tuple(
-        DiskModel(model=ModelId(f"{n:03}" + "ä" * 252), digest=f"{n:064x}", size_bytes=n) for n in range(256)
+        DiskModel(model=ModelId(f"{n:03}" + "ä" * 252), digest=f"sha256:{n:064x}", size_bytes=n) for n in range(256)
     )
 
     body = encode_announcement(announcement(models_on_disk=models))

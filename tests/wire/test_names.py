@@ -34,7 +34,7 @@ def test_no_model(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["x", "a" * 63, "A" * 64, "../../etc/passwd"], ids=ascii)
 def test_no_digest(text: str) -> None:
-    """A digest is 64 hexadecimal digits and can never be a path."""
+    """A digest is `sha256:` and 64 hexadecimal digits and can never be a path."""
     with pytest.raises(WireError):
         names.check_digest(text)
 
@@ -51,7 +51,7 @@ def test_good_ones_pass() -> None:
     names.check_id("a2" * 26)
     names.check_node_name("studio-mac 2.local_x")
     names.check_model("Qwen2.5-3B-Instruct-Q4_K_M (müde)")
-    names.check_digest("0" * 64)
+    names.check_digest("sha256:" + "0" * 64)
     names.check_digest("")
     names.check_word("context_too_long")
     names.check_text("anything that isn't long")

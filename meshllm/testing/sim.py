@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from meshllm.core import effects as do
 from meshllm.core import events as ev
 from meshllm.core.announcement import Address, Announcement
+from meshllm.core.credentials import Revocation
 from meshllm.core.effects import Effect
 from meshllm.core.events import Event
 from meshllm.core.ids import NodeId
@@ -26,6 +27,9 @@ from meshllm.testing.sim_transport import SimTransport
 PORT = 4000
 _ROUNDING_S = 1e-6
 _DRAIN_S = 0.1
+_UNIX_S = 1_800_000_000.0
+"""The time of day, for what needs one: nothing in a simulation lasts long enough for it to pass."""
+_YEAR_S = 365 * 86_400.0
 Observer = Callable[["SimNode", Event, tuple[Effect, ...]], None]
 
 
@@ -120,7 +124,7 @@ class SimMesh:
 
     def may_connect(self, source: NodeId, target: NodeId) -> bool:
         """Tell whether the target admits the source."""
-        return not {source, target} & self.revoked
+        return all(entry.node != source for entry in self.nodes[target].core.view.revocations)
 
     def post(self, node: NodeId, event: Event) -> None:
         """Give a node's core an event at this moment and carry out what follows."""
@@ -148,6 +152,8 @@ class SimMesh:
                 self.later(0.0, lambda: self.transport.disconnect(node.node, effect))
             case do.KeepRoster():
                 node.roster = effect.entries
+            case do.KeepTrust():
+                node.config = replace(node.config, tokens=effect.tokens, revocations=effect.revocations)
             case do.StartEngine(plan=plan):
                 self._later_in_life(node, sim_models.LOAD_S, sim_models.ready(plan.model.id))
             case do.DrainEngine(model=model):
@@ -226,7 +232,6 @@ class SimMesh:
         node.is_up = node.is_machine_up = True
         node.is_asleep, node.wakes_at_s, node.exit_code = False, None, None
         self._equip(node)
-        self._tell_revoked(node)
         for peer, addresses in node.roster:
             self.post(node.node, ev.AddressFound(peer=peer, addresses=addresses, source="roster"))
         self._arrange_wake(node)
@@ -247,7 +252,6 @@ class SimMesh:
         node = self.nodes[NodeId(name)]
         node.is_asleep, node.wakes_at_s = False, None
         if node.is_up:
-            self._tell_revoked(node)
             self._arrange_wake(node)
 
     def jump_clock(self, name: str, ahead_s: float) -> None:
@@ -259,15 +263,15 @@ class SimMesh:
             self._arrange_wake(node)
 
     def revoke(self, name: str) -> None:
-        """Expel a node: everybody is told at this moment, and it is admitted no more."""
-        self.revoked.add(NodeId(name))
-        for node in self.running():
-            self._tell_revoked(node)
-
-    def _tell_revoked(self, node: SimNode) -> None:
-        """Let a node hear of revocations, as soon as it could from anybody; itself, it never does."""
-        if self.revoked and node.node not in self.revoked:
-            self.post(node.node, ev.NodesRevoked(nodes=tuple(sorted(self.revoked))))
+        """Expel a node, by the word of some admin that runs; the word spreads as it may."""
+        node = NodeId(name)
+        self.revoked.add(node)
+        able = [found.node for found in self.running() if found.node not in self.revoked]
+        if able:
+            entry = Revocation(
+                node=node, by=able[0], at_unix_s=_UNIX_S, until_unix_s=_UNIX_S + _YEAR_S, sealed=node.encode()
+            )
+            self.post(self.rng.choice(able), ev.NodeRevoked(revocation=entry, now_unix_s=_UNIX_S))
 
     def leave(self, name: str) -> None:
         """Ask a node to go properly."""

@@ -4,6 +4,7 @@ from typing import Any
 
 from meshllm.core import events as ev
 from meshllm.core.announcement import Address
+from meshllm.core.credentials import Revocation
 from meshllm.core.effects import Dial, Disconnect, Send
 from meshllm.core.events import Event
 from meshllm.core.ids import NodeId
@@ -48,6 +49,12 @@ class Wire:
             self.transport.send(A, Send(peer=B, message=Ping(seq=number)))
 
 
+def expelled_by_b(mesh: SimMesh) -> None:
+    """Let `b` know that `a` is expelled."""
+    entry = Revocation(node=A, by=B, at_unix_s=1.0, until_unix_s=2.0, sealed=b"x")
+    mesh.nodes[B].core.handle(ev.NodeRevoked(revocation=entry, now_unix_s=1.0), 1e9)
+
+
 def test_a_dial_takes_two_round_trips_and_both_sides_learn_of_it() -> None:
     """The far side a moment earlier."""
     wire = Wire(delay_s=0.1)
@@ -65,7 +72,7 @@ def test_dials_fail_in_the_words_of_the_real_transport() -> None:
     for prepare, host, code, within_s in (
         (lambda mesh: mesh.crash("b"), "b", "timeout", 5.1), (lambda mesh: mesh.sleep("b"), "b", "timeout", 5.1),
         (lambda mesh: mesh.crash("b", is_machine_up=True), "b", "unreachable", 0.1),
-        (lambda mesh: mesh.revoked.add(B), "b", "rejected", 0.1),
+        (expelled_by_b, "b", "rejected", 0.1),
         (lambda mesh: None, "nowhere", "unreachable", 5.1), (lambda mesh: None, "a", "wrong_identity", 0.1),
     ):  # fmt: skip
         wire = Wire()

@@ -58,6 +58,7 @@ class MeshCore:
         self._config = config
         self._serving = Lifecycle(config.serving)
         self._problems: tuple[ModelProblem, ...] = ()
+        self._retry_s: float | None = None
         self._addresses = config.addresses
         me = Announcement(
             node=config.node, name=config.name, incarnation=config.incarnation, version=0,
@@ -80,10 +81,11 @@ class MeshCore:
 
     def next_wakeup_s(self) -> float | None:
         """Return when the core wants a `Woke` event, if nothing else happens before."""
-        wishes = (
-            self._serving.next_retry_s(), self._members.next_s(), self._own.soft_due_s, self._joining_until_s,
-        )  # fmt: skip
-        return min((at_s for at_s in wishes if at_s is not None), default=None)
+        due_s = self._members.next_s()
+        for at_s in (self._retry_s, self._own.soft_due_s, self._joining_until_s):
+            if at_s is not None and (due_s is None or at_s < due_s):
+                due_s = at_s
+        return due_s
 
     def sizes(self) -> tuple[tuple[str, int, int], ...]:
         """Return what grows with the mesh: what it is, how many there are, how many there may be."""
@@ -110,8 +112,7 @@ class MeshCore:
 
     def _is_due(self, now_s: float) -> bool:
         """Tell whether the models want something of this moment; most wake-ups are for members."""
-        wishes = (self._serving.next_retry_s(), self._own.soft_due_s)
-        return any(at_s is not None and at_s <= now_s for at_s in wishes)
+        return any(at_s is not None and at_s <= now_s for at_s in (self._retry_s, self._own.soft_due_s))
 
     def _judge(self, event: Event, now_s: float) -> list[Effect]:
         """Have trust take an event that concerns it, and membership break with whoever is expelled by it."""
@@ -191,6 +192,7 @@ class MeshCore:
         own, members, picture = self._own, self._members, self._picture
         changes: dict[str, object] = {}
         if is_serving:
+            self._retry_s = self._serving.next_retry_s()
             changes = picture.of_serving(self._serving, self._problems)
             said = own_announcement(own.announcement, self._serving, is_client=self._config.is_client)
             if own.renew(replace(said, addresses=self._addresses, rights=self._trust.rights), now_s):

@@ -21,7 +21,7 @@ from meshllm.core.standing import MemberState
 _RECORD_BYTES = 1024
 """Counted for a record whose bytes are not known: one's own, and those of simulations."""
 _SETTLE_ROUNDS = 2
-_SETTLE_SLOWEST = 16.0
+_SETTLE_SLOWEST = 4.0
 """While news keep coming, comparisons after news become rarer, to this many times their first pause."""
 
 

@@ -23,6 +23,8 @@ from meshllm.core.standing import Evidence, MemberState
 
 REFUSED = "refused"
 """The reason of a `PathFailed` that says: the machine is there, nobody listens on the port."""
+_REFUSED = "its machine says that nobody listens there"
+_SILENT = "no answer to pings"
 _HELP_PING_S = 0.3
 """Questions about one member within this are answered by one ping."""
 
@@ -77,6 +79,7 @@ class Probing:
         elif probe is None:
             self._ask(entry)
         elif not probe.is_confirming:
+            entry.why = entry.why or _SILENT
             self._judge(entry, Evidence.PROBE_FAILED)
             self._confirm(entry)
         elif self._circle.may_accuse and (probe.asked or not self._others(node, few=True)):
@@ -175,7 +178,7 @@ class Probing:
         if not entry.is_live:
             return
         if reason:
-            entry.why = reason
+            entry.why = _REFUSED if reason == REFUSED else reason
         probe = self._pending.get(node)
         if probe is None or not probe.is_confirming:
             self._confirm(entry)
@@ -218,7 +221,7 @@ class Probing:
         self.unwatch(node)
         if not self._judge(entry, Evidence.CONFIRM_FAILED):
             return
-        how = entry.why or "no answer to pings"
+        how = entry.why or _SILENT
         entry.why = f"{how}; nobody else reached it" + (f"; silent for {silent_s:.0f} s" if silent_s else "")
         circle.notify(Level.WARNING, "member is dead", node, reason=entry.why)
         circle.tell(circle.linked, Verdict(node=node, incarnation=entry.incarnation, is_dead=True))

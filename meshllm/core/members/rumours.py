@@ -8,7 +8,7 @@ from collections import deque
 
 from meshllm.core.announcement import Announcement
 from meshllm.core.effects import Leave, Level
-from meshllm.core.ids import NodeId, short
+from meshllm.core.ids import NodeId
 from meshllm.core.limits import REFUTE_INTERVAL_S, TWIN_OUTBIDS, VERIFY_INTERVAL_S
 from meshllm.core.members.circle import Circle
 from meshllm.core.members.gossip import Gossip
@@ -76,7 +76,7 @@ class Rumours:
             self._outbid(incarnation)
             circle.notify(
                 Level.INFO, "refuted a rumour of this node's death", circle.me,
-                incarnation=circle.own.announcement.incarnation, short=short(circle.me),
+                incarnation=circle.own.announcement.incarnation,
             )  # fmt: skip
 
     def _outbid(self, incarnation: int) -> None:

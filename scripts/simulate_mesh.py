@@ -1,0 +1,103 @@
+"""Measure simulated meshes and compare with what was kept: `scripts/simulate`, `--rewrite`, or `--seeds 1000`.
+
+Owns the choice of what is measured and the file of kept numbers. Decides nothing about meshes:
+`meshllm.testing.sim_report` measures and `meshllm.testing.chaos` breaks things.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from meshllm.core.members.times import lan, wan
+from meshllm.testing import chaos, sim_report
+from meshllm.testing.invariants import InvariantError
+
+KEPT = Path(__file__).resolve().parents[1] / "tests" / "sim" / "baseline.json"
+LOSSES = (0.0, 0.01, 0.05, 0.20, 0.40)
+REST_NODES = (10, 50, 200, 1000)
+
+# The same question, asked of a prototype in October 2026: eight nodes that each watch all others in an asyncio loop
+# with virtual time, independent loss in both directions, 20 ms round trip; 336 pair-hours in each row.
+# (rule, loss) -> false deaths, median and longest detection in seconds.
+PROTOTYPE = {
+    ("one miss, 15 s / 5 s", 0.01): (0, 11.4, 21.0), ("one miss, 15 s / 5 s", 0.05): (1, 11.4, 21.0),
+    ("one miss, 15 s / 5 s", 0.20): (187, 11.9, 21.0), ("one miss, 15 s / 5 s", 0.40): (4981, 12.0, 21.0),
+    ("5 s / 5 s + 5 s", 0.01): (0, 12.3, 15.5), ("5 s / 5 s + 5 s", 0.05): (0, 12.3, 15.5),
+    ("5 s / 5 s + 5 s", 0.20): (0, 12.6, 15.5), ("5 s / 5 s + 5 s", 0.40): (6, 12.9, 18.7),
+    ("2 s / 2 s + 3 s", 0.01): (0, 6.0, 7.2), ("2 s / 2 s + 3 s", 0.05): (0, 6.0, 7.2),
+    ("2 s / 2 s + 3 s", 0.20): (0, 6.0, 9.4), ("2 s / 2 s + 3 s", 0.40): (89, 6.0, 9.4),
+}  # fmt: skip
+
+
+def measurements(seeds: int) -> dict[str, Callable[[], object]]:
+    """Return everything that is measured, by name, cheapest first."""
+    found: dict[str, Callable[[], object]] = {
+        f"converge {nodes}": partial(sim_report.convergence, nodes) for nodes in (10, 50, 200)
+    }
+    for name, times in (("wan", wan()), ("lan", lan())):
+        for loss in LOSSES:
+            found[f"detect {name} {loss:.0%}"] = partial(sim_report.detection, loss, range(seeds), times)
+    found |= {f"rest {nodes}": partial(sim_report.rest, nodes) for nodes in REST_NODES}
+    return found
+
+
+def report(*, seeds: int, rewrite: bool, only: str) -> int:
+    """Measure, print beside the kept numbers, keep them if asked to. Return the exit status: 1 where they differ."""
+    kept: dict[str, dict[str, object]] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    fresh: dict[str, dict[str, object]] = {}
+    for name, measure in measurements(seeds).items():
+        if only not in name:
+            continue
+        began_s = time.perf_counter()
+        fresh[name] = asdict(measure())  # type: ignore[call-overload]
+        print(sim_report.compared(name, fresh[name], kept.get(name)), f"[{time.perf_counter() - began_s:.0f} s]")
+        sys.stdout.flush()
+    print("\nA prototype's numbers for the same question (see the comment in this script):")
+    for (rule, loss), (deaths, median_s, most_s) in PROTOTYPE.items():
+        print(f"  {rule:22s} loss {loss:4.0%}  false deaths {deaths:5d}  detection p50 {median_s} s, most {most_s} s")
+    if rewrite:
+        KEPT.write_text(json.dumps(kept | fresh, indent=1) + "\n")
+        return 0
+    return int(any(kept.get(name) != values for name, values in fresh.items()))
+
+
+def misfortune(seeds: int, first: int) -> int:
+    """Run seeds; print every one that breaks an invariant. Return the exit status."""
+    began_s, broken, slowest_s, deaths = time.perf_counter(), 0, 0.0, 0
+    for seed in range(first, first + seeds):
+        try:
+            outcome = chaos.play(seed)
+        except InvariantError as error:
+            broken += 1
+            print(error, "\n")
+        else:
+            slowest_s = max(slowest_s, outcome.heal_s)
+            deaths += outcome.counts.deaths
+    wall_s = time.perf_counter() - began_s
+    print(
+        f"{seeds} seeds, {broken} broke an invariant, {deaths} verdicts, longest heal {slowest_s:.2f} s, {wall_s:.0f} s"
+    )
+    return int(broken > 0)
+
+
+def main() -> int:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, help="run this many seeds of misfortune instead of measuring")
+    parser.add_argument("--first", type=int, default=0, help="the first of the seeds")
+    parser.add_argument("--detect-seeds", type=int, default=3, help="runs of half an hour for each row of detection")
+    parser.add_argument("--only", default="", help="only measurements with this in their name: rest, detect wan, …")
+    parser.add_argument("--rewrite", action="store_true", help="keep the new numbers")
+    options = parser.parse_args()
+    if options.seeds is not None:
+        return misfortune(options.seeds, options.first)
+    return report(seeds=options.detect_seeds, rewrite=options.rewrite, only=options.only)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -280,7 +280,8 @@ class FrontDoor:
     def count_lost(self, exchange: Exchange) -> None:
         """Count an answer that broke off."""
         self.traffic.lost += 1
-        log.info("model=%s stream lost request=%s", exchange.target.model, exchange.request_id.decode())
+        fields = {"model": exchange.target.model, "request": exchange.request_id.decode()}
+        log.info("stream lost", extra={"fields": fields})
 
     # -- inference ------------------------------------------------------------------------------------
 

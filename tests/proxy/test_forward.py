@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import logging
 from functools import partial
 
 import pytest
 
 from meshllm.core.engines import EngineEndpoint
 from meshllm.core.serving.engine_state import EngineState
+from meshllm.daemon.logs import PlainFormatter
 from tests.proxy.builders import (
     CHAT,
     STREAM_END,
@@ -299,6 +301,18 @@ async def test_a_stream_that_breaks_inside_a_huge_event_is_cut() -> None:
             answer_bytes = b""
 
     assert not answer_bytes.endswith(b"0\r\n\r\n")
+
+
+async def test_a_lost_stream_is_one_line_that_begins_with_what_happened(caplog: pytest.LogCaptureFixture) -> None:
+    """Fields follow the words, as in every other line."""
+    caplog.set_level(logging.INFO)
+    _, answer = dies(STREAM_HEAD + event(1))
+
+    async with a_house(answer) as house:  # type: ignore[arg-type]
+        await house.ask(a_post(a_chat(stream=True), CHAT, "X-Request-ID: r1"))
+
+    lines = [PlainFormatter().format(record) for record in caplog.records if record.name.startswith("meshllm")]
+    assert [line.partition(" INFO  ")[2] for line in lines] == ["stream lost model=tiny request=r1"]
 
 
 async def test_a_large_answer_that_breaks_is_cut() -> None:

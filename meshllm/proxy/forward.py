@@ -353,10 +353,12 @@ class Exchange:
     # -- accounting -----------------------------------------------------------------------------------
 
     def _note_failure(self, *, was_stale: bool) -> None:
-        """Remember where the engine was lost. A stale connection is nobody's failure."""
+        """Remember where the engine was lost. A stale connection is nobody's failure.
+
+        It is an attempt all the same: an engine that dies of a request looks no different on a used connection.
+        """
         self._head = None
         if was_stale:
-            self.attempts -= 1
             return
         endpoint = self.target.pool.endpoint
         self.failures = self.failures + 1 if self.failed_at == endpoint else 1

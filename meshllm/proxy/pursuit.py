@@ -62,6 +62,9 @@ class Pursuit:
 
     async def run(self, exchange: Exchange) -> None:
         """Bring an exchange to an engine, or answer it with the reason why that cannot be."""
+        if exchange.attempts >= limits.ENGINE_ATTEMPTS:
+            exchange.answer(_given_away(exchange))
+            return
         now_s = monotonic()
         wait = _Waiting(now_s + self._load_wait_s, now_s + self._comment_s)
         is_counted = False
@@ -112,10 +115,6 @@ class Pursuit:
         endpoint = target.pool.endpoint
         if exchange.failed_at == endpoint and exchange.failures >= 2:
             return False  # lost there twice: only another engine, or the same one restarted, can help
-        if exchange.attempts >= limits.ENGINE_ATTEMPTS:
-            message = f"the engine of {target.model} was lost {exchange.attempts} times while it worked on this request"
-            exchange.answer(Problem(status=502, code="host_lost", message=message, type="server_error"))
-            return True
         if target.traffic.in_flight >= target.admitted:
             return False
         try:
@@ -168,6 +167,16 @@ class Pursuit:
             if says_so:
                 exchange.send_comment(f"waiting: {wait.reason}")
                 wait.comment_at_s += self._comment_s
+
+
+def _given_away(exchange: Exchange) -> Problem:
+    """Return the refusal of a request that may have ended the engines that worked on it."""
+    if exchange.intake.inference is None:
+        return Problem(status=502, code="management_lost", message="the management app broke off twice")
+    message = (
+        f"the engine of {exchange.target.model} was lost {exchange.attempts} times while it worked on this request"
+    )
+    return Problem(status=502, code="host_lost", message=message, type="server_error")
 
 
 @dataclass(slots=True)

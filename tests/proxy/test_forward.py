@@ -14,13 +14,17 @@ from tests.proxy.builders import (
     CHAT,
     STREAM_END,
     STREAM_HEAD,
+    Answer,
     EngineDouble,
+    House,
+    Reply,
     Request,
     a_chat,
     a_get,
     a_house,
     a_model,
     a_post,
+    answer_ok,
     chunk,
     event,
     until,
@@ -185,15 +189,10 @@ async def test_errors_of_the_engine_come_in_our_shape() -> None:
         assert (reply.status, reply.error["code"]) == (400, "context_length_exceeded")
 
 
-def more_than(log: list[int], done: int) -> bool:
-    """Tell whether there was another try, or there need not be one."""
-    return len(log) > done or done >= 2
-
-
 # -- losses --------------------------------------------------------------------------------------------
 
 
-def dies(after: bytes, times: int = 10**9) -> tuple[list[int], object]:
+def dies(after: bytes, times: int = 10**9) -> tuple[list[int], Answer]:
     """Return (log, answer) of an engine that breaks off after those bytes, the first few times."""
     log: list[int] = []
 
@@ -226,7 +225,7 @@ async def test_a_loss_before_the_first_byte_is_repaired_unseen(after: bytes) -> 
     """F19: the client sees one answer, and how often it was tried."""
     log, answer = dies(after, times=1)
 
-    async with a_house(answer) as house:  # type: ignore[arg-type]
+    async with a_house(answer) as house:
         reply = await house.chat()
         counted = house.door.counters()["retries"]
 
@@ -234,8 +233,8 @@ async def test_a_loss_before_the_first_byte_is_repaired_unseen(after: bytes) -> 
     assert (len(log), counted) == (2, 1)
 
 
-async def test_a_connection_that_went_stale_costs_nothing() -> None:
-    """The engine closed it while it was idle: that is no attempt."""
+async def test_a_connection_that_went_stale_is_replaced_unseen() -> None:
+    """The engine closed it while it was idle; that cannot be told from an engine that died of the request."""
 
     async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
         if len(house.engine.requests) == 2:
@@ -246,32 +245,62 @@ async def test_a_connection_that_went_stale_costs_nothing() -> None:
     async with a_house(answer) as house:
         first, second = await house.chat(), await house.chat()
 
-    assert (first.status, second.status, second.headers["x-mesh-attempts"]) == (200, 200, "1")
+    assert (first.status, second.status, second.headers["x-mesh-attempts"]) == (200, 200, "2")
     assert house.engine.connections == 2
 
 
-async def test_a_request_that_kills_engines_is_given_up() -> None:
-    """A poisoned prompt must not take down one engine after the other."""
-    log, answer = dies(b"")
+def has_tried(log: list[int], tries: int, task: asyncio.Task[Reply]) -> bool:
+    """Tell whether the engine saw the request so often, or never will again."""
+    return task.done() or len(log) >= tries
 
-    async with a_house(answer) as house:  # type: ignore[arg-type]
-        task = asyncio.get_running_loop().create_task(house.chat())
-        for key in ("restarted", "again"):
-            done = len(log)
-            await until(partial(more_than, log, done), "another try")
-            house.views.publish(a_model(state=EngineState.BACKING_OFF))
-            house.views.publish(a_model(socket=house.engine.socket, key=key))
-        reply = await task
+
+async def restart_until_answered(house: House, log: list[int], task: asyncio.Task[Reply]) -> None:
+    """Restart the engine after every loss, as a node does."""
+    for tries, key in enumerate(("first", "second", "third"), start=1):
+        await until(partial(has_tried, log, tries, task), "an answer or another try")
+        house.views.publish(a_model(state=EngineState.BACKING_OFF))
+        house.views.publish(a_model(socket=house.engine.socket, key=key))
+
+
+@pytest.mark.parametrize("is_used", [False, True], ids=["over a new connection", "over a used one"])
+async def test_a_request_that_kills_engines_kills_two_at_most(*, is_used: bool) -> None:
+    """A poisoned prompt is given one more chance, not every engine that there is."""
+    log, dying = dies(b"")
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        if request.json["messages"][0]["content"] == "hi":
+            await answer_ok(request, writer)
+        else:
+            await dying(request, writer)
+
+    async with a_house(answer) as house:
+        if is_used:
+            await house.chat()
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(house.chat(messages=[{"role": "user", "content": "poison"}]))
+            await restart_until_answered(house, log, task)
+            reply = await task
 
     assert (reply.status, reply.error["code"]) == (502, "host_lost")
-    assert len(log) == 3
+    assert "2 times" in reply.error["message"]
+    assert len(log) == 2
+
+
+async def test_a_request_that_killed_two_engines_does_not_wait_for_a_third() -> None:
+    """It is answered at once, while its model is still being restarted."""
+    _, answer = dies(b"")
+
+    async with a_house(answer) as house:
+        reply = await house.chat()
+
+    assert (reply.status, reply.error["code"]) == (502, "host_lost")
 
 
 async def test_a_stream_that_breaks_ends_with_one_error_event() -> None:
     """F20 and the SDK's rules: an error object, no `[DONE]`, a proper last chunk."""
     _, answer = dies(STREAM_HEAD + event(1) + event(2) + event(3)[:7])
 
-    async with a_house(answer) as house:  # type: ignore[arg-type]
+    async with a_house(answer) as house:
         client = await house.connect()
         await client.send(a_post(a_chat(stream=True)))
         reply = await client.receive()
@@ -292,7 +321,7 @@ async def test_a_stream_that_breaks_inside_a_huge_event_is_cut() -> None:
     """What is half out cannot be ended properly; a cut is an error to every client."""
     _, answer = dies(STREAM_HEAD + event(1) + b"fffff\r\n" + b"x" * 200_000)
 
-    async with a_house(answer) as house:  # type: ignore[arg-type]
+    async with a_house(answer) as house:
         client = await house.connect()
         await client.send(a_post(a_chat(stream=True)))
         try:
@@ -308,7 +337,7 @@ async def test_a_lost_stream_is_one_line_that_begins_with_what_happened(caplog: 
     caplog.set_level(logging.INFO)
     _, answer = dies(STREAM_HEAD + event(1))
 
-    async with a_house(answer) as house:  # type: ignore[arg-type]
+    async with a_house(answer) as house:
         await house.ask(a_post(a_chat(stream=True), CHAT, "X-Request-ID: r1"))
 
     lines = [PlainFormatter().format(record) for record in caplog.records if record.name.startswith("meshllm")]
@@ -319,7 +348,7 @@ async def test_a_large_answer_that_breaks_is_cut() -> None:
     """Its length was announced: the client counts."""
     _, answer = dies(whole(b"x" * 1_000_000)[:-10])
 
-    async with a_house(answer) as house:  # type: ignore[arg-type]
+    async with a_house(answer) as house:
         client = await house.connect()
         await client.send(a_post(a_chat()))
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
@@ -333,7 +362,7 @@ async def test_anthropic_streams_break_in_their_own_words() -> None:
     """Its SDK looks for an event called error."""
     _, answer = dies(STREAM_HEAD + event(1))
 
-    async with a_house(answer) as house:  # type: ignore[arg-type]
+    async with a_house(answer) as house:
         reply = await house.ask(a_post(a_chat(stream=True, max_tokens=5), "/v1/messages"))
 
     assert b"\n\nevent: error\ndata: " in reply.body

@@ -62,8 +62,8 @@ class Recovery(Protocol):
     def recover(self, exchange: "Exchange") -> None:
         """Send the request again, now or when the model is back, or answer that it cannot be."""
 
-    def count_lost(self, exchange: "Exchange") -> None:
-        """Count an answer that broke off."""
+    def lost(self, exchange: "Exchange", events: int) -> Problem:
+        """Count an answer that broke off after so many events; return what its client is told, if it still can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,14 +229,13 @@ class Exchange:
                 message = "the management app broke off; whether it did what was asked is not known"
                 self.answer(Problem(status=502, code="management_lost", message=message))
             return
-        self._house.count_lost(self)
+        problem = self._house.lost(self, chunks)
         can_say_so = self._is_event_stream and is_between and self._mode is not _WRAP
         if not can_say_so:
             self._uncount(is_failure=True)
             self.client.cut()
             return
-        message = f"the engine of {self.target.model} was lost after {chunks} events; ask again for a whole answer"
-        self.answer(Problem(status=502, code="host_lost", message=message, type="server_error"))
+        self.answer(problem)
 
     # -- to the client --------------------------------------------------------------------------------
 

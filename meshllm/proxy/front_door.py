@@ -28,7 +28,7 @@ from meshllm.core.events import Event
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.known_models import CATALOG
 from meshllm.core.names import Ambiguous, Unknown
-from meshllm.core.serving.routing import Refusal
+from meshllm.core.serving.routing import Refusal, unloaded
 from meshllm.core.view import MeshView
 from meshllm.proxy import openai, paths
 from meshllm.proxy.access import AccessRules
@@ -277,11 +277,16 @@ class FrontDoor:
         self.traffic.retries += 1
         self._pursue(exchange)
 
-    def count_lost(self, exchange: Exchange) -> None:
-        """Count an answer that broke off."""
+    def lost(self, exchange: Exchange, events: int) -> Problem:
+        """Count an answer that broke off after so many events; return what its client is told, if it still can be."""
+        model = exchange.target.model
         self.traffic.lost += 1
-        fields = {"model": exchange.target.model, "request": exchange.request_id.decode()}
-        log.info("stream lost", extra={"fields": fields})
+        log.info("stream lost", extra={"fields": {"model": model, "request": exchange.request_id.decode()}})
+        withdrawn = unloaded(self._views.newest, model) if exchange.intake.inference is not None else None
+        if withdrawn is not None:
+            return openai.refused(withdrawn, self._pursuit.retry_after_s())
+        message = f"the engine of {model} was lost after {events} events; ask again for a whole answer"
+        return Problem(status=502, code="host_lost", message=message, type="server_error")
 
     # -- inference ------------------------------------------------------------------------------------
 

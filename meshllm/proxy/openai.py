@@ -25,7 +25,7 @@ _REASONS = {
 _STATUS = {
     RefusalCode.MODEL_NOT_FOUND: 404, RefusalCode.AMBIGUOUS_MODEL: 409, RefusalCode.NO_DEFAULT_MODEL: 503,
     RefusalCode.CAPABILITY_NOT_SUPPORTED: 400, RefusalCode.NO_CAPACITY: 503, RefusalCode.MODEL_HELD: 503,
-    RefusalCode.MODEL_FAILED: 503, RefusalCode.LEAVING: 503,
+    RefusalCode.MODEL_UNLOADED: 503, RefusalCode.MODEL_FAILED: 503, RefusalCode.LEAVING: 503,
 }  # fmt: skip
 _ABOUT_THE_MODEL = frozenset({
     RefusalCode.MODEL_NOT_FOUND, RefusalCode.AMBIGUOUS_MODEL, RefusalCode.CAPABILITY_NOT_SUPPORTED,

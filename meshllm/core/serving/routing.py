@@ -17,6 +17,7 @@ from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.serving.replicas import digests, in_order, of_digest, pinned
 from meshllm.core.view import LoadProgress, LocalModel, MeshView, Replica
 
+_BACK = "brings it back"
 FALLBACK = "fallback"
 """The reason of a route to another model than the one that was asked for."""
 
@@ -99,6 +100,7 @@ class RefusalCode(StrEnum):
     CAPABILITY_NOT_SUPPORTED = "capability_not_supported"
     NO_CAPACITY = "no_capacity"
     MODEL_HELD = "model_held"
+    MODEL_UNLOADED = "model_unloaded"
     MODEL_FAILED = "model_failed"
     LEAVING = "leaving"
 
@@ -118,6 +120,23 @@ def plan_routes(view: MeshView, request: RouteRequest) -> Routes | Wait | Refusa
     if request.falls_back and isinstance(found, Refusal) and found.code is RefusalCode.MODEL_NOT_FOUND:
         return _fall_back(view, request.needs) or found
     return found
+
+
+_WITHDRAWN = frozenset({EngineState.DRAINING, EngineState.STOPPING, EngineState.STOPPED})
+
+
+def unloaded(view: MeshView, model: ModelId) -> Refusal | None:
+    """Return why a request that had this model does not get it again: it was taken out of memory on purpose.
+
+    An engine that crashes is still wanted and comes back; one that was unloaded would come back only because
+    the request that the unloading cut off asks for it, and so undoes what somebody ordered.
+    """
+    local = view.local.get(model)
+    if view.leaving or local is None or local.wanted or local.waiting or local.state not in _WITHDRAWN:
+        return None
+    hint = f"`mesh-llm load {model}` {_BACK}" if local.held or local.dropped else "another request loads it again"
+    message = f"the model {model!r} was unloaded while this request was under way; {hint}"
+    return Refusal(code=RefusalCode.MODEL_UNLOADED, message=message, model=model)
 
 
 def _fall_back(view: MeshView, needs: Capability | None) -> Routes | Wait | None:
@@ -288,10 +307,10 @@ def _lacking(model: ModelId, capabilities: Collection[str], needs: Capability) -
 def _not_ready(model: LocalModel) -> Wait | Refusal:
     """Return what a request for a model that is not in memory is told."""
     if model.held:
-        message = f"the model {model.id!r} is held unloaded; `mesh-llm load {model.id}` brings it back"
+        message = f"the model {model.id!r} is held unloaded; `mesh-llm load {model.id}` {_BACK}"
         return Refusal(code=RefusalCode.MODEL_HELD, message=message, model=model.id)
     if model.dropped:
-        message = f"the model {model.id!r} was dropped from this node; `mesh-llm load {model.id}` brings it back"
+        message = f"the model {model.id!r} was dropped from this node; `mesh-llm load {model.id}` {_BACK}"
         return Refusal(code=RefusalCode.MODEL_NOT_FOUND, message=message, model=model.id)
     if model.state is EngineState.FAILED and model.failure is not None:
         message = f"the model {model.id!r} cannot be served: {model.failure.message}"

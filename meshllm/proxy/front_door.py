@@ -62,8 +62,6 @@ class FrontDoorConfig:
     """Names, without port, that Host may have besides localhost and our addresses."""
     allowed_origins: tuple[str, ...] = ()
     """Web origins whose pages may call this node: `https://chat.example`."""
-    open_paths: frozenset[str] = paths.OPEN_PATHS
-    """Paths that need no key."""
     unknown_model: str = "reject"
     """`reject` with 404, or `fallback` to a model that there is."""
     load_wait_s: float = limits.LOAD_WAIT_S
@@ -97,7 +95,7 @@ class FrontDoor:
         patience = Patience(config.load_wait_s, config.comment_s, rng or random.Random())
         self._pursuit = Pursuit(views, self._targets, self.traffic, post, patience)
         self._rules = AccessRules(
-            bound_host=config.host, api_key=config.api_key, open_paths=config.open_paths,
+            bound_host=config.host, api_key=config.api_key, is_open=paths.is_open,
             allowed_hosts=frozenset(host.lower() for host in config.allowed_hosts),
             allowed_origins=frozenset(origin.lower().rstrip("/") for origin in config.allowed_origins),
         )  # fmt: skip

@@ -4,6 +4,7 @@ Owns the table of inference paths with what each needs of a model and how its bo
 by exact path. Doesn't know how a request is carried out.
 """
 
+import re
 from dataclasses import dataclass
 
 from meshllm.core.serving.routing import Capability
@@ -49,6 +50,19 @@ _VERBS = frozenset({"load", "reload", "register", "rescan", "status", "unload"})
 _SUFFIXES = ("/health", "/versions")
 OPEN_PATHS = frozenset({"/health", "/healthz", "/readyz"})
 """Paths that need no key: whoever watches a node need not be able to use it."""
+_CONSOLE = re.compile(
+    r"/(?:index\.html|favicon\.(?:ico|png|svg)|apple-touch-icon\.png|manifest\.webmanifest|robots\.txt)?"
+    r"|/assets/[A-Za-z0-9_-][A-Za-z0-9._-]*"
+)
+"""The web console: its page, what browsers ask for beside a page, and the one folder that a build writes."""
+
+
+def is_open(method: str, path: str) -> bool:
+    """Tell whether a request needs no key: probes, and the console's files, which are the same for everybody.
+
+    A browser asks for those before anybody could type a key; the page has the form for it.
+    """
+    return path in OPEN_PATHS or (method in {"GET", "HEAD"} and _CONSOLE.fullmatch(path) is not None)
 
 
 def asked_model(path: str) -> str | None:

@@ -91,10 +91,14 @@ async def test_everything_else_is_the_management_apps() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "status"), [("/health", 200), ("/healthz", 200), ("/readyz", 200), ("/v1/models", 401)]
-)
-async def test_the_key_is_asked_for_except_by_watchers(path: str, status: int) -> None:
-    """A load balancer needs no secret."""
+    ("path", "status"),
+    [
+        ("/health", 200), ("/healthz", 200), ("/readyz", 200), ("/", 200), ("/assets/app-C0ffee12.js", 200),
+        ("/v1/models", 401), ("/api/status", 401),
+    ],
+)  # fmt: skip
+async def test_the_key_is_asked_for_except_by_watchers_and_for_the_console(path: str, status: int) -> None:
+    """A load balancer needs no secret, and nobody can type one before the page is there."""
     async with a_house(api_key="k") as house:
         reply = await house.ask(a_get(path))
 

@@ -64,6 +64,9 @@ def test_the_address_that_was_reached_is_ours() -> None:
 
     assert verdict("Host: 192.168.1.7:9337", rules=rules, local="192.168.1.7") == 200
     assert verdict("Host: 192.168.1.8:9337", rules=rules, local="192.168.1.7") == 403
+    assert verdict("Host: [FD00:0::1]:9337", rules=AccessRules(bound_host="::"), local="fd00::1") == 200
+    assert verdict("Host: [fd00::1]:9337", rules=AccessRules(bound_host="fd00::1"), local="") == 200
+    assert verdict("Host: [fd00::2]:9337", rules=AccessRules(bound_host="fd00::1"), local="fd00::1") == 403
 
 
 def test_http_1_0_may_come_without_a_name() -> None:

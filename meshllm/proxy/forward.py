@@ -14,6 +14,7 @@ from meshllm.core import limits
 from meshllm.core.engines import EngineEndpoint
 from meshllm.core.ids import ModelId
 from meshllm.proxy import openai, sse
+from meshllm.proxy.engine_errors import Asked, engine_problem, error_in_stream
 from meshllm.proxy.framing import LAST_CHUNK, AnswerHead, chunk, payload_of
 from meshllm.proxy.intake import Intake, connection_line
 from meshllm.proxy.openai import Problem
@@ -111,6 +112,8 @@ class Exchange:
     _passes = False
     """The head is out and the body goes out as it comes: nothing is left to think about."""
     _is_event_stream = False
+    _failed: Problem | None = None
+    """What the engine said in an event of its stream: the end of it, in our words."""
     _collected: list[bytes] | None = None
     _is_counted = False
     _status = 0
@@ -178,7 +181,7 @@ class Exchange:
     def _pass_whole(self, head: AnswerHead, body: bytes) -> None:
         """Do what `on_whole` does, for everything but a plain success."""
         if self.intake.inference is not None and head.status >= 400:
-            self.answer(openai.engine_problem(head.status, body))
+            self.answer(engine_problem(head.status, body, self._asked))
             return
         if self.has_begun:
             self.client.send(self._framed(body) + self._ending())
@@ -194,24 +197,46 @@ class Exchange:
         """Pass a piece of the body on."""
         if self._passes:
             self.client.send(data)
-            return
+        elif self._failed is None:
+            self._pass_piece(data)
+
+    def on_suspect_piece(self, data: bytes) -> None:
+        """Pass a piece of an event stream on up to the engine's own error, if it holds one."""
+        if self._failed is None and (before := self._before_error(data)):
+            self._pass_piece(before)
+
+    def _pass_piece(self, data: bytes) -> None:
+        """Do what `on_piece` does, for the first piece and those that are not passed on as they are."""
         if self._head is not None:
             data = self._opening(self._head) + self._framed(data)
             self._head = None
             self._has_body = True
-            self._passes = self._mode is _PASS
+            self._passes = self._mode is _PASS and self._failed is None
         else:
             data = self._framed(data)
         if data:
             self.client.send(data)
 
+    def _before_error(self, data: bytes) -> bytes:
+        """Return what comes before the engine's own error event, if there is one; that is told at the end, as ours."""
+        payload = payload_of(data)
+        found = error_in_stream(payload, self._asked)
+        if found is None:
+            return data
+        start, self._failed = found
+        self._passes = False
+        return chunk(payload[:start]) if start else b""
+
     def on_end(self) -> None:
         """Finish: everything was passed on."""
         self._connection = None
+        if self._failed is not None:
+            self.answer(self._failed)
+            return
         if self._head is not None:
             self.on_piece(b"")
         if self._mode is _COLLECT:
-            self.answer(openai.engine_problem(502, b"".join(self._collected or [])))
+            self.answer(engine_problem(502, b"".join(self._collected or []), self._asked))
             return
         if self._mode is _WRAP:
             self.client.send(LAST_CHUNK)
@@ -220,6 +245,9 @@ class Exchange:
     def on_lost(self, *, was_stale: bool, is_between: bool, chunks: int) -> None:
         """Try again before the first byte; after it, end the stream with an error or break it."""
         self._connection = None
+        if self._failed is not None:
+            self.answer(self._failed)
+            return
         if not self._has_body:
             self._note_failure(was_stale=was_stale)
             self._uncount(is_failure=not was_stale)
@@ -236,6 +264,13 @@ class Exchange:
             self.client.cut()
             return
         self.answer(problem)
+
+    @property
+    def _asked(self) -> Asked:
+        door = self.intake.inference
+        return Asked(
+            prompt_field=door.prompt_field if door is not None else "", context_tokens=self.target.context_tokens
+        )
 
     # -- to the client --------------------------------------------------------------------------------
 

@@ -22,6 +22,10 @@ _NOT_PASSED_ON = HOP_BY_HOP | {"content-length", "server", "x-request-id"}
 _BODILESS = frozenset({204, 304})
 _EVENT_ENDS = frozenset({b"\n\n", b"\r\n"})
 """How a chunk ends that ends an event, with either kind of line end."""
+_ERROR = b"error"
+_E, _R = b"er"
+_KNOWN_BYTES = 16
+"""Chunks shorter than this have no remembered size: so many bytes of the others can be looked at unchecked."""
 LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -93,7 +97,7 @@ _sizes: dict[bytes, int] = {}
 def _remember_size(line: bytes) -> None:
     """Keep the size that a line means, if it is a proper line."""
     found = _CHUNK.fullmatch(line)
-    if found is not None and int(found[1], 16):
+    if found is not None and int(found[1], 16) >= _KNOWN_BYTES:
         if len(_sizes) >= limits.ENGINE_HEADS_REMEMBERED:
             _sizes.clear()
         _sizes[line] = int(found[1], 16)
@@ -107,7 +111,9 @@ class ChunkRelay:
     passed on in parts: after those `is_between` is false, and only cutting the connection is honest.
     """
 
-    __slots__ = ("_at", "_by_event", "_held", "_left", "_safe_end", "chunks", "is_between", "is_complete")
+    __slots__ = (
+        "_at", "_by_event", "_held", "_left", "_safe_end", "chunks", "is_between", "is_complete", "may_have_error",
+    )  # fmt: skip
 
     def __init__(self, *, by_event: bool) -> None:
         """Start before the first chunk."""
@@ -122,26 +128,37 @@ class ChunkRelay:
         self.is_between = True
         """Everything that was handed out ends between chunks and events."""
         self.is_complete = False
+        self.may_have_error = False
+        """An event of what was handed out last looks like an engine's error. Whoever reads this resets it."""
 
     def take(self, data: bytes) -> bytes:
         """Return the bytes to pass on; the last ones with the last chunk included. Raises AnswerError."""
         if self._held or not self.is_between:
-            return self._take_slowly(data)
+            return self._search(self._take_slowly(data))
         at, size, count = 0, len(data), 0
         while at < size:
             size_end = data.find(b"\r\n", at, at + limits.HTTP_CHUNK_HEADER_BYTES) + 2
             chunk_bytes = _sizes.get(data[at:size_end])
             if chunk_bytes is None:
                 _remember_size(data[at:size_end])
-                return self._take_slowly(data)
+                return self._search(self._take_slowly(data))
             at = size_end + chunk_bytes + 2
             count += 1
             if not data.startswith(b"\r\n", at - 2):
-                return self._take_slowly(data)
+                return self._search(self._take_slowly(data))
+            # `data: {"error"`, `event: error`, `error: {`: an engine writes its error as a chunk of its own.
+            if data[size_end + 8] == _E or data[size_end + 7] == _E or data[size_end + 1] == _R:
+                self.may_have_error = self._by_event
         if not data.endswith(self._safe_end):
-            return self._take_slowly(data)
+            return self._search(self._take_slowly(data))
         self.chunks += count
         return data
+
+    def _search(self, piece: bytes) -> bytes:
+        """Return the piece, having looked for an error anywhere in it."""
+        if self._by_event and _ERROR in piece:
+            self.may_have_error = True
+        return piece
 
     def _take_slowly(self, data: bytes) -> bytes:
         """Do what `take` does, for bytes that are not exactly some chunks of whole events."""

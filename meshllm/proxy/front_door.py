@@ -33,11 +33,13 @@ from meshllm.core.view import MeshView
 from meshllm.proxy import openai, paths
 from meshllm.proxy.access import AccessRules
 from meshllm.proxy.client import ClientConnection
+from meshllm.proxy.engine_errors import context_message
 from meshllm.proxy.forward import Exchange, Target, problem_answer
 from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.intake import Door, Intake, connection_line
 from meshllm.proxy.listing import ListOptions, model_detail, model_list
 from meshllm.proxy.openai import Problem
+from meshllm.proxy.paths import InferenceDoor
 from meshllm.proxy.peek import BodyError, Peek, peek, prompt_bytes
 from meshllm.proxy.pursuit import Patience, Pursuit
 from meshllm.proxy.targets import Targets, Views
@@ -315,7 +317,7 @@ class FrontDoor:
             return exchange
         is_too_long = 0 < found.context_tokens * limits.PROMPT_BYTES_PER_TOKEN < len(body)
         if found.traffic.in_flight >= found.admitted or is_too_long:
-            objection = self._objection(found, seen, body)
+            objection = self._objection(found, seen, body, door)
             if objection is not None:
                 self._refuse(client, arrival, objection)
                 return None
@@ -328,14 +330,14 @@ class FrontDoor:
             self._pursue(exchange)
         return exchange
 
-    def _objection(self, target: Target, seen: Peek, body: bytes) -> Problem | None:
+    def _objection(self, target: Target, seen: Peek, body: bytes, door: InferenceDoor) -> Problem | None:
         """Say why a ready engine cannot take this request."""
         if target.traffic.in_flight >= target.admitted:
             return self._pursuit.overloaded(target)
         if prompt_bytes(seen.document) > target.context_tokens * limits.PROMPT_BYTES_PER_TOKEN:
             about = f"about {len(body) // 4} ({len(body)} bytes)"
-            message = openai.context_message(about, target.context_tokens)
-            return Problem(status=400, code="context_length_exceeded", message=message, param="messages")
+            message = context_message(about, target.context_tokens)
+            return Problem(status=400, code="context_length_exceeded", message=message, param=door.prompt_field)
         return None
 
     def _send(self, exchange: Exchange) -> None:

@@ -60,6 +60,11 @@ def error_document(problem: Problem, *, anthropic: bool = False) -> bytes:
     return msgspec.json.encode({"type": "error", "error": error} if anthropic else {"error": error})
 
 
+def has_type(status: int) -> bool:
+    """Tell whether a status has an error type of its own."""
+    return status in _TYPES
+
+
 def reason_phrase(status: int) -> str:
     """Return the words behind a status code."""
     return _REASONS.get(status, "Error")
@@ -78,39 +83,3 @@ def unknown_model(asked: str) -> Problem:
     """Return the refusal of a name that is too long to be one."""
     message = f"the model {asked[:64]!r}… does not exist: names have at most {limits.MODEL_NAME_BYTES} bytes"
     return Problem(status=404, code="model_not_found", message=message, param="model")
-
-
-class _EngineError(msgspec.Struct):
-    message: str = ""
-    type: str = ""
-    n_prompt_tokens: int | None = None
-    n_ctx: int | None = None
-
-
-class _EngineErrorDocument(msgspec.Struct):
-    error: _EngineError
-
-
-_ENGINE_ERRORS = msgspec.json.Decoder(_EngineErrorDocument)
-
-
-def engine_problem(status: int, body: bytes) -> Problem:
-    """Return an engine's error answer in our shape; its message kept, its code made a word."""
-    try:
-        error = _ENGINE_ERRORS.decode(body).error
-    except (msgspec.DecodeError, RecursionError):
-        text = body[: limits.REMOTE_ERROR_TEXT_BYTES].decode("utf-8", "replace")
-        error = _EngineError(message=f"the engine answered {status}: {text}".rstrip(": "))
-    if error.type == "exceed_context_size_error":
-        message = error.message
-        if error.n_prompt_tokens is not None and error.n_ctx is not None:
-            message = context_message(f"{error.n_prompt_tokens}", error.n_ctx)
-        return Problem(status=400, code="context_length_exceeded", message=message, param="messages")
-    code = "invalid_request" if status < 500 else "engine_error"
-    kind = "" if status in _TYPES else error.type
-    return Problem(status=status, code=code, message=error.message, type=kind)
-
-
-def context_message(prompt_tokens: str, context_tokens: int) -> str:
-    """Say that a prompt is too long, with both numbers."""
-    return f"this model's context is {context_tokens} tokens; the prompt has {prompt_tokens}"

@@ -19,27 +19,29 @@ class InferenceDoor:
     shape: type[shapes.Common]
     needs: Capability | None
     is_anthropic: bool = False
+    prompt_field: str = "messages"
+    """The field that holds what the model is to read."""
 
 
 _TEXT, _VECTOR, _ORDER = Capability.COMPLETION, Capability.EMBEDDING, Capability.RERANK
 _CHAT = InferenceDoor(b"/v1/chat/completions", shapes.Chat, _TEXT)
-_COMPLETION = InferenceDoor(b"/v1/completions", shapes.Completion, _TEXT)
-_EMBEDDINGS = InferenceDoor(b"/v1/embeddings", shapes.Embeddings, _VECTOR)
-_RERANK = InferenceDoor(b"/v1/rerank", shapes.Rerank, _ORDER)
+_COMPLETION = InferenceDoor(b"/v1/completions", shapes.Completion, _TEXT, prompt_field="prompt")
+_EMBEDDINGS = InferenceDoor(b"/v1/embeddings", shapes.Embeddings, _VECTOR, prompt_field="input")
+_RERANK = InferenceDoor(b"/v1/rerank", shapes.Rerank, _ORDER, prompt_field="documents")
 
 INFERENCE: dict[str, InferenceDoor] = {
     "/v1/chat/completions": _CHAT, "/chat/completions": _CHAT,
     "/v1/completions": _COMPLETION, "/completions": _COMPLETION,
     "/v1/embeddings": _EMBEDDINGS, "/embeddings": _EMBEDDINGS,
     "/v1/rerank": _RERANK, "/rerank": _RERANK, "/v1/reranking": _RERANK, "/reranking": _RERANK,
-    "/v1/responses": InferenceDoor(b"/v1/responses", shapes.Responses, _TEXT),
+    "/v1/responses": InferenceDoor(b"/v1/responses", shapes.Responses, _TEXT, prompt_field="input"),
     "/v1/messages": InferenceDoor(b"/v1/messages", shapes.AnthropicMessages, _TEXT, is_anthropic=True),
     "/v1/messages/count_tokens": InferenceDoor(
         b"/v1/messages/count_tokens", shapes.AnthropicMessages, None, is_anthropic=True
     ),
-    "/infill": InferenceDoor(b"/infill", shapes.Infill, _TEXT),
-    "/tokenize": InferenceDoor(b"/tokenize", shapes.Tokenize, None),
-    "/detokenize": InferenceDoor(b"/detokenize", shapes.Detokenize, None),
+    "/infill": InferenceDoor(b"/infill", shapes.Infill, _TEXT, prompt_field="input_prefix"),
+    "/tokenize": InferenceDoor(b"/tokenize", shapes.Tokenize, None, prompt_field="content"),
+    "/detokenize": InferenceDoor(b"/detokenize", shapes.Detokenize, None, prompt_field="tokens"),
     "/apply-template": InferenceDoor(b"/apply-template", shapes.Chat, None),
 }  # fmt: skip
 """Every path that an engine answers. All take POST only."""

@@ -49,6 +49,9 @@ class Relay(Protocol):
     def on_piece(self, data: bytes) -> None:
         """Take a piece of the body: whole chunks of a chunked one, else bytes."""
 
+    def on_suspect_piece(self, data: bytes) -> None:
+        """Take whole chunks of an event stream, among whose events there may be the engine's own error."""
+
     def on_end(self) -> None:
         """The answer is complete."""
 
@@ -134,7 +137,11 @@ class EngineConnection(asyncio.Protocol):
             if chunks is not None:
                 piece = chunks.take(data)
                 if piece:
-                    relay.on_piece(piece)
+                    if chunks.may_have_error:
+                        chunks.may_have_error = False
+                        relay.on_suspect_piece(piece)
+                    else:
+                        relay.on_piece(piece)
                 if chunks.is_complete:
                     self._release(cast("AnswerHead", self._head))
                     relay.on_end()

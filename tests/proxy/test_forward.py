@@ -189,6 +189,104 @@ async def test_errors_of_the_engine_come_in_our_shape() -> None:
         assert (reply.status, reply.error["code"]) == (400, "context_length_exceeded")
 
 
+# -- errors inside streams -------------------------------------------------------------------------------
+
+FULL = b'data: {"error":{"code":500,"message":"Context size has been exceeded.","type":"server_error"}}\n\n'
+STREAMS = {
+    "in one write": [STREAM_HEAD + event(1) + chunk(FULL) + STREAM_END],
+    "in a write of its own": [STREAM_HEAD + event(1), chunk(FULL), b"0\r\n\r\n"],
+    "with the event before": [STREAM_HEAD, event(1) + chunk(FULL), STREAM_END],
+    "known in its size": [
+        STREAM_HEAD + event(1),
+        chunk(b": " + b"x" * (len(FULL) - 4) + b"\n\n"),
+        chunk(FULL),
+        b"0\r\n\r\n",
+    ],
+    "in pieces": [STREAM_HEAD + event(1), chunk(FULL)[:30], chunk(FULL)[30:] + STREAM_END[:4], STREAM_END[4:]],
+}
+
+
+def writes(pieces: list[bytes], *, breaks_off: bool = False) -> Answer:
+    """Return the answer of an engine that writes those pieces, each on its own."""
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            for _ in range(20):
+                await asyncio.sleep(0)
+        if breaks_off:
+            writer.close()
+
+    return answer
+
+
+@pytest.mark.parametrize("case", STREAMS)
+@pytest.mark.parametrize("minor", [0, 1])
+async def test_an_engines_error_event_ends_the_stream_in_our_words(case: str, minor: int) -> None:
+    """What came before stays, nothing comes behind, and the connection goes on."""
+    async with a_house(writes(STREAMS[case])) as house:
+        client = await house.connect()
+        await client.send(a_post(a_chat(stream=True)).replace(b"HTTP/1.1", b"HTTP/1.%d" % minor, 1))
+        reply = await client.receive()
+        if minor:
+            await client.send(a_get("/v1/models"))
+            assert (await client.receive()).status == 200
+
+    first, *_, last, end = reply.body.split(b"\n\n")
+    error = json.loads(last.removeprefix(b"data: "))["error"]
+    assert (reply.status, first, end) == (200, b'data: {"n":1}', b"")
+    assert (error["code"], error["type"], set(error)) == (
+        "context_length_exceeded",
+        "invalid_request_error",
+        ERROR_KEYS,
+    )
+    assert "2048" in error["message"]
+
+
+async def test_an_engines_error_event_is_told_also_when_it_breaks_off_behind_it() -> None:
+    """That is the better reason of the two."""
+    async with a_house(writes([STREAM_HEAD + event(1), chunk(FULL)], breaks_off=True)) as house:
+        reply = await house.chat(stream=True)
+
+    assert json.loads(reply.body.rpartition(b"data: ")[2])["error"]["code"] == "context_length_exceeded"
+    assert house.door.counters()["streams_lost"] == 0
+
+
+async def test_an_error_event_that_comes_first_is_an_error_answer() -> None:
+    """No byte is out: there is still a status to tell it with."""
+    async with a_house(writes([STREAM_HEAD + chunk(FULL) + STREAM_END])) as house:
+        reply = await house.chat(stream=True)
+
+    assert (reply.status, reply.error["code"]) == (400, "context_length_exceeded")
+
+
+async def test_anthropic_streams_end_in_an_engines_error_in_their_own_words() -> None:
+    """Its SDK looks for an event called error, and there is one, not two."""
+    full = b'event: error\ndata: {"type":"error","error":{"type":"api_error","message":"Compute error."}}\n\n'
+    start = b"event: message_start\ndata: {}\n\n"
+
+    async with a_house(writes([STREAM_HEAD + chunk(start) + chunk(full) + STREAM_END])) as house:
+        reply = await house.ask(a_post(a_chat(stream=True, max_tokens=5), "/v1/messages"))
+
+    assert reply.body.startswith(start + b"event: error\ndata: ")
+    assert reply.body.count(b"event: error") == 1
+    assert json.loads(reply.body.rpartition(b"data: ")[2])["error"]["code"] == "engine_error"
+
+
+async def test_a_text_about_errors_passes_through_as_it_came() -> None:
+    """Chunk by chunk, like any other."""
+    text = chunk(b'data: {"choices":[{"delta":{"content":"\\"error\\":{"}}]}\n\n')
+
+    async with a_house(writes([STREAM_HEAD + event(1), text, text + STREAM_END])) as house:
+        client = await house.connect()
+        await client.send(a_post(a_chat(stream=True)))
+        await client.until(b"\r\n\r\n")
+        body = await client.until(b"0\r\n\r\n")
+
+    assert body == event(1) + text + text + STREAM_END
+
+
 # -- losses --------------------------------------------------------------------------------------------
 
 

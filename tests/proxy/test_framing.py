@@ -143,6 +143,37 @@ def test_bad_chunks_are_an_error(wire: bytes) -> None:
         ChunkRelay(by_event=False).take(wire)
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'data: {"error":{"message":"m"}}\n\n',
+        b'data:{"error":{"message":"m"}}\n\n',
+        b'event: error\ndata: {"message":"m"}\n\n',
+        b'error: {"message":"m"}\n\n',
+    ],
+)
+def test_what_looks_like_an_error_is_marked(event: bytes) -> None:
+    """By a chunk of any size, seen before or not, alone or behind others."""
+    good = chunk(b"data: {}" + b" " * len(event) + b"\n\n")
+    for wire in (chunk(event), chunk(event), good + chunk(event), good + chunk(event) + good):
+        relay = ChunkRelay(by_event=True)
+
+        assert relay.take(wire) == wire
+        assert relay.may_have_error
+
+
+def test_a_text_about_errors_is_hardly_ever_marked() -> None:
+    """Models write about errors; looking closer costs time."""
+    wire = chunk(b'data: {"choices":[{"delta":{"content":"an error"}}]}\n\n')
+    ChunkRelay(by_event=True).take(wire)
+    stream, other = ChunkRelay(by_event=True), ChunkRelay(by_event=False)
+
+    assert stream.take(wire) == wire
+    assert not stream.may_have_error
+    other.take(chunk(b'data: {"error":{}}\n\n'))
+    assert not other.may_have_error
+
+
 def test_a_size_line_is_only_remembered_if_it_is_one() -> None:
     """The memory of size lines must not make a bad one good the second time."""
     for _ in range(2):

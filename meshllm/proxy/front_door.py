@@ -28,7 +28,7 @@ from meshllm.core.events import Event
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.known_models import CATALOG
 from meshllm.core.names import Ambiguous, Unknown
-from meshllm.core.serving.routing import Refusal, unloaded
+from meshllm.core.serving.routing import Capability, Refusal, unloaded
 from meshllm.core.view import MeshView
 from meshllm.proxy import openai, paths
 from meshllm.proxy.access import AccessRules
@@ -306,7 +306,8 @@ class FrontDoor:
         if model is not None and len(model) > limits.MODEL_NAME_BYTES:
             self._refuse(client, arrival, openai.unknown_model(model))
             return None
-        found = self._targets.find(model, door)
+        lacking = self._targets.lacking(model, Capability.VISION) if seen.has_images else None
+        found = lacking or self._targets.find(model, door)
         if isinstance(found, Refusal):
             self._refuse(client, arrival, openai.refused(found, self._pursuit.retry_after_s()))
             return None

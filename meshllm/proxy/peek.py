@@ -45,6 +45,7 @@ class Peek(msgspec.Struct, frozen=True, gc=False):
     is_stream: bool
     document: dict[str, object]
     """The parsed body, for the rare questions that come after routing."""
+    has_images: bool = False
 
 
 def peek(body: bytes, shape: type[Common]) -> Peek:
@@ -60,10 +61,10 @@ def peek(body: bytes, shape: type[Common]) -> Peek:
     except msgspec.ValidationError as error:
         _refuse_shape(str(error))
     try:
-        json_rules.check(document, request)
+        has_images = json_rules.check(document, request)
     except json_rules.RuleError as error:
         raise BodyError(error.message, error.param) from None
-    return Peek(request.model, request.stream is True, document)
+    return Peek(request.model, request.stream is True, document, has_images)
 
 
 def _parse(body: bytes) -> dict[str, object]:

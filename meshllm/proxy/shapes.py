@@ -43,7 +43,65 @@ class Common(Struct, gc=False):
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     cache_prompt: bool | None = None
     grammar: _Text | None = None
+    reasoning_format: Literal["none", "auto", "deepseek", "deepseek-legacy"] = "auto"
     user: str | None = None
+
+
+class CalledFunction(Struct, gc=False):
+    """What an assistant called, and with what: JSON as text, or as it is."""
+
+    name: str
+    arguments: str | dict[str, Json]
+
+
+class ToolCall(Struct, gc=False):
+    """One call of a tool in a turn of the assistant."""
+
+    type: Literal["function"]
+    function: CalledFunction
+    id: str | None = None
+
+
+class Function(Struct, gc=False):
+    """A function that a model may call."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Json] | None = None
+
+
+class Tool(Struct, gc=False):
+    """A tool of a chat; engines know functions only."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class NamedFunction(Struct, gc=False):
+    """A function by its name."""
+
+    name: str
+
+
+class ToolChoice(Struct, gc=False):
+    """The one tool that has to be called."""
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class AnthropicTool(Struct, gc=False):
+    """A tool of `/v1/messages`; those that the service itself provides have a type and no schema."""
+
+    name: str
+    input_schema: dict[str, Json] | None = None
+
+
+class AnthropicToolChoice(Struct, gc=False):
+    """How tools are to be used on `/v1/messages`."""
+
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
 
 
 class Message(Struct, gc=False):
@@ -51,7 +109,7 @@ class Message(Struct, gc=False):
 
     role: _Role
     content: str | list[Json] | None = None
-    tool_calls: list[Json] | None = None
+    tool_calls: list[ToolCall] | None = None
     function_call: Json = None
     refusal: str | None = None
     reasoning_content: str | None = None
@@ -76,11 +134,17 @@ class WithMessages(Common, gc=False, kw_only=True):
 class Chat(WithMessages, gc=False, kw_only=True):
     """`/v1/chat/completions` and `/apply-template`."""
 
+    tools: list[Tool] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+
 
 class AnthropicMessages(WithMessages, gc=False, kw_only=True):
-    """`/v1/messages` and `/v1/messages/count_tokens`."""
+    """What `/v1/messages` and `/v1/messages/count_tokens` have in common; the latter has no more."""
 
     system: str | list[Json] | None = None
+    tools: list[AnthropicTool] | None = None
+    tool_choice: AnthropicToolChoice | None = None
 
 
 class Completion(Common, gc=False, kw_only=True):
@@ -93,6 +157,7 @@ class Responses(Common, gc=False, kw_only=True):
     """`/v1/responses`."""
 
     input: str | _Items
+    tools: list[dict[str, Json]] | None = None
     instructions: str | None = None
 
 
@@ -127,4 +192,4 @@ class Tokenize(Common, gc=False, kw_only=True):
 class Detokenize(Common, gc=False, kw_only=True):
     """`/detokenize`."""
 
-    tokens: list[int]
+    tokens: list[Annotated[int, Meta(ge=0, le=2**31 - 1)]]

@@ -12,8 +12,10 @@ from meshllm.core.engines import EngineEndpoint
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.serving.routing import (
     FALLBACK,
+    Capability,
     Local,
     Refusal,
+    RefusalCode,
     Route,
     RouteRequest,
     Routes,
@@ -77,6 +79,13 @@ class Targets:
         if len(self._known) < _REMEMBERED:
             self._known[model, door.path] = target
         return target
+
+    def lacking(self, model: str | None, needs: Capability) -> Refusal | None:
+        """Return why a model cannot do what one request needs beyond its path; None where it can or is not known."""
+        planned = plan_routes(self._views.newest, RouteRequest(model=model, needs=needs, falls_back=self._falls_back))
+        if isinstance(planned, Refusal) and planned.code is RefusalCode.CAPABILITY_NOT_SUPPORTED:
+            return planned
+        return None
 
     def close(self) -> None:
         """Hang up on every engine."""

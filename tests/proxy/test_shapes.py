@@ -32,7 +32,10 @@ def test_a_good_body_passes_and_a_bad_one_does_not(
         msgspec.convert(bad, shape)
 
 
-@pytest.mark.parametrize("said", [{"tool_calls": [{}]}, {"refusal": "no"}, {"reasoning_content": "hm"}])
+A_CALL = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize("said", [{"tool_calls": [A_CALL]}, {"refusal": "no"}, {"reasoning_content": "hm"}])
 def test_an_assistant_may_say_something_else_than_text(said: dict[str, Any]) -> None:
     """Then its content is null, legally."""
     assert msgspec.convert({"role": "assistant"} | said, shapes.Message).may_be_empty

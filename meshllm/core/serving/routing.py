@@ -28,6 +28,7 @@ class Capability(StrEnum):
     COMPLETION = "completion"
     EMBEDDING = "embedding"
     RERANK = "rerank"
+    VISION = "vision"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

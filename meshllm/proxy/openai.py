@@ -15,6 +15,7 @@ _TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "invalid_request_error",
     408: "timeout_error", 413: "request_too_large", 429: "rate_limit_error",
 }  # fmt: skip
+_ANTHROPIC_TYPES = _TYPES | {404: "not_found_error", 503: "overloaded_error"}
 _REASONS = {
     400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
     408: "Request Timeout", 409: "Conflict", 413: "Content Too Large", 414: "URI Too Long",
@@ -51,13 +52,19 @@ class Problem:
 def error_document(problem: Problem, *, anthropic: bool = False) -> bytes:
     """Return the JSON of an error.
 
-    Anthropic's SDK looks for a top-level `type` and the same `error` object: one document serves both.
+    Anthropic's SDK looks for a top-level `type`, for types of its own, and else for the same `error` object.
     """
-    kind = problem.type or _TYPES.get(problem.status)
-    if kind is None:
-        kind = "server_error" if problem.status >= 500 else "invalid_request_error"
+    kind = _anthropic_type(problem.status) if anthropic else problem.type or _type(problem.status)
     error = {"message": problem.message, "type": kind, "param": problem.param, "code": problem.code}
     return msgspec.json.encode({"type": "error", "error": error} if anthropic else {"error": error})
+
+
+def _type(status: int) -> str:
+    return _TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
+
+
+def _anthropic_type(status: int) -> str:
+    return _ANTHROPIC_TYPES.get(status) or ("api_error" if status >= 500 else "invalid_request_error")
 
 
 def has_type(status: int) -> bool:

@@ -37,7 +37,7 @@ INFERENCE: dict[str, InferenceDoor] = {
     "/v1/responses": InferenceDoor(b"/v1/responses", shapes.Responses, _TEXT, prompt_field="input"),
     "/v1/messages": InferenceDoor(b"/v1/messages", shapes.AnthropicMessages, _TEXT, is_anthropic=True),
     "/v1/messages/count_tokens": InferenceDoor(
-        b"/v1/messages/count_tokens", shapes.AnthropicMessages, None, is_anthropic=True
+        b"/v1/messages/count_tokens", shapes.AnthropicCount, None, is_anthropic=True
     ),
     "/infill": InferenceDoor(b"/infill", shapes.Infill, _TEXT, prompt_field="input_prefix"),
     "/tokenize": InferenceDoor(b"/tokenize", shapes.Tokenize, None, prompt_field="content"),

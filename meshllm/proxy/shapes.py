@@ -139,12 +139,18 @@ class Chat(WithMessages, gc=False, kw_only=True):
     parallel_tool_calls: bool | None = None
 
 
-class AnthropicMessages(WithMessages, gc=False, kw_only=True):
-    """What `/v1/messages` and `/v1/messages/count_tokens` have in common; the latter has no more."""
+class AnthropicCount(WithMessages, gc=False, kw_only=True):
+    """`/v1/messages/count_tokens`."""
 
     system: str | list[Json] | None = None
     tools: list[AnthropicTool] | None = None
     tool_choice: AnthropicToolChoice | None = None
+
+
+class AnthropicMessages(AnthropicCount, gc=False, kw_only=True):
+    """`/v1/messages`; how long the answer may be is for the client to say."""
+
+    max_tokens: _Count
 
 
 class Completion(Common, gc=False, kw_only=True):

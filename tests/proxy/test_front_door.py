@@ -8,6 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import pytest
 from anthropic import Anthropic
@@ -104,6 +105,28 @@ async def test_the_key_is_asked_for_except_by_watchers_and_for_the_console(path:
 
     assert reply.status == status
     assert ("www-authenticate" in reply.headers) is (status == 401)
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "kind", "param"),
+    [
+        ({}, 400, "invalid_request_error", "max_tokens"),
+        ({"max_tokens": None}, 400, "invalid_request_error", "max_tokens"),
+        ({"max_tokens": 5, "model": "nope"}, 404, "not_found_error", "model"),
+        ({"max_tokens": 5}, 200, "", None),
+    ],
+)
+async def test_messages_are_refused_in_anthropics_words(
+    fields: dict[str, Any], status: int, kind: str, param: str | None
+) -> None:
+    """Its SDK raises `BadRequestError` and `NotFoundError`, as people know them."""
+    async with a_house() as house:
+        reply = await house.ask(a_post(a_chat(**fields), "/v1/messages"))
+        counted = await house.ask(a_post(a_chat(), "/v1/messages/count_tokens"))
+
+    assert (reply.status, counted.status) == (status, 200)
+    if status != 200:
+        assert (reply.json["type"], reply.error["type"], reply.error["param"]) == ("error", kind, param)
 
 
 async def test_a_preflight_is_answered_for_allowed_origins() -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from meshllm.core import limits
 from meshllm.proxy.json_rules import RuleError, check
-from meshllm.proxy.shapes import AnthropicMessages, Chat, Common, Responses
+from meshllm.proxy.shapes import AnthropicCount, Chat, Common, Responses
 
 TEXT = {"type": "text", "text": "what is it?"}
 
@@ -45,7 +45,7 @@ def test_parameters_that_reach_into_an_engine_are_refused(name: str) -> None:
 )
 def test_nothing_is_fetched_for_a_request(part: dict[str, Any]) -> None:
     """An engine inside the network would be a way into it."""
-    param = refused({"messages": [{"role": "user", "content": [TEXT, part]}]}, AnthropicMessages)
+    param = refused({"messages": [{"role": "user", "content": [TEXT, part]}]}, AnthropicCount)
 
     assert param.startswith("messages[0].content[1]")
 
@@ -76,9 +76,7 @@ def test_inputs_of_responses_and_system_prompts_are_looked_at_too() -> None:
     part = {"type": "input_image", "image_url": "http://x"}
 
     assert refused({"input": [{"role": "user", "content": [part]}]}, Responses).startswith("input[0]")
-    assert refused({"system": [{"type": "image", "source": {"url": "http://x"}}]}, AnthropicMessages).startswith(
-        "system"
-    )
+    assert refused({"system": [{"type": "image", "source": {"url": "http://x"}}]}, AnthropicCount).startswith("system")
 
 
 def a_schema(schema: dict[str, Any]) -> dict[str, Any]:

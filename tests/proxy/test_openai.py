@@ -34,6 +34,23 @@ def test_refusals_have_their_status(code: RefusalCode, status: int) -> None:
     assert reason_phrase(problem.status) != "Error"
 
 
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, "invalid_request_error"), (401, "authentication_error"), (403, "permission_error"),
+        (404, "not_found_error"), (409, "invalid_request_error"), (413, "request_too_large"),
+        (429, "rate_limit_error"), (500, "api_error"), (502, "api_error"), (503, "overloaded_error"),
+    ],
+)  # fmt: skip
+def test_anthropics_clients_get_its_own_types(status: int, kind: str) -> None:
+    """Its SDK chooses the exception, and whether to try again, by them."""
+    problem = Problem(status=status, code="c", message="m", type="server_error" if status >= 500 else "")
+
+    document = json.loads(error_document(problem, anthropic=True))
+
+    assert (document["type"], document["error"]["type"]) == ("error", kind)
+
+
 def test_every_refusal_of_routing_has_a_status() -> None:
     """A new one must not become a KeyError."""
     for code in RefusalCode:

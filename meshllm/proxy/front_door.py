@@ -40,7 +40,7 @@ from meshllm.proxy.intake import Door, Intake, connection_line
 from meshllm.proxy.listing import ListOptions, model_detail, model_list
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.paths import InferenceDoor
-from meshllm.proxy.peek import BodyError, Peek, peek, prompt_bytes
+from meshllm.proxy.peek import INVALID_JSON, BodyError, Peek, peek, prompt_bytes
 from meshllm.proxy.pursuit import Patience, Pursuit
 from meshllm.proxy.targets import Targets, Views
 from meshllm.proxy.traffic import Traffic
@@ -297,10 +297,7 @@ class FrontDoor:
         try:
             seen = peek(body, door.shape)
         except BodyError as error:
-            status = 415 if intake.form_typed else 400
-            code = "unsupported_media_type" if intake.form_typed else error.code
-            problem = Problem(status=status, code=code, message=error.message, param=error.param)
-            self._refuse(client, arrival, problem)
+            self._refuse(client, arrival, _bad_body(error, intake.other_type))
             return None
         model = seen.model
         if model is not None and len(model) > limits.MODEL_NAME_BYTES:
@@ -424,6 +421,14 @@ class FrontDoor:
             if (measured := self.traffic.measured()) is not None:
                 self._post(measured)
         self._sweep_handle = asyncio.get_running_loop().call_later(limits.HTTP_SWEEP_INTERVAL_S, self._sweep)
+
+
+def _bad_body(error: BodyError, other_type: str) -> Problem:
+    """Return the refusal of a body: of its type only where it is what the type says, and so no JSON."""
+    if other_type and error.code == INVALID_JSON:
+        message = f"the body must be application/json, not {other_type!r}"
+        return Problem(status=415, code="unsupported_media_type", message=message)
+    return Problem(status=400, code=error.code, message=error.message, param=error.param)
 
 
 def descriptors_for_clients() -> int:

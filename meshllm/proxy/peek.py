@@ -23,6 +23,8 @@ _AT_PATH = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
 _MISSING = re.compile(r"required field `([^`]+)`")
 _PADDED_COLONS = (b" :", b"\t:", b"\n:", b"\r:")
 _SMALL_BYTES = 16 * limits.KIB
+INVALID_JSON = "invalid_json"
+"""The code of a body that is not JSON at all."""
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -90,7 +92,7 @@ def _parse(body: bytes) -> dict[str, object]:
         raise BodyError(msg) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         msg = f"the body is not valid JSON: {error}"
-        raise BodyError(msg) from None
+        raise BodyError(msg, code=INVALID_JSON) from None
     return document
 
 

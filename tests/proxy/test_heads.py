@@ -33,7 +33,7 @@ def outcome(heads: Heads, block: bytes) -> object:
     return (
         arrival.length, arrival.plain_length, arrival.request_id, intake.door, intake.refusal, intake.inference,
         intake.cors_lines, intake.engine_lines, intake.keeps_alive, intake.answer_end, intake.body_limit_bytes,
-        intake.form_typed, intake.is_head, intake.has_body, intake.head.is_chunked, intake.head.expects_continue,
+        intake.other_type, intake.is_head, intake.has_body, intake.head.is_chunked, intake.head.expects_continue,
         intake.head.minor,
     )  # fmt: skip
 

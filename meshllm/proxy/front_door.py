@@ -28,7 +28,7 @@ from meshllm.core.events import Event
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.known_models import CATALOG
 from meshllm.core.names import Ambiguous, Unknown
-from meshllm.core.serving.routing import Capability, Refusal, unloaded
+from meshllm.core.serving.routing import Capability, Refusal, name_refused, unloaded
 from meshllm.core.view import MeshView
 from meshllm.proxy import openai, paths
 from meshllm.proxy.access import AccessRules
@@ -369,7 +369,7 @@ class FrontDoor:
         view = self._views.newest
         status, document = self._models_document(view, intake)
         head = b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\nX-Request-ID: %b\r\n%b%b" % (
-            status, b"OK" if status == 200 else b"Not Found", len(document), self._request_id(arrival),
+            status, openai.reason_phrase(status).encode(), len(document), self._request_id(arrival),
             self._targets.management.client_lines, intake.answer_end,
         )  # fmt: skip
         client.answer(head if intake.is_head else head + document, status, keeps_alive=intake.keeps_alive)
@@ -391,11 +391,9 @@ class FrontDoor:
         asked = unquote(intake.asked_model)
         found = model_detail(view, asked, CATALOG)
         if isinstance(found, Unknown | Ambiguous):
-            names = found.near if isinstance(found, Unknown) else found.candidates
-            hint = f"; did you mean {' or '.join(names)}?" if names else ""
-            message = f"the model {asked[: limits.MODEL_NAME_BYTES]!r} does not exist{hint}"
-            problem = Problem(status=404, code="model_not_found", message=message, param="model")
-            return 404, openai.error_document(problem)
+            refusal = name_refused(view, asked[: limits.MODEL_NAME_BYTES], found)
+            problem = openai.refused(refusal, self._pursuit.retry_after_s())
+            return problem.status, openai.error_document(problem)
         return 200, msgspec.json.encode(found)
 
     def _refuse(self, client: ClientConnection, arrival: Arrival, problem: Problem) -> None:

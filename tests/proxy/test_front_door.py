@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from anthropic import Anthropic
@@ -77,6 +78,18 @@ async def test_one_model_is_shown(path: str, status: int, model: str) -> None:
 
     assert reply.status == status
     assert reply.json["id"] == model if status == 200 else reply.error["code"] == "model_not_found"
+
+
+@pytest.mark.parametrize("name", ["tini", "nothing-like-it", "two", "/models/tiny.gguf", "~/x.gguf", "Tiny.gguf"])
+async def test_a_wrong_name_is_answered_alike_wherever_it_stands(name: str) -> None:
+    """In a path or in a body, with the same names that were perhaps meant."""
+    models = (a_model(), a_model("Two-Q4"), a_model("Two-Q8"))
+    async with a_house(models=lambda socket: models) as house:
+        shown = await house.ask(a_get(f"/v1/models/{quote(name, safe='')}"))
+        asked = await house.chat(model=name)
+
+    assert (shown.status, shown.error) == (asked.status, asked.error)
+    assert shown.status == (409 if name == "two" else 404)
 
 
 async def test_everything_else_is_the_management_apps() -> None:

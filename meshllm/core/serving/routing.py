@@ -251,7 +251,7 @@ def _resolve(view: MeshView, asked: str) -> ModelId | Wait | Refusal:
         return _default(view, asked)
     found = view.names.resolve(asked)
     if isinstance(found, Ambiguous):
-        return _ambiguous(asked, list(found.candidates))
+        return name_refused(view, asked, found)
     if not isinstance(found, Unknown) and (found in view.local or found in view.replicas):
         return found
     if not view.has_inventory or (asked in view.requested and asked not in view.unresolved):
@@ -266,15 +266,41 @@ def _ambiguous(asked: str, candidates: list[str] | list[ModelId]) -> Refusal:
     return Refusal(code=RefusalCode.AMBIGUOUS_MODEL, message=message, model=asked)
 
 
+def name_refused(view: MeshView, asked: str, found: Unknown | Ambiguous) -> Refusal:
+    """Return the refusal of a name that leads to no model, with the names that were perhaps meant."""
+    if isinstance(found, Ambiguous):
+        return _ambiguous(asked, list(found.candidates))
+    return _not_found(view, asked, found.near)
+
+
 def _not_found(view: MeshView, asked: str, near: tuple[str, ...]) -> Refusal:
+    reason = ""
+    if _is_path(asked):
+        reason, near = ": models are asked for by name, not by path", _names_of_file(view, asked) or near
     if near:
         hint = f"; did you mean {' or '.join(near)}?"
     elif view.local or view.replicas:
         hint = "; GET /v1/models lists what there is"
     else:
         hint = "; this node has no models yet"
-    message = f"the model {asked!r} does not exist{hint}"
+    message = f"the model {asked!r} does not exist{reason}{hint}"
     return Refusal(code=RefusalCode.MODEL_NOT_FOUND, message=message, model=asked)
+
+
+def _is_path(asked: str) -> bool:
+    """Tell whether a name is a file's path. `user/repo` is none."""
+    return asked.startswith(("/", "~", "./", "../")) or (
+        asked.lower().endswith(".gguf") and ("/" in asked or "\\" in asked)
+    )
+
+
+def _names_of_file(view: MeshView, path: str) -> tuple[str, ...]:
+    """Return the names that a file's own name is like."""
+    name = path.replace("\\", "/").rpartition("/")[2]
+    found = view.names.resolve(name[:-5] if name.lower().endswith(".gguf") else name)
+    if isinstance(found, Unknown):
+        return found.near
+    return found.candidates if isinstance(found, Ambiguous) else (found,)
 
 
 def _default(view: MeshView, asked: str) -> ModelId | Wait | Refusal:

@@ -241,6 +241,39 @@ def test_one_name_for_two_files_elsewhere_is_ambiguous_until_it_is_pinned() -> N
     assert nowhere.code is RefusalCode.MODEL_NOT_FOUND
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/models/warm.gguf", "~/.models/WARM.GGUF", "./warm", "vendor/warm.gguf", "C:\\models\\warm.gguf", "/srv/warm"],
+)  # fmt: skip
+def test_a_path_is_told_the_name_of_its_model(path: str) -> None:
+    """Models have names; where their files lie is nobody's business."""
+    found = ask(two_models(), path)
+
+    assert isinstance(found, Refusal)
+    assert found.code is RefusalCode.MODEL_NOT_FOUND
+    assert found.message.endswith("models are asked for by name, not by path; did you mean warm?")
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("/models/war.gguf", "not by path; did you mean warm?"),
+        ("/models/zzz.gguf", "not by path; GET /v1/models lists what there is"),
+        ("user/zzz", "does not exist; GET /v1/models lists what there is"),
+        ("/models/two.gguf", "not by path; did you mean two-q4 or two-q8?"),
+    ],
+)
+def test_a_path_of_no_model_is_told_near_names(path: str, hint: str) -> None:
+    """As any other name."""
+    story = a_story(a_spec("warm"), a_spec("two-q4"), a_spec("two-q8"), requested=("warm",))
+
+    found = ask(story, path)
+
+    assert isinstance(found, Refusal)
+    assert found.code is RefusalCode.MODEL_NOT_FOUND
+    assert found.message.endswith(hint)
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_a_model_that_was_unloaded_is_withdrawn_from_the_requests_that_had_it(*, force: bool) -> None:
     """From the order on, whether its engine drains, stops or is gone."""

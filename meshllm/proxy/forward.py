@@ -287,12 +287,13 @@ class Exchange:
         self._finish(is_failure=problem.status >= 500)
 
     def send_comment(self, text: str) -> None:
-        """Tell a waiting stream how far its model is, and so keep the connection alive."""
+        """Tell a waiting stream how far its model is, and so keep the connection alive. Anthropic's are only pinged."""
         opening = b""
         if not self.has_begun:
             opening = self._opening(_EVENT_STREAM)
         self._mode = _WRAP if self.intake.head.minor else _PASS
-        self.client.send(opening + self._framed(sse.comment(text)))
+        news = sse.anthropic_ping() if self.intake.is_anthropic else sse.comment(text)
+        self.client.send(opening + self._framed(news))
 
     def ask_if_alive(self) -> None:
         """Write something harmless: a client that is gone, not only done sending, resets the connection."""

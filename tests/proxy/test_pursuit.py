@@ -144,6 +144,25 @@ async def test_a_stream_hears_comments_while_it_waits_and_then_the_answer() -> N
         assert (await client.receive()).status == 200
 
 
+@pytest.mark.parametrize("minor", [0, 1])
+async def test_anthropics_streams_are_pinged_while_they_wait(minor: int) -> None:
+    """Its service sends such events, and its clients count on them."""
+    ping = b'event: ping\ndata: {"type": "ping"}\n\n'
+    async with a_house(models=loading, comment_s=0.05) as house:
+        client = await house.connect()
+        request = a_post(a_chat(stream=True, max_tokens=5), "/v1/messages")
+        await client.send(request.replace(b"HTTP/1.1", b"HTTP/1.%d" % minor, 1))
+        head = await client.until(b"\r\n\r\n")
+        waited = await client.until(ping) + await client.until(ping)
+        become_ready(house)
+        async with asyncio.timeout(5):
+            rest = await client.reader.readuntil(b"[DONE]\n\n")
+
+    assert b"Content-Type: text/event-stream" in head
+    assert b": waiting" not in waited + rest
+    assert b'data: {"n":2}' in rest
+
+
 async def end_of_stream(client: Any) -> dict[str, Any]:
     """Return the error with which a stream ends."""
     async with asyncio.timeout(5):

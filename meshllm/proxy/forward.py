@@ -23,6 +23,7 @@ from meshllm.proxy.pool import EngineConnection, EnginePool
 from meshllm.proxy.traffic import ModelTraffic
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_EVENT_END = b"\n\n"
 _COLLECTED_BYTES = limits.REMOTE_ERROR_TEXT_BYTES * 64
 _EVENT_STREAM = AnswerHead(
     status=200, length=None, is_chunked=True, keeps_alive=True, is_event_stream=True,
@@ -112,6 +113,8 @@ class Exchange:
     _passes = False
     """The head is out and the body goes out as it comes: nothing is left to think about."""
     _is_event_stream = False
+    _is_sized = False
+    """The client was told how many bytes come."""
     _failed: Problem | None = None
     """What the engine said in an event of its stream: the end of it, in our words."""
     _collected: list[bytes] | None = None
@@ -258,12 +261,11 @@ class Exchange:
                 self.answer(Problem(status=502, code="management_lost", message=message))
             return
         problem = self._house.lost(self, chunks)
-        can_say_so = self._is_event_stream and is_between and self._mode is not _WRAP
-        if not can_say_so:
+        if not self._can_say_more:
             self._uncount(is_failure=True)
             self.client.cut()
             return
-        self.answer(problem)
+        self.answer(problem, gap=b"" if is_between else _EVENT_END)
 
     @property
     def _asked(self) -> Asked:
@@ -274,13 +276,21 @@ class Exchange:
 
     # -- to the client --------------------------------------------------------------------------------
 
-    def answer(self, problem: Problem) -> None:
-        """End with an error: as an answer, or as one event once the answer has begun. No `[DONE]`, no silence."""
+    @property
+    def _can_say_more(self) -> bool:
+        """Tell whether the answer can still be ended with an event: it is a stream of them, of no announced length."""
+        return self._is_event_stream and not self._is_sized
+
+    def answer(self, problem: Problem, gap: bytes = b"") -> None:
+        """End with an error: as an answer, or as one event once the answer has begun. No `[DONE]`, no silence.
+
+        `gap` ends half an event, which is no JSON and so an error to its reader, too.
+        """
         if self.has_begun:
             self._mode = _WRAP if self.intake.head.minor else _PASS
             document = openai.error_document(problem, anthropic=self.intake.is_anthropic)
             event = sse.anthropic_error_event if self.intake.is_anthropic else sse.error_event
-            self.client.send(self._framed(event(document)) + self._ending())
+            self.client.send(self._framed(gap + event(document)) + self._ending())
         else:
             self._status = problem.status
             self.client.send(problem_answer(problem, self.intake, self._lines()))
@@ -335,8 +345,8 @@ class Exchange:
             connection.cancel()
         if self.task is not None:
             self.task.cancel()
-        if not self._has_body or (self._is_event_stream and is_between and self._mode is not _WRAP):
-            self.answer(problem)
+        if not self._has_body or self._can_say_more:
+            self.answer(problem, gap=b"" if is_between or not self._has_body else _EVENT_END)
         else:
             self._uncount(is_failure=True)
             self.client.cut()
@@ -355,6 +365,7 @@ class Exchange:
         lines = head.lines
         if head.length is not None:
             self._mode = _PASS if not self.has_begun or not is_modern else _WRAP
+            self._is_sized = not self.has_begun
             lines = head.sized_lines
         else:
             self._mode = _PASS if head.is_chunked == is_modern else _WRAP if is_modern else _UNWRAP

@@ -106,9 +106,9 @@ def _remember_size(line: bytes) -> None:
 class ChunkRelay:
     """Follows the chunks of one answer and hands out what may be passed on.
 
-    What `take` returns ends on a boundary between chunks, for an event stream also between events, so
-    that an error event and a proper end can follow at any time. Chunks or events above the limits are
-    passed on in parts: after those `is_between` is false, and only cutting the connection is honest.
+    What `take` returns ends on a boundary between chunks, so that more can follow at any time, for an event
+    stream also between events. A chunk above the limit goes out in parts, as chunks of our own, and so does
+    an event in several chunks: behind those `is_between` is false, and half an event has to be ended first.
     """
 
     __slots__ = (
@@ -123,10 +123,10 @@ class ChunkRelay:
         self._at = 0
         """The first byte of what is held that was not looked at: the beginning of a chunk."""
         self._left = 0
-        """Bytes of an oversized chunk, passed on in parts, that are missing. Nothing is held then."""
+        """Bytes of an oversized chunk, CR LF included, that are missing. Nothing is held then."""
         self.chunks = 0
         self.is_between = True
-        """Everything that was handed out ends between chunks and events."""
+        """What was handed out ends where a chunk of the engine ends, for an event stream also an event."""
         self.is_complete = False
         self.may_have_error = False
         """An event of what was handed out last looks like an engine's error. Whoever reads this resets it."""
@@ -162,15 +162,11 @@ class ChunkRelay:
 
     def _take_slowly(self, data: bytes) -> bytes:
         """Do what `take` does, for bytes that are not exactly some chunks of whole events."""
+        if self._left:
+            return self._take_part(data)
         if self._held:
             data = self._held + data
         at, safe, size, by_event = self._at, 0, len(data), self._by_event
-        if self._left:
-            at = min(self._left, size)
-            self._left -= at
-            if self._left:
-                return data
-            safe = 0 if by_event and data[max(at - 4, 0) : at - 2] not in _EVENT_ENDS else at
         while at < size:
             found = _CHUNK.match(data, at)
             if found is None:
@@ -183,7 +179,7 @@ class ChunkRelay:
             end = found.end() + chunk_bytes + 2
             if end > size:
                 if end - at > limits.ENGINE_CHUNK_HELD_BYTES:
-                    return self._pass_part(data, end - size)
+                    return data[:at] + self._begin_part(data[found.end() :], chunk_bytes)
                 break
             if data[end - 2 : end] != b"\r\n":
                 msg = "a chunk of the answer does not end with CR LF"
@@ -206,10 +202,26 @@ class ChunkRelay:
         self._held, self._at = data[safe:], at - safe
         return data[:safe]
 
-    def _pass_part(self, data: bytes, missing: int) -> bytes:
-        """Hand out everything, the beginning of an oversized chunk included."""
-        self._held, self._at, self._left, self.is_between = b"", 0, missing, False
-        return data
+    def _begin_part(self, data: bytes, chunk_bytes: int) -> bytes:
+        """Hand out the beginning of an oversized chunk."""
+        self._held, self._at, self._left, self.is_between = b"", 0, chunk_bytes + 2, False
+        return self._take_part(data)
+
+    def _take_part(self, data: bytes) -> bytes:
+        """Hand out more of an oversized chunk as a chunk of our own, and what may follow it."""
+        left, size = self._left, min(self._left, len(data))
+        payload_bytes = max(min(left - 2, size), 0)
+        end = data[payload_bytes:size]
+        if end and not b"\r\n".startswith(end, 2 - (left - payload_bytes)):
+            msg = "a chunk of the answer does not end with CR LF"
+            raise AnswerError(msg)
+        self._left = left - size
+        part = chunk(data[:payload_bytes]) if payload_bytes else b""
+        if self._left:
+            return part
+        self.chunks += 1
+        self.is_between = not self._by_event or data[max(payload_bytes - 2, 0) : payload_bytes] in _EVENT_ENDS
+        return part + self._take_slowly(data[size:]) if len(data) > size else part
 
     def _last(self, data: bytes, at: int) -> int:
         """Return the end of the last chunk, or 0 while it is incomplete. Trailer fields are passed on."""

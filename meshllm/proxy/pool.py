@@ -59,7 +59,7 @@ class Relay(Protocol):
         """The engine is gone before the end.
 
         `was_stale`: an idle connection that the engine had closed meanwhile. `is_between`: all pieces
-        together end between chunks and events. `chunks`: how many there were.
+        together end between events. `chunks`: how many there were.
         """
 
 

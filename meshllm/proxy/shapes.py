@@ -2,18 +2,24 @@
 
 Owns names, types and ranges; fields that are not named here pass through untouched. Decides nothing:
 `msgspec` checks the types and names the field that breaks one. Doesn't know HTTP.
+
+Beside the full shape of a chat stands that of plain ones, which most are: with nothing in them but text
+and fields whose type is all there is to check.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Required, TypedDict
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from meshllm.core import limits
 
 Json = object
+_Temperature = Annotated[float, Meta(ge=0, le=2)]
 _Share = Annotated[float, Meta(ge=0, le=1)]
 _Penalty = Annotated[float, Meta(ge=-2, le=2)]
 _Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+_Choices = Annotated[int, Meta(ge=1, le=limits.JSON_CHOICES)]
+_Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _Text = Annotated[str, Meta(max_length=limits.JSON_GRAMMAR_BYTES)]
 _Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 _Names = Annotated[list[str], Meta(max_length=limits.JSON_STOP_SEQUENCES)]
@@ -25,15 +31,15 @@ class Common(Struct, gc=False):
 
     model: str | None = None
     stream: bool | None = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    temperature: _Temperature | None = None
     top_p: _Share | None = None
     top_k: int | None = None
     min_p: _Share | None = None
     max_tokens: _Count | None = None
     max_completion_tokens: _Count | None = None
     max_output_tokens: _Count | None = None
-    n: Annotated[int, Meta(ge=1, le=limits.JSON_CHOICES)] | None = None
-    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    n: _Choices | None = None
+    seed: _Seed | None = None
     stop: str | _Names | None = None
     stop_sequences: _Names | None = None
     presence_penalty: _Penalty | None = None
@@ -199,3 +205,33 @@ class Detokenize(Common, gc=False, kw_only=True):
     """`/detokenize`."""
 
     tokens: list[Annotated[int, Meta(ge=0, le=2**31 - 1)]]
+
+
+class PlainMessage(Struct, gc=False, forbid_unknown_fields=True):
+    """A turn that is text and nothing else."""
+
+    role: _Role
+    content: str
+
+
+class PlainChat(TypedDict, total=False):
+    """A plain `Chat`, as a dictionary, so that its length tells how many different keys there are.
+
+    Every type is that of the same field in the full shape. Whatever `json_rules` looks at is missing here.
+    """
+
+    messages: Required[Annotated[list[PlainMessage], Meta(min_length=1, max_length=limits.JSON_MESSAGES)]]
+    model: str | None
+    stream: bool | None
+    temperature: _Temperature | None
+    top_p: _Share | None
+    top_k: int | None
+    min_p: _Share | None
+    max_tokens: _Count | None
+    max_completion_tokens: _Count | None
+    n: _Choices | None
+    seed: _Seed | None
+    presence_penalty: _Penalty | None
+    frequency_penalty: _Penalty | None
+    cache_prompt: bool | None
+    user: str | None

@@ -79,6 +79,8 @@ class Target:
     """Requests that may be in flight at once."""
     context_tokens: int
     """Context of the engine; 0 when unknown."""
+    unasked_bytes: int
+    """A body up to this certainly fits into the context, or that is not known."""
     engine_lines: bytes
     """The last fields for the engine: its key, and the name of the request's id."""
     client_lines: bytes
@@ -155,34 +157,19 @@ class Exchange:
         if self.client.is_paused:
             connection.pause()
 
+    def take_over(self, connection: EngineConnection) -> None:
+        """Go on with a request that was counted and sent over a connection already, under its own model's name."""
+        self.asked_model = self.target.model
+        self.attempts = 1
+        self._is_counted = True
+        self._connection = connection
+
     # -- Relay: from the engine -----------------------------------------------------------------------
 
     def on_whole(self, head: AnswerHead, body: bytes) -> None:
         """Pass a complete answer on in one write; errors of engines in our own words."""
         self._connection = None
-        status = self._status = head.status
-        if self.has_begun or status != 200 or self.attempts != 1 or self.is_head:
-            self._pass_whole(head, body)
-            return
-        intake, client = self.intake, self.client
-        client.send(
-            b"".join(
-                (
-                    head.sized_lines,
-                    b"X-Request-ID: ",
-                    self.request_id,
-                    self.target.answer_lines,
-                    intake.answer_end,
-                    body,
-                )
-            )
-        )
-        self._is_counted = False
-        self.traffic.end(is_failure=False)
-        client.exchange_done(200, keeps_alive=self.keeps_alive)
-
-    def _pass_whole(self, head: AnswerHead, body: bytes) -> None:
-        """Do what `on_whole` does, for everything but a plain success."""
+        self._status = head.status
         if self.intake.inference is not None and head.status >= 400:
             self.answer(engine_problem(head.status, body, self._asked))
             return
@@ -192,9 +179,10 @@ class Exchange:
             self.client.send(b"%b%b\r\n%b" % (head.sized_lines, self._lines(), body))
         self._finish(is_failure=head.status >= 500)
 
-    def on_head(self, head: AnswerHead) -> None:
+    def on_head(self, head: AnswerHead) -> "Exchange":
         """Keep the head until bytes of the body come: until then the request can be tried again."""
         self._head = head
+        return self
 
     def on_piece(self, data: bytes) -> None:
         """Pass a piece of the body on."""

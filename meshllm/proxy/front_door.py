@@ -14,9 +14,10 @@ import logging
 import random
 import secrets
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
+from itertools import count
 from pathlib import Path
 from time import monotonic
 from urllib.parse import unquote
@@ -91,7 +92,7 @@ class FrontDoor:
         self._views = views
         self._post = post
         self.traffic = Traffic()
-        self._targets = Targets(
+        self._targets = self.routes = Targets(
             views, self.traffic, config.node, management_socket, falls_back=config.unknown_model == "fallback"
         )
         patience = Patience(config.load_wait_s, config.comment_s, rng or random.Random())
@@ -112,8 +113,7 @@ class FrontDoor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._measured_at_s = 0.0
-        self._id_prefix = f"req-{secrets.token_hex(4)}-".encode()
-        self._id_number = 0
+        self.request_ids: Iterator[bytes] = map(f"req-{secrets.token_hex(4)}-%x".encode().__mod__, count(1))
 
     # -- start and end --------------------------------------------------------------------------------
 
@@ -146,6 +146,8 @@ class FrontDoor:
         self.is_leaving = True
         for heads in self._heads.values():
             heads.forget()
+        for client in self._connections:
+            client.leave_lane()
 
     async def close(self) -> None:
         """End everything: streams under way get an error event, other requests a 503."""
@@ -263,11 +265,9 @@ class FrontDoor:
 
     def error_lines(self, arrival: Arrival | None) -> bytes:
         """Return our own fields for an answer that no engine had a part in."""
-        if arrival is None:
-            self._id_number += 1
-            number = self._id_number
-            return b"X-Request-ID: %b%x\r\n%b" % (self._id_prefix, number, self._targets.management.client_lines)
         own = self._targets.management.client_lines
+        if arrival is None:
+            return b"X-Request-ID: %b\r\n%b" % (next(self.request_ids), own)
         return b"X-Request-ID: %b\r\n%b%b" % (self._request_id(arrival), own, arrival.intake.cors_lines)
 
     # -- Recovery: for exchanges ----------------------------------------------------------------------
@@ -313,8 +313,7 @@ class FrontDoor:
             exchange.asked_model, exchange.is_stream = model, seen.is_stream
             self._pursue(exchange)
             return exchange
-        is_too_long = 0 < found.context_tokens * limits.PROMPT_BYTES_PER_TOKEN < len(body)
-        if found.traffic.in_flight >= found.admitted or is_too_long:
+        if found.traffic.in_flight >= found.admitted or len(body) > found.unasked_bytes:
             objection = self._objection(found, seen, body, door)
             if objection is not None:
                 self._refuse(client, arrival, objection)
@@ -402,10 +401,7 @@ class FrontDoor:
         client.answer(problem_answer(problem, intake, lines), problem.status, keeps_alive=intake.keeps_alive)
 
     def _request_id(self, arrival: Arrival) -> bytes:
-        if arrival.request_id is not None:
-            return arrival.request_id
-        self._id_number += 1
-        return b"%b%x" % (self._id_prefix, self._id_number)
+        return arrival.request_id or next(self.request_ids)
 
     # -- a few times a second -------------------------------------------------------------------------
 

@@ -218,20 +218,21 @@ class PlainChat(TypedDict, total=False):
     """A plain `Chat`, as a dictionary, so that its length tells how many different keys there are.
 
     Every type is that of the same field in the full shape. Whatever `json_rules` looks at is missing here.
+    The order is that in which OpenAI's SDK writes the fields: the decoder looks at the next one first.
     """
 
     messages: Required[Annotated[list[PlainMessage], Meta(min_length=1, max_length=limits.JSON_MESSAGES)]]
     model: str | None
+    frequency_penalty: _Penalty | None
+    max_completion_tokens: _Count | None
+    max_tokens: _Count | None
+    n: _Choices | None
+    presence_penalty: _Penalty | None
+    seed: _Seed | None
     stream: bool | None
     temperature: _Temperature | None
     top_p: _Share | None
+    user: str | None
     top_k: int | None
     min_p: _Share | None
-    max_tokens: _Count | None
-    max_completion_tokens: _Count | None
-    n: _Choices | None
-    seed: _Seed | None
-    presence_penalty: _Penalty | None
-    frequency_penalty: _Penalty | None
     cache_prompt: bool | None
-    user: str | None

@@ -24,6 +24,7 @@ _VARYING = re.compile(
     re.IGNORECASE,
 )
 """Fields that have another value in each request, and say nothing about the rest."""
+_SANE_ID = re.compile(SANE_REQUEST_ID.pattern.encode())
 _MATTERING = ONCE_ONLY | {"accept", "connection", "sec-fetch-mode"}
 _OF_NO_MATTER = re.compile(
     rb"\r\n(?!(?:%b):)[^:\r\n]+:[^\r\n]*(?=\r\n)" % "|".join(sorted(_MATTERING)).encode(), re.IGNORECASE
@@ -70,8 +71,8 @@ class Heads:
         self._rules = rules
         self._local_address = local_address
         self._intakes: dict[bytes, Intake] = {}
-        self._by_rest: dict[bytes, Arrival] = {}
-        """By what is left of a head without its length."""
+        self._by_rest: dict[tuple[bytes, bool], Arrival] = {}
+        """By what is left of a head without its length and id, and whether there was an id to leave out."""
         self.is_leaving = False
         self.known: dict[bytes, Arrival] = {}
         """By exact bytes; read directly on the fast path."""
@@ -83,15 +84,14 @@ class Heads:
             return known
         if len(block) > limits.HEAD_REMEMBERED_BYTES:
             return self._read_anew(block)
-        start, end = _length_digits(block)
-        rest = block[:start] + block[end:] if start else b""
-        arrival = self._with_another_length(rest, block[start:end]) or self._varied(block) or self._read_anew(block)
+        rest, length, request_id = _taken_apart(block)
+        arrival = self._with_another_length(rest, length, request_id) or self._varied(block) or self._read_anew(block)
         if len(self.known) >= limits.HEADS_REMEMBERED:
             self.known.clear()
             self._by_rest.clear()
         self.known[block] = arrival
-        if arrival.is_straight and start:
-            self._by_rest[rest] = arrival
+        if arrival.is_straight and length:
+            self._by_rest[rest, request_id != b""] = arrival
         return arrival
 
     def forget(self) -> None:
@@ -101,14 +101,14 @@ class Heads:
         self._intakes.clear()
         self._by_rest.clear()
 
-    def _with_another_length(self, rest: bytes, length: bytes) -> Arrival | None:
-        """Return the verdict on a head that differs from a known one only in its length: most requests of one client.
+    def _with_another_length(self, rest: bytes, length: bytes, request_id: bytes) -> Arrival | None:
+        """Return the verdict on a head that differs from a known one in its length and id alone, as most do.
 
-        All other bytes are those of a head that was read, so neither the grammar nor the rule that there
-        is only one length needs another look.
+        All other bytes are those of a head that was read, so neither the grammar nor the rule that each of
+        the two is there once needs another look.
         """
-        known = self._by_rest.get(rest)
-        return _arrival(known.intake, int(length), known.request_id) if known is not None else None
+        known = self._by_rest.get((rest, request_id != b""))
+        return _arrival(known.intake, int(length), request_id or known.request_id) if known is not None else None
 
     def _varied(self, block: bytes) -> Arrival | None:
         """Return the verdict on a head that differs from a known one only in what makes no difference."""
@@ -142,13 +142,29 @@ class Heads:
         return _arrival(intake, head.length, request_id)
 
 
-def _length_digits(block: bytes) -> tuple[int, int]:
-    """Return where the digits of the length stand; (0, 0) if it is not there or not written as most write it."""
-    start = block.find(b"\r\nContent-Length: ") + 18
-    if start == 17:
-        start = block.find(b"\r\ncontent-length: ") + 18
-    end = block.find(b"\r", start)
-    return (start, end) if start != 17 and end - start <= 18 and block[start:end].isdigit() else (0, 0)
+def _taken_apart(block: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return (the rest, the digits of the length, the request's id) of a head whose fields are written as most are.
+
+    An id that is missing, odd or oddly written stays in the rest, and is empty here. Without a length in
+    its usual form all three are empty.
+    """
+    start, end = _value(block, b"\r\nX-Request-ID: ", b"\r\nx-request-id: ")
+    request_id = block[start:end]
+    if _SANE_ID.fullmatch(request_id):
+        block = block[:start] + block[end:]
+    else:
+        request_id = b""
+    start, end = _value(block, b"\r\nContent-Length: ", b"\r\ncontent-length: ")
+    digits = block[start:end]
+    return (block[:start] + block[end:], digits, request_id) if digits.isdigit() and len(digits) <= 18 else (b"",) * 3
+
+
+def _value(block: bytes, name: bytes, other_name: bytes) -> tuple[int, int]:
+    """Return where the value of a field begins and ends, with either name; (0, 0) if it has none."""
+    at = block.find(name)
+    if at < 0:
+        at = block.find(other_name)
+    return (at + len(name), block.find(b"\r", at + len(name))) if at >= 0 else (0, 0)
 
 
 def _key(block: bytes) -> bytes:

@@ -42,7 +42,8 @@ LINE = st.sampled_from([
     "Content-Length: 10", "Content-Length: 11", "Content-Length: 012", "Content-Length: 10 ", "Content-Length: 1_0",
     f"Content-Length: {'1' * 19}", "X-Content-Length: 5", "content-length: 7", "content-length: 8",
     "Content-Length: 0", "Content-Length: +7", "Content-Length : 7",
-    f"Content-Length: {limits.HTTP_BODY_BYTES + 1}", "X-Request-ID: abc", "X-Request-ID: a b", "x-request-id: d",
+    f"Content-Length: {limits.HTTP_BODY_BYTES + 1}", "X-Request-ID: abc", "X-Request-ID: efg",
+    "X-Request-ID: ", "X-Request-ID:  h", "X-Request-ID: a b", "x-request-id: d",
     "Host: localhost", "Host: evil.example", "Origin: https://a.example", "Origin: https://b.example", "Accept: a/b",
     "Authorization: Bearer k", "Authorization: Bearer x", "X-API-Key: k", "Connection: close", "Connection: Host",
     "Content-Type: application/json", "Content-Type: text/plain", "Content-Encoding: gzip", "Expect: 100-continue",
@@ -101,6 +102,19 @@ def test_a_request_id_stays_with_its_head_when_the_length_varies(name: str) -> N
     assert second.intake is first.intake
     assert (second.length, second.plain_length, second.request_id) == (77, 77, b"mine")
     assert second.engine_start.endswith(b"Content-Length: 77\r\n")
+
+
+@pytest.mark.parametrize("name", ["X-Request-ID", "x-request-id", "X-REQUEST-ID"])
+def test_every_request_has_its_own_id(name: str) -> None:
+    """A known head with another id is not read, but the id is this request's."""
+    heads = some_heads()
+
+    first, second = (heads.read(a_block(*GOOD, f"{name}: id-{number}")) for number in (1, 2))
+
+    assert second.intake is first.intake
+    assert (first.request_id, second.request_id) == (b"id-1", b"id-2")
+    assert heads.read(a_block(*GOOD, f"{name}: ")).request_id is None
+    assert heads.read(a_block(*GOOD, f"{name}: id-3")).request_id == b"id-3"
 
 
 def came(first: str, *lines: str) -> Arrival:

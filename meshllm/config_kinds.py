@@ -127,6 +127,20 @@ def _advertised(text: str) -> Address:
     return parse_address(text, 0)
 
 
+def _host(text: str) -> str:
+    """Read an address or a name to listen on; IPv6 also in the brackets that addresses with a port need."""
+    host = _no_spaces(text)
+    if not host.startswith("["):
+        return host
+    inner = host[1:].removesuffix("]") if host.endswith("]") else ""
+    from ipaddress import IPv6Address  # noqa: PLC0415 - costs start-up time that few have to pay
+
+    try:
+        return str(IPv6Address(inner))
+    except ValueError:
+        raise ValueError("expected an IPv6 address between brackets, and nothing behind them") from None
+
+
 _SECONDS = ValueKind(read_text=_seconds, types=(int, float), toml_name="a number of seconds")
 _SWITCH = ValueKind(read_text=_switch, types=(bool,), toml_name="true or false")
 _PATH = ValueKind(read_text=_words(), types=(str, Path), is_path=True)
@@ -136,7 +150,7 @@ KINDS: Mapping[str, ValueKind] = MappingProxyType({
     "models_dirs": ValueKind(read_text=_words(), types=(str, Path), is_list=True, is_path=True),
     "state_dir": _PATH,
     "runtime_dir": _PATH,
-    "host": ValueKind(read_text=_no_spaces),
+    "host": ValueKind(read_text=_host),
     "port": _whole(1, 65_535),
     "name": ValueKind(read_text=_words(most=63)),
     "max_vram": ValueKind(read_text=MemoryLimit.parse),

@@ -6,6 +6,7 @@ missing keys. Decides by exact comparison, never by suffix or pattern. Doesn't k
 
 import hmac
 import ipaddress
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from meshllm.proxy.http1 import Head
@@ -27,8 +28,8 @@ class AccessRules:
     allowed_origins: frozenset[str] = frozenset()
     """`scheme://host[:port]`, lower case."""
     api_key: str = ""
-    open_paths: frozenset[str] = frozenset()
-    """Paths that need no key."""
+    is_open: Callable[[str, str], bool] = lambda _method, _path: False
+    """Tells whether a method and a path need no key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def _is_from_other_site(head: Head) -> bool:
 
 
 def _check_key(head: Head, rules: AccessRules) -> Problem | None:
-    if not rules.api_key or head.path in rules.open_paths:
+    if not rules.api_key or rules.is_open(head.method, head.path):
         return None
     scheme, _, token = (head.get("authorization") or "").partition(" ")
     given = token.strip() if scheme.lower() == "bearer" else head.get("x-api-key") or ""

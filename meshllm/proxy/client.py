@@ -9,7 +9,6 @@ Invariant: at most one request is being answered; what comes behind it waits in 
 
 import asyncio
 import socket
-from enum import IntEnum
 from time import monotonic
 from typing import Protocol, cast
 
@@ -18,17 +17,16 @@ from meshllm.proxy.forward import Exchange, problem_answer
 from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.http1 import HEAD_END, ChunkedBody, ProtocolError, body_too_large, check_partial
 from meshllm.proxy.openai import Problem
-from meshllm.proxy.traffic import Traffic
+from meshllm.proxy.straight import LaneHouse, Phase, StraightLane
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _TCP_CLOSED = b"\x07"
 
 
-class House(Protocol):
+class House(LaneHouse, Protocol):
     """What a connection needs of the front door."""
 
     is_leaving: bool
-    traffic: Traffic
 
     @property
     def times(self) -> "ClientTimes":
@@ -74,39 +72,24 @@ class ClientTimes(Protocol):
         """Return how long input is discarded after a final error."""
 
 
-class _Phase(IntEnum):
-    """What a connection does."""
-
-    IDLE = 0  # between requests
-    HEAD = 1  # a head is incomplete
-    BODY = 2  # a body is incomplete
-    BUSY = 3  # a request is being answered
-    LINGER = 4  # the last answer is out; input is discarded so that the client can read it
+_IDLE, _HEAD, _BODY, _LINGER = Phase.IDLE, Phase.HEAD, Phase.BODY, Phase.LINGER
+_STRAIGHT, _BUSY = Phase.STRAIGHT, Phase.BUSY
 
 
-_IDLE, _HEAD, _BODY, _BUSY, _LINGER = _Phase.IDLE, _Phase.HEAD, _Phase.BODY, _Phase.BUSY, _Phase.LINGER
-
-
-class ClientConnection(asyncio.Protocol):
-    """One connection from a client."""
+class ClientConnection(StraightLane):
+    """One connection from a client: everything beside the straight lane."""
 
     __slots__ = (
-        "_address", "_arrival", "_buffer", "_checked_bytes", "_chunked", "_exchange", "_has_eof", "_heads", "_house",
-        "_is_advancing", "_is_held_back", "_is_probed", "_known", "_local_address", "_paused_at_s", "_phase",
-        "_progress_at_s", "_received_bytes", "_since_s", "_traffic", "_transport", "is_paused",
+        "_address", "_buffer", "_checked_bytes", "_chunked", "_has_eof", "_is_advancing", "_is_held_back", "_is_probed",
+        "_paused_at_s", "_progress_at_s", "_received_bytes",
     )  # fmt: skip
+
+    _house: House
 
     def __init__(self, house: House) -> None:
         """Belong to a front door."""
-        self._house = house
-        self._traffic = house.traffic
-        self._transport: asyncio.Transport | None = None
+        super().__init__(house)
         self._buffer = bytearray()
-        self._phase = _IDLE
-        self._heads: Heads | None = None
-        self._known: dict[bytes, Arrival] = {}
-        self._exchange: Exchange | None = None
-        self._arrival: Arrival | None = None
         self._chunked: ChunkedBody | None = None
         self._checked_bytes = 0
         self._received_bytes = 0
@@ -118,8 +101,6 @@ class ClientConnection(asyncio.Protocol):
         self._is_advancing = False
         self._is_held_back = False
         self._address = ""
-        self._local_address = ""
-        self.is_paused = False
 
     # -- asyncio.Protocol -----------------------------------------------------------------------------
 
@@ -128,26 +109,18 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(limits.RELAY_HIGH_WATER_BYTES, limits.RELAY_LOW_WATER_BYTES)
         self._address = _address(transport.get_extra_info("peername"))
-        self._local_address = _address(transport.get_extra_info("sockname"))
-        self._heads = self._house.heads(self._local_address)
+        self._heads = self._house.heads(_address(transport.get_extra_info("sockname")))
         self._known = self._heads.known
         refusal = self._house.admit(self, self._address)
         if refusal is not None:
             self._refuse(refusal)
 
-    def data_received(self, data: bytes) -> None:
-        """Serve a request that came whole with a known head at once; anything else step by step."""
-        self._traffic.bytes_in += len(data)
-        if self._phase is _IDLE and not self._buffer:
-            end = data.find(HEAD_END) + 4
-            arrival = self._known.get(data[:end]) or self._read_quickly(data, end)
-            if arrival is not None and len(data) - end == arrival.plain_length:
-                self._phase, self._arrival, self._is_probed = _BUSY, arrival, False
-                self._exchange = self._house.serve(self, arrival, data[end:])
-                return
+    def receive(self, data: bytes) -> None:
+        """Take bytes step by step."""
         if self._phase is _LINGER:
             return
         self._buffer += data
+        self.leave_lane()
         if self._phase is _BUSY:
             self._hold_back()
         elif not self._is_advancing:
@@ -156,14 +129,14 @@ class ClientConnection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Keep the connection open while an answer is due: the client may only be done sending."""
         self._has_eof = True
-        return self._phase is _BUSY
+        return self.exchange is not None or self._phase is _BUSY
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - how it was lost changes nothing
         """Free the engine's slot if an answer was due."""
+        exchange, self._exchange = self.exchange, None
         self._transport = None
         self._phase = _LINGER
         self._house.forget(self, self._address)
-        exchange, self._exchange = self._exchange, None
         if exchange is not None:
             self._traffic.aborted += 1
             exchange.cancel()
@@ -172,23 +145,16 @@ class ClientConnection(asyncio.Protocol):
         """Stop the engine's bytes: the client does not keep up."""
         self.is_paused = True
         self._paused_at_s = monotonic()
-        if self._exchange is not None:
-            self._exchange.pause()
+        if self.exchange is not None:
+            self.exchange.pause()
 
     def resume_writing(self) -> None:
         """Let the engine's bytes come again."""
         self.is_paused = False
-        if self._exchange is not None:
-            self._exchange.resume()
+        if self.exchange is not None:
+            self.exchange.resume()
 
     # -- ClientSide: for the exchange -----------------------------------------------------------------
-
-    def send(self, data: bytes) -> None:
-        """Write bytes of the answer."""
-        transport = self._transport
-        if transport is not None:
-            transport.write(data)
-            self._traffic.bytes_out += len(data)
 
     def exchange_done(self, status: int, *, keeps_alive: bool) -> None:
         """Count the answer; read the next request or close."""
@@ -224,12 +190,18 @@ class ClientConnection(asyncio.Protocol):
     @property
     def is_busy(self) -> bool:
         """Tell whether a request has begun to arrive or is being answered."""
-        return self._phase in {_HEAD, _BODY, _BUSY}
+        return self._phase in {_HEAD, _BODY, _STRAIGHT, _BUSY}
 
     @property
     def exchange(self) -> Exchange | None:
-        """Return the exchange under way."""
+        """Return the exchange under way; a request on the straight lane leaves it for that."""
+        self.leave_lane()
         return self._exchange
+
+    def leave_lane(self) -> None:
+        """Take a request that is on the straight lane to the general path."""
+        if self._phase is _STRAIGHT:
+            self.hand_over()
 
     def close(self) -> None:
         """Close after what is written is out."""
@@ -247,7 +219,7 @@ class ClientConnection(asyncio.Protocol):
         waited_s = now_s - self._since_s
         if self.is_paused and now_s - self._paused_at_s > times.slow_client_timeout_s:
             self.abort()
-        elif phase is _BUSY:
+        elif phase is _BUSY or phase is _STRAIGHT:
             if self._has_eof:
                 self._check_half_closed()
         elif phase is _HEAD:
@@ -279,15 +251,6 @@ class ClientConnection(asyncio.Protocol):
         if self._has_eof and self._phase in {_IDLE, _HEAD, _BODY}:
             self.close()
 
-    def _read_quickly(self, data: bytes, end: int) -> Arrival | None:
-        """Read a head that came whole; None where something is wrong or odd with it, so that it is read again."""
-        if end == 3 or end > limits.HEAD_REMEMBERED_BYTES:
-            return None
-        try:
-            return cast("Heads", self._heads).read(data[:end])
-        except ProtocolError:
-            return None
-
     def _step(self) -> bool:
         """Take one step; return whether another may follow at once."""
         if self._phase is _IDLE or self._phase is _HEAD:
@@ -310,7 +273,7 @@ class ClientConnection(asyncio.Protocol):
             return False
         block = bytes(buffer[:end])
         del buffer[:end]
-        self._begin_body(cast("Heads", self._heads).read(block))
+        self._begin_body(self._heads.read(block))
         return True
 
     def _begin_body(self, arrival: Arrival) -> None:
@@ -320,7 +283,7 @@ class ClientConnection(asyncio.Protocol):
             if arrival.length or head.is_chunked:
                 self._refuse(intake.refusal)
             else:
-                self._serve(arrival, b"")
+                self.serve(arrival, b"")
             return
         if arrival.length > intake.body_limit_bytes:
             raise body_too_large(intake.body_limit_bytes)
@@ -331,7 +294,7 @@ class ClientConnection(asyncio.Protocol):
             self.send(_CONTINUE)
 
     def _take_body(self) -> bool:
-        buffer, arrival = self._buffer, cast("Arrival", self._arrival)
+        buffer, arrival = self._buffer, self._arrival
         before_bytes = len(buffer)
         if self._chunked is not None:
             body = self._chunked.feed(buffer)
@@ -342,10 +305,11 @@ class ClientConnection(asyncio.Protocol):
         if body is None:
             self._progress_at_s = monotonic()
             return False
-        self._serve(arrival, body)
+        self.serve(arrival, body)
         return True
 
-    def _serve(self, arrival: Arrival, body: bytes) -> None:
+    def serve(self, arrival: Arrival, body: bytes) -> None:
+        """Let the house answer a complete request."""
         self._phase, self._arrival, self._is_probed = _BUSY, arrival, False
         self._exchange = self._house.serve(self, arrival, body)
 

@@ -14,6 +14,7 @@ from meshllm.core import limits
 from meshllm.core.engines import EngineEndpoint
 from meshllm.core.ids import ModelId
 from meshllm.proxy import openai, sse
+from meshllm.proxy.engine_errors import Asked, engine_problem, error_in_stream
 from meshllm.proxy.framing import LAST_CHUNK, AnswerHead, chunk, payload_of
 from meshllm.proxy.intake import Intake, connection_line
 from meshllm.proxy.openai import Problem
@@ -22,6 +23,7 @@ from meshllm.proxy.pool import EngineConnection, EnginePool
 from meshllm.proxy.traffic import ModelTraffic
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_EVENT_END = b"\n\n"
 _COLLECTED_BYTES = limits.REMOTE_ERROR_TEXT_BYTES * 64
 _EVENT_STREAM = AnswerHead(
     status=200, length=None, is_chunked=True, keeps_alive=True, is_event_stream=True,
@@ -62,8 +64,8 @@ class Recovery(Protocol):
     def recover(self, exchange: "Exchange") -> None:
         """Send the request again, now or when the model is back, or answer that it cannot be."""
 
-    def count_lost(self, exchange: "Exchange") -> None:
-        """Count an answer that broke off."""
+    def lost(self, exchange: "Exchange", events: int) -> Problem:
+        """Count an answer that broke off after so many events; return what its client is told, if it still can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ class Target:
     """Requests that may be in flight at once."""
     context_tokens: int
     """Context of the engine; 0 when unknown."""
+    unasked_bytes: int
+    """A body up to this certainly fits into the context, or that is not known."""
     engine_lines: bytes
     """The last fields for the engine: its key, and the name of the request's id."""
     client_lines: bytes
@@ -111,6 +115,10 @@ class Exchange:
     _passes = False
     """The head is out and the body goes out as it comes: nothing is left to think about."""
     _is_event_stream = False
+    _is_sized = False
+    """The client was told how many bytes come."""
+    _failed: Problem | None = None
+    """What the engine said in an event of its stream: the end of it, in our words."""
     _collected: list[bytes] | None = None
     _is_counted = False
     _status = 0
@@ -149,36 +157,21 @@ class Exchange:
         if self.client.is_paused:
             connection.pause()
 
+    def take_over(self, connection: EngineConnection) -> None:
+        """Go on with a request that was counted and sent over a connection already, under its own model's name."""
+        self.asked_model = self.target.model
+        self.attempts = 1
+        self._is_counted = True
+        self._connection = connection
+
     # -- Relay: from the engine -----------------------------------------------------------------------
 
     def on_whole(self, head: AnswerHead, body: bytes) -> None:
         """Pass a complete answer on in one write; errors of engines in our own words."""
         self._connection = None
-        status = self._status = head.status
-        if self.has_begun or status != 200 or self.attempts != 1 or self.is_head:
-            self._pass_whole(head, body)
-            return
-        intake, client = self.intake, self.client
-        client.send(
-            b"".join(
-                (
-                    head.sized_lines,
-                    b"X-Request-ID: ",
-                    self.request_id,
-                    self.target.answer_lines,
-                    intake.answer_end,
-                    body,
-                )
-            )
-        )
-        self._is_counted = False
-        self.traffic.end(is_failure=False)
-        client.exchange_done(200, keeps_alive=self.keeps_alive)
-
-    def _pass_whole(self, head: AnswerHead, body: bytes) -> None:
-        """Do what `on_whole` does, for everything but a plain success."""
+        self._status = head.status
         if self.intake.inference is not None and head.status >= 400:
-            self.answer(openai.engine_problem(head.status, body))
+            self.answer(engine_problem(head.status, body, self._asked))
             return
         if self.has_begun:
             self.client.send(self._framed(body) + self._ending())
@@ -186,32 +179,55 @@ class Exchange:
             self.client.send(b"%b%b\r\n%b" % (head.sized_lines, self._lines(), body))
         self._finish(is_failure=head.status >= 500)
 
-    def on_head(self, head: AnswerHead) -> None:
+    def on_head(self, head: AnswerHead) -> "Exchange":
         """Keep the head until bytes of the body come: until then the request can be tried again."""
         self._head = head
+        return self
 
     def on_piece(self, data: bytes) -> None:
         """Pass a piece of the body on."""
         if self._passes:
             self.client.send(data)
-            return
+        elif self._failed is None:
+            self._pass_piece(data)
+
+    def on_suspect_piece(self, data: bytes) -> None:
+        """Pass a piece of an event stream on up to the engine's own error, if it holds one."""
+        if self._failed is None and (before := self._before_error(data)):
+            self._pass_piece(before)
+
+    def _pass_piece(self, data: bytes) -> None:
+        """Do what `on_piece` does, for the first piece and those that are not passed on as they are."""
         if self._head is not None:
             data = self._opening(self._head) + self._framed(data)
             self._head = None
             self._has_body = True
-            self._passes = self._mode is _PASS
+            self._passes = self._mode is _PASS and self._failed is None
         else:
             data = self._framed(data)
         if data:
             self.client.send(data)
 
+    def _before_error(self, data: bytes) -> bytes:
+        """Return what comes before the engine's own error event, if there is one; that is told at the end, as ours."""
+        payload = payload_of(data)
+        found = error_in_stream(payload, self._asked)
+        if found is None:
+            return data
+        start, self._failed = found
+        self._passes = False
+        return chunk(payload[:start]) if start else b""
+
     def on_end(self) -> None:
         """Finish: everything was passed on."""
         self._connection = None
+        if self._failed is not None:
+            self.answer(self._failed)
+            return
         if self._head is not None:
             self.on_piece(b"")
         if self._mode is _COLLECT:
-            self.answer(openai.engine_problem(502, b"".join(self._collected or [])))
+            self.answer(engine_problem(502, b"".join(self._collected or []), self._asked))
             return
         if self._mode is _WRAP:
             self.client.send(LAST_CHUNK)
@@ -220,6 +236,9 @@ class Exchange:
     def on_lost(self, *, was_stale: bool, is_between: bool, chunks: int) -> None:
         """Try again before the first byte; after it, end the stream with an error or break it."""
         self._connection = None
+        if self._failed is not None:
+            self.answer(self._failed)
+            return
         if not self._has_body:
             self._note_failure(was_stale=was_stale)
             self._uncount(is_failure=not was_stale)
@@ -229,36 +248,50 @@ class Exchange:
                 message = "the management app broke off; whether it did what was asked is not known"
                 self.answer(Problem(status=502, code="management_lost", message=message))
             return
-        self._house.count_lost(self)
-        can_say_so = self._is_event_stream and is_between and self._mode is not _WRAP
-        if not can_say_so:
+        problem = self._house.lost(self, chunks)
+        if not self._can_say_more:
             self._uncount(is_failure=True)
             self.client.cut()
             return
-        message = f"the engine of {self.target.model} was lost after {chunks} events; ask again for a whole answer"
-        self.answer(Problem(status=502, code="host_lost", message=message, type="server_error"))
+        self.answer(problem, gap=b"" if is_between else _EVENT_END)
+
+    @property
+    def _asked(self) -> Asked:
+        door = self.intake.inference
+        return Asked(
+            prompt_field=door.prompt_field if door is not None else "", context_tokens=self.target.context_tokens
+        )
 
     # -- to the client --------------------------------------------------------------------------------
 
-    def answer(self, problem: Problem) -> None:
-        """End with an error: as an answer, or as one event once the answer has begun. No `[DONE]`, no silence."""
+    @property
+    def _can_say_more(self) -> bool:
+        """Tell whether the answer can still be ended with an event: it is a stream of them, of no announced length."""
+        return self._is_event_stream and not self._is_sized
+
+    def answer(self, problem: Problem, gap: bytes = b"") -> None:
+        """End with an error: as an answer, or as one event once the answer has begun. No `[DONE]`, no silence.
+
+        `gap` ends half an event, which is no JSON and so an error to its reader, too.
+        """
         if self.has_begun:
             self._mode = _WRAP if self.intake.head.minor else _PASS
             document = openai.error_document(problem, anthropic=self.intake.is_anthropic)
             event = sse.anthropic_error_event if self.intake.is_anthropic else sse.error_event
-            self.client.send(self._framed(event(document)) + self._ending())
+            self.client.send(self._framed(gap + event(document)) + self._ending())
         else:
             self._status = problem.status
             self.client.send(problem_answer(problem, self.intake, self._lines()))
         self._finish(is_failure=problem.status >= 500)
 
     def send_comment(self, text: str) -> None:
-        """Tell a waiting stream how far its model is, and so keep the connection alive."""
+        """Tell a waiting stream how far its model is, and so keep the connection alive. Anthropic's are only pinged."""
         opening = b""
         if not self.has_begun:
             opening = self._opening(_EVENT_STREAM)
         self._mode = _WRAP if self.intake.head.minor else _PASS
-        self.client.send(opening + self._framed(sse.comment(text)))
+        news = sse.anthropic_ping() if self.intake.is_anthropic else sse.comment(text)
+        self.client.send(opening + self._framed(news))
 
     def ask_if_alive(self) -> None:
         """Write something harmless: a client that is gone, not only done sending, resets the connection."""
@@ -300,8 +333,8 @@ class Exchange:
             connection.cancel()
         if self.task is not None:
             self.task.cancel()
-        if not self._has_body or (self._is_event_stream and is_between and self._mode is not _WRAP):
-            self.answer(problem)
+        if not self._has_body or self._can_say_more:
+            self.answer(problem, gap=b"" if is_between or not self._has_body else _EVENT_END)
         else:
             self._uncount(is_failure=True)
             self.client.cut()
@@ -320,6 +353,7 @@ class Exchange:
         lines = head.lines
         if head.length is not None:
             self._mode = _PASS if not self.has_begun or not is_modern else _WRAP
+            self._is_sized = not self.has_begun
             lines = head.sized_lines
         else:
             self._mode = _PASS if head.is_chunked == is_modern else _WRAP if is_modern else _UNWRAP
@@ -353,10 +387,12 @@ class Exchange:
     # -- accounting -----------------------------------------------------------------------------------
 
     def _note_failure(self, *, was_stale: bool) -> None:
-        """Remember where the engine was lost. A stale connection is nobody's failure."""
+        """Remember where the engine was lost. A stale connection is nobody's failure.
+
+        It is an attempt all the same: an engine that dies of a request looks no different on a used connection.
+        """
         self._head = None
         if was_stale:
-            self.attempts -= 1
             return
         endpoint = self.target.pool.endpoint
         self.failures = self.failures + 1 if self.failed_at == endpoint else 1

@@ -22,6 +22,10 @@ _NOT_PASSED_ON = HOP_BY_HOP | {"content-length", "server", "x-request-id"}
 _BODILESS = frozenset({204, 304})
 _EVENT_ENDS = frozenset({b"\n\n", b"\r\n"})
 """How a chunk ends that ends an event, with either kind of line end."""
+_ERROR = b"error"
+_E, _R = b"er"
+_KNOWN_BYTES = 16
+"""Chunks shorter than this have no remembered size: so many bytes of the others can be looked at unchecked."""
 LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -42,6 +46,8 @@ class AnswerHead:
     """Status line and the fields to pass on, each with CR LF; neither framing nor the empty line."""
     sized_lines: bytes
     """The same with `Content-Length`, where that is known and may be told."""
+    answer_start: bytes = b""
+    """The same up to the value of the request's id, which follows."""
 
 
 def parse_answer_head(block: bytes) -> AnswerHead:
@@ -76,6 +82,7 @@ def parse_answer_head(block: bytes) -> AnswerHead:
         status=status, length=length, is_chunked=coding is not None,
         keeps_alive=keeps_alive and (length is not None or coding is not None),
         is_event_stream=kind.startswith("text/event-stream"), lines=lines, sized_lines=sized_lines,
+        answer_start=sized_lines + b"X-Request-ID: ",
     )  # fmt: skip
 
 
@@ -93,7 +100,7 @@ _sizes: dict[bytes, int] = {}
 def _remember_size(line: bytes) -> None:
     """Keep the size that a line means, if it is a proper line."""
     found = _CHUNK.fullmatch(line)
-    if found is not None and int(found[1], 16):
+    if found is not None and int(found[1], 16) >= _KNOWN_BYTES:
         if len(_sizes) >= limits.ENGINE_HEADS_REMEMBERED:
             _sizes.clear()
         _sizes[line] = int(found[1], 16)
@@ -102,12 +109,14 @@ def _remember_size(line: bytes) -> None:
 class ChunkRelay:
     """Follows the chunks of one answer and hands out what may be passed on.
 
-    What `take` returns ends on a boundary between chunks, for an event stream also between events, so
-    that an error event and a proper end can follow at any time. Chunks or events above the limits are
-    passed on in parts: after those `is_between` is false, and only cutting the connection is honest.
+    What `take` returns ends on a boundary between chunks, so that more can follow at any time, for an event
+    stream also between events. A chunk above the limit goes out in parts, as chunks of our own, and so does
+    an event in several chunks: behind those `is_between` is false, and half an event has to be ended first.
     """
 
-    __slots__ = ("_at", "_by_event", "_held", "_left", "_safe_end", "chunks", "is_between", "is_complete")
+    __slots__ = (
+        "_at", "_by_event", "_held", "_left", "_safe_end", "chunks", "is_between", "is_complete", "may_have_error",
+    )  # fmt: skip
 
     def __init__(self, *, by_event: bool) -> None:
         """Start before the first chunk."""
@@ -117,43 +126,57 @@ class ChunkRelay:
         self._at = 0
         """The first byte of what is held that was not looked at: the beginning of a chunk."""
         self._left = 0
-        """Bytes of an oversized chunk, passed on in parts, that are missing. Nothing is held then."""
+        """Bytes of an oversized chunk, CR LF included, that are missing. Nothing is held then."""
         self.chunks = 0
         self.is_between = True
-        """Everything that was handed out ends between chunks and events."""
+        """What was handed out ends where a chunk of the engine ends, for an event stream also an event."""
         self.is_complete = False
+        self.may_have_error = False
+        """An event of what was handed out last looks like an engine's error. Whoever reads this resets it."""
 
     def take(self, data: bytes) -> bytes:
         """Return the bytes to pass on; the last ones with the last chunk included. Raises AnswerError."""
         if self._held or not self.is_between:
-            return self._take_slowly(data)
+            return self._search(self._take_slowly(data))
+        size_end = data.find(b"\r\n") + 2
+        if (
+            _sizes.get(data[:size_end]) == len(data) - size_end - 2 and data.endswith(self._safe_end)
+            and data[size_end + 8] != _E and data[size_end + 7] != _E and data[size_end + 1] != _R
+        ):  # fmt: skip
+            self.chunks += 1  # exactly one chunk, as most engines write their events, and surely no error
+            return data
         at, size, count = 0, len(data), 0
         while at < size:
             size_end = data.find(b"\r\n", at, at + limits.HTTP_CHUNK_HEADER_BYTES) + 2
             chunk_bytes = _sizes.get(data[at:size_end])
             if chunk_bytes is None:
                 _remember_size(data[at:size_end])
-                return self._take_slowly(data)
+                return self._search(self._take_slowly(data))
             at = size_end + chunk_bytes + 2
             count += 1
             if not data.startswith(b"\r\n", at - 2):
-                return self._take_slowly(data)
+                return self._search(self._take_slowly(data))
+            # `data: {"error"`, `event: error`, `error: {`: an engine writes its error as a chunk of its own.
+            if data[size_end + 8] == _E or data[size_end + 7] == _E or data[size_end + 1] == _R:
+                self.may_have_error = self._by_event
         if not data.endswith(self._safe_end):
-            return self._take_slowly(data)
+            return self._search(self._take_slowly(data))
         self.chunks += count
         return data
 
+    def _search(self, piece: bytes) -> bytes:
+        """Return the piece, having looked for an error anywhere in it."""
+        if self._by_event and _ERROR in piece:
+            self.may_have_error = True
+        return piece
+
     def _take_slowly(self, data: bytes) -> bytes:
         """Do what `take` does, for bytes that are not exactly some chunks of whole events."""
+        if self._left:
+            return self._take_part(data)
         if self._held:
             data = self._held + data
         at, safe, size, by_event = self._at, 0, len(data), self._by_event
-        if self._left:
-            at = min(self._left, size)
-            self._left -= at
-            if self._left:
-                return data
-            safe = 0 if by_event and data[max(at - 4, 0) : at - 2] not in _EVENT_ENDS else at
         while at < size:
             found = _CHUNK.match(data, at)
             if found is None:
@@ -166,7 +189,7 @@ class ChunkRelay:
             end = found.end() + chunk_bytes + 2
             if end > size:
                 if end - at > limits.ENGINE_CHUNK_HELD_BYTES:
-                    return self._pass_part(data, end - size)
+                    return data[:at] + self._begin_part(data[found.end() :], chunk_bytes)
                 break
             if data[end - 2 : end] != b"\r\n":
                 msg = "a chunk of the answer does not end with CR LF"
@@ -189,10 +212,26 @@ class ChunkRelay:
         self._held, self._at = data[safe:], at - safe
         return data[:safe]
 
-    def _pass_part(self, data: bytes, missing: int) -> bytes:
-        """Hand out everything, the beginning of an oversized chunk included."""
-        self._held, self._at, self._left, self.is_between = b"", 0, missing, False
-        return data
+    def _begin_part(self, data: bytes, chunk_bytes: int) -> bytes:
+        """Hand out the beginning of an oversized chunk."""
+        self._held, self._at, self._left, self.is_between = b"", 0, chunk_bytes + 2, False
+        return self._take_part(data)
+
+    def _take_part(self, data: bytes) -> bytes:
+        """Hand out more of an oversized chunk as a chunk of our own, and what may follow it."""
+        left, size = self._left, min(self._left, len(data))
+        payload_bytes = max(min(left - 2, size), 0)
+        end = data[payload_bytes:size]
+        if end and not b"\r\n".startswith(end, 2 - (left - payload_bytes)):
+            msg = "a chunk of the answer does not end with CR LF"
+            raise AnswerError(msg)
+        self._left = left - size
+        part = chunk(data[:payload_bytes]) if payload_bytes else b""
+        if self._left:
+            return part
+        self.chunks += 1
+        self.is_between = not self._by_event or data[max(payload_bytes - 2, 0) : payload_bytes] in _EVENT_ENDS
+        return part + self._take_slowly(data[size:]) if len(data) > size else part
 
     def _last(self, data: bytes, at: int) -> int:
         """Return the end of the last chunk, or 0 while it is incomplete. Trailer fields are passed on."""

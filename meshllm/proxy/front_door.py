@@ -14,9 +14,10 @@ import logging
 import random
 import secrets
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
+from itertools import count
 from pathlib import Path
 from time import monotonic
 from urllib.parse import unquote
@@ -28,17 +29,19 @@ from meshllm.core.events import Event
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.known_models import CATALOG
 from meshllm.core.names import Ambiguous, Unknown
-from meshllm.core.serving.routing import Refusal
+from meshllm.core.serving.routing import Capability, Refusal, name_refused, unloaded
 from meshllm.core.view import MeshView
 from meshllm.proxy import openai, paths
 from meshllm.proxy.access import AccessRules
 from meshllm.proxy.client import ClientConnection
+from meshllm.proxy.engine_errors import context_message
 from meshllm.proxy.forward import Exchange, Target, problem_answer
 from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.intake import Door, Intake, connection_line
 from meshllm.proxy.listing import ListOptions, model_detail, model_list
 from meshllm.proxy.openai import Problem
-from meshllm.proxy.peek import BodyError, Peek, peek, prompt_bytes
+from meshllm.proxy.paths import InferenceDoor
+from meshllm.proxy.peek import INVALID_JSON, BodyError, Peek, peek, prompt_bytes
 from meshllm.proxy.pursuit import Patience, Pursuit
 from meshllm.proxy.targets import Targets, Views
 from meshllm.proxy.traffic import Traffic
@@ -62,8 +65,6 @@ class FrontDoorConfig:
     """Names, without port, that Host may have besides localhost and our addresses."""
     allowed_origins: tuple[str, ...] = ()
     """Web origins whose pages may call this node: `https://chat.example`."""
-    open_paths: frozenset[str] = paths.OPEN_PATHS
-    """Paths that need no key."""
     unknown_model: str = "reject"
     """`reject` with 404, or `fallback` to a model that there is."""
     load_wait_s: float = limits.LOAD_WAIT_S
@@ -91,13 +92,13 @@ class FrontDoor:
         self._views = views
         self._post = post
         self.traffic = Traffic()
-        self._targets = Targets(
+        self._targets = self.routes = Targets(
             views, self.traffic, config.node, management_socket, falls_back=config.unknown_model == "fallback"
         )
         patience = Patience(config.load_wait_s, config.comment_s, rng or random.Random())
         self._pursuit = Pursuit(views, self._targets, self.traffic, post, patience)
         self._rules = AccessRules(
-            bound_host=config.host, api_key=config.api_key, open_paths=config.open_paths,
+            bound_host=config.host, api_key=config.api_key, is_open=paths.is_open,
             allowed_hosts=frozenset(host.lower() for host in config.allowed_hosts),
             allowed_origins=frozenset(origin.lower().rstrip("/") for origin in config.allowed_origins),
         )  # fmt: skip
@@ -112,8 +113,7 @@ class FrontDoor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._measured_at_s = 0.0
-        self._id_prefix = f"req-{secrets.token_hex(4)}-".encode()
-        self._id_number = 0
+        self.request_ids: Iterator[bytes] = map(f"req-{secrets.token_hex(4)}-%x".encode().__mod__, count(1))
 
     # -- start and end --------------------------------------------------------------------------------
 
@@ -146,6 +146,8 @@ class FrontDoor:
         self.is_leaving = True
         for heads in self._heads.values():
             heads.forget()
+        for client in self._connections:
+            client.leave_lane()
 
     async def close(self) -> None:
         """End everything: streams under way get an error event, other requests a 503."""
@@ -263,11 +265,9 @@ class FrontDoor:
 
     def error_lines(self, arrival: Arrival | None) -> bytes:
         """Return our own fields for an answer that no engine had a part in."""
-        if arrival is None:
-            self._id_number += 1
-            number = self._id_number
-            return b"X-Request-ID: %b%x\r\n%b" % (self._id_prefix, number, self._targets.management.client_lines)
         own = self._targets.management.client_lines
+        if arrival is None:
+            return b"X-Request-ID: %b\r\n%b" % (next(self.request_ids), own)
         return b"X-Request-ID: %b\r\n%b%b" % (self._request_id(arrival), own, arrival.intake.cors_lines)
 
     # -- Recovery: for exchanges ----------------------------------------------------------------------
@@ -277,10 +277,16 @@ class FrontDoor:
         self.traffic.retries += 1
         self._pursue(exchange)
 
-    def count_lost(self, exchange: Exchange) -> None:
-        """Count an answer that broke off."""
+    def lost(self, exchange: Exchange, events: int) -> Problem:
+        """Count an answer that broke off after so many events; return what its client is told, if it still can be."""
+        model = exchange.target.model
         self.traffic.lost += 1
-        log.info("model=%s stream lost request=%s", exchange.target.model, exchange.request_id.decode())
+        log.info("stream lost", extra={"fields": {"model": model, "request": exchange.request_id.decode()}})
+        withdrawn = unloaded(self._views.newest, model) if exchange.intake.inference is not None else None
+        if withdrawn is not None:
+            return openai.refused(withdrawn, self._pursuit.retry_after_s())
+        message = f"the engine of {model} was lost after {events} events; ask again for a whole answer"
+        return Problem(status=502, code="host_lost", message=message, type="server_error")
 
     # -- inference ------------------------------------------------------------------------------------
 
@@ -291,16 +297,14 @@ class FrontDoor:
         try:
             seen = peek(body, door.shape)
         except BodyError as error:
-            status = 415 if intake.form_typed else 400
-            code = "unsupported_media_type" if intake.form_typed else error.code
-            problem = Problem(status=status, code=code, message=error.message, param=error.param)
-            self._refuse(client, arrival, problem)
+            self._refuse(client, arrival, _bad_body(error, intake.other_type))
             return None
         model = seen.model
         if model is not None and len(model) > limits.MODEL_NAME_BYTES:
             self._refuse(client, arrival, openai.unknown_model(model))
             return None
-        found = self._targets.find(model, door)
+        lacking = self._targets.lacking(model, Capability.VISION) if seen.has_images else None
+        found = lacking or self._targets.find(model, door)
         if isinstance(found, Refusal):
             self._refuse(client, arrival, openai.refused(found, self._pursuit.retry_after_s()))
             return None
@@ -309,9 +313,8 @@ class FrontDoor:
             exchange.asked_model, exchange.is_stream = model, seen.is_stream
             self._pursue(exchange)
             return exchange
-        is_too_long = 0 < found.context_tokens * limits.PROMPT_BYTES_PER_TOKEN < len(body)
-        if found.traffic.in_flight >= found.admitted or is_too_long:
-            objection = self._objection(found, seen, body)
+        if found.traffic.in_flight >= found.admitted or len(body) > found.unasked_bytes:
+            objection = self._objection(found, seen, body, door)
             if objection is not None:
                 self._refuse(client, arrival, objection)
                 return None
@@ -324,14 +327,14 @@ class FrontDoor:
             self._pursue(exchange)
         return exchange
 
-    def _objection(self, target: Target, seen: Peek, body: bytes) -> Problem | None:
+    def _objection(self, target: Target, seen: Peek, body: bytes, door: InferenceDoor) -> Problem | None:
         """Say why a ready engine cannot take this request."""
         if target.traffic.in_flight >= target.admitted:
             return self._pursuit.overloaded(target)
         if prompt_bytes(seen.document) > target.context_tokens * limits.PROMPT_BYTES_PER_TOKEN:
             about = f"about {len(body) // 4} ({len(body)} bytes)"
-            message = openai.context_message(about, target.context_tokens)
-            return Problem(status=400, code="context_length_exceeded", message=message, param="messages")
+            message = context_message(about, target.context_tokens)
+            return Problem(status=400, code="context_length_exceeded", message=message, param=door.prompt_field)
         return None
 
     def _send(self, exchange: Exchange) -> None:
@@ -365,7 +368,7 @@ class FrontDoor:
         view = self._views.newest
         status, document = self._models_document(view, intake)
         head = b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\nX-Request-ID: %b\r\n%b%b" % (
-            status, b"OK" if status == 200 else b"Not Found", len(document), self._request_id(arrival),
+            status, openai.reason_phrase(status).encode(), len(document), self._request_id(arrival),
             self._targets.management.client_lines, intake.answer_end,
         )  # fmt: skip
         client.answer(head if intake.is_head else head + document, status, keeps_alive=intake.keeps_alive)
@@ -387,11 +390,9 @@ class FrontDoor:
         asked = unquote(intake.asked_model)
         found = model_detail(view, asked, CATALOG)
         if isinstance(found, Unknown | Ambiguous):
-            names = found.near if isinstance(found, Unknown) else found.candidates
-            hint = f"; did you mean {' or '.join(names)}?" if names else ""
-            message = f"the model {asked[: limits.MODEL_NAME_BYTES]!r} does not exist{hint}"
-            problem = Problem(status=404, code="model_not_found", message=message, param="model")
-            return 404, openai.error_document(problem)
+            refusal = name_refused(view, asked[: limits.MODEL_NAME_BYTES], found)
+            problem = openai.refused(refusal, self._pursuit.retry_after_s())
+            return problem.status, openai.error_document(problem)
         return 200, msgspec.json.encode(found)
 
     def _refuse(self, client: ClientConnection, arrival: Arrival, problem: Problem) -> None:
@@ -400,10 +401,7 @@ class FrontDoor:
         client.answer(problem_answer(problem, intake, lines), problem.status, keeps_alive=intake.keeps_alive)
 
     def _request_id(self, arrival: Arrival) -> bytes:
-        if arrival.request_id is not None:
-            return arrival.request_id
-        self._id_number += 1
-        return b"%b%x" % (self._id_prefix, self._id_number)
+        return arrival.request_id or next(self.request_ids)
 
     # -- a few times a second -------------------------------------------------------------------------
 
@@ -417,6 +415,14 @@ class FrontDoor:
             if (measured := self.traffic.measured()) is not None:
                 self._post(measured)
         self._sweep_handle = asyncio.get_running_loop().call_later(limits.HTTP_SWEEP_INTERVAL_S, self._sweep)
+
+
+def _bad_body(error: BodyError, other_type: str) -> Problem:
+    """Return the refusal of a body: of its type only where it is what the type says, and so no JSON."""
+    if other_type and error.code == INVALID_JSON:
+        message = f"the body must be application/json, not {other_type!r}"
+        return Problem(status=415, code="unsupported_media_type", message=message)
+    return Problem(status=400, code=error.code, message=error.message, param=error.param)
 
 
 def descriptors_for_clients() -> int:

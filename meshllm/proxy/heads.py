@@ -16,6 +16,7 @@ from meshllm.core import limits
 from meshllm.proxy.access import AccessRules
 from meshllm.proxy.http1 import ONCE_ONLY, is_well_formed, parse_head
 from meshllm.proxy.intake import SANE_REQUEST_ID, Door, Intake, take_in
+from meshllm.proxy.shapes import Chat
 
 _VARYING = re.compile(
     rb"\r\n(?:content-length:[ \t]*([0-9]{1,18})|x-request-id:[ \t]*([A-Za-z0-9._:/+=-]{1,%d}))[ \t]*(?=\r\n)"
@@ -23,6 +24,7 @@ _VARYING = re.compile(
     re.IGNORECASE,
 )
 """Fields that have another value in each request, and say nothing about the rest."""
+_SANE_ID = re.compile(SANE_REQUEST_ID.pattern.encode())
 _MATTERING = ONCE_ONLY | {"accept", "connection", "sec-fetch-mode"}
 _OF_NO_MATTER = re.compile(
     rb"\r\n(?!(?:%b):)[^:\r\n]+:[^\r\n]*(?=\r\n)" % "|".join(sorted(_MATTERING)).encode(), re.IGNORECASE
@@ -40,6 +42,25 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
     """The same where nothing but that many bytes has to come before the request is complete; else -1."""
     request_id: bytes | None
     """The client's own, if it is sane."""
+    is_straight: bool
+    """Nothing but the body can say that the request is not for the straight lane."""
+    path: bytes
+    """The engine's, for inference."""
+    engine_start: bytes
+    """The head for the engine, `Content-Length` included, without key and id."""
+
+
+def _arrival(intake: Intake, length: int, request_id: bytes | None) -> Arrival:
+    """Return a head that came."""
+    head, door = intake.head, intake.inference
+    is_plain = intake.refusal is None and not head.is_chunked and not head.expects_continue
+    plain_length = length if is_plain and length <= intake.body_limit_bytes else -1
+    is_chat = door is not None and door.shape is Chat and intake.door is Door.INFERENCE
+    return Arrival(
+        intake, length, plain_length, request_id, is_straight=is_plain and is_chat and intake.keeps_alive,
+        path=door.path if door is not None else b"",
+        engine_start=b"%bContent-Length: %d\r\n" % (intake.engine_lines, length),
+    )  # fmt: skip
 
 
 class Heads:
@@ -50,6 +71,8 @@ class Heads:
         self._rules = rules
         self._local_address = local_address
         self._intakes: dict[bytes, Intake] = {}
+        self._by_rest: dict[tuple[bytes, bool], Arrival] = {}
+        """By what is left of a head without its length and id, and whether there was an id to leave out."""
         self.is_leaving = False
         self.known: dict[bytes, Arrival] = {}
         """By exact bytes; read directly on the fast path."""
@@ -59,13 +82,16 @@ class Heads:
         known = self.known.get(block)
         if known is not None:
             return known
-        arrival = self._varied(block) if len(block) <= limits.HEAD_REMEMBERED_BYTES else None
-        if arrival is None:
-            arrival = self._read_anew(block)
-        if len(block) <= limits.HEAD_REMEMBERED_BYTES:
-            if len(self.known) >= limits.HEADS_REMEMBERED:
-                self.known.clear()
-            self.known[block] = arrival
+        if len(block) > limits.HEAD_REMEMBERED_BYTES:
+            return self._read_anew(block)
+        rest, length, request_id = _taken_apart(block)
+        arrival = self._with_another_length(rest, length, request_id) or self._varied(block) or self._read_anew(block)
+        if len(self.known) >= limits.HEADS_REMEMBERED:
+            self.known.clear()
+            self._by_rest.clear()
+        self.known[block] = arrival
+        if arrival.is_straight and length:
+            self._by_rest[rest, request_id != b""] = arrival
         return arrival
 
     def forget(self) -> None:
@@ -73,6 +99,16 @@ class Heads:
         self.is_leaving = True
         self.known.clear()
         self._intakes.clear()
+        self._by_rest.clear()
+
+    def _with_another_length(self, rest: bytes, length: bytes, request_id: bytes) -> Arrival | None:
+        """Return the verdict on a head that differs from a known one in its length and id alone, as most do.
+
+        All other bytes are those of a head that was read, so neither the grammar nor the rule that each of
+        the two is there once needs another look.
+        """
+        known = self._by_rest.get((rest, request_id != b""))
+        return _arrival(known.intake, int(length), request_id or known.request_id) if known is not None else None
 
     def _varied(self, block: bytes) -> Arrival | None:
         """Return the verdict on a head that differs from a known one only in what makes no difference."""
@@ -92,20 +128,43 @@ class Heads:
                 request_id = an_id
         if len(varying) == 2 and (not length or request_id is None):
             return None  # the same field twice, or a length of 0: let the grammar's own rules decide
-        return Arrival(intake, length, length if length <= intake.body_limit_bytes else -1, request_id)
+        return _arrival(intake, length, request_id)
 
     def _read_anew(self, block: bytes) -> Arrival:
         head = parse_head(block)
         intake = take_in(head, self._rules, self._local_address, is_leaving=self.is_leaving)
-        is_plain = intake.refusal is None and not head.is_chunked and not head.expects_continue
-        if is_plain and intake.door is Door.INFERENCE:
+        if intake.door is Door.INFERENCE and not head.is_chunked and not head.expects_continue:
             if len(self._intakes) >= limits.HEADS_REMEMBERED:
                 self._intakes.clear()
             self._intakes[_key(block)] = intake
         given_id = head.get("x-request-id")
         request_id = given_id.encode() if given_id and SANE_REQUEST_ID.fullmatch(given_id) else None
-        plain_length = head.length if is_plain and head.length <= intake.body_limit_bytes else -1
-        return Arrival(intake, head.length, plain_length, request_id)
+        return _arrival(intake, head.length, request_id)
+
+
+def _taken_apart(block: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return (the rest, the digits of the length, the request's id) of a head whose fields are written as most are.
+
+    An id that is missing, odd or oddly written stays in the rest, and is empty here. Without a length in
+    its usual form all three are empty.
+    """
+    start, end = _value(block, b"\r\nX-Request-ID: ", b"\r\nx-request-id: ")
+    request_id = block[start:end]
+    if _SANE_ID.fullmatch(request_id):
+        block = block[:start] + block[end:]
+    else:
+        request_id = b""
+    start, end = _value(block, b"\r\nContent-Length: ", b"\r\ncontent-length: ")
+    digits = block[start:end]
+    return (block[:start] + block[end:], digits, request_id) if digits.isdigit() and len(digits) <= 18 else (b"",) * 3
+
+
+def _value(block: bytes, name: bytes, other_name: bytes) -> tuple[int, int]:
+    """Return where the value of a field begins and ends, with either name; (0, 0) if it has none."""
+    at = block.find(name)
+    if at < 0:
+        at = block.find(other_name)
+    return (at + len(name), block.find(b"\r", at + len(name))) if at >= 0 else (0, 0)
 
 
 def _key(block: bytes) -> bytes:

@@ -16,8 +16,10 @@ from meshllm.proxy.openai import Problem
 from meshllm.proxy.paths import InferenceDoor
 
 SANE_REQUEST_ID = re.compile(rf"[A-Za-z0-9._:/+=-]{{1,{limits.REQUEST_ID_BYTES}}}")
-_JSON_TYPES = frozenset({"", "application/json"})
-_CURL_TYPE = "application/x-www-form-urlencoded"
+_LOOSE_TYPES = frozenset({
+    "", "application/json", "application/octet-stream", "application/x-www-form-urlencoded", "text/json", "text/plain",
+})  # fmt: skip
+"""What people send JSON as: curl's default, and those that say nothing. Every other type says that it is none."""
 _UTF8_NAMES = frozenset({"utf-8", "utf8"})
 _KEPT_FROM_MANAGEMENT = HOP_BY_HOP | {
     "authorization",
@@ -56,8 +58,8 @@ class Intake:
     answer_end: bytes = b""
     """The last fields of an answer and the empty line, where the answer keeps what `keeps_alive` says."""
     body_limit_bytes: int = limits.MANAGEMENT_BODY_BYTES
-    form_typed: bool = False
-    """curl's default type: accepted when the body is JSON all the same."""
+    other_type: str = ""
+    """The media type of a body that says to be something else than JSON; accepted when it is JSON all the same."""
     is_repeatable: bool = True
     """Sending it twice does no harm: a completion has no effect but its answer."""
     is_head: bool = False
@@ -83,7 +85,7 @@ def take_in(head: Head, rules: AccessRules, local_address: str, *, is_leaving: b
         cors_lines=access.cors, engine_lines=_engine_lines(head, inference), body_limit_bytes=limit,
         keeps_alive=keeps_alive,
         answer_end=access.cors + connection_line(head.minor, keeps_alive=keeps_alive) + b"\r\n",
-        form_typed=(head.get("content-type") or "").lower().startswith(_CURL_TYPE),
+        other_type=_other_type(head),
         is_repeatable=inference is not None or head.method in {"GET", "HEAD"},
         is_head=head.method == "HEAD", has_body=has_body or door is Door.INFERENCE,
         is_anthropic=inference is not None and inference.is_anthropic,
@@ -110,23 +112,24 @@ def _door(head: Head) -> tuple[Door, InferenceDoor | None, str]:
 
 
 def _refusal_of_inference(head: Head) -> Problem | None:
-    """Refuse what no body could make good: method, media type, compression."""
+    """Refuse what no body could make good: method, compression, another encoding than UTF-8."""
     if head.method != "POST":
         return _wrong_method("POST")
     encoding = (head.get("content-encoding") or "identity").lower()
     if encoding != "identity":
         message = f"bodies are taken as they are, not encoded as {encoding[:32]!r}"
         return Problem(status=415, code="unsupported_content_encoding", message=message)
-    kind, _, parameters = (head.get("content-type") or "").partition(";")
-    kind = kind.strip().lower()
+    parameters = (head.get("content-type") or "").partition(";")[2]
     charset = parameters.partition("charset=")[2].strip(' "').lower()
-    if kind not in _JSON_TYPES and kind != _CURL_TYPE:
-        message = f"the body must be application/json, not {kind[:64]!r}"
-        return Problem(status=415, code="unsupported_media_type", message=message)
     if charset and charset not in _UTF8_NAMES:
         message = f"the body must be UTF-8, not {charset[:32]!r}"
         return Problem(status=415, code="unsupported_media_type", message=message)
     return None
+
+
+def _other_type(head: Head) -> str:
+    kind = (head.get("content-type") or "").partition(";")[0].strip().lower()
+    return "" if kind in _LOOSE_TYPES or kind.endswith("+json") else kind[:64]
 
 
 def _wrong_method(allow: str) -> Problem:

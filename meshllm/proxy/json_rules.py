@@ -19,6 +19,8 @@ _FETCHED = ("image_url", "video_url", "audio_url", "file_url", "url")
 _LOOKED_AT = _ENGINE_INTERNALS.union(_COMPILED, ("input", "logit_bias", "stop", "system"))
 _NESTED_QUANTIFIER = re.compile(r"(?<!\\)[+*}]\??\)(?:[+*]|\{\d+,\d*\})")
 """`(a+)+` and its kind: a group that ends in a repetition and is repeated itself."""
+_IMAGES = frozenset({"image", "image_url", "input_image"})
+"""Types of content parts that a model has to see: Anthropic's, and two of OpenAI's."""
 _BIAS_KEY = re.compile(r"-?\d{1,9}")
 
 
@@ -32,19 +34,21 @@ class RuleError(Exception):
         self.param = param
 
 
-def check(document: Mapping[str, object], request: Common) -> None:
-    """Check what types cannot say. Raises RuleError."""
+def check(document: Mapping[str, object], request: Common) -> bool:
+    """Check what types cannot say; return whether there are images. Raises RuleError."""
+    has_images = False
     if isinstance(request, WithMessages):
         for message in request.messages:
             if type(message.content) is not str:
-                _check_messages(request.messages)
+                has_images = _check_messages(request.messages)
                 break
     if not _LOOKED_AT.isdisjoint(document):
-        _check_fields(document, request)
+        has_images = _check_fields(document, request) or has_images
+    return has_images
 
 
-def _check_fields(document: Mapping[str, object], request: Common) -> None:
-    """Check the fields beside the messages."""
+def _check_fields(document: Mapping[str, object], request: Common) -> bool:
+    """Check the fields beside the messages; return whether there are images in them."""
     if not _ENGINE_INTERNALS.isdisjoint(document):
         name = min(_ENGINE_INTERNALS.intersection(document))
         msg = f"{name} is internal to engines and cannot be set by a request"
@@ -57,14 +61,17 @@ def _check_fields(document: Mapping[str, object], request: Common) -> None:
         value = document.get(name)
         if isinstance(value, dict | list):
             _check_compiled(value, name)
+    has_images = False
     for name in ("input", "system"):
         value = document.get(name)
         if type(value) is list:
-            _check_parts(value, name)
+            has_images = _check_parts(value, name) or has_images
+    return has_images
 
 
-def _check_messages(messages: list[Message]) -> None:
-    """Check each message's content."""
+def _check_messages(messages: list[Message]) -> bool:
+    """Check each message's content; return whether there are images in it."""
+    has_images = False
     for number, message in enumerate(messages):
         content = message.content
         if type(content) is str:
@@ -75,7 +82,8 @@ def _check_messages(messages: list[Message]) -> None:
                 msg = "a message needs content"
                 raise RuleError(msg, param)
         else:
-            _check_parts(content, param)  # type: ignore[arg-type]
+            has_images = _check_parts(content, param) or has_images  # type: ignore[arg-type]
+    return has_images
 
 
 def _check_stop(stop: str | list[str]) -> None:
@@ -92,13 +100,16 @@ def _check_bias(bias: dict[str, object] | list[object]) -> None:
             raise RuleError(msg, "logit_bias")
 
 
-def _check_parts(parts: list[object], param: str) -> None:
-    """Refuse content parts that would make an engine open a connection or a file."""
+def _check_parts(parts: list[object], param: str) -> bool:
+    """Refuse content parts that would make an engine open a connection or a file; return whether any is an image."""
+    has_images = False
     pending: list[tuple[object, str]] = [(part, f"{param}[{number}]") for number, part in enumerate(parts)]
     while pending:
         part, where = pending.pop()
         if not isinstance(part, dict):
             continue
+        kind = part.get("type")
+        has_images = has_images or (isinstance(kind, str) and kind in _IMAGES)
         for name in _FETCHED:
             value = part.get(name)
             url = value.get("url") if isinstance(value, dict) else value
@@ -109,6 +120,7 @@ def _check_parts(parts: list[object], param: str) -> None:
         nested = part.get("content")
         if isinstance(nested, list):
             pending += [(inner, f"{where}.content[{number}]") for number, inner in enumerate(nested)]
+    return has_images
 
 
 def _check_compiled(value: object, param: str) -> None:

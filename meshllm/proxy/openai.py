@@ -15,8 +15,9 @@ _TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "invalid_request_error",
     408: "timeout_error", 413: "request_too_large", 429: "rate_limit_error",
 }  # fmt: skip
+_ANTHROPIC_TYPES = _TYPES | {404: "not_found_error", 503: "overloaded_error"}
 _REASONS = {
-    400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
+    200: "OK", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
     408: "Request Timeout", 409: "Conflict", 413: "Content Too Large", 414: "URI Too Long",
     415: "Unsupported Media Type", 417: "Expectation Failed", 429: "Too Many Requests",
     431: "Request Header Fields Too Large", 500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway",
@@ -25,7 +26,7 @@ _REASONS = {
 _STATUS = {
     RefusalCode.MODEL_NOT_FOUND: 404, RefusalCode.AMBIGUOUS_MODEL: 409, RefusalCode.NO_DEFAULT_MODEL: 503,
     RefusalCode.CAPABILITY_NOT_SUPPORTED: 400, RefusalCode.NO_CAPACITY: 503, RefusalCode.MODEL_HELD: 503,
-    RefusalCode.MODEL_FAILED: 503, RefusalCode.LEAVING: 503,
+    RefusalCode.MODEL_UNLOADED: 503, RefusalCode.MODEL_FAILED: 503, RefusalCode.LEAVING: 503,
 }  # fmt: skip
 _ABOUT_THE_MODEL = frozenset({
     RefusalCode.MODEL_NOT_FOUND, RefusalCode.AMBIGUOUS_MODEL, RefusalCode.CAPABILITY_NOT_SUPPORTED,
@@ -51,13 +52,24 @@ class Problem:
 def error_document(problem: Problem, *, anthropic: bool = False) -> bytes:
     """Return the JSON of an error.
 
-    Anthropic's SDK looks for a top-level `type` and the same `error` object: one document serves both.
+    Anthropic's SDK looks for a top-level `type`, for types of its own, and else for the same `error` object.
     """
-    kind = problem.type or _TYPES.get(problem.status)
-    if kind is None:
-        kind = "server_error" if problem.status >= 500 else "invalid_request_error"
+    kind = _anthropic_type(problem.status) if anthropic else problem.type or _type(problem.status)
     error = {"message": problem.message, "type": kind, "param": problem.param, "code": problem.code}
     return msgspec.json.encode({"type": "error", "error": error} if anthropic else {"error": error})
+
+
+def _type(status: int) -> str:
+    return _TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
+
+
+def _anthropic_type(status: int) -> str:
+    return _ANTHROPIC_TYPES.get(status) or ("api_error" if status >= 500 else "invalid_request_error")
+
+
+def has_type(status: int) -> bool:
+    """Tell whether a status has an error type of its own."""
+    return status in _TYPES
 
 
 def reason_phrase(status: int) -> str:
@@ -78,39 +90,3 @@ def unknown_model(asked: str) -> Problem:
     """Return the refusal of a name that is too long to be one."""
     message = f"the model {asked[:64]!r}… does not exist: names have at most {limits.MODEL_NAME_BYTES} bytes"
     return Problem(status=404, code="model_not_found", message=message, param="model")
-
-
-class _EngineError(msgspec.Struct):
-    message: str = ""
-    type: str = ""
-    n_prompt_tokens: int | None = None
-    n_ctx: int | None = None
-
-
-class _EngineErrorDocument(msgspec.Struct):
-    error: _EngineError
-
-
-_ENGINE_ERRORS = msgspec.json.Decoder(_EngineErrorDocument)
-
-
-def engine_problem(status: int, body: bytes) -> Problem:
-    """Return an engine's error answer in our shape; its message kept, its code made a word."""
-    try:
-        error = _ENGINE_ERRORS.decode(body).error
-    except (msgspec.DecodeError, RecursionError):
-        text = body[: limits.REMOTE_ERROR_TEXT_BYTES].decode("utf-8", "replace")
-        error = _EngineError(message=f"the engine answered {status}: {text}".rstrip(": "))
-    if error.type == "exceed_context_size_error":
-        message = error.message
-        if error.n_prompt_tokens is not None and error.n_ctx is not None:
-            message = context_message(f"{error.n_prompt_tokens}", error.n_ctx)
-        return Problem(status=400, code="context_length_exceeded", message=message, param="messages")
-    code = "invalid_request" if status < 500 else "engine_error"
-    kind = "" if status in _TYPES else error.type
-    return Problem(status=status, code=code, message=error.message, type=kind)
-
-
-def context_message(prompt_tokens: str, context_tokens: int) -> str:
-    """Say that a prompt is too long, with both numbers."""
-    return f"this model's context is {context_tokens} tokens; the prompt has {prompt_tokens}"

@@ -4,6 +4,7 @@ Owns the table of inference paths with what each needs of a model and how its bo
 by exact path. Doesn't know how a request is carried out.
 """
 
+import re
 from dataclasses import dataclass
 
 from meshllm.core.serving.routing import Capability
@@ -18,27 +19,29 @@ class InferenceDoor:
     shape: type[shapes.Common]
     needs: Capability | None
     is_anthropic: bool = False
+    prompt_field: str = "messages"
+    """The field that holds what the model is to read."""
 
 
 _TEXT, _VECTOR, _ORDER = Capability.COMPLETION, Capability.EMBEDDING, Capability.RERANK
 _CHAT = InferenceDoor(b"/v1/chat/completions", shapes.Chat, _TEXT)
-_COMPLETION = InferenceDoor(b"/v1/completions", shapes.Completion, _TEXT)
-_EMBEDDINGS = InferenceDoor(b"/v1/embeddings", shapes.Embeddings, _VECTOR)
-_RERANK = InferenceDoor(b"/v1/rerank", shapes.Rerank, _ORDER)
+_COMPLETION = InferenceDoor(b"/v1/completions", shapes.Completion, _TEXT, prompt_field="prompt")
+_EMBEDDINGS = InferenceDoor(b"/v1/embeddings", shapes.Embeddings, _VECTOR, prompt_field="input")
+_RERANK = InferenceDoor(b"/v1/rerank", shapes.Rerank, _ORDER, prompt_field="documents")
 
 INFERENCE: dict[str, InferenceDoor] = {
     "/v1/chat/completions": _CHAT, "/chat/completions": _CHAT,
     "/v1/completions": _COMPLETION, "/completions": _COMPLETION,
     "/v1/embeddings": _EMBEDDINGS, "/embeddings": _EMBEDDINGS,
     "/v1/rerank": _RERANK, "/rerank": _RERANK, "/v1/reranking": _RERANK, "/reranking": _RERANK,
-    "/v1/responses": InferenceDoor(b"/v1/responses", shapes.Responses, _TEXT),
+    "/v1/responses": InferenceDoor(b"/v1/responses", shapes.Responses, _TEXT, prompt_field="input"),
     "/v1/messages": InferenceDoor(b"/v1/messages", shapes.AnthropicMessages, _TEXT, is_anthropic=True),
     "/v1/messages/count_tokens": InferenceDoor(
-        b"/v1/messages/count_tokens", shapes.AnthropicMessages, None, is_anthropic=True
+        b"/v1/messages/count_tokens", shapes.AnthropicCount, None, is_anthropic=True
     ),
-    "/infill": InferenceDoor(b"/infill", shapes.Infill, _TEXT),
-    "/tokenize": InferenceDoor(b"/tokenize", shapes.Tokenize, None),
-    "/detokenize": InferenceDoor(b"/detokenize", shapes.Detokenize, None),
+    "/infill": InferenceDoor(b"/infill", shapes.Infill, _TEXT, prompt_field="input_prefix"),
+    "/tokenize": InferenceDoor(b"/tokenize", shapes.Tokenize, None, prompt_field="content"),
+    "/detokenize": InferenceDoor(b"/detokenize", shapes.Detokenize, None, prompt_field="tokens"),
     "/apply-template": InferenceDoor(b"/apply-template", shapes.Chat, None),
 }  # fmt: skip
 """Every path that an engine answers. All take POST only."""
@@ -49,6 +52,19 @@ _VERBS = frozenset({"load", "reload", "register", "rescan", "status", "unload"})
 _SUFFIXES = ("/health", "/versions")
 OPEN_PATHS = frozenset({"/health", "/healthz", "/readyz"})
 """Paths that need no key: whoever watches a node need not be able to use it."""
+_CONSOLE = re.compile(
+    r"/(?:index\.html|favicon\.(?:ico|png|svg)|apple-touch-icon\.png|manifest\.webmanifest|robots\.txt)?"
+    r"|/assets/[A-Za-z0-9_-][A-Za-z0-9._-]*"
+)
+"""The web console: its page, what browsers ask for beside a page, and the one folder that a build writes."""
+
+
+def is_open(method: str, path: str) -> bool:
+    """Tell whether a request needs no key: probes, and the console's files, which are the same for everybody.
+
+    A browser asks for those before anybody could type a key; the page has the form for it.
+    """
+    return path in OPEN_PATHS or (method in {"GET", "HEAD"} and _CONSOLE.fullmatch(path) is not None)
 
 
 def asked_model(path: str) -> str | None:

@@ -38,16 +38,18 @@ class Relay(Protocol):
 
     is_head: bool
     """The request's method is HEAD: its answer has no body, whatever its head says."""
-    traffic: ModelTraffic
 
     def on_whole(self, head: AnswerHead, body: bytes) -> None:
         """Take a complete answer."""
 
-    def on_head(self, head: AnswerHead) -> None:
-        """Take the head of an answer whose body follows."""
+    def on_head(self, head: AnswerHead) -> "Relay":
+        """Take the head of an answer whose body follows; return who takes that."""
 
     def on_piece(self, data: bytes) -> None:
         """Take a piece of the body: whole chunks of a chunked one, else bytes."""
+
+    def on_suspect_piece(self, data: bytes) -> None:
+        """Take whole chunks of an event stream, among whose events there may be the engine's own error."""
 
     def on_end(self) -> None:
         """The answer is complete."""
@@ -56,7 +58,7 @@ class Relay(Protocol):
         """The engine is gone before the end.
 
         `was_stale`: an idle connection that the engine had closed meanwhile. `is_between`: all pieces
-        together end between chunks and events. `chunks`: how many there were.
+        together end between events. `chunks`: how many there were.
         """
 
 
@@ -64,51 +66,52 @@ class EngineConnection(asyncio.Protocol):
     """One connection to an engine, one request at a time."""
 
     __slots__ = (
-        "_chunks", "_head", "_held", "_interim", "_left", "_parts", "_pool", "_read", "_served", "_transport", "relay",
+        "_chunks", "_head", "_held", "_interim", "_is_fresh", "_left", "_parts", "_pool", "_read",
+        "_traffic", "_was_used", "relay", "transport",
     )  # fmt: skip
 
     def __init__(self, pool: "EnginePool") -> None:
         """Belong to a pool."""
         self._pool = pool
-        self._transport: asyncio.Transport | None = None
+        self._traffic = pool.traffic
+        self.transport: asyncio.Transport | None = None
         self.relay: Relay | None = None
         self._read: Callable[[bytes], None] = self._read_head
+        self._is_fresh = True
+        """No byte of the answer has come."""
         self._head: AnswerHead | None = None
         self._held = b""
         self._parts: list[bytes] = []
         self._left = 0
         self._chunks: ChunkRelay | None = None
         self._interim = 0
-        self._served = 0
+        self._was_used = False
 
     # -- for the pool and the relay -------------------------------------------------------------------
 
     def send(self, relay: Relay, request: bytes) -> None:
         """Write a request; its answer goes to `relay`."""
         self.relay = relay
-        transport = self._transport
+        transport = self.transport
         if transport is not None:
             transport.write(request)
 
     def pause(self) -> None:
         """Stop reading: the client does not keep up."""
-        if self._transport is not None and self._transport.is_reading():
-            self._transport.pause_reading()
+        if self.transport is not None and self.transport.is_reading():
+            self.transport.pause_reading()
 
     def resume(self) -> None:
         """Read again."""
-        if self._transport is not None and not self._transport.is_reading():
-            self._transport.resume_reading()
+        if self.transport is not None and not self.transport.is_reading():
+            self.transport.resume_reading()
 
     def cancel(self) -> None:
         """Forget the relay and hang up at once: the engine's slot becomes free."""
         self.relay = None
-        if self._transport is not None:
-            self._transport.abort()
-
-    def is_usable(self) -> bool:
-        """Tell whether a request can be sent."""
-        return self._transport is not None and not self._transport.is_closing()
+        self._pool.leave(self)
+        if self.transport is not None:
+            self.transport.abort()
 
     @property
     def is_between_events(self) -> bool:
@@ -119,7 +122,7 @@ class EngineConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember the transport."""
-        self._transport = cast("asyncio.Transport", transport)
+        self.transport = cast("asyncio.Transport", transport)
         self._pool.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -128,26 +131,38 @@ class EngineConnection(asyncio.Protocol):
         if relay is None:
             self.cancel()  # bytes that nobody asked for: out of step
             return
-        relay.traffic.last_progress_s = monotonic()
+        self._traffic.last_progress_s = monotonic()
+        if self._is_fresh:
+            end = data.find(b"{")  # a guess, which the memory confirms
+            head, body = _heads.get(data[:end]), data[end:]
+            if head is not None and head.length == len(body) and not relay.is_head:
+                self.relay = None
+                self._was_used = True
+                pool = self._pool
+                if head.keeps_alive and len(pool.idle) < pool.idle_max:
+                    pool.idle.append(self)
+                else:
+                    self._hang_up()
+                relay.on_whole(head, body)
+                return
+            self._is_fresh = False
         try:
             chunks = self._chunks
-            if chunks is not None:
-                piece = chunks.take(data)
-                if piece:
-                    relay.on_piece(piece)
-                if chunks.is_complete:
-                    self._release(cast("AnswerHead", self._head))
-                    relay.on_end()
+            if chunks is None:
+                self._read(data)
                 return
-            if self._head is None and not self._held:
-                end = data.find(HEAD_END) + 4
-                head = _heads.get(data[:end])
-                if head is not None and head.length == len(data) - end and not relay.is_head:
-                    self._release(head)
-                    relay.on_whole(head, data[end:])
-                    return
-            self._read(data)
+            piece = chunks.take(data)
+            if piece:
+                if chunks.may_have_error:
+                    chunks.may_have_error = False
+                    relay.on_suspect_piece(piece)
+                else:
+                    relay.on_piece(piece)
+            if chunks.is_complete:
+                self._release(cast("AnswerHead", self._head))
+                relay.on_end()
         except AnswerError:
+            relay = cast("Relay", self.relay)
             self.cancel()
             self._lose(relay)
 
@@ -157,11 +172,12 @@ class EngineConnection(asyncio.Protocol):
         if relay is not None and head is not None and head.length is None and not head.is_chunked:
             self.relay = None
             relay.on_end()
+        self._pool.leave(self)
         return False
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - how it was lost changes nothing
         """Leave the pool; tell the relay if it still waits."""
-        self._transport = None
+        self.transport = None
         self._pool.forget(self)
         relay, self.relay = self.relay, None
         if relay is not None:
@@ -218,7 +234,7 @@ class EngineConnection(asyncio.Protocol):
             self._read = self._read_held
             return
         self._read = self._read_sized
-        relay.on_head(head)
+        relay = self.relay = relay.on_head(head)
         if start:
             relay.on_piece(start)
 
@@ -243,7 +259,7 @@ class EngineConnection(asyncio.Protocol):
     def _begin_open_body(self, relay: Relay, head: AnswerHead, start: bytes) -> None:
         """Begin a body whose length is not known: chunked, or ended by EOF."""
         self._head = head
-        relay.on_head(head)
+        relay = self.relay = relay.on_head(head)
         if head.is_chunked:
             self._chunks = ChunkRelay(by_event=head.is_event_stream)
             if start:
@@ -256,59 +272,58 @@ class EngineConnection(asyncio.Protocol):
     # -- end ------------------------------------------------------------------------------------------
 
     def _release(self, head: AnswerHead) -> None:
-        """Be free for the next request, or hang up."""
+        """Be free for the next request, or hang up. The client whose turn it was may not have kept up to the end."""
+        self.resume()
         self.relay = self._head = self._chunks = None
         self._read = self._read_head
-        self._served += 1
+        self._is_fresh = True
+        self._was_used = True
         if not (head.keeps_alive and self._pool.keep(self)):
             self._hang_up()
 
     def _hang_up(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
+        if self.transport is not None:
+            self.transport.close()
 
     def _lose(self, relay: Relay) -> None:
         """Tell the relay that nothing more comes."""
         chunks = self._chunks
         got_nothing = self._head is None and not self._held
         relay.on_lost(
-            was_stale=self._served > 0 and got_nothing,
+            was_stale=self._was_used and got_nothing,
             is_between=chunks is not None and chunks.is_between,
             chunks=chunks.chunks if chunks is not None else 0,
         )
 
 
 class EnginePool:
-    """The connections to one endpoint."""
+    """The connections to one endpoint, which one model has."""
 
-    __slots__ = ("_idle", "_idle_max", "_is_closed", "connections", "endpoint")
+    __slots__ = ("connections", "endpoint", "idle", "idle_max", "traffic")
 
-    def __init__(self, endpoint: EngineEndpoint, idle_max: int) -> None:
+    def __init__(self, endpoint: EngineEndpoint, idle_max: int, traffic: ModelTraffic) -> None:
         """Keep at most `idle_max` connections open without a request.
 
         An idle connection costs llama.cpp's server a thread for seconds, and it has few more threads
         than slots: more idle ones than slots would keep queued requests waiting.
         """
         self.endpoint = endpoint
-        self._idle: list[EngineConnection] = []
-        self._idle_max = max(1, min(idle_max, limits.ENGINE_IDLE_CONNECTIONS))
-        self._is_closed = False
+        self.traffic = traffic
+        self.idle: list[EngineConnection] = []
+        """Those that can take a request, the one used last at the end. Read directly on the straight lane."""
+        self.idle_max = max(1, min(idle_max, limits.ENGINE_IDLE_CONNECTIONS))
         self.connections: set[EngineConnection] = set()
 
     def take(self) -> EngineConnection | None:
         """Return an idle connection, the one used last, or None."""
-        idle = self._idle
-        while idle:
-            connection = idle.pop()
-            if connection.is_usable():
-                return connection
-        return None
+        return self.idle.pop() if self.idle else None
 
     def keep(self, connection: EngineConnection) -> bool:
         """Take a connection back; return whether there is room for it."""
-        if self._is_closed or len(self._idle) >= self._idle_max:
+        idle = self.idle
+        if len(idle) >= self.idle_max:
             return False
-        self._idle.append(connection)
+        idle.append(connection)
         return True
 
     async def connect(self) -> EngineConnection:
@@ -323,18 +338,21 @@ class EnginePool:
                 _, connection = await loop.create_unix_connection(lambda: EngineConnection(self), endpoint.socket_path)
         return connection
 
+    def leave(self, connection: EngineConnection) -> None:
+        """Use a connection no more that is about to close."""
+        if connection in self.idle:
+            self.idle.remove(connection)
+
     def forget(self, connection: EngineConnection) -> None:
         """Drop a connection that is gone."""
         self.connections.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
+        self.leave(connection)
 
     def retire(self) -> None:
         """Close what is idle and keep nothing from now on; requests in flight go on."""
-        self._is_closed = True
-        for connection in self._idle:
+        self.idle_max = 0
+        for connection in tuple(self.idle):
             connection.cancel()
-        self._idle.clear()
 
     def close(self) -> None:
         """Hang up everywhere."""

@@ -15,7 +15,8 @@ from time import monotonic
 from meshllm.core import limits
 from meshllm.core.events import Event, ModelWanted
 from meshllm.core.ids import ModelId
-from meshllm.core.serving.routing import Refusal, Wait
+from meshllm.core.serving.routing import Refusal, Wait, unloaded
+from meshllm.core.view import MeshView
 from meshllm.proxy import openai
 from meshllm.proxy.forward import Exchange, Target
 from meshllm.proxy.openai import Problem
@@ -64,13 +65,15 @@ class Pursuit:
         """Bring an exchange to an engine, or answer it with the reason why that cannot be."""
         now_s = monotonic()
         wait = _Waiting(now_s + self._load_wait_s, now_s + self._comment_s)
+        if exchange.attempts:
+            wait.model = exchange.target.model
         is_counted = False
         try:
             while True:
                 view = self._views.newest
-                found = self._find(exchange)
-                if isinstance(found, Refusal):
-                    exchange.answer(openai.refused(found, self.retry_after_s()))
+                found = self._find(exchange, wait, view)
+                if isinstance(found, Problem):
+                    exchange.answer(found)
                     return
                 if isinstance(found, Target):
                     exchange.target = found
@@ -103,19 +106,25 @@ class Pursuit:
         else:
             wait.reason, wait.is_for_room = f"{found.traffic.in_flight} requests are before this one", True
 
-    def _find(self, exchange: Exchange) -> Target | Wait | Refusal:
-        door = exchange.intake.inference
-        return self._targets.management if door is None else self._targets.find(exchange.asked_model, door)
+    def _find(self, exchange: Exchange, wait: "_Waiting", view: MeshView) -> Target | Wait | Problem:
+        """Return where the request goes, what it waits for, or why it goes nowhere."""
+        door, model = exchange.intake.inference, wait.model
+        found = self._targets.management if door is None else self._targets.find(exchange.asked_model, door)
+        if isinstance(found, Target | Wait) and door is not None and model is not None:
+            found = unloaded(view, model) or found
+        if isinstance(found, Refusal):
+            return openai.refused(found, self.retry_after_s())
+        if exchange.attempts >= limits.ENGINE_ATTEMPTS:
+            return _given_away(exchange)
+        if found.model in view.local and unloaded(view, found.model) is None:
+            wait.model = found.model
+        return found
 
     async def _try_target(self, exchange: Exchange, target: Target) -> bool:
         """Send the request if the engine is there and has room; return whether the exchange is taken care of."""
         endpoint = target.pool.endpoint
         if exchange.failed_at == endpoint and exchange.failures >= 2:
             return False  # lost there twice: only another engine, or the same one restarted, can help
-        if exchange.attempts >= limits.ENGINE_ATTEMPTS:
-            message = f"the engine of {target.model} was lost {exchange.attempts} times while it worked on this request"
-            exchange.answer(Problem(status=502, code="host_lost", message=message, type="server_error"))
-            return True
         if target.traffic.in_flight >= target.admitted:
             return False
         try:
@@ -170,6 +179,16 @@ class Pursuit:
                 wait.comment_at_s += self._comment_s
 
 
+def _given_away(exchange: Exchange) -> Problem:
+    """Return the refusal of a request that may have ended the engines that worked on it."""
+    if exchange.intake.inference is None:
+        return Problem(status=502, code="management_lost", message="the management app broke off twice")
+    message = (
+        f"the engine of {exchange.target.model} was lost {exchange.attempts} times while it worked on this request"
+    )
+    return Problem(status=502, code="host_lost", message=message, type="server_error")
+
+
 @dataclass(slots=True)
 class _Waiting:
     """How one request waits. Times are monotonic."""
@@ -178,6 +197,8 @@ class _Waiting:
     comment_at_s: float
     """When a stream hears the next comment."""
     ends_s: float = 0.0
+    model: ModelId | None = None
+    """What it had or was promised: if it is unloaded now, that was meant for this request too."""
     lost_ends_s: float | None = None
     """Until when an engine that does not answer is waited for."""
     reason: str = ""

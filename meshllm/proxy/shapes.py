@@ -2,18 +2,24 @@
 
 Owns names, types and ranges; fields that are not named here pass through untouched. Decides nothing:
 `msgspec` checks the types and names the field that breaks one. Doesn't know HTTP.
+
+Beside the full shape of a chat stands that of plain ones, which most are: with nothing in them but text
+and fields whose type is all there is to check.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Required, TypedDict
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from meshllm.core import limits
 
 Json = object
+_Temperature = Annotated[float, Meta(ge=0, le=2)]
 _Share = Annotated[float, Meta(ge=0, le=1)]
 _Penalty = Annotated[float, Meta(ge=-2, le=2)]
 _Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+_Choices = Annotated[int, Meta(ge=1, le=limits.JSON_CHOICES)]
+_Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _Text = Annotated[str, Meta(max_length=limits.JSON_GRAMMAR_BYTES)]
 _Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 _Names = Annotated[list[str], Meta(max_length=limits.JSON_STOP_SEQUENCES)]
@@ -25,15 +31,15 @@ class Common(Struct, gc=False):
 
     model: str | None = None
     stream: bool | None = None
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    temperature: _Temperature | None = None
     top_p: _Share | None = None
     top_k: int | None = None
     min_p: _Share | None = None
     max_tokens: _Count | None = None
     max_completion_tokens: _Count | None = None
     max_output_tokens: _Count | None = None
-    n: Annotated[int, Meta(ge=1, le=limits.JSON_CHOICES)] | None = None
-    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    n: _Choices | None = None
+    seed: _Seed | None = None
     stop: str | _Names | None = None
     stop_sequences: _Names | None = None
     presence_penalty: _Penalty | None = None
@@ -43,7 +49,65 @@ class Common(Struct, gc=False):
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
     cache_prompt: bool | None = None
     grammar: _Text | None = None
+    reasoning_format: Literal["none", "auto", "deepseek", "deepseek-legacy"] = "auto"
     user: str | None = None
+
+
+class CalledFunction(Struct, gc=False):
+    """What an assistant called, and with what: JSON as text, or as it is."""
+
+    name: str
+    arguments: str | dict[str, Json]
+
+
+class ToolCall(Struct, gc=False):
+    """One call of a tool in a turn of the assistant."""
+
+    type: Literal["function"]
+    function: CalledFunction
+    id: str | None = None
+
+
+class Function(Struct, gc=False):
+    """A function that a model may call."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Json] | None = None
+
+
+class Tool(Struct, gc=False):
+    """A tool of a chat; engines know functions only."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class NamedFunction(Struct, gc=False):
+    """A function by its name."""
+
+    name: str
+
+
+class ToolChoice(Struct, gc=False):
+    """The one tool that has to be called."""
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class AnthropicTool(Struct, gc=False):
+    """A tool of `/v1/messages`; those that the service itself provides have a type and no schema."""
+
+    name: str
+    input_schema: dict[str, Json] | None = None
+
+
+class AnthropicToolChoice(Struct, gc=False):
+    """How tools are to be used on `/v1/messages`."""
+
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
 
 
 class Message(Struct, gc=False):
@@ -51,7 +115,7 @@ class Message(Struct, gc=False):
 
     role: _Role
     content: str | list[Json] | None = None
-    tool_calls: list[Json] | None = None
+    tool_calls: list[ToolCall] | None = None
     function_call: Json = None
     refusal: str | None = None
     reasoning_content: str | None = None
@@ -76,11 +140,23 @@ class WithMessages(Common, gc=False, kw_only=True):
 class Chat(WithMessages, gc=False, kw_only=True):
     """`/v1/chat/completions` and `/apply-template`."""
 
+    tools: list[Tool] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
 
-class AnthropicMessages(WithMessages, gc=False, kw_only=True):
-    """`/v1/messages` and `/v1/messages/count_tokens`."""
+
+class AnthropicCount(WithMessages, gc=False, kw_only=True):
+    """`/v1/messages/count_tokens`."""
 
     system: str | list[Json] | None = None
+    tools: list[AnthropicTool] | None = None
+    tool_choice: AnthropicToolChoice | None = None
+
+
+class AnthropicMessages(AnthropicCount, gc=False, kw_only=True):
+    """`/v1/messages`; how long the answer may be is for the client to say."""
+
+    max_tokens: _Count
 
 
 class Completion(Common, gc=False, kw_only=True):
@@ -93,6 +169,7 @@ class Responses(Common, gc=False, kw_only=True):
     """`/v1/responses`."""
 
     input: str | _Items
+    tools: list[dict[str, Json]] | None = None
     instructions: str | None = None
 
 
@@ -127,4 +204,35 @@ class Tokenize(Common, gc=False, kw_only=True):
 class Detokenize(Common, gc=False, kw_only=True):
     """`/detokenize`."""
 
-    tokens: list[int]
+    tokens: list[Annotated[int, Meta(ge=0, le=2**31 - 1)]]
+
+
+class PlainMessage(Struct, gc=False, forbid_unknown_fields=True):
+    """A turn that is text and nothing else."""
+
+    role: _Role
+    content: str
+
+
+class PlainChat(TypedDict, total=False):
+    """A plain `Chat`, as a dictionary, so that its length tells how many different keys there are.
+
+    Every type is that of the same field in the full shape. Whatever `json_rules` looks at is missing here.
+    The order is that in which OpenAI's SDK writes the fields: the decoder looks at the next one first.
+    """
+
+    messages: Required[Annotated[list[PlainMessage], Meta(min_length=1, max_length=limits.JSON_MESSAGES)]]
+    model: str | None
+    frequency_penalty: _Penalty | None
+    max_completion_tokens: _Count | None
+    max_tokens: _Count | None
+    n: _Choices | None
+    presence_penalty: _Penalty | None
+    seed: _Seed | None
+    stream: bool | None
+    temperature: _Temperature | None
+    top_p: _Share | None
+    user: str | None
+    top_k: int | None
+    min_p: _Share | None
+    cache_prompt: bool | None

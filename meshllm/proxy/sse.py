@@ -11,6 +11,11 @@ def comment(text: str) -> bytes:
     return b": %b\n\n" % " ".join(text.split()).encode()
 
 
+def anthropic_ping() -> bytes:
+    """Return the event with which Anthropic keeps a stream alive; it may come anywhere, any number of times."""
+    return b'event: ping\ndata: {"type": "ping"}\n\n'
+
+
 def error_event(document: bytes) -> bytes:
     """Return an error document as one event. OpenAI's SDK raises on it; there must be no `[DONE]` after it."""
     return b"data: %b\n\n" % document[: limits.SSE_LINE_BYTES]

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
@@ -50,6 +51,12 @@ def test_engine_killed_before_the_first_byte_costs_the_client_only_time(daemon: 
         assert node.model("tiny")["pid"] != pid
 
 
+def is_ready_in_another_process(node: Daemon, pid: int) -> bool:
+    """Tell whether the model is served, and not by the process that hung."""
+    model = node.model("tiny")
+    return bool(model["phase"] == "ready" and model["pid"] != pid)
+
+
 def test_a_hung_engine_is_noticed_by_progress_killed_and_replaced(daemon: Maker) -> None:
     """A process that lives and does nothing frees nobody's request; pings would not show it."""
     with daemon("--model", "tiny", "--model", "other", engine="fake", stall_s=1.0) as node:
@@ -63,7 +70,7 @@ def test_a_hung_engine_is_noticed_by_progress_killed_and_replaced(daemon: Maker)
         assert json.loads(events[-1][6:])["error"]["code"] == "host_lost"
         assert time.monotonic() - began_s < 10
         assert node.chat(model="other").status == 200
-        assert node.until_model("tiny", phase="ready")["pid"] != pid
+        until(lambda: is_ready_in_another_process(node, pid), "another engine for the model")
         assert not psutil.pid_exists(pid)
 
 
@@ -114,6 +121,26 @@ def test_a_client_that_leaves_frees_the_slot_within_a_second(daemon: Maker) -> N
 
         until(lambda: node.model("tiny")["in_flight"] == 0, "the slot", within_s=1.0)
         assert node.chat(timeout_s=3).status == 200
+
+
+def test_a_forced_unload_is_not_undone_by_the_requests_that_it_cuts(daemon: Maker) -> None:
+    """Neither a stream nor an answer that has not begun asks for the model again; the next request may."""
+    with daemon("--model", "tiny", engine='fake:{"token_s": 0.05}') as node, ThreadPoolExecutor(1) as pool:
+        node.until_model("tiny", phase="ready")
+        with node.streaming("count", max_tokens=2000) as answer:
+            answer.readline()
+            cut = pool.submit(node.chat, "count", max_tokens=2000)
+            until(lambda: node.model("tiny")["in_flight"] == 2, "both requests")
+
+            unloaded = node.run("unload", "tiny", "--force")
+            events = [line for line in answer.read().split(b"\n") if line.startswith(b"data: ")]
+
+        assert unloaded.returncode == 0
+        assert json.loads(events[-1][6:])["error"]["code"] == "model_unloaded"
+        reply = cut.result(10)
+        assert (reply.status, reply.error["code"]) == (503, "model_unloaded")
+        assert (node.model("tiny")["phase"], node.log.count("model ready")) == ("unloaded", 1)
+        assert node.chat().status == 200
 
 
 def test_a_cold_model_is_loaded_by_the_first_of_many_requests(daemon: Maker) -> None:

@@ -305,6 +305,58 @@ def a_get(path: str, *lines: str, host: str = "localhost", method: str = "GET") 
     return "\r\n".join((f"{method} {path} HTTP/1.1", f"Host: {host}", *lines, "", "")).encode()
 
 
+class TransportDouble:
+    """Writes down what is done with it."""
+
+    def __init__(self) -> None:
+        self.done: list[object] = []
+        self.is_open = True
+        self.is_read = True
+
+    def write(self, data: bytes) -> None:
+        """Write bytes."""
+        self.done.append(bytes(data))
+
+    def write_eof(self) -> None:
+        """Half-close."""
+        self.done.append("eof")
+
+    def close(self) -> None:
+        """Close."""
+        self.done.append("close")
+        self.is_open = False
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.done.append("abort")
+        self.is_open = False
+
+    def is_closing(self) -> bool:
+        """Tell whether it closes."""
+        return not self.is_open
+
+    def is_reading(self) -> bool:
+        """Tell whether it is read."""
+        return self.is_read
+
+    def pause_reading(self) -> None:
+        """Stop reading."""
+        self.done.append("pause")
+        self.is_read = False
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        self.done.append("resume")
+        self.is_read = True
+
+    def set_write_buffer_limits(self, high: int, low: int) -> None:
+        """Ignore the marks."""
+
+    def get_extra_info(self, name: str) -> object:
+        """Return an address for every name."""
+        return ("127.0.0.1", 1) if name != "socket" else None
+
+
 # -- all of it -----------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,14 @@ RULES = AccessRules(
     allowed_hosts=frozenset({"mesh.example"}),
     allowed_origins=frozenset({"https://chat.example"}),
 )
-KEYED = AccessRules(bound_host="10.0.0.5", api_key="geheim-é", open_paths=frozenset({"/health"}))
+
+
+def health_is_open(method: str, path: str) -> bool:
+    """Let everybody ask for one path."""
+    return (method, path) == ("GET", "/health")
+
+
+KEYED = AccessRules(bound_host="10.0.0.5", api_key="geheim-é", is_open=health_is_open)
 
 
 def verdict(*lines: str, rules: AccessRules = RULES, first: str = "GET / HTTP/1.1", local: str = "127.0.0.1") -> int:
@@ -57,6 +64,9 @@ def test_the_address_that_was_reached_is_ours() -> None:
 
     assert verdict("Host: 192.168.1.7:9337", rules=rules, local="192.168.1.7") == 200
     assert verdict("Host: 192.168.1.8:9337", rules=rules, local="192.168.1.7") == 403
+    assert verdict("Host: [FD00:0::1]:9337", rules=AccessRules(bound_host="::"), local="fd00::1") == 200
+    assert verdict("Host: [fd00::1]:9337", rules=AccessRules(bound_host="fd00::1"), local="") == 200
+    assert verdict("Host: [fd00::2]:9337", rules=AccessRules(bound_host="fd00::1"), local="fd00::1") == 403
 
 
 def test_http_1_0_may_come_without_a_name() -> None:
@@ -113,10 +123,9 @@ def test_the_key_is_needed_where_there_is_one(line: str, status: int) -> None:
 
 def test_watchers_need_no_key_and_preflights_cannot_have_one() -> None:
     """`/health` tells nothing; a preflight carries no credentials by definition."""
-    rules = AccessRules(
-        bound_host="x", api_key="k", open_paths=frozenset({"/health"}), allowed_origins=frozenset({"https://a"})
-    )
+    rules = AccessRules(bound_host="x", api_key="k", is_open=health_is_open, allowed_origins=frozenset({"https://a"}))
 
     assert verdict("Host: localhost", rules=rules, first="GET /health HTTP/1.1") == 200
+    assert verdict("Host: localhost", rules=rules, first="POST /health HTTP/1.1") == 401
     assert verdict("Host: localhost", "Origin: https://a", rules=rules, first="OPTIONS / HTTP/1.1") == 200
     assert verdict("Host: localhost", "Origin: https://b", rules=rules, first="OPTIONS / HTTP/1.1") == 403

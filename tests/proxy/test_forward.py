@@ -2,23 +2,29 @@
 
 import asyncio
 import json
+import logging
 from functools import partial
 
 import pytest
 
 from meshllm.core.engines import EngineEndpoint
 from meshllm.core.serving.engine_state import EngineState
+from meshllm.daemon.logs import PlainFormatter
 from tests.proxy.builders import (
     CHAT,
     STREAM_END,
     STREAM_HEAD,
+    Answer,
     EngineDouble,
+    House,
+    Reply,
     Request,
     a_chat,
     a_get,
     a_house,
     a_model,
     a_post,
+    answer_ok,
     chunk,
     event,
     until,
@@ -183,15 +189,108 @@ async def test_errors_of_the_engine_come_in_our_shape() -> None:
         assert (reply.status, reply.error["code"]) == (400, "context_length_exceeded")
 
 
-def more_than(log: list[int], done: int) -> bool:
-    """Tell whether there was another try, or there need not be one."""
-    return len(log) > done or done >= 2
+# -- errors inside streams -------------------------------------------------------------------------------
+
+FULL = b'data: {"error":{"code":500,"message":"Context size has been exceeded.","type":"server_error"}}\n\n'
+STREAMS = {
+    "in one write": [STREAM_HEAD + event(1) + chunk(FULL) + STREAM_END],
+    "in a write of its own": [STREAM_HEAD + event(1), chunk(FULL), b"0\r\n\r\n"],
+    "with the event before": [STREAM_HEAD, event(1) + chunk(FULL), STREAM_END],
+    "known in its size": [
+        STREAM_HEAD + event(1),
+        chunk(b": " + b"x" * (len(FULL) - 4) + b"\n\n"),
+        chunk(FULL),
+        b"0\r\n\r\n",
+    ],
+    "in pieces": [STREAM_HEAD + event(1), chunk(FULL)[:30], chunk(FULL)[30:] + STREAM_END[:4], STREAM_END[4:]],
+}
+
+
+def writes(pieces: list[bytes], *, breaks_off: bool = False) -> Answer:
+    """Return the answer of an engine that writes those pieces, each on its own."""
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            for _ in range(20):
+                await asyncio.sleep(0)
+        if breaks_off:
+            writer.close()
+
+    return answer
+
+
+@pytest.mark.parametrize("case", STREAMS)
+@pytest.mark.parametrize("minor", [0, 1])
+async def test_an_engines_error_event_ends_the_stream_in_our_words(case: str, minor: int) -> None:
+    """What came before stays, nothing comes behind, and the connection goes on."""
+    async with a_house(writes(STREAMS[case])) as house:
+        client = await house.connect()
+        await client.send(a_post(a_chat(stream=True)).replace(b"HTTP/1.1", b"HTTP/1.%d" % minor, 1))
+        reply = await client.receive()
+        if minor:
+            await client.send(a_get("/v1/models"))
+            assert (await client.receive()).status == 200
+
+    first, *_, last, end = reply.body.split(b"\n\n")
+    error = json.loads(last.removeprefix(b"data: "))["error"]
+    assert (reply.status, first, end) == (200, b'data: {"n":1}', b"")
+    assert (error["code"], error["type"], set(error)) == (
+        "context_length_exceeded",
+        "invalid_request_error",
+        ERROR_KEYS,
+    )
+    assert "2048" in error["message"]
+
+
+async def test_an_engines_error_event_is_told_also_when_it_breaks_off_behind_it() -> None:
+    """That is the better reason of the two."""
+    async with a_house(writes([STREAM_HEAD + event(1), chunk(FULL)], breaks_off=True)) as house:
+        reply = await house.chat(stream=True)
+
+    assert json.loads(reply.body.rpartition(b"data: ")[2])["error"]["code"] == "context_length_exceeded"
+    assert house.door.counters()["streams_lost"] == 0
+
+
+async def test_an_error_event_that_comes_first_is_an_error_answer() -> None:
+    """No byte is out: there is still a status to tell it with."""
+    async with a_house(writes([STREAM_HEAD + chunk(FULL) + STREAM_END])) as house:
+        reply = await house.chat(stream=True)
+
+    assert (reply.status, reply.error["code"]) == (400, "context_length_exceeded")
+
+
+async def test_anthropic_streams_end_in_an_engines_error_in_their_own_words() -> None:
+    """Its SDK looks for an event called error, and there is one, not two."""
+    full = b'event: error\ndata: {"type":"error","error":{"type":"api_error","message":"Compute error."}}\n\n'
+    start = b"event: message_start\ndata: {}\n\n"
+
+    async with a_house(writes([STREAM_HEAD + chunk(start) + chunk(full) + STREAM_END])) as house:
+        reply = await house.ask(a_post(a_chat(stream=True, max_tokens=5), "/v1/messages"))
+
+    assert reply.body.startswith(start + b"event: error\ndata: ")
+    assert reply.body.count(b"event: error") == 1
+    assert json.loads(reply.body.rpartition(b"data: ")[2])["error"]["code"] == "engine_error"
+
+
+async def test_a_text_about_errors_passes_through_as_it_came() -> None:
+    """Chunk by chunk, like any other."""
+    text = chunk(b'data: {"choices":[{"delta":{"content":"\\"error\\":{"}}]}\n\n')
+
+    async with a_house(writes([STREAM_HEAD + event(1), text, text + STREAM_END])) as house:
+        client = await house.connect()
+        await client.send(a_post(a_chat(stream=True)))
+        await client.until(b"\r\n\r\n")
+        body = await client.until(b"0\r\n\r\n")
+
+    assert body == event(1) + text + text + STREAM_END
 
 
 # -- losses --------------------------------------------------------------------------------------------
 
 
-def dies(after: bytes, times: int = 10**9) -> tuple[list[int], object]:
+def dies(after: bytes, times: int = 10**9) -> tuple[list[int], Answer]:
     """Return (log, answer) of an engine that breaks off after those bytes, the first few times."""
     log: list[int] = []
 
@@ -224,7 +323,7 @@ async def test_a_loss_before_the_first_byte_is_repaired_unseen(after: bytes) -> 
     """F19: the client sees one answer, and how often it was tried."""
     log, answer = dies(after, times=1)
 
-    async with a_house(answer) as house:  # type: ignore[arg-type]
+    async with a_house(answer) as house:
         reply = await house.chat()
         counted = house.door.counters()["retries"]
 
@@ -232,8 +331,8 @@ async def test_a_loss_before_the_first_byte_is_repaired_unseen(after: bytes) -> 
     assert (len(log), counted) == (2, 1)
 
 
-async def test_a_connection_that_went_stale_costs_nothing() -> None:
-    """The engine closed it while it was idle: that is no attempt."""
+async def test_a_connection_that_went_stale_is_replaced_unseen() -> None:
+    """The engine closed it while it was idle; that cannot be told from an engine that died of the request."""
 
     async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
         if len(house.engine.requests) == 2:
@@ -244,32 +343,62 @@ async def test_a_connection_that_went_stale_costs_nothing() -> None:
     async with a_house(answer) as house:
         first, second = await house.chat(), await house.chat()
 
-    assert (first.status, second.status, second.headers["x-mesh-attempts"]) == (200, 200, "1")
+    assert (first.status, second.status, second.headers["x-mesh-attempts"]) == (200, 200, "2")
     assert house.engine.connections == 2
 
 
-async def test_a_request_that_kills_engines_is_given_up() -> None:
-    """A poisoned prompt must not take down one engine after the other."""
-    log, answer = dies(b"")
+def has_tried(log: list[int], tries: int, task: asyncio.Task[Reply]) -> bool:
+    """Tell whether the engine saw the request so often, or never will again."""
+    return task.done() or len(log) >= tries
 
-    async with a_house(answer) as house:  # type: ignore[arg-type]
-        task = asyncio.get_running_loop().create_task(house.chat())
-        for key in ("restarted", "again"):
-            done = len(log)
-            await until(partial(more_than, log, done), "another try")
-            house.views.publish(a_model(state=EngineState.BACKING_OFF))
-            house.views.publish(a_model(socket=house.engine.socket, key=key))
-        reply = await task
+
+async def restart_until_answered(house: House, log: list[int], task: asyncio.Task[Reply]) -> None:
+    """Restart the engine after every loss, as a node does."""
+    for tries, key in enumerate(("first", "second", "third"), start=1):
+        await until(partial(has_tried, log, tries, task), "an answer or another try")
+        house.views.publish(a_model(state=EngineState.BACKING_OFF))
+        house.views.publish(a_model(socket=house.engine.socket, key=key))
+
+
+@pytest.mark.parametrize("is_used", [False, True], ids=["over a new connection", "over a used one"])
+async def test_a_request_that_kills_engines_kills_two_at_most(*, is_used: bool) -> None:
+    """A poisoned prompt is given one more chance, not every engine that there is."""
+    log, dying = dies(b"")
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        if request.json["messages"][0]["content"] == "hi":
+            await answer_ok(request, writer)
+        else:
+            await dying(request, writer)
+
+    async with a_house(answer) as house:
+        if is_used:
+            await house.chat()
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(house.chat(messages=[{"role": "user", "content": "poison"}]))
+            await restart_until_answered(house, log, task)
+            reply = await task
 
     assert (reply.status, reply.error["code"]) == (502, "host_lost")
-    assert len(log) == 3
+    assert "2 times" in reply.error["message"]
+    assert len(log) == 2
+
+
+async def test_a_request_that_killed_two_engines_does_not_wait_for_a_third() -> None:
+    """It is answered at once, while its model is still being restarted."""
+    _, answer = dies(b"")
+
+    async with a_house(answer) as house:
+        reply = await house.chat()
+
+    assert (reply.status, reply.error["code"]) == (502, "host_lost")
 
 
 async def test_a_stream_that_breaks_ends_with_one_error_event() -> None:
     """F20 and the SDK's rules: an error object, no `[DONE]`, a proper last chunk."""
     _, answer = dies(STREAM_HEAD + event(1) + event(2) + event(3)[:7])
 
-    async with a_house(answer) as house:  # type: ignore[arg-type]
+    async with a_house(answer) as house:
         client = await house.connect()
         await client.send(a_post(a_chat(stream=True)))
         reply = await client.receive()
@@ -286,26 +415,83 @@ async def test_a_stream_that_breaks_ends_with_one_error_event() -> None:
     assert (after.status, counted) == (200, 1)
 
 
-async def test_a_stream_that_breaks_inside_a_huge_event_is_cut() -> None:
-    """What is half out cannot be ended properly; a cut is an error to every client."""
-    _, answer = dies(STREAM_HEAD + event(1) + b"fffff\r\n" + b"x" * 200_000)
+HUGE = b'data: {"n":2,"x":"' + b"x" * 200_000
 
-    async with a_house(answer) as house:  # type: ignore[arg-type]
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        STREAM_HEAD + event(1) + b"fffff\r\n" + HUGE,
+        STREAM_HEAD + event(1) + chunk(HUGE) + b"fffff\r\n" + b"x" * 99_999,
+        STREAM_HEAD + event(1) + b"".join(chunk(HUGE[at : at + 9000]) for at in range(0, len(HUGE), 9000)),
+    ],
+    ids=["in a chunk", "in the second chunk", "in many chunks"],
+)
+@pytest.mark.parametrize("minor", [0, 1])
+async def test_a_stream_that_breaks_inside_a_huge_event_ends_with_an_error_event(after: bytes, minor: int) -> None:
+    """Half an event is out and no JSON; behind it the reason stands, and the body ends properly."""
+    _, answer = dies(after)
+
+    async with a_house(answer) as house:
+        client = await house.connect()
+        await client.send(a_post(a_chat(stream=True)).replace(b"HTTP/1.1", b"HTTP/1.%d" % minor, 1))
+        reply = await client.receive()
+        if minor:
+            await client.send(a_get("/v1/models"))
+            assert (await client.receive()).status == 200
+
+    first, half, last, _ = reply.body.split(b"\n\n")
+    assert (first, half[:9], half.count(b"\r")) == (b'data: {"n":1}', b'data: {"n', 0)
+    assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "host_lost"
+    assert b"[DONE]" not in reply.body
+
+
+async def test_a_huge_chunk_reaches_clients_old_and_new() -> None:
+    """In chunks of ours, or in none."""
+    whole_event = HUGE + b'"}\n\n'
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM_HEAD + event(1) + chunk(whole_event) + event(3) + STREAM_END)
+        await writer.drain()
+
+    async with a_house(answer) as house:
+        client = await house.connect()
+        await client.send(a_post(a_chat(stream=True)).replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+        old, new = await client.receive(), await house.chat(stream=True)
+
+    assert old.body == new.body == b'data: {"n":1}\n\n' + whole_event + b'data: {"n":3}\n\ndata: [DONE]\n\n'
+
+
+async def test_a_stream_of_announced_length_that_breaks_is_cut() -> None:
+    """Its client counts; nothing more could be said."""
+    _, answer = dies(
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 900000\r\n\r\ndata: {}\n\n"
+    )
+
+    async with a_house(answer) as house:
         client = await house.connect()
         await client.send(a_post(a_chat(stream=True)))
-        try:
-            answer_bytes = await client.rest()
-        except ConnectionError:
-            answer_bytes = b""
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await client.receive()
 
-    assert not answer_bytes.endswith(b"0\r\n\r\n")
+
+async def test_a_lost_stream_is_one_line_that_begins_with_what_happened(caplog: pytest.LogCaptureFixture) -> None:
+    """Fields follow the words, as in every other line."""
+    caplog.set_level(logging.INFO)
+    _, answer = dies(STREAM_HEAD + event(1))
+
+    async with a_house(answer) as house:
+        await house.ask(a_post(a_chat(stream=True), CHAT, "X-Request-ID: r1"))
+
+    lines = [PlainFormatter().format(record) for record in caplog.records if record.name.startswith("meshllm")]
+    assert [line.partition(" INFO  ")[2] for line in lines] == ["stream lost model=tiny request=r1"]
 
 
 async def test_a_large_answer_that_breaks_is_cut() -> None:
     """Its length was announced: the client counts."""
     _, answer = dies(whole(b"x" * 1_000_000)[:-10])
 
-    async with a_house(answer) as house:  # type: ignore[arg-type]
+    async with a_house(answer) as house:
         client = await house.connect()
         await client.send(a_post(a_chat()))
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
@@ -319,7 +505,7 @@ async def test_anthropic_streams_break_in_their_own_words() -> None:
     """Its SDK looks for an event called error."""
     _, answer = dies(STREAM_HEAD + event(1))
 
-    async with a_house(answer) as house:  # type: ignore[arg-type]
+    async with a_house(answer) as house:
         reply = await house.ask(a_post(a_chat(stream=True, max_tokens=5), "/v1/messages"))
 
     assert b"\n\nevent: error\ndata: " in reply.body

@@ -1,5 +1,7 @@
 """Answers of engines are passed on byte for byte, in pieces after which a stream can still end properly."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -101,17 +103,66 @@ def test_an_event_in_several_chunks_is_handed_out_whole() -> None:
     assert relay.is_between
 
 
-def test_a_chunk_above_the_limit_is_passed_on_in_parts() -> None:
-    """Buffers are bounded; what was cut then is honestly not between events."""
+BIG = b"data: " + b"x" * limits.ENGINE_CHUNK_HELD_BYTES + b"\n\n"
+
+
+def test_a_chunk_above_the_limit_is_passed_on_as_smaller_ones() -> None:
+    """Buffers are bounded, and after any piece the body can still be ended; only the event cannot."""
     relay = ChunkRelay(by_event=True)
-    big = chunk(b"x" * limits.ENGINE_CHUNK_HELD_BYTES + b"\n\n")
+    big = chunk(BIG)
 
     first = relay.take(big[:-100])
     middle = relay.is_between
     rest = relay.take(big[-100:])
 
-    assert first + rest == big
-    assert (middle, relay.is_between) == (False, True)
+    assert payload_of(first + rest) == BIG
+    assert payload_of(first) == BIG[:-98]
+    assert (middle, relay.is_between, relay.chunks) == (False, True, 1)
+
+
+@given(
+    cuts=st.lists(st.integers(0, 2 * len(BIG) + 300), max_size=8),
+    by_event=st.booleans(),
+    near_ends=st.lists(st.integers(-8, 8), max_size=4),
+)
+def test_big_chunks_keep_every_byte_wherever_they_are_cut(
+    cuts: list[int], near_ends: list[int], *, by_event: bool
+) -> None:
+    """What goes out is whole chunks after every piece, and together what came in."""
+    wire = EVENTS + chunk(BIG) + chunk(BIG) + EVENTS + LAST
+    edges = [len(EVENTS) + len(chunk(BIG)) * number + near for number in (0, 1, 2) for near in near_ends]
+    at = sorted({0, len(wire), *(cut for cut in (*cuts, *edges) if 0 < cut < len(wire))})
+    relay, out = ChunkRelay(by_event=by_event), b""
+
+    for start, end in pairwise(at):
+        out += (piece := relay.take(wire[start:end]))
+        assert framed_bytes(piece.removesuffix(LAST)) == len(piece.removesuffix(LAST))
+
+    assert payload_of(out) == payload_of(wire)
+    assert out.endswith(LAST)
+    assert (relay.is_complete, relay.is_between) == (True, True)
+
+
+@pytest.mark.parametrize("end", [b"XX", b"\rX", b"\n\n", b"\n\r"])
+@pytest.mark.parametrize("split", [0, 1, 2])
+def test_a_big_chunk_has_to_end_as_any_other(end: bytes, split: int) -> None:
+    """Its parts are counted."""
+    wire = chunk(BIG)[:-2] + end
+    relay = ChunkRelay(by_event=True)
+
+    pieces = (wire[:70000], wire[70000 : len(wire) - split], wire[len(wire) - split :], LAST)
+
+    with pytest.raises(AnswerError):
+        b"".join(map(relay.take, pieces))
+
+
+def framed_bytes(wire: bytes) -> int:
+    """Return how many bytes of it are whole chunks."""
+    at = 0
+    while at < len(wire):
+        size_end = wire.index(b"\r\n", at)
+        at = size_end + 2 + int(wire[at:size_end], 16) + 2
+    return at
 
 
 def test_an_endless_event_is_passed_on_in_parts() -> None:
@@ -141,6 +192,37 @@ def test_bad_chunks_are_an_error(wire: bytes) -> None:
     """What cannot be followed cannot be passed on."""
     with pytest.raises(AnswerError):
         ChunkRelay(by_event=False).take(wire)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'data: {"error":{"message":"m"}}\n\n',
+        b'data:{"error":{"message":"m"}}\n\n',
+        b'event: error\ndata: {"message":"m"}\n\n',
+        b'error: {"message":"m"}\n\n',
+    ],
+)
+def test_what_looks_like_an_error_is_marked(event: bytes) -> None:
+    """By a chunk of any size, seen before or not, alone or behind others."""
+    good = chunk(b"data: {}" + b" " * len(event) + b"\n\n")
+    for wire in (chunk(event), chunk(event), good + chunk(event), good + chunk(event) + good):
+        relay = ChunkRelay(by_event=True)
+
+        assert relay.take(wire) == wire
+        assert relay.may_have_error
+
+
+def test_a_text_about_errors_is_hardly_ever_marked() -> None:
+    """Models write about errors; looking closer costs time."""
+    wire = chunk(b'data: {"choices":[{"delta":{"content":"an error"}}]}\n\n')
+    ChunkRelay(by_event=True).take(wire)
+    stream, other = ChunkRelay(by_event=True), ChunkRelay(by_event=False)
+
+    assert stream.take(wire) == wire
+    assert not stream.may_have_error
+    other.take(chunk(b'data: {"error":{}}\n\n'))
+    assert not other.may_have_error
 
 
 def test_a_size_line_is_only_remembered_if_it_is_one() -> None:

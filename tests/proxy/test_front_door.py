@@ -8,6 +8,8 @@ import sys
 import textwrap
 from pathlib import Path
 from time import perf_counter
+from typing import Any
+from urllib.parse import quote
 
 import pytest
 from anthropic import Anthropic
@@ -78,6 +80,18 @@ async def test_one_model_is_shown(path: str, status: int, model: str) -> None:
     assert reply.json["id"] == model if status == 200 else reply.error["code"] == "model_not_found"
 
 
+@pytest.mark.parametrize("name", ["tini", "nothing-like-it", "two", "/models/tiny.gguf", "~/x.gguf", "Tiny.gguf"])
+async def test_a_wrong_name_is_answered_alike_wherever_it_stands(name: str) -> None:
+    """In a path or in a body, with the same names that were perhaps meant."""
+    models = (a_model(), a_model("Two-Q4"), a_model("Two-Q8"))
+    async with a_house(models=lambda socket: models) as house:
+        shown = await house.ask(a_get(f"/v1/models/{quote(name, safe='')}"))
+        asked = await house.chat(model=name)
+
+    assert (shown.status, shown.error) == (asked.status, asked.error)
+    assert shown.status == (409 if name == "two" else 404)
+
+
 async def test_everything_else_is_the_management_apps() -> None:
     """Spliced like an engine, without its key."""
     async with a_house(api_key="k") as house:
@@ -91,15 +105,41 @@ async def test_everything_else_is_the_management_apps() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "status"), [("/health", 200), ("/healthz", 200), ("/readyz", 200), ("/v1/models", 401)]
-)
-async def test_the_key_is_asked_for_except_by_watchers(path: str, status: int) -> None:
-    """A load balancer needs no secret."""
+    ("path", "status"),
+    [
+        ("/health", 200), ("/healthz", 200), ("/readyz", 200), ("/", 200), ("/assets/app-C0ffee12.js", 200),
+        ("/v1/models", 401), ("/api/status", 401),
+    ],
+)  # fmt: skip
+async def test_the_key_is_asked_for_except_by_watchers_and_for_the_console(path: str, status: int) -> None:
+    """A load balancer needs no secret, and nobody can type one before the page is there."""
     async with a_house(api_key="k") as house:
         reply = await house.ask(a_get(path))
 
     assert reply.status == status
     assert ("www-authenticate" in reply.headers) is (status == 401)
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "kind", "param"),
+    [
+        ({}, 400, "invalid_request_error", "max_tokens"),
+        ({"max_tokens": None}, 400, "invalid_request_error", "max_tokens"),
+        ({"max_tokens": 5, "model": "nope"}, 404, "not_found_error", "model"),
+        ({"max_tokens": 5}, 200, "", None),
+    ],
+)
+async def test_messages_are_refused_in_anthropics_words(
+    fields: dict[str, Any], status: int, kind: str, param: str | None
+) -> None:
+    """Its SDK raises `BadRequestError` and `NotFoundError`, as people know them."""
+    async with a_house() as house:
+        reply = await house.ask(a_post(a_chat(**fields), "/v1/messages"))
+        counted = await house.ask(a_post(a_chat(), "/v1/messages/count_tokens"))
+
+    assert (reply.status, counted.status) == (status, 200)
+    if status != 200:
+        assert (reply.json["type"], reply.error["type"], reply.error["param"]) == ("error", kind, param)
 
 
 async def test_a_preflight_is_answered_for_allowed_origins() -> None:
@@ -122,7 +162,7 @@ async def test_curls_default_type_is_accepted_when_the_body_is_json() -> None:
     form = "Content-Type: application/x-www-form-urlencoded"
     async with a_house() as house:
         assert (await house.ask(a_post(a_chat(), CHAT, form))).status == 200
-        assert (await house.ask(a_post(b"model=tiny", CHAT, form))).status == 415
+        assert (await house.ask(a_post(b"model=tiny", CHAT, form))).status == 400
         untyped = a_post(a_chat()).replace(b"Content-Type: application/json\r\n", b"")
         assert (await house.ask(untyped)).status == 200
 

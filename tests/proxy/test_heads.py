@@ -33,14 +33,17 @@ def outcome(heads: Heads, block: bytes) -> object:
     return (
         arrival.length, arrival.plain_length, arrival.request_id, intake.door, intake.refusal, intake.inference,
         intake.cors_lines, intake.engine_lines, intake.keeps_alive, intake.answer_end, intake.body_limit_bytes,
-        intake.form_typed, intake.is_head, intake.has_body, intake.head.is_chunked, intake.head.expects_continue,
-        intake.head.minor,
+        intake.other_type, intake.is_head, intake.has_body, intake.head.is_chunked, intake.head.expects_continue,
+        intake.head.minor, arrival.is_straight, arrival.path, arrival.engine_start,
     )  # fmt: skip
 
 
 LINE = st.sampled_from([
-    "Content-Length: 10", "content-length: 7", "Content-Length: 0", "Content-Length: +7", "Content-Length : 7",
-    f"Content-Length: {limits.HTTP_BODY_BYTES + 1}", "X-Request-ID: abc", "X-Request-ID: a b", "x-request-id: d",
+    "Content-Length: 10", "Content-Length: 11", "Content-Length: 012", "Content-Length: 10 ", "Content-Length: 1_0",
+    f"Content-Length: {'1' * 19}", "X-Content-Length: 5", "content-length: 7", "content-length: 8",
+    "Content-Length: 0", "Content-Length: +7", "Content-Length : 7",
+    f"Content-Length: {limits.HTTP_BODY_BYTES + 1}", "X-Request-ID: abc", "X-Request-ID: efg",
+    "X-Request-ID: ", "X-Request-ID:  h", "X-Request-ID: a b", "x-request-id: d",
     "Host: localhost", "Host: evil.example", "Origin: https://a.example", "Origin: https://b.example", "Accept: a/b",
     "Authorization: Bearer k", "Authorization: Bearer x", "X-API-Key: k", "Connection: close", "Connection: Host",
     "Content-Type: application/json", "Content-Type: text/plain", "Content-Encoding: gzip", "Expect: 100-continue",
@@ -89,6 +92,31 @@ def test_what_makes_no_difference_may_vary(line: str) -> None:
     assert (second.length, second.plain_length) == (77, 77)
 
 
+@pytest.mark.parametrize("name", ["Content-Length", "content-length", "CONTENT-LENGTH"])
+def test_a_request_id_stays_with_its_head_when_the_length_varies(name: str) -> None:
+    """A known head with another length is not read, but nothing of it is lost."""
+    heads = some_heads()
+
+    first, second = (heads.read(a_block(*GOOD[:3], f"{name}: {length}", "X-Request-ID: mine")) for length in (10, 77))
+
+    assert second.intake is first.intake
+    assert (second.length, second.plain_length, second.request_id) == (77, 77, b"mine")
+    assert second.engine_start.endswith(b"Content-Length: 77\r\n")
+
+
+@pytest.mark.parametrize("name", ["X-Request-ID", "x-request-id", "X-REQUEST-ID"])
+def test_every_request_has_its_own_id(name: str) -> None:
+    """A known head with another id is not read, but the id is this request's."""
+    heads = some_heads()
+
+    first, second = (heads.read(a_block(*GOOD, f"{name}: id-{number}")) for number in (1, 2))
+
+    assert second.intake is first.intake
+    assert (first.request_id, second.request_id) == (b"id-1", b"id-2")
+    assert heads.read(a_block(*GOOD, f"{name}: ")).request_id is None
+    assert heads.read(a_block(*GOOD, f"{name}: id-3")).request_id == b"id-3"
+
+
 def came(first: str, *lines: str) -> Arrival:
     """Return the verdict on a head for localhost, with the key."""
     return some_heads().read(a_block("Host: localhost", "X-API-Key: k", *lines, first=f"{first} HTTP/1.1"))
@@ -132,6 +160,7 @@ def test_memory_is_bounded() -> None:
 
     assert len(heads.known) <= limits.HEADS_REMEMBERED
     assert len(heads._intakes) <= limits.HEADS_REMEMBERED
+    assert len(heads._by_rest) <= limits.HEADS_REMEMBERED
 
 
 def test_a_node_that_leaves_keeps_no_promise_of_open_connections() -> None:

@@ -7,15 +7,15 @@ import pytest
 
 from meshllm.core import limits
 from meshllm.proxy.json_rules import RuleError, check
-from meshllm.proxy.shapes import AnthropicMessages, Chat, Common, Responses
+from meshllm.proxy.shapes import AnthropicCount, Chat, Common, Responses
 
 TEXT = {"type": "text", "text": "what is it?"}
 
 
-def checked(document: dict[str, Any], shape: type[Common] = Chat) -> None:
-    """Check a document as a body would be."""
+def checked(document: dict[str, Any], shape: type[Common] = Chat) -> bool:
+    """Check a document as a body would be; return whether there are images in it."""
     document = {"messages": [{"role": "user", "content": "x"}]} | document
-    check(document, msgspec.convert(document, shape))
+    return check(document, msgspec.convert(document, shape))
 
 
 def refused(document: dict[str, Any], shape: type[Common] = Chat) -> str:
@@ -45,7 +45,7 @@ def test_parameters_that_reach_into_an_engine_are_refused(name: str) -> None:
 )
 def test_nothing_is_fetched_for_a_request(part: dict[str, Any]) -> None:
     """An engine inside the network would be a way into it."""
-    param = refused({"messages": [{"role": "user", "content": [TEXT, part]}]}, AnthropicMessages)
+    param = refused({"messages": [{"role": "user", "content": [TEXT, part]}]}, AnthropicCount)
 
     assert param.startswith("messages[0].content[1]")
 
@@ -54,7 +54,21 @@ def test_images_inside_the_request_are_welcome() -> None:
     """That is what data URLs are for."""
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 
-    checked({"messages": [{"role": "user", "content": [TEXT, image]}]})
+    assert checked({"messages": [{"role": "user", "content": [TEXT, image]}]})
+
+
+@pytest.mark.parametrize(
+    ("messages", "found"),
+    [
+        ([{"role": "user", "content": [{"type": "image"}, TEXT]}, {"role": "user", "content": [TEXT]}], True),
+        ([{"role": "user", "content": [{"type": "tool_result", "content": [{"type": "image"}]}]}], True),
+        ([{"role": "user", "content": [TEXT, {"type": ["image"]}, {"type": "input_audio"}]}], False),
+        ([{"role": "user", "content": "image_url"}], False),
+    ],
+)  # fmt: skip
+def test_images_are_noticed_wherever_they_stand(messages: list[object], *, found: bool) -> None:
+    """A model has to see for them."""
+    assert checked({"messages": messages}) is found
 
 
 def test_inputs_of_responses_and_system_prompts_are_looked_at_too() -> None:
@@ -62,9 +76,7 @@ def test_inputs_of_responses_and_system_prompts_are_looked_at_too() -> None:
     part = {"type": "input_image", "image_url": "http://x"}
 
     assert refused({"input": [{"role": "user", "content": [part]}]}, Responses).startswith("input[0]")
-    assert refused({"system": [{"type": "image", "source": {"url": "http://x"}}]}, AnthropicMessages).startswith(
-        "system"
-    )
+    assert refused({"system": [{"type": "image", "source": {"url": "http://x"}}]}, AnthropicCount).startswith("system")
 
 
 def a_schema(schema: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import random
 import socket
 import struct
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -13,10 +14,14 @@ import pytest
 import pytest_asyncio
 
 from meshllm.core import limits
-from tests.proxy.builders import CHAT, Client, House, a_chat, a_get, a_house, a_post, until
+from meshllm.core.serving.engine_state import EngineState
+from tests.core.builders import a_spec
+from tests.proxy.builders import CHAT, Client, House, a_chat, a_get, a_house, a_model, a_post, until
 
 BODY = json.dumps(a_chat()).encode()
 MESSAGES = [{"role": "user", "content": "hi"}]
+A_CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+A_TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
 
 @pytest_asyncio.fixture
@@ -60,9 +65,8 @@ FRAMING: dict[str, tuple[bytes, set[int]]] = {
     "a TLS hello": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", {400}),
     "rebinding host": (raw(LENGTH, host="Host: evil.e{x}ample".replace("{x}", "x")), {403}),
     "cross-origin": (raw("Origin: https://evil.example", LENGTH), {403}),
-    "text/plain": (raw(LENGTH).replace(b"application/json", b"text/plain"), {415}),
     "cross-origin text/plain": (
-        raw("Origin: https://evil.example", LENGTH).replace(b"application/json", b"text/plain"), {403, 415}
+        raw("Origin: https://evil.example", LENGTH).replace(b"application/json", b"text/plain"), {403}
     ),
     "gzip": (raw("Content-Encoding: gzip", LENGTH), {415}),
     "60 MiB expected": (raw("Expect: 100-continue", f"Content-Length: {60 * limits.MIB}", body=b""), {413}),
@@ -113,7 +117,7 @@ JSON: dict[str, tuple[Any, set[int]]] = {
     "role unknown": (a_chat(messages=[{"role": "boss", "content": "x"}]), {400}),
     "content 5": (a_chat(messages=[{"role": "user", "content": 5}]), {400}),
     "legal null": (
-        a_chat(messages=[*MESSAGES, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]), {200}
+        a_chat(messages=[*MESSAGES, {"role": "assistant", "content": None, "tool_calls": [A_CALL]}]), {200}
     ),
     "5,000 messages": (a_chat(messages=MESSAGES * 5000), {400}),
     **{f"{name} {value!r:.20}": (a_chat(**{name: value}), {400}) for name, value in [
@@ -153,11 +157,131 @@ async def test_malformed_json_is_answered_and_harms_nobody(house: House, case: s
     assert (await client.receive()).status == 200
 
 
+@pytest.mark.parametrize(
+    ("kind", "body", "status", "code"),
+    [
+        ("application/x-www-form-urlencoded", BODY, 200, ""), ("text/plain", BODY, 200, ""), ("", BODY, 200, ""),
+        ("multipart/form-data; boundary=x", BODY, 200, ""), ("application/vnd.api+json; charset=UTF-8", BODY, 200, ""),
+        ("application/x-www-form-urlencoded", b"model=tiny", 400, "invalid_json"),
+        ("application/json", b"model=tiny", 400, "invalid_json"), ("text/plain", b"{", 400, "invalid_json"),
+        ("application/x-www-form-urlencoded", b'{"model":5}', 400, "invalid_request"),
+        ("multipart/form-data; boundary=x", b"--x\r\n", 415, "unsupported_media_type"),
+        ("image/png", b"\x89PNG", 415, "unsupported_media_type"), ("text/xml", b"<a/>", 415, "unsupported_media_type"),
+        ("image/png", b'{"model":5}', 400, "invalid_request"),
+        ("application/json; charset=utf-16", BODY, 415, "unsupported_media_type"),
+    ],
+)  # fmt: skip
+async def test_a_body_counts_for_what_it_is(house: House, kind: str, body: bytes, status: int, code: str) -> None:
+    """Its type is believed only where it explains why the body is no JSON."""
+    reply = await house.ask(a_post(body, CHAT, f"Content-Type: {kind}"))
+
+    assert reply.status == status
+    assert status == 200 or reply.error["code"] == code
+    assert await house.is_well()
+
+
 async def test_a_refused_field_is_named(house: House) -> None:
     """`param` is for programs."""
     reply = await house.chat(temperature=3)
 
     assert (reply.error["param"], reply.error["type"]) == ("temperature", "invalid_request_error")
+
+
+def answered(call: object) -> dict[str, Any]:
+    """Return a chat in which the assistant called a tool."""
+    return a_chat(messages=[*MESSAGES, {"role": "assistant", "tool_calls": call}, *MESSAGES])
+
+
+TOOLS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "tools text": (CHAT, a_chat(tools="x"), "tools"),
+    "tool text": (CHAT, a_chat(tools=["x"]), "tools[0]"),
+    "tool empty": (CHAT, a_chat(tools=[{}]), "tools[0].type"),
+    "tool of another type": (CHAT, a_chat(tools=[{"type": "x", "function": {}}]), "tools[0].type"),
+    "tool without function": (CHAT, a_chat(tools=[{"type": "function"}]), "tools[0].function"),
+    "function without name": (CHAT, a_chat(tools=[{"type": "function", "function": {}}]), "tools[0].function.name"),
+    "parameters text": (
+        CHAT, a_chat(tools=[{"type": "function", "function": {"name": "f", "parameters": "x"}}]),
+        "tools[0].function.parameters",
+    ),
+    "choice unknown": (CHAT, a_chat(tools=[A_TOOL], tool_choice="always"), "tool_choice"),
+    "choice 5": (CHAT, a_chat(tools=[A_TOOL], tool_choice=5), "tool_choice"),
+    "choice nameless": (CHAT, a_chat(tools=[A_TOOL], tool_choice={"type": "function"}), "tool_choice.function"),
+    "calls text": (CHAT, answered("x"), "messages[1].tool_calls"),
+    "call text": (CHAT, answered(["x"]), "messages[1].tool_calls[0]"),
+    "call without type": (CHAT, answered([{"id": "1"}]), "messages[1].tool_calls[0].type"),
+    "call without arguments": (
+        CHAT, answered([{"type": "function", "function": {"name": "f"}}]),
+        "messages[1].tool_calls[0].function.arguments",
+    ),
+    "reasoning format": (CHAT, a_chat(reasoning_format="bogus"), "reasoning_format"),
+    "reasoning format null": (CHAT, a_chat(reasoning_format=None), "reasoning_format"),
+    "template tools": ("/apply-template", a_chat(tools=["x"]), "tools[0]"),
+    "Anthropic tool text": ("/v1/messages", a_chat(max_tokens=1, tools=["x"]), "tools[0]"),
+    "Anthropic tool nameless": ("/v1/messages", a_chat(max_tokens=1, tools=[{}]), "tools[0].name"),
+    "Anthropic choice": ("/v1/messages", a_chat(max_tokens=1, tool_choice="auto"), "tool_choice"),
+    "Anthropic choice unknown": ("/v1/messages", a_chat(max_tokens=1, tool_choice={"type": "x"}), "tool_choice.type"),
+    "Responses tool text": ("/v1/responses", {"input": "x", "tools": ["x"]}, "tools[0]"),
+    "token -1": ("/detokenize", {"tokens": [1, -1]}, "tokens[1]"),
+    "token 2**40": ("/detokenize", {"tokens": [2**40]}, "tokens[0]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TOOLS)
+async def test_what_an_engine_would_call_its_own_failure_is_refused_with_its_field(house: House, case: str) -> None:
+    """llama.cpp answers most of these with 500 and passes over the rest."""
+    path, body, param = TOOLS[case]
+
+    reply = await house.ask(a_post(body, path))
+
+    assert (reply.status, reply.json["error"]["param"]) == (400, param)
+    assert house.engine.requests == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, a_chat(tools=[A_TOOL], tool_choice="required", parallel_tool_calls=False)),
+        (CHAT, a_chat(tools=[A_TOOL], tool_choice={"type": "function", "function": {"name": "f"}})),
+        (CHAT, a_chat(tools=None, tool_choice=None, reasoning_format="deepseek")),
+        (CHAT, answered([A_CALL])),
+        (CHAT, answered([A_CALL | {"function": {"name": "f", "arguments": {"a": 1}}}])),
+        ("/v1/messages", a_chat(max_tokens=1, tools=[{"name": "f", "input_schema": {}}], tool_choice={"type": "any"})),
+        ("/v1/messages", a_chat(max_tokens=1, tools=[{"type": "bash_20250124", "name": "bash"}])),
+        ("/v1/responses", {"model": "tiny", "input": "x", "tools": [{"type": "function", "name": "f"}]}),
+        ("/detokenize", {"model": "tiny", "tokens": [0, 2**31 - 1]}),
+    ],
+)
+async def test_well_formed_tools_pass_through_as_they_came(house: House, path: str, body: dict[str, Any]) -> None:
+    """What is checked is not changed."""
+    reply = await house.ask(a_post(body, path))
+
+    assert reply.status == 200
+    assert house.engine.requests[0].json == body
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}]}),
+        (
+            "/v1/messages",
+            {"max_tokens": 1, "messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]},
+        ),
+        ("/v1/responses", {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "data:,"}]}]}),
+    ],
+)
+async def test_an_image_is_refused_before_an_engine_that_cannot_see(path: str, body: dict[str, Any]) -> None:
+    """Also while it is not even loaded; one that sees gets it."""
+    blind, seeing = ({"chat", "completion"}, {"chat", "completion", "vision"})
+    specs = [replace(a_spec("tiny"), capabilities=frozenset(able)) for able in (blind, seeing)]
+    async with a_house(models=lambda _: (a_model(spec=specs[0], state=EngineState.STOPPED),)) as house:
+        refused = await house.ask(a_post(body, path))
+        events = list(house.events)
+        house.views.publish(a_model(spec=specs[1], socket=house.engine.socket))
+        seen = await house.ask(a_post(body, path))
+
+    assert (refused.status, refused.json["error"]["code"]) == (400, "capability_not_supported")
+    assert (events, seen.status) == ([], 200)
 
 
 async def test_a_prompt_that_cannot_fit_is_refused_at_once_with_both_numbers(house: House) -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from meshllm.core.serving.routing import Refusal, RefusalCode
-from meshllm.proxy.openai import Problem, engine_problem, error_document, reason_phrase, refused, unknown_model
+from meshllm.proxy.openai import Problem, error_document, reason_phrase, refused, unknown_model
 
 
 def test_an_error_has_the_four_fields_of_openai() -> None:
@@ -23,7 +23,7 @@ def test_an_error_has_the_four_fields_of_openai() -> None:
     [
         (RefusalCode.MODEL_NOT_FOUND, 404), (RefusalCode.AMBIGUOUS_MODEL, 409), (RefusalCode.NO_DEFAULT_MODEL, 503),
         (RefusalCode.CAPABILITY_NOT_SUPPORTED, 400), (RefusalCode.NO_CAPACITY, 503), (RefusalCode.MODEL_HELD, 503),
-        (RefusalCode.MODEL_FAILED, 503), (RefusalCode.LEAVING, 503),
+        (RefusalCode.MODEL_UNLOADED, 503), (RefusalCode.MODEL_FAILED, 503), (RefusalCode.LEAVING, 503),
     ],
 )  # fmt: skip
 def test_refusals_have_their_status(code: RefusalCode, status: int) -> None:
@@ -34,47 +34,27 @@ def test_refusals_have_their_status(code: RefusalCode, status: int) -> None:
     assert reason_phrase(problem.status) != "Error"
 
 
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, "invalid_request_error"), (401, "authentication_error"), (403, "permission_error"),
+        (404, "not_found_error"), (409, "invalid_request_error"), (413, "request_too_large"),
+        (429, "rate_limit_error"), (500, "api_error"), (502, "api_error"), (503, "overloaded_error"),
+    ],
+)  # fmt: skip
+def test_anthropics_clients_get_its_own_types(status: int, kind: str) -> None:
+    """Its SDK chooses the exception, and whether to try again, by them."""
+    problem = Problem(status=status, code="c", message="m", type="server_error" if status >= 500 else "")
+
+    document = json.loads(error_document(problem, anthropic=True))
+
+    assert (document["type"], document["error"]["type"]) == ("error", kind)
+
+
 def test_every_refusal_of_routing_has_a_status() -> None:
     """A new one must not become a KeyError."""
     for code in RefusalCode:
         assert refused(Refusal(code=code, message="m"), 3).status >= 400
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "expected"),
-    [
-        (400, {"error": {"code": 400, "message": "m", "type": "invalid_request_error"}}, (400, "invalid_request", "m")),
-        (500, {"error": {"message": "boom"}}, (500, "engine_error", "boom")),
-        (502, b"<html>", (502, "engine_error", "the engine answered 502: <html>")),
-        (500, b"", (500, "engine_error", "the engine answered 500")),
-        (500, b"\xff" * 900, (500, "engine_error", "the engine answered 500: " + "\ufffd" * 200)),
-        (500, {"error": "text"}, (500, "engine_error", 'the engine answered 500: {"error": "text"}')),
-    ],
-)  # fmt: skip
-def test_errors_of_engines_get_our_shape(status: int, body: object, expected: tuple[int, str, str]) -> None:
-    """Codes become words, whatever the engine wrote."""
-    problem = engine_problem(status, body if isinstance(body, bytes) else json.dumps(body).encode())
-
-    assert (problem.status, problem.code, problem.message) == expected
-
-
-def test_a_prompt_that_is_too_long_is_told_both_numbers() -> None:
-    """llama.cpp has its own word for it; OpenAI's clients look for theirs."""
-    body = {
-        "error": {
-            "code": 400,
-            "message": "m",
-            "type": "exceed_context_size_error",
-            "n_prompt_tokens": 5031,
-            "n_ctx": 1024,
-        }
-    }
-
-    problem = engine_problem(400, json.dumps(body).encode())
-
-    assert (problem.status, problem.code, problem.param) == (400, "context_length_exceeded", "messages")
-    assert "5031" in problem.message
-    assert "1024" in problem.message
 
 
 def test_a_name_of_ten_kilobytes_is_not_repeated() -> None:

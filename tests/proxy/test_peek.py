@@ -6,11 +6,11 @@ from time import perf_counter
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshllm.core import limits
-from meshllm.proxy.peek import BodyError, Peek, peek, prompt_bytes, with_model
+from meshllm.proxy.peek import BodyError, Peek, peek, peek_fully, plain_chat, prompt_bytes, with_model
 from meshllm.proxy.shapes import Chat, Common, Completion
 
 MESSAGES: list[Any] = [{"role": "user", "content": "hi"}]
@@ -114,6 +114,62 @@ def test_every_double_is_found(extra: dict[str, Any], style: int) -> None:
     inner = json.dumps(extra, separators=separators)[1:-1]
 
     refused(b'{"messages":[{"role":"user","content":"x"}],' + f"{inner},{inner}".encode() + b"}")
+
+
+NAME = st.sampled_from(
+    ["model", "stream", "max_tokens", "temperature", "messages", "stop", "id_slot", "x", "m\\u006fdel"]
+)
+VALUE = st.sampled_from([
+    "null", "true", "false", '"a"', '"b: \\": c"', '"a \\\\"', "7", "0", "-1", "1.5", "16.0", "1e3", "1e999",
+    '"\\ud800"', "[]", "{}",
+    '[{"role":"user","content":"hi"}]', '[{"role":"user","content":"x: \\": {"}]', '[{"role":"user","content":[]}]',
+    '[{"role":"user","content":"a"},{"content":"b","role":"system"}]', '[{"role":"boss","content":"a"}]',
+    '[{"role":"user","content":"a","role":"user"}]', '[{"role":"user","content":"a","name":"n"}]', '[{"role":"user"}]',
+])  # fmt: skip
+SPACE = st.sampled_from(["", "", "", " ", "\n", "\t "])
+MEMBER = st.builds(
+    lambda a, name, b, c, value, d: f'{a}"{name}"{b}:{c}{value}{d}', SPACE, NAME, SPACE, SPACE, VALUE, SPACE
+)
+GOOD_MEMBER = st.sampled_from(
+    ['"messages":[{"role":"user","content":"hi"}]', '"messages": [{"role": "user", "content": "a\\":"}]']
+)
+
+
+@settings(max_examples=500)
+@given(
+    good=st.lists(GOOD_MEMBER, max_size=1),
+    members=st.lists(MEMBER, max_size=5),
+    end=st.sampled_from(["}", "}", "}", "}}", "", "} "]),
+)
+def test_a_plain_body_is_one_that_the_full_check_reads_the_same_way(
+    good: list[str], members: list[str], end: str
+) -> None:
+    """The quick reading refuses nothing and allows nothing of its own."""
+    body = ("{" + ",".join([*good, *members]) + end).encode()
+
+    plain = plain_chat(body)
+
+    if plain is not None:
+        seen = peek_fully(body, Chat)
+        assert (seen.model, seen.is_stream) == (plain.get("model"), plain.get("stream") is True)
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": "), (" , ", " : ")])
+@pytest.mark.parametrize("text", ["hi", "note: this", 'é 😀 "', "a: b\nc: d"])
+def test_what_most_clients_send_is_read_in_one_pass(separators: tuple[str, str], text: str) -> None:
+    """Otherwise the quick reading would be there for nobody."""
+    chat = {
+        "model": "m",
+        "messages": [{"role": "user", "content": text}],
+        "temperature": 1,
+        "max_tokens": 5,
+        "stream": True,
+    }
+
+    plain = plain_chat(json.dumps(chat, separators=separators, ensure_ascii=False).encode())
+
+    assert plain is not None
+    assert (plain["model"], plain["stream"]) == ("m", True)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,24 @@ import asyncio
 
 from meshllm.core import limits
 from meshllm.core.engines import EngineEndpoint
+from meshllm.core.ids import ModelId
+from meshllm.proxy.framing import AnswerHead
 from meshllm.proxy.pool import EngineConnection, EnginePool
-from tests.proxy.builders import Request, a_chat, a_get, a_house, a_model, a_post, until, whole
+from meshllm.proxy.traffic import ModelTraffic
+from tests.proxy.builders import (
+    STREAM_END,
+    STREAM_HEAD,
+    Request,
+    TransportDouble,
+    a_chat,
+    a_get,
+    a_house,
+    a_model,
+    a_post,
+    event,
+    until,
+    whole,
+)
 
 
 async def test_a_connection_is_used_again() -> None:
@@ -106,9 +122,46 @@ async def test_interim_answers_without_end_are_given_up() -> None:
         assert (await house.chat()).headers["x-mesh-attempts"] == "2"
 
 
+class RelayDouble:
+    """Cannot keep up with the last piece of an answer."""
+
+    is_head = False
+
+    def __init__(self, connection: EngineConnection) -> None:
+        self.connection = connection
+        self.has_ended = False
+
+    def on_head(self, head: AnswerHead) -> "RelayDouble":
+        """Take the body, too."""
+        return self
+
+    def on_piece(self, data: bytes) -> None:
+        """Have too much now."""
+        self.connection.pause()
+
+    def on_end(self) -> None:
+        """Know that all came."""
+        self.has_ended = True
+
+
+def test_a_connection_that_was_paused_at_the_end_is_read_again() -> None:
+    """A client that did not keep up with the end of a stream must not stop the next one's answer."""
+    pool = EnginePool(EngineEndpoint(socket_path="/x"), 4, ModelTraffic(ModelId("tiny")))
+    connection, transport = EngineConnection(pool), TransportDouble()
+    connection.connection_made(transport)
+    relay = RelayDouble(connection)
+    connection.send(relay, b"request")
+
+    connection.data_received(STREAM_HEAD + event(1) + STREAM_END)
+
+    assert relay.has_ended
+    assert pool.take() is connection
+    assert transport.is_read
+
+
 async def test_a_pool_that_retired_keeps_nothing() -> None:
     """Its engine is gone from the view."""
-    pool = EnginePool(EngineEndpoint(socket_path="/x"), 4)
+    pool = EnginePool(EngineEndpoint(socket_path="/x"), 4, ModelTraffic(ModelId("tiny")))
     connection = EngineConnection(pool)
 
     assert pool.keep(connection)

@@ -12,6 +12,7 @@ from meshllm.core.events import ModelWanted
 from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.view import LoadProgress
 from tests.proxy.builders import (
+    STREAM_HEAD,
     TINY,
     House,
     Reply,
@@ -21,6 +22,7 @@ from tests.proxy.builders import (
     a_house,
     a_model,
     a_post,
+    event,
     until,
     whole,
 )
@@ -140,6 +142,25 @@ async def test_a_stream_hears_comments_while_it_waits_and_then_the_answer() -> N
         assert rest.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
         await client.send(a_get("/v1/models"))
         assert (await client.receive()).status == 200
+
+
+@pytest.mark.parametrize("minor", [0, 1])
+async def test_anthropics_streams_are_pinged_while_they_wait(minor: int) -> None:
+    """Its service sends such events, and its clients count on them."""
+    ping = b'event: ping\ndata: {"type": "ping"}\n\n'
+    async with a_house(models=loading, comment_s=0.05) as house:
+        client = await house.connect()
+        request = a_post(a_chat(stream=True, max_tokens=5), "/v1/messages")
+        await client.send(request.replace(b"HTTP/1.1", b"HTTP/1.%d" % minor, 1))
+        head = await client.until(b"\r\n\r\n")
+        waited = await client.until(ping) + await client.until(ping)
+        become_ready(house)
+        async with asyncio.timeout(5):
+            rest = await client.reader.readuntil(b"[DONE]\n\n")
+
+    assert b"Content-Type: text/event-stream" in head
+    assert b": waiting" not in waited + rest
+    assert b'data: {"n":2}' in rest
 
 
 async def end_of_stream(client: Any) -> dict[str, Any]:
@@ -301,3 +322,105 @@ async def test_requests_that_waited_for_a_model_also_wait_for_room() -> None:
 
         assert [(await task).status for task in tasks] == [200] * 100
     assert len(house.engine.requests) == 100
+
+
+# -- unloaded under a request ----------------------------------------------------------------------------
+
+
+STOPPING = a_model(state=EngineState.STOPPING, wanted=False)
+
+
+@pytest.mark.parametrize("is_used", [False, True], ids=["over a new connection", "over a used one"])
+async def test_a_request_that_an_unload_cut_off_does_not_load_the_model_again(*, is_used: bool) -> None:
+    """It would undo what somebody ordered; another request may."""
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        if request.json.get("n") == 2:
+            house.views.publish(STOPPING)
+            house.views.publish(ASLEEP)
+            writer.close()
+        else:
+            writer.write(whole({"model": "tiny"}))
+
+    async with a_house(answer) as house:
+        if is_used:
+            await house.chat()
+        reply = await house.chat(n=2)
+        events = list(house.events)
+
+    assert (reply.status, reply.error["code"]) == (503, "model_unloaded")
+    assert "another request loads it" in reply.error["message"]
+    assert "retry-after" not in reply.headers
+    assert ModelWanted(model=TINY) not in events
+
+
+async def test_a_cut_off_request_learns_of_the_unload_also_when_the_view_is_late() -> None:
+    """First it looks like a lost engine."""
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        house.engine.socket.unlink()
+        writer.close()
+
+    async with a_house(answer) as house, asyncio.TaskGroup() as group:
+        task = group.create_task(house.chat())
+        await until(lambda: waiting(house) == 1, "the request waiting")
+        house.views.publish(STOPPING)
+        reply = await task
+
+    assert (reply.status, reply.error["code"], house.events) == (503, "model_unloaded", [])
+
+
+async def test_a_stream_that_an_unload_cut_off_says_so_in_its_last_event() -> None:
+    """Whoever reads it learns that nothing is broken."""
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(STREAM_HEAD + event(1))
+        await writer.drain()
+        house.views.publish(STOPPING)
+        writer.close()
+
+    async with a_house(answer) as house:
+        client = await house.connect()
+        await client.send(a_post(a_chat(stream=True)))
+        await client.until(event(1))
+
+        assert (await end_of_stream(client))["code"] == "model_unloaded"
+        assert house.events == []
+
+
+async def test_a_request_that_waits_for_a_model_does_not_undo_its_unloading() -> None:
+    """Somebody changed their mind during the load; those who wait must not outvote them."""
+    async with a_house(models=asleep, comment_s=0.05) as house:
+        client = await house.connect()
+        await client.send(a_post(a_chat(stream=True)))
+        await until(lambda: house.events, "the model being asked for")
+        house.views.publish(LOADING)
+        await client.until(b"the model 'tiny' is loading")
+        house.views.publish(STOPPING)
+        house.views.publish(ASLEEP)
+
+        assert (await end_of_stream(client))["code"] == "model_unloaded"
+        assert house.events == [ModelWanted(model=TINY)]
+
+
+async def test_a_request_that_comes_after_an_unload_loads_the_model_again() -> None:
+    """Unloading is not holding."""
+    async with a_house(models=lambda _: (STOPPING,)) as house, asyncio.TaskGroup() as group:
+        task = group.create_task(house.chat())
+        await until(lambda: waiting(house) == 1, "the request waiting")
+        house.views.publish(ASLEEP)
+        await until(lambda: house.events, "the model being asked for")
+        become_ready(house)
+
+        assert (await task).status == 200
+        assert house.events == [ModelWanted(model=TINY)]
+
+
+async def test_a_held_model_is_refused_with_the_way_to_lift_the_hold() -> None:
+    """A person holds it: waiting is no use, so there is no time to wait either."""
+    async with a_house(models=lambda _: (a_model(state=EngineState.STOPPED, held=True),)) as house:
+        reply = await house.chat()
+
+    assert (reply.status, reply.error["code"]) == (503, "model_held")
+    assert "mesh-llm load tiny" in reply.error["message"]
+    assert "retry-after" not in reply.headers

@@ -7,6 +7,8 @@ import pytest
 
 from meshllm.proxy import shapes
 
+MESSAGES = [{"role": "user", "content": "x"}]
+
 
 @pytest.mark.parametrize(
     ("shape", "good", "bad"),
@@ -19,7 +21,8 @@ from meshllm.proxy import shapes
         (shapes.Infill, {}, {"input_prefix": 5}),
         (shapes.Tokenize, {"content": ""}, {"content": None}),
         (shapes.Detokenize, {"tokens": []}, {"tokens": ["x"]}),
-        (shapes.AnthropicMessages, {"messages": [{"role": "user", "content": "x"}], "system": "s"}, {"system": "s"}),
+        (shapes.AnthropicCount, {"messages": MESSAGES, "system": "s"}, {"system": "s"}),
+        (shapes.AnthropicMessages, {"messages": MESSAGES, "max_tokens": 1}, {"messages": MESSAGES}),
     ],
 )
 def test_a_good_body_passes_and_a_bad_one_does_not(
@@ -32,7 +35,10 @@ def test_a_good_body_passes_and_a_bad_one_does_not(
         msgspec.convert(bad, shape)
 
 
-@pytest.mark.parametrize("said", [{"tool_calls": [{}]}, {"refusal": "no"}, {"reasoning_content": "hm"}])
+A_CALL = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+@pytest.mark.parametrize("said", [{"tool_calls": [A_CALL]}, {"refusal": "no"}, {"reasoning_content": "hm"}])
 def test_an_assistant_may_say_something_else_than_text(said: dict[str, Any]) -> None:
     """Then its content is null, legally."""
     assert msgspec.convert({"role": "assistant"} | said, shapes.Message).may_be_empty

@@ -54,7 +54,7 @@ async def test_waits_and_refusals_are_asked_anew() -> None:
 
     assert isinstance(targets.find("tiny", CHAT), Wait)
     assert isinstance(targets.find("nobody", CHAT), Refusal)
-    assert targets._known == {}
+    assert targets.known == {}
 
 
 async def test_what_a_model_cannot_do_is_refused() -> None:
@@ -102,7 +102,7 @@ async def test_connections_to_an_engine_that_is_gone_are_closed() -> None:
         assert house.engine.open == 1
 
         house.views.publish(a_model("tiny", state=EngineState.STOPPED))
-        await house.door._targets._views.changed(1)
+        await house.door._targets.views.changed(1)
         house.door._targets.find(ModelId("tiny"), CHAT)
         await house.engine.hung_up.wait()
 

@@ -17,6 +17,7 @@ from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.serving.replicas import digests, in_order, of_digest, pinned
 from meshllm.core.view import LoadProgress, LocalModel, MeshView, Replica
 
+_BACK = "brings it back"
 FALLBACK = "fallback"
 """The reason of a route to another model than the one that was asked for."""
 
@@ -27,6 +28,7 @@ class Capability(StrEnum):
     COMPLETION = "completion"
     EMBEDDING = "embedding"
     RERANK = "rerank"
+    VISION = "vision"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +101,7 @@ class RefusalCode(StrEnum):
     CAPABILITY_NOT_SUPPORTED = "capability_not_supported"
     NO_CAPACITY = "no_capacity"
     MODEL_HELD = "model_held"
+    MODEL_UNLOADED = "model_unloaded"
     MODEL_FAILED = "model_failed"
     LEAVING = "leaving"
 
@@ -118,6 +121,23 @@ def plan_routes(view: MeshView, request: RouteRequest) -> Routes | Wait | Refusa
     if request.falls_back and isinstance(found, Refusal) and found.code is RefusalCode.MODEL_NOT_FOUND:
         return _fall_back(view, request.needs) or found
     return found
+
+
+_WITHDRAWN = frozenset({EngineState.DRAINING, EngineState.STOPPING, EngineState.STOPPED})
+
+
+def unloaded(view: MeshView, model: ModelId) -> Refusal | None:
+    """Return why a request that had this model does not get it again: it was taken out of memory on purpose.
+
+    An engine that crashes is still wanted and comes back; one that was unloaded would come back only because
+    the request that the unloading cut off asks for it, and so undoes what somebody ordered.
+    """
+    local = view.local.get(model)
+    if view.leaving or local is None or local.wanted or local.waiting or local.state not in _WITHDRAWN:
+        return None
+    hint = f"`mesh-llm load {model}` {_BACK}" if local.held or local.dropped else "another request loads it again"
+    message = f"the model {model!r} was unloaded while this request was under way; {hint}"
+    return Refusal(code=RefusalCode.MODEL_UNLOADED, message=message, model=model)
 
 
 def _fall_back(view: MeshView, needs: Capability | None) -> Routes | Wait | None:
@@ -231,7 +251,7 @@ def _resolve(view: MeshView, asked: str) -> ModelId | Wait | Refusal:
         return _default(view, asked)
     found = view.names.resolve(asked)
     if isinstance(found, Ambiguous):
-        return _ambiguous(asked, list(found.candidates))
+        return name_refused(view, asked, found)
     if not isinstance(found, Unknown) and (found in view.local or found in view.replicas):
         return found
     if not view.has_inventory or (asked in view.requested and asked not in view.unresolved):
@@ -246,15 +266,41 @@ def _ambiguous(asked: str, candidates: list[str] | list[ModelId]) -> Refusal:
     return Refusal(code=RefusalCode.AMBIGUOUS_MODEL, message=message, model=asked)
 
 
+def name_refused(view: MeshView, asked: str, found: Unknown | Ambiguous) -> Refusal:
+    """Return the refusal of a name that leads to no model, with the names that were perhaps meant."""
+    if isinstance(found, Ambiguous):
+        return _ambiguous(asked, list(found.candidates))
+    return _not_found(view, asked, found.near)
+
+
 def _not_found(view: MeshView, asked: str, near: tuple[str, ...]) -> Refusal:
+    reason = ""
+    if _is_path(asked):
+        reason, near = ": models are asked for by name, not by path", _names_of_file(view, asked) or near
     if near:
         hint = f"; did you mean {' or '.join(near)}?"
     elif view.local or view.replicas:
         hint = "; GET /v1/models lists what there is"
     else:
         hint = "; this node has no models yet"
-    message = f"the model {asked!r} does not exist{hint}"
+    message = f"the model {asked!r} does not exist{reason}{hint}"
     return Refusal(code=RefusalCode.MODEL_NOT_FOUND, message=message, model=asked)
+
+
+def _is_path(asked: str) -> bool:
+    """Tell whether a name is a file's path. `user/repo` is none."""
+    return asked.startswith(("/", "~", "./", "../")) or (
+        asked.lower().endswith(".gguf") and ("/" in asked or "\\" in asked)
+    )
+
+
+def _names_of_file(view: MeshView, path: str) -> tuple[str, ...]:
+    """Return the names that a file's own name is like."""
+    name = path.replace("\\", "/").rpartition("/")[2]
+    found = view.names.resolve(name[:-5] if name.lower().endswith(".gguf") else name)
+    if isinstance(found, Unknown):
+        return found.near
+    return found.candidates if isinstance(found, Ambiguous) else (found,)
 
 
 def _default(view: MeshView, asked: str) -> ModelId | Wait | Refusal:
@@ -288,10 +334,10 @@ def _lacking(model: ModelId, capabilities: Collection[str], needs: Capability) -
 def _not_ready(model: LocalModel) -> Wait | Refusal:
     """Return what a request for a model that is not in memory is told."""
     if model.held:
-        message = f"the model {model.id!r} is held unloaded; `mesh-llm load {model.id}` brings it back"
+        message = f"the model {model.id!r} is held unloaded; `mesh-llm load {model.id}` {_BACK}"
         return Refusal(code=RefusalCode.MODEL_HELD, message=message, model=model.id)
     if model.dropped:
-        message = f"the model {model.id!r} was dropped from this node; `mesh-llm load {model.id}` brings it back"
+        message = f"the model {model.id!r} was dropped from this node; `mesh-llm load {model.id}` {_BACK}"
         return Refusal(code=RefusalCode.MODEL_NOT_FOUND, message=message, model=model.id)
     if model.state is EngineState.FAILED and model.failure is not None:
         message = f"the model {model.id!r} cannot be served: {model.failure.message}"

@@ -24,6 +24,7 @@ from meshllm.core.serving.routing import (
     Routes,
     Wait,
     plan_routes,
+    unloaded,
 )
 from meshllm.core.view import MeshView, Replica
 from tests.core.builders import Story, a_spec, a_story, exited, ready
@@ -243,6 +244,84 @@ def test_one_name_for_two_files_elsewhere_is_ambiguous_until_it_is_pinned() -> N
     assert [route.node for route in pinned.routes] == ["b"]
     assert isinstance(nowhere, Refusal)
     assert nowhere.code is RefusalCode.MODEL_NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/models/warm.gguf", "~/.models/WARM.GGUF", "./warm", "vendor/warm.gguf", "C:\\models\\warm.gguf", "/srv/warm"],
+)  # fmt: skip
+def test_a_path_is_told_the_name_of_its_model(path: str) -> None:
+    """Models have names; where their files lie is nobody's business."""
+    found = ask(two_models(), path)
+
+    assert isinstance(found, Refusal)
+    assert found.code is RefusalCode.MODEL_NOT_FOUND
+    assert found.message.endswith("models are asked for by name, not by path; did you mean warm?")
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("/models/war.gguf", "not by path; did you mean warm?"),
+        ("/models/zzz.gguf", "not by path; GET /v1/models lists what there is"),
+        ("user/zzz", "does not exist; GET /v1/models lists what there is"),
+        ("/models/two.gguf", "not by path; did you mean two-q4 or two-q8?"),
+    ],
+)
+def test_a_path_of_no_model_is_told_near_names(path: str, hint: str) -> None:
+    """As any other name."""
+    story = a_story(a_spec("warm"), a_spec("two-q4"), a_spec("two-q8"), requested=("warm",))
+
+    found = ask(story, path)
+
+    assert isinstance(found, Refusal)
+    assert found.code is RefusalCode.MODEL_NOT_FOUND
+    assert found.message.endswith(hint)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_model_that_was_unloaded_is_withdrawn_from_the_requests_that_had_it(*, force: bool) -> None:
+    """From the order on, whether its engine drains, stops or is gone."""
+    story = two_models()
+    before = unloaded(story.core.view, ModelId("warm"))
+    story.ask(Verb.UNLOAD, "warm", force=force)
+    ordered = unloaded(story.core.view, ModelId("warm"))
+    story.tell(exited("warm"))
+    gone = unloaded(story.core.view, ModelId("warm"))
+
+    assert before is None
+    assert ordered is not None
+    assert gone is not None
+    assert ordered.code is gone.code is RefusalCode.MODEL_UNLOADED
+    assert "another request loads it again" in ordered.message
+
+
+def test_a_model_that_was_dropped_says_how_it_comes_back() -> None:
+    """Another request would not load it."""
+    story = two_models()
+    story.ask(Verb.DROP, "warm", keep_running=True)
+
+    found = unloaded(story.core.view, ModelId("warm"))
+
+    assert found is not None
+    assert "`mesh-llm load warm` brings it back" in found.message
+
+
+def test_a_model_whose_engine_crashed_is_not_withdrawn() -> None:
+    """It comes back by itself, and requests wait for it; nor is one that this node does not have."""
+    story = two_models()
+    story.tell(exited("warm", EngineFault.CRASHED))
+
+    assert unloaded(story.core.view, ModelId("warm")) is None
+    assert unloaded(story.core.view, ModelId("far")) is None
+
+
+def test_a_node_that_leaves_withdraws_nothing() -> None:
+    """That has its own words."""
+    story = two_models()
+    story.tell(ev.LeaveRequested(reason="test"))
+
+    assert unloaded(story.core.view, ModelId("warm")) is None
 
 
 def test_a_model_that_loads_elsewhere_is_waited_for() -> None:

@@ -1,0 +1,221 @@
+"""The straight lane: the way of most requests, from one read to one write, and back from one read to one write.
+
+Owns a client's request while it is plain: it came whole, its head was met before, its body is plain text,
+its model is ready, its engine has room and a connection that rests. Decides nothing of its own: each
+verdict was made by the general path and is remembered (`heads`, `targets`), or comes from the function
+that the general path asks too (`peek`). Doesn't know what to do when anything is unusual: then it makes
+the `Exchange` that the general path would have made at the start, and hands over.
+
+Invariant: what goes to the engine and to the client is what the general path would have sent, byte for byte.
+
+Speed is the only reason for this module, and calls are what Python is slow at: so what others do in a
+method of a line or two (`ModelTraffic.begin` and `end`, `EnginePool.take`) is written out here.
+"""
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Iterator
+from enum import IntEnum
+from time import monotonic
+from typing import Protocol, cast
+
+from meshllm.core import limits
+from meshllm.proxy.forward import Exchange, Recovery, Target
+from meshllm.proxy.framing import AnswerHead
+from meshllm.proxy.heads import Arrival, Heads
+from meshllm.proxy.http1 import HEAD_END, ProtocolError
+from meshllm.proxy.peek import plain_chat
+from meshllm.proxy.pool import EngineConnection, Relay
+from meshllm.proxy.targets import Targets
+from meshllm.proxy.traffic import Traffic
+
+
+class Phase(IntEnum):
+    """What a client's connection does."""
+
+    IDLE = 0  # between requests; nothing is in the buffer
+    HEAD = 1  # a head is incomplete
+    BODY = 2  # a body is incomplete
+    STRAIGHT = 3  # a request is being answered, on the lane
+    BUSY = 4  # a request is being answered, through an exchange
+    LINGER = 5  # the last answer is out; input is discarded so that the client can read it
+
+
+_IDLE, _STRAIGHT, _BUSY = Phase.IDLE, Phase.STRAIGHT, Phase.BUSY
+
+
+class LaneHouse(Recovery, Protocol):
+    """What the lane needs of the front door."""
+
+    traffic: Traffic
+    request_ids: Iterator[bytes]
+    routes: Targets
+
+
+class StraightLane(asyncio.Protocol):
+    """A client's connection as far as plain requests need it; `client.ClientConnection` adds everything else.
+
+    It is the relay of an engine's connection as long as a request is on the lane, and so there is no
+    object for the request: what is known of it stands in the fields of the connection.
+    """
+
+    __slots__ = (
+        "_arrival", "_body", "_connection", "_exchange", "_heads", "_house", "_is_stream", "_known", "_phase",
+        "_request_id", "_request_ids", "_routes", "_since_s", "_target", "_traffic", "_transport", "is_paused",
+    )  # fmt: skip
+
+    is_head = False
+
+    def __init__(self, house: LaneHouse) -> None:
+        """Belong to a front door."""
+        self._house = house
+        self._traffic = house.traffic
+        self._routes = house.routes
+        self._request_ids = house.request_ids
+        self._transport: asyncio.Transport | None = None
+        self._heads: Heads
+        self._known: dict[bytes, Arrival] = {}
+        self._phase = _IDLE
+        self._since_s = 0.0
+        self.is_paused = False
+        self._arrival: Arrival
+        self._exchange: Exchange | None = None
+        # Only while the phase is STRAIGHT:
+        self._target: Target
+        self._connection: EngineConnection | None = None
+        self._request_id = b""
+        self._body = b""
+        self._is_stream = False
+
+    def data_received(self, data: bytes) -> None:
+        """Serve a request that came whole with a head met before at once; leave anything else to `receive`."""
+        self._traffic.bytes_in += len(data)
+        if self._phase is _IDLE:
+            end = data.find(b"{")  # a guess, which the memory confirms: it knows heads by all their bytes
+            arrival = self._known.get(data[:end])
+            if arrival is None:
+                end = data.find(HEAD_END) + 4
+                arrival = self._read_head(data, end)
+            body = data[end:]
+            if arrival is not None and len(body) == arrival.plain_length:
+                if not (arrival.is_straight and self._go(arrival, body)):
+                    self.serve(arrival, body)
+                return
+        self.receive(data)
+
+    @abstractmethod
+    def receive(self, data: bytes) -> None:
+        """Take bytes that are not simply the next request."""
+
+    @abstractmethod
+    def serve(self, arrival: Arrival, body: bytes) -> None:
+        """Serve a complete request on the general path."""
+
+    def _read_head(self, data: bytes, end: int) -> Arrival | None:
+        """Read a head that came whole; None where something is wrong or odd with it, so that it is read again."""
+        if end == 3 or end > limits.HEAD_REMEMBERED_BYTES:
+            return None
+        try:
+            return self._heads.read(data[:end])
+        except ProtocolError:
+            return None
+
+    def _go(self, arrival: Arrival, body: bytes) -> bool:
+        """Send a request on if everything about it is plain; tell whether it was."""
+        document = plain_chat(body)
+        routes = self._routes
+        if document is None or self.is_paused or routes.view is not routes.views.newest:
+            return False
+        model = document.get("model")
+        target = routes.known.get((model, arrival.path))
+        if target is None or target.model != model or arrival.length > target.unasked_bytes:
+            return False
+        traffic, idle = target.traffic, target.pool.idle
+        if traffic.in_flight >= target.admitted or not idle:
+            return False
+        if traffic.in_flight == 0:
+            traffic.last_progress_s = monotonic()
+        traffic.in_flight += 1
+        self._phase = _STRAIGHT
+        self._arrival, self._body, self._target = arrival, body, target
+        self._is_stream = document.get("stream") is True
+        request_id = self._request_id = arrival.request_id or next(self._request_ids)
+        connection = self._connection = idle.pop()
+        connection.relay = self
+        connection.transport.write(  # type: ignore[union-attr]  # a connection that is lost does not rest
+            b"".join((arrival.engine_start, target.engine_lines, request_id, b"\r\n\r\n", body))
+        )
+        return True
+
+    # -- Relay: from the engine -----------------------------------------------------------------------
+
+    def on_whole(self, head: AnswerHead, body: bytes) -> None:
+        """Pass a complete answer on in one write, and be ready for the next request."""
+        if head.status != 200:
+            self.hand_over().on_whole(head, body)
+            return
+        target = self._target
+        answer = b"".join(
+            (head.answer_start, self._request_id, target.answer_lines, self._arrival.intake.answer_end, body)
+        )
+        traffic = target.traffic
+        traffic.in_flight -= 1
+        traffic.finished_since += 1
+        if traffic.waiters:
+            traffic.wake()
+        total = self._traffic
+        total.by_status[2] += 1
+        total.bytes_out += len(answer)
+        self._phase, self._since_s = _IDLE, traffic.last_progress_s
+        self._connection, self._body = None, b""
+        self._transport.write(answer)  # type: ignore[union-attr]  # a connection that is lost leaves the lane
+
+    def on_head(self, head: AnswerHead) -> Relay:
+        """Hand over: the answer comes in pieces."""
+        return self.hand_over().on_head(head)
+
+    def on_piece(self, data: bytes) -> None:
+        """Hand over; never called, since a head comes before."""
+        self.hand_over().on_piece(data)
+
+    def on_suspect_piece(self, data: bytes) -> None:
+        """Hand over; never called, since a head comes before."""
+        self.hand_over().on_suspect_piece(data)
+
+    def on_end(self) -> None:
+        """Hand over; never called, since a head comes before."""
+        self.hand_over().on_end()
+
+    def on_lost(self, *, was_stale: bool, is_between: bool, chunks: int) -> None:
+        """Hand over: the engine is gone."""
+        self.hand_over().on_lost(was_stale=was_stale, is_between=is_between, chunks=chunks)
+
+    # -- off the lane ---------------------------------------------------------------------------------
+
+    def hand_over(self) -> Exchange:
+        """Leave the lane: make the exchange that has the request from here on."""
+        connection, self._connection = cast("EngineConnection", self._connection), None
+        exchange = Exchange(self, self._arrival.intake, self._body, self._request_id, self._house, self._target)
+        exchange.is_stream = self._is_stream
+        exchange.take_over(connection)
+        if connection.relay is self:
+            connection.relay = exchange
+        self._phase, self._exchange, self._body = _BUSY, exchange, b""
+        return exchange
+
+    # -- ClientSide: for an exchange ------------------------------------------------------------------
+
+    def send(self, data: bytes) -> None:
+        """Write bytes of the answer."""
+        transport = self._transport
+        if transport is not None:
+            transport.write(data)
+            self._traffic.bytes_out += len(data)
+
+    @abstractmethod
+    def exchange_done(self, status: int, *, keeps_alive: bool) -> None:
+        """Count the answer; read the next request or close."""
+
+    @abstractmethod
+    def cut(self) -> None:
+        """Break the connection."""

@@ -79,7 +79,7 @@ class ViewCollector(Collector):
 
 
 def _machine(view: MeshView) -> Iterable[Metric]:
-    resources = view.me.resources
+    resources = view.resources
     if resources is None:
         return
     memory = GaugeMetricFamily("meshllm_memory_bytes", "Memory of the machine.", labels=["kind"])

@@ -82,7 +82,7 @@ def status_document(
         },
         "mesh": mesh_document(facts.mesh),
         "members": member_documents(view, now_s),
-        "machine": _machine(view.me.resources),
+        "machine": _machine(view.resources),
         "engine": None if build is None else {"kind": build.kind, "version": build.version, "uses_gpu": build.uses_gpu},
         "engine_failure": None if failure is None else {"fault": str(failure.fault), "message": failure.message},
         "default_model": view.default_model,

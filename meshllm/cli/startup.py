@@ -81,7 +81,7 @@ class Startup:
     def report(self, view: MeshView) -> None:
         """Say what this view has that was not said."""
         if not self._is_client:
-            self._machine(view.me.resources)
+            self._machine(view.resources)
             self._engine(view)
         self._members.tell(view)
         for name, message in view.unresolved.items():
@@ -143,9 +143,7 @@ class Startup:
         if ready:
             self._is_settled = True
             self._summary(view.default_model if view.default_model in ready else ready[0])
-        elif (
-            view.me.resources is not None and view.local and not any(_is_moving(model) for model in view.local.values())
-        ):
+        elif view.resources is not None and view.local and not any(_is_moving(model) for model in view.local.values()):
             self._once("idle", f"{len(view.local)} models are on this disk, none is loaded: `mesh-llm load MODEL` does")
 
     def _summary(self, model: ModelId | None) -> None:

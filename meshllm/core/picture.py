@@ -49,7 +49,8 @@ class Picture:
         local = {model: record.snapshot() for model, record in held.records.items()}
         same = {model: (old.local[model] if old.local.get(model) == entry else entry) for model, entry in local.items()}
         return {
-            "local": MappingProxyType(same), "default_model": held.default_model, "problems": problems,
+            "local": MappingProxyType(same), "resources": held.resources,
+            "default_model": held.default_model, "problems": problems,
             "engine_build": held.build, "engine_failure": held.build_failure, "leaving": serving.leaving is not None,
             "has_inventory": serving.has_inventory, "unresolved": MappingProxyType(dict(serving.fetching.unresolved)),
         }  # fmt: skip

@@ -14,6 +14,7 @@ from meshllm.core.credentials import Revocation, TokenRecord
 from meshllm.core.engines import EngineBuild, EngineEndpoint, EngineFailure, EnginePlan
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.names import NameIndex
+from meshllm.core.resources import Resources
 from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.standing import MemberState
 
@@ -129,6 +130,8 @@ class MeshView:
     names: NameIndex
     """Of local models and of those of other members."""
     default_model: ModelId | None
+    resources: Resources | None = None
+    """This node's, as last measured; what others are told is coarser."""
     replicas: Mapping[ModelId, tuple[Replica, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """What other members serve, by name; those of one name may differ in their digests."""
     problems: tuple[ModelProblem, ...] = ()

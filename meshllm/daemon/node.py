@@ -273,7 +273,7 @@ class Node:
         return self._engines
 
     def _usable_bytes(self) -> int:
-        resources = self.views.newest.me.resources
+        resources = self.views.newest.resources
         if resources is None:
             return 0
         return self._config.max_vram.of(resources.gpu_total_bytes or resources.memory_total_bytes)
@@ -315,10 +315,10 @@ class Node:
         """Return a model's memory arithmetic; nothing while the model or the machine is unknown."""
         view = self.views.newest
         known = view.local.get(model)
-        if known is None or known.spec is None or view.me.resources is None:
+        if known is None or known.spec is None or view.resources is None:
             return ()
         uses_gpu = view.engine_build is not None and view.engine_build.uses_gpu
-        return memory(self._config, known.spec, view.me.resources, uses_gpu=uses_gpu)
+        return memory(self._config, known.spec, view.resources, uses_gpu=uses_gpu)
 
     @property
     def mesh(self) -> MeshFacts | None:

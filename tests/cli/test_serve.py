@@ -1,12 +1,12 @@
 """Starting a node from the command line: the daemon itself is a stand-in."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from meshllm.cli.startup import Startup
 from meshllm.config import Config
 from meshllm.core.view import MeshView
 from meshllm.daemon.errors import PortInUseError, StateInUseError
@@ -24,14 +24,14 @@ class FakeDaemon(ModuleType):
         self.error: Exception | None = None
         self.views: list[MeshView] = []
 
-    def run(self, config: Config, report: Callable[[MeshView], None], started: Callable[[str], None]) -> int:
+    def run(self, config: Config, ears: Startup) -> int:
         """Tell the story of the views."""
         self.configs.append(config)
         if self.error is not None:
             raise self.error
-        started("127.0.0.1:9337")
+        ears.started("127.0.0.1:9337")
         for view in self.views:
-            report(view)
+            ears.report(view)
         return 0
 
 

@@ -71,7 +71,7 @@ class World:
             tasks = Tasks(group, self.events.append)
             shells = Shells(
                 engines=lambda: self, downloads=self, downloaded=lambda: self.told.append("downloaded"),
-                idle=self.idle, answer=lambda *words: self.told.append(words),
+                idle=self.idle, mesh=self.told.append, answer=lambda *words: self.told.append(words),
                 leave=lambda *words: self.told.append(words), start_task=tasks.start, post=self.events.append,
             )  # fmt: skip
             carry_out = CarryOut(shells)

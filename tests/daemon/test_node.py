@@ -15,6 +15,7 @@ from meshllm.core.view import MeshView
 from meshllm.daemon import node as node_module
 from meshllm.daemon.errors import EngineChoiceError, PortInUseError
 from meshllm.daemon.logs import Ring
+from meshllm.daemon.mesh_start import begin
 from meshllm.daemon.node import Node, chosen_engine
 from meshllm.daemon.state_dir import StateDir
 from meshllm.engine.build import EngineUnusableError
@@ -30,6 +31,7 @@ def a_config(tmp_path: Path) -> Config:
     return Config(
         models=("tiny",), models_dirs=(tmp_path / "models",), state_dir=tmp_path / "s", runtime_dir=tmp_path / "r",
         port=free_port(), name="n", engine="fake", threads=1, drain_s=1.0, offline=True,
+        no_mdns=True, bind_ip="127.0.0.1",
     )  # fmt: skip
 
 
@@ -38,7 +40,7 @@ async def lived(config: Config, act: Callable[[Node], "asyncio.Future[None] | No
     state = StateDir(config.state_dir, config.runtime_dir)
     views: list[MeshView] = []
     try:
-        node = Node(config, state, Ring(), await chosen_engine(config))
+        node = Node(config, state, Ring(), begin(config, state), await chosen_engine(config))
         await node.open()
         async with asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as group:
             tasks = node.start(group, views.append)
@@ -117,7 +119,7 @@ async def test_a_found_engine_that_cannot_run_is_told_and_the_node_stays(
     config = replace(a_config(tmp_path), engine="auto")
     state = StateDir(config.state_dir, config.runtime_dir)
     try:
-        node = Node(config, state, Ring(), await chosen_engine(config))
+        node = Node(config, state, Ring(), begin(config, state), await chosen_engine(config))
         await node.open()
         async with asyncio.timeout(LIMIT_S), asyncio.TaskGroup() as group:
             tasks = node.start(group, lambda _: None)
@@ -149,7 +151,7 @@ async def test_a_taken_port_is_an_error_that_names_the_holder(tmp_path: Path) ->
     state = StateDir(config.state_dir, config.runtime_dir)
     try:
         with pytest.raises(PortInUseError, match="already in use by process"):
-            await Node(config, state, Ring(), None).open()
+            await Node(config, state, Ring(), begin(config, state), None).open()
     finally:
         state.release()
         server.close()

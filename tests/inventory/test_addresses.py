@@ -2,11 +2,12 @@
 
 import socket
 from types import SimpleNamespace
+from typing import Any
 
 from meshllm.inventory.addresses import interface_addresses
 
 
-def a_machine(**interfaces: tuple[str, ...]) -> dict[str, object]:
+def a_machine(**interfaces: tuple[str, ...]) -> dict[str, Any]:
     """Return what psutil would say; an interface's name may not be an identifier, so `_` is `-`."""
     places = {
         name.replace("_", "-"): [

@@ -174,7 +174,8 @@ def test_what_a_node_says_of_itself_is_taken_whatever_its_files_are_called(name:
 def test_a_full_disk_fits() -> None:
     """Two hundred and fifty-six models with usual names are announced, all of them."""
     models = tuple(
-        DiskModel(model=ModelId(f"Qwen2.5-{n}B-Instruct-Q4_K_M"), digest=f"sha256:{n:064x}", size_bytes=n) for n in range(256)
+        DiskModel(model=ModelId(f"Qwen2.5-{n}B-Instruct-Q4_K_M"), digest=f"sha256:{n:064x}", size_bytes=n)
+        for n in range(256)
     )
 
     assert decode_announcement(encode_announcement(announcement(models_on_disk=models))).models_on_disk == models

@@ -14,7 +14,8 @@ from meshllm.wire.packing import pack, plain
 from meshllm.wire.tunnel_frames import FrameKind, TunnelFrame, TunnelReader, tunnel_frame
 
 HEAD = tf.TunnelHead(
-    request_id="req-1", model=ModelId("m"), digest="sha256:" + "0" * 64, deadline_s=29.5, attempt=2, priority=1, session="s",
+    request_id="req-1", model=ModelId("m"), digest="sha256:" + "0" * 64, deadline_s=29.5, attempt=2, priority=1,
+    session="s",
     traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 )  # fmt: skip
 PROGRESS = tf.TunnelProgress(stage="prefill", queued=1, share=0.5)

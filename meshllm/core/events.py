@@ -117,7 +117,12 @@ class TrafficMeasured(_Stamped):
     """Requests that ended since the last of these events, by model. Batched: never one for each request."""
 
     finished: tuple[tuple[ModelId, int], ...]
+    """At this node's engines."""
     failed: tuple[tuple[ModelId, int], ...] = ()
+    from_peers: tuple[tuple[ModelId, int], ...] = ()
+    """How many of those came in from other nodes: they are demand there, not here."""
+    elsewhere: tuple[tuple[ModelId, int], ...] = ()
+    """Requests that came in here and that other nodes answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

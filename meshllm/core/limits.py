@@ -213,6 +213,17 @@ ADMISSION_NETWORKS: Final = 1_024  # that are watched
 PEER_FEATURES: Final = 32
 PEER_FEATURE_CHARS: Final = 64
 
+# -- requests between nodes --------------------------------------------------------------------------
+HOST_ATTEMPTS: Final = 3  # hosts that one request is sent to before its first byte, never one of them twice
+TUNNEL_REQUEST_S: Final = 3_600.0  # for one forwarded request, to its last byte: no engine computes for nobody
+TUNNELS_TOTAL: Final = 512  # open at a far end, of all peers together
+TUNNEL_SHARE_OF_ROOM: Final = 4  # a peer may have this many times as many requests at a model as there is room left
+TUNNEL_OPEN_TIMEOUT_S: Final = 6.0  # a dial takes at most 5 s
+EJECTION_FAILURES: Final = 3  # tunnels in a row that failed before a node is left out
+EJECTION_FIRST_S: Final = 5.0  # doubles each time
+EJECTION_MAX_S: Final = 300.0
+EJECTION_TRIAL_S: Final = 10.0  # one request tries a node that was out; others keep away for this long at most
+
 # -- daemon ------------------------------------------------------------------------------------------
 INBOX_EVENTS: Final = 10_000
 JOURNAL_EVENTS: Final = 4_096

@@ -26,7 +26,9 @@ _TCP_CLOSED = b"\x07"
 class House(LaneHouse, Protocol):
     """What a connection needs of the front door."""
 
-    is_leaving: bool
+    @property
+    def is_leaving(self) -> bool:
+        """Tell whether the node takes nothing more."""
 
     @property
     def times(self) -> "ClientTimes":

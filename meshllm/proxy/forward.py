@@ -6,21 +6,23 @@ cut, never silently. Doesn't read bodies, choose routes or wait; the front door 
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
 from meshllm.core import limits
 from meshllm.core.engines import EngineEndpoint
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.serving.attempts import Setback, Trail
 from meshllm.proxy import openai, sse
 from meshllm.proxy.engine_errors import Asked, engine_problem, error_in_stream
 from meshllm.proxy.framing import LAST_CHUNK, AnswerHead, chunk, payload_of
 from meshllm.proxy.intake import Intake, connection_line
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.peek import with_model
-from meshllm.proxy.pool import EngineConnection, EnginePool
+from meshllm.proxy.pool import EngineConnection, Pool, TunnelEnd
 from meshllm.proxy.traffic import ModelTraffic
+from meshllm.wire.tunnel_frames import TunnelProgress, TunnelRefusal
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _EVENT_END = b"\n\n"
@@ -64,6 +66,15 @@ class Recovery(Protocol):
     def recover(self, exchange: "Exchange") -> None:
         """Send the request again, now or when the model is back, or answer that it cannot be."""
 
+    def turns_elsewhere(self, exchange: "Exchange", problem: Problem) -> bool:
+        """Tell whether a request that was answered with an error is to be sent elsewhere; `recover` follows."""
+
+    def refused(self, exchange: "Exchange", refusal: TunnelRefusal) -> None:
+        """Send a request elsewhere that a far end does not take, or answer that it cannot be."""
+
+    def progressed(self, exchange: "Exchange", progress: TunnelProgress) -> None:
+        """Let a waiting client know that a far end works on its request."""
+
     def lost(self, exchange: "Exchange", events: int) -> Problem:
         """Count an answer that broke off after so many events; return what its client is told, if it still can be."""
 
@@ -73,10 +84,13 @@ class Target:
     """Where requests for one model go, with everything that does not change from one to the next."""
 
     model: ModelId
-    pool: EnginePool
+    node: NodeId
+    pool: Pool
     traffic: ModelTraffic
     admitted: int
     """Requests that may be in flight at once."""
+    at_once: int
+    """Requests that may be in flight before it is asked whether another way is better."""
     context_tokens: int
     """Context of the engine; 0 when unknown."""
     unasked_bytes: int
@@ -87,6 +101,22 @@ class Target:
     """Fields for the client: who answered and why."""
     answer_lines: bytes
     """The same as they follow the request's id in an answer of the first attempt."""
+    slots: int = 1
+    peer: NodeId | None = None
+    """The node, where that is another one."""
+    busy: int = 0
+    """Requests there, as that node said last."""
+    others: "tuple[Target, ...]" = ()
+    """Where the same requests may go too, in order; only the first of them all has them."""
+
+
+@dataclass(slots=True)
+class Trip:
+    """What a request went through that did not get its answer on the first way."""
+
+    trail: Trail = field(default_factory=Trail)
+    problems: dict[Setback, Problem] = field(default_factory=dict)
+    """What was said last, by kind."""
 
 
 class Exchange:
@@ -98,10 +128,18 @@ class Exchange:
     asked_model: str | None = None
     """As the client wrote it; meaningless for the management app, which is not routed."""
     is_stream = False
+    trace = b""
+    since_s = 0.0
+    """Monotonic time from which its own time runs."""
     attempts = 0
-    failed_at: EngineEndpoint | None = None
+    losses = 0
+    """Engines that were lost while they worked on it."""
+    trip: Trip | None = None
+    failed_at: EngineEndpoint | TunnelEnd | None = None
     failures = 0
     """Losses in a row at `failed_at`."""
+    comment_at_s = 0.0
+    """When a stream that waits hears the next comment."""
     has_begun = False
     """The head of the answer is out: only its body can still say that something failed."""
     task: asyncio.Task[None] | None = None
@@ -171,7 +209,7 @@ class Exchange:
         self._connection = None
         self._status = head.status
         if self.intake.inference is not None and head.status >= 400:
-            self.answer(engine_problem(head.status, body, self._asked))
+            self._answer_or_turn(self._problem(head.status, body))
             return
         if self.has_begun:
             self.client.send(self._framed(body) + self._ending())
@@ -193,7 +231,9 @@ class Exchange:
 
     def on_suspect_piece(self, data: bytes) -> None:
         """Pass a piece of an event stream on up to the engine's own error, if it holds one."""
-        if self._failed is None and (before := self._before_error(data)):
+        if self.target.peer is not None:
+            self.on_piece(data)  # its own node has put it into our words already
+        elif self._failed is None and (before := self._before_error(data)):
             self._pass_piece(before)
 
     def _pass_piece(self, data: bytes) -> None:
@@ -227,7 +267,7 @@ class Exchange:
         if self._head is not None:
             self.on_piece(b"")
         if self._mode is _COLLECT:
-            self.answer(engine_problem(502, b"".join(self._collected or []), self._asked))
+            self.answer(self._problem(502, b"".join(self._collected or [])))
             return
         if self._mode is _WRAP:
             self.client.send(LAST_CHUNK)
@@ -261,6 +301,43 @@ class Exchange:
         return Asked(
             prompt_field=door.prompt_field if door is not None else "", context_tokens=self.target.context_tokens
         )
+
+    def on_refused(self, refusal: TunnelRefusal) -> None:
+        """Try elsewhere: the far end of a tunnel has not begun."""
+        self._connection = None
+        self._uncount(is_failure=False)
+        self._house.refused(self, refusal)
+
+    def on_progress(self, progress: TunnelProgress) -> None:
+        """Pass on that a far end works, as long as it has not begun to answer."""
+        if self._head is None and not self._has_body:
+            self._house.progressed(self, progress)
+
+    @property
+    def setbacks(self) -> int:
+        """Return on how many ways it did not get its answer."""
+        return len(self.trip.trail.setbacks) if self.trip is not None else 0
+
+    def note(self, setback: Setback, problem: Problem | None = None) -> None:
+        """Remember that the target did not lead to an answer."""
+        trip = self.trip = self.trip or Trip()
+        trip.trail.note(self.target.node, setback, self.target.context_tokens)
+        if problem is not None:
+            trip.problems[setback] = problem
+
+    def _problem(self, status: int, body: bytes) -> Problem:
+        """Read an error: another node's as it is, an engine's in our own words."""
+        if self.target.peer is not None and (told := openai.far_problem(status, body)) is not None:
+            return told
+        return engine_problem(status, body, self._asked)
+
+    def _answer_or_turn(self, problem: Problem) -> None:
+        """Answer with an error, or try where it may be better."""
+        if self._house.turns_elsewhere(self, problem):
+            self._uncount(is_failure=False)
+            self._house.recover(self)
+        else:
+            self.answer(problem)
 
     # -- to the client --------------------------------------------------------------------------------
 
@@ -392,8 +469,14 @@ class Exchange:
         It is an attempt all the same: an engine that dies of a request looks no different on a used connection.
         """
         self._head = None
+        if self.target.peer is not None:
+            self.note(Setback.LOST)
+            return
+        self.losses += 1
         if was_stale:
             return
+        if self.target.others:
+            self.note(Setback.LOST)
         endpoint = self.target.pool.endpoint
         self.failures = self.failures + 1 if self.failed_at == endpoint else 1
         self.failed_at = endpoint

@@ -69,7 +69,7 @@ def parse_answer_head(block: bytes) -> AnswerHead:
             keeps_alive = False
         if name == "content-type":
             kind = value.lower()
-        if name not in _NOT_PASSED_ON and not name.startswith("access-control-"):
+        if name not in _NOT_PASSED_ON and not name.startswith(("access-control-", "x-mesh-")):
             passed_on.append(line + b"\r\n")
     if coding not in {None, "chunked"} or (coding and length is not None):
         msg = "the framing of the answer is ambiguous"

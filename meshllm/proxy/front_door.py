@@ -14,7 +14,7 @@ import logging
 import random
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from itertools import count
@@ -26,7 +26,7 @@ import msgspec
 
 from meshllm.core import limits
 from meshllm.core.events import Event
-from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.ids import ModelId, NodeId, short
 from meshllm.core.known_models import CATALOG
 from meshllm.core.names import Ambiguous, Unknown
 from meshllm.core.serving.routing import Capability, Refusal, name_refused, unloaded
@@ -34,17 +34,21 @@ from meshllm.core.view import MeshView
 from meshllm.proxy import openai, paths
 from meshllm.proxy.access import AccessRules
 from meshllm.proxy.client import ClientConnection
-from meshllm.proxy.engine_errors import context_message
-from meshllm.proxy.forward import Exchange, Target, problem_answer
+from meshllm.proxy.forward import Exchange, Target, Trip, problem_answer
 from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.intake import Door, Intake, connection_line
 from meshllm.proxy.listing import ListOptions, model_detail, model_list
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.paths import InferenceDoor
-from meshllm.proxy.peek import INVALID_JSON, BodyError, Peek, peek, prompt_bytes
+from meshllm.proxy.peek import INVALID_JSON, BodyError, Peek, peek
 from meshllm.proxy.pursuit import Patience, Pursuit
-from meshllm.proxy.targets import Targets, Views
+from meshllm.proxy.serve_tunnel import FarEnd
+from meshllm.proxy.targets import Targets, Tunnels, Views
+from meshllm.proxy.tending import Tending
 from meshllm.proxy.traffic import Traffic
+from meshllm.proxy.tunnel_pool import NoTunnels, TunnelOpener
+from meshllm.proxy.ways import Reach
+from meshllm.wire.tunnel_frames import TunnelProgress, TunnelRefusal
 
 log = logging.getLogger(__name__)
 
@@ -83,20 +87,22 @@ class FrontDoor:
 
     def __init__(
         self, config: FrontDoorConfig, views: Views, post: Callable[[Event], None], management_socket: Path,
-        rng: random.Random | None = None,
+        rng: random.Random | None = None, tunnels: TunnelOpener | None = None,
     ) -> None:  # fmt: skip
-        """Prepare; nothing listens before `start`. `rng` spreads Retry-After."""
+        """Prepare; nothing listens before `start`. `rng` spreads Retry-After, `tunnels` lead to other nodes."""
         self.times = config
         self.is_leaving = False
         self._config = config
         self._views = views
         self._post = post
         self.traffic = Traffic()
+        reach = Reach(post)
         self._targets = self.routes = Targets(
-            views, self.traffic, config.node, management_socket, falls_back=config.unknown_model == "fallback"
-        )
+            views, self.traffic, config.node, management_socket, Tunnels(tunnels or NoTunnels(), reach),
+            falls_back=config.unknown_model == "fallback",
+        )  # fmt: skip
         patience = Patience(config.load_wait_s, config.comment_s, rng or random.Random())
-        self._pursuit = Pursuit(views, self._targets, self.traffic, post, patience)
+        self._pursuit = self.pursuit = Pursuit(self._targets, self.traffic, reach, post, patience)
         self._rules = AccessRules(
             bound_host=config.host, api_key=config.api_key, is_open=paths.is_open,
             allowed_hosts=frozenset(host.lower() for host in config.allowed_hosts),
@@ -110,10 +116,12 @@ class FrontDoor:
         self._heads: dict[str, Heads] = {}
         self._lists: dict[tuple[str, str], tuple[int, bytes]] = {}
         self._lists_epoch = -1
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tending = Tending()
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._measured_at_s = 0.0
         self.request_ids: Iterator[bytes] = map(f"req-{secrets.token_hex(4)}-%x".encode().__mod__, count(1))
+        self.far_end = FarEnd(self)
+        """What other nodes send here: `far_end.take` is the transport's handler of tunnels."""
 
     # -- start and end --------------------------------------------------------------------------------
 
@@ -138,7 +146,7 @@ class FrontDoor:
                 client.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                while busy := [traffic for traffic in self.traffic.models.values() if traffic.in_flight]:
+                while busy := self.traffic.busy:
                     await busy[0].one_ended()
         return self.traffic.in_flight
 
@@ -162,14 +170,13 @@ class FrontDoor:
             if client.exchange is not None:
                 client.exchange.end_early(problem)
             client.close()
-        tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self.far_end.end(problem)
+        await self._tending.close()
         self._targets.close()
         await asyncio.sleep(0)  # what was written goes out
         for client in tuple(self._connections):
             client.abort()
+        self.far_end.abort()
         await asyncio.sleep(0)
 
     # -- questions of others --------------------------------------------------------------------------
@@ -200,7 +207,7 @@ class FrontDoor:
 
     def counters(self) -> Mapping[str, float]:
         """Return what was counted since the start: only ever growing numbers, by name."""
-        return self.traffic.counters() | {"connections": self._accepted}
+        return self.traffic.counters() | self.far_end.counters() | {"connections": self._accepted}
 
     # -- House: for connections -----------------------------------------------------------------------
 
@@ -277,15 +284,30 @@ class FrontDoor:
         self.traffic.retries += 1
         self._pursue(exchange)
 
+    def turns_elsewhere(self, exchange: Exchange, problem: Problem) -> bool:
+        """Tell whether a request that was answered with an error is to be sent elsewhere."""
+        return self._pursuit.ways.turns_elsewhere(exchange, problem)
+
+    def refused(self, exchange: Exchange, refusal: TunnelRefusal) -> None:
+        """Find another way for a request that a far end does not take."""
+        self._pursuit.ways.refused(exchange, refusal)
+        self.recover(exchange)
+
+    def progressed(self, exchange: Exchange, progress: TunnelProgress) -> None:
+        """Let a waiting client know that a far end works on its request."""
+        self._pursuit.progressed(exchange, progress)
+
     def lost(self, exchange: Exchange, events: int) -> Problem:
         """Count an answer that broke off after so many events; return what its client is told, if it still can be."""
         model = exchange.target.model
         self.traffic.lost += 1
         log.info("stream lost", extra={"fields": {"model": model, "request": exchange.request_id.decode()}})
-        withdrawn = unloaded(self._views.newest, model) if exchange.intake.inference is not None else None
+        is_here = exchange.intake.inference is not None and exchange.target.peer is None
+        withdrawn = unloaded(self._views.newest, model) if is_here else None
         if withdrawn is not None:
             return openai.refused(withdrawn, self._pursuit.retry_after_s())
-        message = f"the engine of {model} was lost after {events} events; ask again for a whole answer"
+        who = "engine" if is_here else f"host {short(exchange.target.node)}"
+        message = f"the {who} of {model} was lost after {events} events; ask again for a whole answer"
         return Problem(status=502, code="host_lost", message=message, type="server_error")
 
     # -- inference ------------------------------------------------------------------------------------
@@ -310,32 +332,39 @@ class FrontDoor:
             return None
         if type(found) is not Target:
             exchange = Exchange(client, intake, body, self._request_id(arrival), self, self._targets.management)
-            exchange.asked_model, exchange.is_stream = model, seen.is_stream
+            exchange.asked_model, exchange.is_stream, exchange.trace = model, seen.is_stream, arrival.trace
             self._pursue(exchange)
             return exchange
-        if found.traffic.in_flight >= found.admitted or len(body) > found.unasked_bytes:
-            objection = self._objection(found, seen, body, door)
-            if objection is not None:
-                self._refuse(client, arrival, objection)
+        trip = None
+        if found.traffic.in_flight >= found.at_once or len(body) > found.unasked_bytes:
+            looked_at = self._looked_at(found, seen, body, door)
+            if isinstance(looked_at, Problem):
+                self._refuse(client, arrival, looked_at)
                 return None
+            trip = looked_at
         exchange = Exchange(client, intake, body, self._request_id(arrival), self, found)
-        exchange.asked_model, exchange.is_stream = model, seen.is_stream
-        connection = found.pool.take()
+        exchange.asked_model, exchange.is_stream, exchange.trace = model, seen.is_stream, arrival.trace
+        exchange.trip = trip
+        connection = found.pool.take() if trip is None else None
         if connection is not None:
             exchange.begin(connection)
         else:
             self._pursue(exchange)
         return exchange
 
-    def _objection(self, target: Target, seen: Peek, body: bytes, door: InferenceDoor) -> Problem | None:
-        """Say why a ready engine cannot take this request."""
-        if target.traffic.in_flight >= target.admitted:
+    def _looked_at(self, target: Target, seen: Peek, body: bytes, door: InferenceDoor) -> Problem | Trip | None:
+        """Say why a request cannot be served; return a trip if its way has to be chosen, None if it is plain."""
+        if target.traffic.in_flight >= target.admitted and not target.others:
             return self._pursuit.overloaded(target)
-        if prompt_bytes(seen.document) > target.context_tokens * limits.PROMPT_BYTES_PER_TOKEN:
-            about = f"about {len(body) // 4} ({len(body)} bytes)"
-            message = context_message(about, target.context_tokens)
-            return Problem(status=400, code="context_length_exceeded", message=message, param=door.prompt_field)
-        return None
+        trip = Trip() if target.traffic.in_flight >= target.at_once else None
+        if len(body) > target.unasked_bytes:
+            objection = self._pursuit.ways.objection(target, seen, door)
+            if isinstance(objection, Problem):
+                return objection
+            if 0 < target.context_tokens < objection:
+                trip = Trip()
+                trip.trail.context_over = objection - 1
+        return trip
 
     def _send(self, exchange: Exchange) -> None:
         """Send a request to the management app; over a new connection where an idle one that is stale would do harm."""
@@ -347,19 +376,11 @@ class FrontDoor:
 
     def _pursue(self, exchange: Exchange) -> None:
         """Start the task that finds a way for an exchange."""
-        task = asyncio.get_running_loop().create_task(
-            self._pursuit.run(exchange), name=f"pursue:{exchange.request_id!r}"
-        )
-        exchange.task = task
-        self._tasks.add(task)
-        task.add_done_callback(lambda ended: self._pursued(exchange, ended))
+        self.tend(exchange, self._pursuit.run(exchange))
 
-    def _pursued(self, exchange: Exchange, task: asyncio.Task[None]) -> None:
-        """Answer a request whose task ended by a mistake of ours; it must not hang."""
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("task=%s failed", task.get_name(), exc_info=error)
-            exchange.answer(Problem(status=500, code="internal_error", message="the front door failed on this request"))
+    def tend(self, exchange: Exchange, work: Coroutine[object, object, None]) -> None:
+        """Run something for an exchange, as a task that has an owner."""
+        self._tending.start(exchange, work)
 
     # -- answers from memory --------------------------------------------------------------------------
 
@@ -410,6 +431,7 @@ class FrontDoor:
         now_s = monotonic()
         for client in tuple(self._connections):
             client.check(now_s)
+        self.far_end.check(now_s)
         if now_s - self._measured_at_s >= _MEASURE_INTERVAL_S:
             self._measured_at_s = now_s
             if (measured := self.traffic.measured()) is not None:

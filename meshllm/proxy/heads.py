@@ -15,16 +15,17 @@ import msgspec
 from meshllm.core import limits
 from meshllm.proxy.access import AccessRules
 from meshllm.proxy.http1 import ONCE_ONLY, is_well_formed, parse_head
-from meshllm.proxy.intake import SANE_REQUEST_ID, Door, Intake, take_in
+from meshllm.proxy.intake import SANE_REQUEST_ID, TRACEPARENT, Door, Intake, take_in
 from meshllm.proxy.shapes import Chat
 
 _VARYING = re.compile(
-    rb"\r\n(?:content-length:[ \t]*([0-9]{1,18})|x-request-id:[ \t]*([A-Za-z0-9._:/+=-]{1,%d}))[ \t]*(?=\r\n)"
-    % limits.REQUEST_ID_BYTES,
+    rb"\r\n(?:content-length:[ \t]*([0-9]{1,18})|x-request-id:[ \t]*([A-Za-z0-9._:/+=-]{1,%d})"
+    rb"|traceparent:[ \t]*(%b))[ \t]*(?=\r\n)" % (limits.REQUEST_ID_BYTES, TRACEPARENT.encode()),
     re.IGNORECASE,
 )
 """Fields that have another value in each request, and say nothing about the rest."""
 _SANE_ID = re.compile(SANE_REQUEST_ID.pattern.encode())
+_TRACE = re.compile(TRACEPARENT.encode())
 _MATTERING = ONCE_ONLY | {"accept", "connection", "sec-fetch-mode"}
 _OF_NO_MATTER = re.compile(
     rb"\r\n(?!(?:%b):)[^:\r\n]+:[^\r\n]*(?=\r\n)" % "|".join(sorted(_MATTERING)).encode(), re.IGNORECASE
@@ -48,9 +49,11 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
     """The engine's, for inference."""
     engine_start: bytes
     """The head for the engine, `Content-Length` included, without key and id."""
+    trace: bytes
+    """Its `traceparent`, if it is proper; else empty."""
 
 
-def _arrival(intake: Intake, length: int, request_id: bytes | None) -> Arrival:
+def _arrival(intake: Intake, length: int, request_id: bytes | None, trace: bytes) -> Arrival:
     """Return a head that came."""
     head, door = intake.head, intake.inference
     is_plain = intake.refusal is None and not head.is_chunked and not head.expects_continue
@@ -59,15 +62,15 @@ def _arrival(intake: Intake, length: int, request_id: bytes | None) -> Arrival:
     return Arrival(
         intake, length, plain_length, request_id, is_straight=is_plain and is_chat and intake.keeps_alive,
         path=door.path if door is not None else b"",
-        engine_start=b"%bContent-Length: %d\r\n" % (intake.engine_lines, length),
+        engine_start=b"%bContent-Length: %d\r\n" % (intake.engine_lines, length), trace=trace,
     )  # fmt: skip
 
 
 class Heads:
     """The memory of heads that came over connections to one local address."""
 
-    def __init__(self, rules: AccessRules, local_address: str) -> None:
-        """Judge by these rules. A Host may name the address that was reached."""
+    def __init__(self, rules: AccessRules | None, local_address: str) -> None:
+        """Judge by these rules, or as one of a peer. A Host may name the address that was reached."""
         self._rules = rules
         self._local_address = local_address
         self._intakes: dict[bytes, Intake] = {}
@@ -108,27 +111,26 @@ class Heads:
         the two is there once needs another look.
         """
         known = self._by_rest.get((rest, request_id != b""))
-        return _arrival(known.intake, int(length), request_id or known.request_id) if known is not None else None
+        if known is None:
+            return None
+        return _arrival(known.intake, int(length), request_id or known.request_id, known.trace)
 
     def _varied(self, block: bytes) -> Arrival | None:
         """Return the verdict on a head that differs from a known one only in what makes no difference."""
         if not self._intakes:
             return None
         varying = _VARYING.findall(block)
-        if len(varying) > 2 or block.count(b"\r\n") > limits.HTTP_HEADER_FIELDS:
+        if len(varying) > 3 or block.count(b"\r\n") > limits.HTTP_HEADER_FIELDS:
             return None
         intake = self._intakes.get(_key(block))
         if intake is None or not is_well_formed(block):
             return None
-        length, request_id = 0, None
-        for a_length, an_id in varying:
-            if a_length:
-                length = int(a_length)
-            else:
-                request_id = an_id
-        if len(varying) == 2 and (not length or request_id is None):
-            return None  # the same field twice, or a length of 0: let the grammar's own rules decide
-        return _arrival(intake, length, request_id)
+        length, request_id, trace = b"", b"", b""
+        for a_length, an_id, a_trace in varying:
+            length, request_id, trace = length or a_length, request_id or an_id, trace or a_trace
+        if (length != b"") + (request_id != b"") + (trace != b"") < len(varying):
+            return None  # the same field twice: let the grammar's own rules decide
+        return _arrival(intake, int(length or b"0"), request_id or None, trace)
 
     def _read_anew(self, block: bytes) -> Arrival:
         head = parse_head(block)
@@ -139,7 +141,8 @@ class Heads:
             self._intakes[_key(block)] = intake
         given_id = head.get("x-request-id")
         request_id = given_id.encode() if given_id and SANE_REQUEST_ID.fullmatch(given_id) else None
-        return _arrival(intake, head.length, request_id)
+        trace = (head.get("traceparent") or "").encode("latin-1")
+        return _arrival(intake, head.length, request_id, trace if _TRACE.fullmatch(trace) else b"")
 
 
 def _taken_apart(block: bytes) -> tuple[bytes, bytes, bytes]:

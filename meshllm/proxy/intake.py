@@ -10,7 +10,7 @@ from enum import Enum
 
 from meshllm.core import limits
 from meshllm.proxy import paths
-from meshllm.proxy.access import AccessRules, check_access
+from meshllm.proxy.access import Access, AccessRules, check_access
 from meshllm.proxy.http1 import HOP_BY_HOP, Head
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.paths import InferenceDoor
@@ -29,6 +29,10 @@ _KEPT_FROM_MANAGEMENT = HOP_BY_HOP | {
     "x-api-key",
     "x-request-id",
 }
+
+
+TRACEPARENT = r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"
+"""The trace that a request belongs to, as W3C Trace Context writes it."""
 
 
 class Door(Enum):
@@ -68,9 +72,12 @@ class Intake:
     is_anthropic: bool = False
 
 
-def take_in(head: Head, rules: AccessRules, local_address: str, *, is_leaving: bool = False) -> Intake:
-    """Return the verdict on a head. `local_address` is the IP that the client connected to."""
-    access = check_access(head, rules, local_address)
+def take_in(head: Head, rules: AccessRules | None, local_address: str, *, is_leaving: bool = False) -> Intake:
+    """Return the verdict on a head. `local_address` is the IP that the client connected to.
+
+    No `rules`: whoever sends it was let in before, as a peer.
+    """
+    access = check_access(head, rules, local_address) if rules is not None else Access(None)
     door, inference, asked = _door(head)
     refusal = access.refusal or (_refusal_of_inference(head) if door is Door.INFERENCE else None)
     if refusal is None and door is Door.MODELS and head.method not in {"GET", "HEAD"}:

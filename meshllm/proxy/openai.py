@@ -11,6 +11,9 @@ import msgspec
 from meshllm.core import limits
 from meshllm.core.serving.routing import Refusal, RefusalCode
 
+CONTEXT_TOO_LONG = "context_length_exceeded"
+ENGINE_LOST = "engine_lost"
+"""What one node tells another; a client hears of it as `host_lost`."""
 _TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "invalid_request_error",
     408: "timeout_error", 413: "request_too_large", 429: "rate_limit_error",
@@ -90,3 +93,29 @@ def unknown_model(asked: str) -> Problem:
     """Return the refusal of a name that is too long to be one."""
     message = f"the model {asked[:64]!r}… does not exist: names have at most {limits.MODEL_NAME_BYTES} bytes"
     return Problem(status=404, code="model_not_found", message=message, param="model")
+
+
+class _Envelope(msgspec.Struct):
+    message: str
+    code: str
+    param: str | None = None
+    type: str = ""
+
+
+class _EnvelopeDocument(msgspec.Struct):
+    error: _Envelope
+
+
+_ENVELOPES = msgspec.json.Decoder(_EnvelopeDocument)
+
+
+def far_problem(status: int, body: bytes) -> Problem | None:
+    """Return another node's error answer as it said it; None where that is not in our shape."""
+    try:
+        error = _ENVELOPES.decode(body).error
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return Problem(
+        status=status, code=error.code[: limits.REMOTE_ERROR_TEXT_BYTES], message=error.message, param=error.param,
+        type=error.type,
+    )  # fmt: skip

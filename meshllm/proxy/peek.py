@@ -191,6 +191,11 @@ def prompt_bytes(document: dict[str, object]) -> int:
     return sum(len(re.sub(r"(.)\1{7,}", r"\1" * 8, text, flags=re.DOTALL).encode()) for text in _texts(document))
 
 
+def tokens_at_least(size_bytes: int) -> int:
+    """Return how many tokens a text of this size has at the very least."""
+    return -(-size_bytes // limits.PROMPT_BYTES_PER_TOKEN)
+
+
 def _texts(document: dict[str, object]) -> list[str]:
     """Return the texts that an engine will tokenise: no images, no settings."""
     found: list[str] = []

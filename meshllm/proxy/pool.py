@@ -9,11 +9,13 @@ Invariant: a connection has at most one relay, and one that has answered out of 
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol, cast
 
 from meshllm.core import limits
 from meshllm.core.engines import EngineEndpoint
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.proxy.framing import AnswerError, AnswerHead, ChunkRelay, parse_answer_head
 from meshllm.proxy.http1 import HEAD_END
 from meshllm.proxy.traffic import ModelTraffic
@@ -70,7 +72,7 @@ class EngineConnection(asyncio.Protocol):
         "_traffic", "_was_used", "relay", "transport",
     )  # fmt: skip
 
-    def __init__(self, pool: "EnginePool") -> None:
+    def __init__(self, pool: "Pool") -> None:
         """Belong to a pool."""
         self._pool = pool
         self._traffic = pool.traffic
@@ -296,10 +298,62 @@ class EngineConnection(asyncio.Protocol):
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """What a connection is opened for; a local engine need not know, the far end of a tunnel does."""
+
+    request_id: str
+    attempt: int
+    deadline_s: float
+    """What is left of the request's time."""
+    traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelEnd:
+    """Where tunnels lead: one file of a model at another node."""
+
+    node: NodeId
+    model: ModelId
+    digest: str
+
+
+class Pool(Protocol):
+    """The connections to one place where a model answers."""
+
+    endpoint: EngineEndpoint | TunnelEnd
+    traffic: ModelTraffic
+    idle: list[EngineConnection]
+    """Those that can take a request, the one used last at the end."""
+    idle_max: int
+    connections: set[EngineConnection]
+
+    def take(self) -> EngineConnection | None:
+        """Return an idle connection, or None."""
+
+    def keep(self, connection: EngineConnection) -> bool:
+        """Take a connection back; return whether there is room for it."""
+
+    async def connect(self, errand: Errand) -> EngineConnection:
+        """Open a connection. Raises OSError, TimeoutError included."""
+
+    def leave(self, connection: EngineConnection) -> None:
+        """Use a connection no more that is about to close."""
+
+    def forget(self, connection: EngineConnection) -> None:
+        """Drop a connection that is gone."""
+
+    def retire(self) -> None:
+        """Keep nothing from now on; requests in flight go on."""
+
+    def close(self) -> None:
+        """Hang up everywhere."""
+
+
 class EnginePool:
     """The connections to one endpoint, which one model has."""
 
-    __slots__ = ("connections", "endpoint", "idle", "idle_max", "traffic")
+    __slots__ = ("_endpoint", "connections", "endpoint", "idle", "idle_max", "traffic")
 
     def __init__(self, endpoint: EngineEndpoint, idle_max: int, traffic: ModelTraffic) -> None:
         """Keep at most `idle_max` connections open without a request.
@@ -307,7 +361,8 @@ class EnginePool:
         An idle connection costs llama.cpp's server a thread for seconds, and it has few more threads
         than slots: more idle ones than slots would keep queued requests waiting.
         """
-        self.endpoint = endpoint
+        self.endpoint: EngineEndpoint | TunnelEnd = endpoint
+        self._endpoint = endpoint
         self.traffic = traffic
         self.idle: list[EngineConnection] = []
         """Those that can take a request, the one used last at the end. Read directly on the straight lane."""
@@ -326,10 +381,10 @@ class EnginePool:
         idle.append(connection)
         return True
 
-    async def connect(self) -> EngineConnection:
+    async def connect(self, errand: Errand | None = None) -> EngineConnection:  # noqa: ARG002 - engines are told by HTTP
         """Open a connection. Raises OSError, TimeoutError included."""
         loop = asyncio.get_running_loop()
-        endpoint = self.endpoint
+        endpoint = self._endpoint
         async with asyncio.timeout(limits.ENGINE_CONNECT_TIMEOUT_S):
             if endpoint.address is not None:
                 host, port = endpoint.address

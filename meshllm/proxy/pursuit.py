@@ -15,13 +15,17 @@ from time import monotonic
 from meshllm.core import limits
 from meshllm.core.events import Event, ModelWanted
 from meshllm.core.ids import ModelId
+from meshllm.core.serving.attempts import Setback
 from meshllm.core.serving.routing import Refusal, Wait, unloaded
 from meshllm.core.view import MeshView
 from meshllm.proxy import openai
 from meshllm.proxy.forward import Exchange, Target
 from meshllm.proxy.openai import Problem
-from meshllm.proxy.targets import Targets, Views
+from meshllm.proxy.pool import Errand
+from meshllm.proxy.targets import Targets
 from meshllm.proxy.traffic import Traffic
+from meshllm.proxy.ways import Reach, Ways
+from meshllm.wire.tunnel_frames import TunnelProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +43,12 @@ class Pursuit:
     """Finds a way for exchanges that have none right now."""
 
     def __init__(
-        self, views: Views, targets: Targets, traffic: Traffic, post: Callable[[Event], None], patience: Patience
+        self, targets: Targets, traffic: Traffic, reach: Reach, post: Callable[[Event], None], patience: Patience
     ) -> None:
-        """Wait for what `views` may bring, as long as `patience` says."""
-        self._views = views
+        """Wait for what views may bring, as long as `patience` says."""
+        self._views = targets.views
         self._targets = targets
+        self.ways = Ways(targets, reach, self.retry_after_s)
         self._traffic = traffic
         self._post = post
         self._load_wait_s = patience.load_wait_s
@@ -64,8 +69,10 @@ class Pursuit:
     async def run(self, exchange: Exchange) -> None:
         """Bring an exchange to an engine, or answer it with the reason why that cannot be."""
         now_s = monotonic()
-        wait = _Waiting(now_s + self._load_wait_s, now_s + self._comment_s)
-        if exchange.attempts:
+        wait = _Waiting(now_s + self._load_wait_s)
+        exchange.since_s = exchange.since_s or now_s
+        exchange.comment_at_s = exchange.comment_at_s or now_s + self._comment_s
+        if exchange.attempts and exchange.target.peer is None:
             wait.model = exchange.target.model
         is_counted = False
         try:
@@ -77,8 +84,11 @@ class Pursuit:
                     return
                 if isinstance(found, Target):
                     exchange.target = found
+                    setbacks = exchange.setbacks
                     if await self._try_target(exchange, found):
                         return
+                    if exchange.setbacks > setbacks:
+                        continue
                 else:
                     self._ask_for(found, view.epoch)
                 self._note(wait, exchange, found)
@@ -110,35 +120,59 @@ class Pursuit:
         """Return where the request goes, what it waits for, or why it goes nowhere."""
         door, model = exchange.intake.inference, wait.model
         found = self._targets.management if door is None else self._targets.find(exchange.asked_model, door)
-        if isinstance(found, Target | Wait) and door is not None and model is not None:
+        is_elsewhere = isinstance(found, Target) and found.peer is not None
+        if isinstance(found, Target | Wait) and door is not None and model is not None and not is_elsewhere:
             found = unloaded(view, model) or found
         if isinstance(found, Refusal):
+            if exchange.trip is not None and exchange.target.peer is not None and exchange.setbacks:
+                return self.ways.told(exchange, exchange.trip.trail, exchange.target)
             return openai.refused(found, self.retry_after_s())
-        if exchange.attempts >= limits.ENGINE_ATTEMPTS:
+        if exchange.losses >= limits.ENGINE_ATTEMPTS:
             return _given_away(exchange)
-        if found.model in view.local and unloaded(view, found.model) is None:
+        if not is_elsewhere and found.model in view.local and unloaded(view, found.model) is None:
             wait.model = found.model
-        return found
+        return self.ways.next(exchange, found) if isinstance(found, Target) else found
 
     async def _try_target(self, exchange: Exchange, target: Target) -> bool:
         """Send the request if the engine is there and has room; return whether the exchange is taken care of."""
         endpoint = target.pool.endpoint
         if exchange.failed_at == endpoint and exchange.failures >= 2:
+            self._note_lost(exchange)
             return False  # lost there twice: only another engine, or the same one restarted, can help
         if target.traffic.in_flight >= target.admitted:
             return False
         try:
-            connection = await target.pool.connect()
+            connection = await target.pool.connect(errand(exchange))
         except OSError:
+            if target.peer is not None:
+                exchange.attempts += 1
+                exchange.note(Setback.UNREACHABLE)
+                return False
             if exchange.intake.inference is None:
                 message = "the management app does not answer"
                 exchange.answer(Problem(status=502, code="management_lost", message=message))
                 return True
             exchange.failed_at, exchange.failures = endpoint, 2
+            self._note_lost(exchange)
             return False
         exchange.task = None
         exchange.begin(connection)
         return True
+
+    def _note_lost(self, exchange: Exchange) -> None:
+        """Let a request whose engine here is lost go elsewhere, where it can."""
+        trip = exchange.trip
+        if exchange.intake.inference is not None and (trip is None or exchange.target.node not in trip.trail.setbacks):
+            exchange.note(Setback.LOST)
+
+    def progressed(self, exchange: Exchange, progress: TunnelProgress) -> None:
+        """Tell a stream that waits for a far end how far that is, now and then."""
+        now_s = monotonic()
+        if exchange.is_stream and now_s >= exchange.comment_at_s:
+            exchange.comment_at_s = now_s + self._comment_s
+            before = f", {progress.queued} requests before it" if progress.queued else ""
+            share = f", {progress.share:.0%} of the prompt is read" if progress.share else ""
+            exchange.send_comment(f"waiting: {progress.stage}{before}{share}")
 
     def _ask_for(self, wait: Wait, epoch: int) -> None:
         if wait.is_asleep and self._asked_for.get(wait.model) != epoch:
@@ -165,7 +199,7 @@ class Pursuit:
     async def _next_change(self, exchange: Exchange, epoch: int, found: Target | Wait, wait: "_Waiting") -> None:
         """Wait until something may have changed; keep a stream alive meanwhile."""
         while (left_s := wait.ends_s - monotonic()) > 0:
-            comment_due_s = wait.comment_at_s - monotonic()
+            comment_due_s = exchange.comment_at_s - monotonic()
             says_so = exchange.is_stream and comment_due_s < left_s
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(comment_due_s, 0) if says_so else left_s):
@@ -176,16 +210,23 @@ class Pursuit:
                     return
             if says_so:
                 exchange.send_comment(f"waiting: {wait.reason}")
-                wait.comment_at_s += self._comment_s
+                exchange.comment_at_s = monotonic() + self._comment_s
+
+
+def errand(exchange: Exchange) -> Errand:
+    """Return what the far end of a tunnel is told of a request."""
+    left_s = limits.TUNNEL_REQUEST_S - (monotonic() - exchange.since_s)
+    return Errand(
+        request_id=exchange.request_id.decode(), attempt=exchange.attempts + 1, deadline_s=max(left_s, 0.0),
+        traceparent=exchange.trace.decode(),
+    )  # fmt: skip
 
 
 def _given_away(exchange: Exchange) -> Problem:
     """Return the refusal of a request that may have ended the engines that worked on it."""
     if exchange.intake.inference is None:
         return Problem(status=502, code="management_lost", message="the management app broke off twice")
-    message = (
-        f"the engine of {exchange.target.model} was lost {exchange.attempts} times while it worked on this request"
-    )
+    message = f"the engine of {exchange.target.model} was lost {exchange.losses} times while it worked on this request"
     return Problem(status=502, code="host_lost", message=message, type="server_error")
 
 
@@ -194,8 +235,6 @@ class _Waiting:
     """How one request waits. Times are monotonic."""
 
     load_ends_s: float
-    comment_at_s: float
-    """When a stream hears the next comment."""
     ends_s: float = 0.0
     model: ModelId | None = None
     """What it had or was promised: if it is unloaded now, that was meant for this request too."""

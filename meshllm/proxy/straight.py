@@ -131,7 +131,7 @@ class StraightLane(asyncio.Protocol):
         if target is None or target.model != model or arrival.length > target.unasked_bytes:
             return False
         traffic, idle = target.traffic, target.pool.idle
-        if traffic.in_flight >= target.admitted or not idle:
+        if traffic.in_flight >= target.at_once or not idle:
             return False
         if traffic.in_flight == 0:
             traffic.last_progress_s = monotonic()
@@ -196,7 +196,7 @@ class StraightLane(asyncio.Protocol):
         """Leave the lane: make the exchange that has the request from here on."""
         connection, self._connection = cast("EngineConnection", self._connection), None
         exchange = Exchange(self, self._arrival.intake, self._body, self._request_id, self._house, self._target)
-        exchange.is_stream = self._is_stream
+        exchange.is_stream, exchange.trace = self._is_stream, self._arrival.trace
         exchange.take_over(connection)
         if connection.relay is self:
             connection.relay = exchange

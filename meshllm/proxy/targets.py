@@ -4,6 +4,7 @@ Owns the connection pools and the routes that are remembered as long as the view
 nothing: `plan_routes` does. Doesn't know clients.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
@@ -26,12 +27,14 @@ from meshllm.core.serving.routing import (
 from meshllm.core.view import MeshView
 from meshllm.proxy.forward import Target
 from meshllm.proxy.paths import InferenceDoor
-from meshllm.proxy.pool import EnginePool
+from meshllm.proxy.pool import EnginePool, Pool, TunnelEnd
 from meshllm.proxy.traffic import ModelTraffic, Traffic, admitted
+from meshllm.proxy.tunnel_pool import PathReports, TunnelOpener, TunnelPool
 
 _REMEMBERED = 1024
 _MANAGEMENT_CONNECTIONS = 64
 _ANY_BYTES = 1 << 62
+_ANY_NUMBER = 1 << 30
 
 
 class Views(Protocol):
@@ -45,10 +48,20 @@ class Views(Protocol):
         """Return the newest view as soon as its epoch differs from the given one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Tunnels:
+    """The way to other nodes."""
+
+    opener: TunnelOpener
+    reports: PathReports
+
+
 class Targets:
     """Where requests go, by question. Forgets everything when the view changes."""
 
-    def __init__(self, views: Views, traffic: Traffic, node: NodeId, management: Path, *, falls_back: bool) -> None:
+    def __init__(
+        self, views: Views, traffic: Traffic, node: NodeId, management: Path, tunnels: Tunnels, *, falls_back: bool
+    ) -> None:
         """Read routes from `views`; `management` is the socket of the management app."""
         self.views = views
         self._traffic = traffic
@@ -56,31 +69,47 @@ class Targets:
         self._falls_back = falls_back
         self.view: MeshView | None = None
         self.known: dict[tuple[str | None, bytes], Target] = {}
-        self._pools: dict[EngineEndpoint, EnginePool] = {}
+        self._known_here: dict[tuple[str | None, bytes], Target] = {}
+        """The same for requests that other nodes sent here."""
+        self._tunnels = tunnels
+        self._pools: dict[EngineEndpoint | TunnelEnd, Pool] = {}
         endpoint = EngineEndpoint(socket_path=str(management))
         management_traffic = ModelTraffic(ModelId("management"))
         self._management_pool = EnginePool(endpoint, _MANAGEMENT_CONNECTIONS, management_traffic)
         node_line = b"X-Mesh-Node: %b\r\n" % _visible(node)
         self.management = Target(
-            model=ModelId("management"), pool=self._management_pool, traffic=management_traffic,
-            admitted=1 << 30, context_tokens=0, unasked_bytes=_ANY_BYTES, engine_lines=b"X-Request-ID: ",
-            client_lines=node_line, answer_lines=b"\r\n%bX-Mesh-Attempts: 1\r\n" % node_line,
+            model=ModelId("management"), node=node, pool=self._management_pool, traffic=management_traffic,
+            admitted=_ANY_NUMBER, at_once=_ANY_NUMBER, context_tokens=0, unasked_bytes=_ANY_BYTES,
+            engine_lines=b"X-Request-ID: ", client_lines=node_line,
+            answer_lines=b"\r\n%bX-Mesh-Attempts: 1\r\n" % node_line,
         )  # fmt: skip
 
     def find(self, model: str | None, door: InferenceDoor) -> Target | Wait | Refusal:
-        """Return where a request goes now."""
+        """Return where a request goes now; the target of the best route has those of the others with it."""
+        return self._find(
+            self.known, door.path, RouteRequest(model=model, needs=door.needs, falls_back=self._falls_back)
+        )
+
+    def find_here(self, model: str, door: InferenceDoor) -> Target | Wait | Refusal:
+        """Return where a request goes that another node sent here: to this node's engine or nowhere."""
+        return self._find(self._known_here, door.path, RouteRequest(model=model, needs=door.needs, is_forwarded=True))
+
+    def _find(
+        self, known: dict[tuple[str | None, bytes], Target], path: bytes, request: RouteRequest
+    ) -> Target | Wait | Refusal:
         view = self.views.newest
         if view is not self.view:
             self._renew(view)
-        known = self.known.get((model, door.path))
-        if known is not None:
-            return known
-        planned = plan_routes(view, RouteRequest(model=model, needs=door.needs, falls_back=self._falls_back))
+        target = known.get((request.model, path))
+        if target is not None:
+            return target
+        planned = plan_routes(view, request)
         if not isinstance(planned, Routes):
             return planned
-        target = self._prepare(planned.routes[0])
-        if len(self.known) < _REMEMBERED:
-            self.known[model, door.path] = target
+        first, *others = planned.routes
+        target = self._prepare(first, tuple(self._prepare(route) for route in others))
+        if len(known) < _REMEMBERED:
+            known[request.model, path] = target
         return target
 
     def lacking(self, model: str | None, needs: Capability) -> Refusal | None:
@@ -95,37 +124,53 @@ class Targets:
         for pool in (*self._pools.values(), self._management_pool):
             pool.close()
 
-    def _prepare(self, route: Route) -> Target:
-        assert isinstance(route.target, Local)  # noqa: S101 - until there are tunnels, views hold no replicas
-        endpoint = route.target.endpoint
-        pool, traffic, context_tokens = (
-            self._pools.get(endpoint),
-            self._traffic.of(route.model),
-            route.target.context_tokens,
-        )
-        if pool is None:
-            pool = self._pools[endpoint] = EnginePool(endpoint, route.target.slots, traffic)
+    def _prepare(self, route: Route, others: tuple[Target, ...] = ()) -> Target:
+        to = route.target
+        is_here = isinstance(to, Local)
+        pool = self._pool_of(route)
         lines = b"X-Mesh-Node: %b\r\nX-Mesh-Model: %b\r\nX-Mesh-Route-Reason: %b\r\n" % (
             _visible(route.node), _visible(route.model), _visible(route.reason),
         )  # fmt: skip
         if route.reason == FALLBACK:
             lines += b"X-Mesh-Fallback: unknown_model\r\n"
+        room = admitted(to.slots) if is_here else _ANY_NUMBER
+        key = to.endpoint.key if isinstance(to, Local) else ""
         return Target(
-            model=route.model, pool=pool, traffic=traffic, admitted=admitted(route.target.slots),
-            context_tokens=context_tokens,
-            unasked_bytes=context_tokens * limits.PROMPT_BYTES_PER_TOKEN or _ANY_BYTES, client_lines=lines,
-            engine_lines=(b"Authorization: Bearer %b\r\n" % endpoint.key.encode() if endpoint.key else b"")
-            + b"X-Request-ID: ",
-            answer_lines=b"\r\n%bX-Mesh-Attempts: 1\r\n" % lines,
+            model=route.model, node=route.node, pool=pool, traffic=pool.traffic, admitted=room,
+            at_once=to.slots if others else room, context_tokens=to.context_tokens,
+            unasked_bytes=to.context_tokens * limits.PROMPT_BYTES_PER_TOKEN or _ANY_BYTES, client_lines=lines,
+            engine_lines=(b"Authorization: Bearer %b\r\n" % key.encode() if key else b"") + b"X-Request-ID: ",
+            answer_lines=b"\r\n%bX-Mesh-Attempts: 1\r\n" % lines, slots=to.slots, others=others,
+            peer=None if is_here else route.node, busy=0 if isinstance(to, Local) else to.in_flight,
         )  # fmt: skip
+
+    def _pool_of(self, route: Route) -> Pool:
+        to, model = route.target, route.model
+        end = to.endpoint if isinstance(to, Local) else TunnelEnd(node=route.node, model=model, digest=to.digest)
+        pool = self._pools.get(end)
+        if pool is None:
+            if isinstance(end, TunnelEnd):
+                opener, reports = self._tunnels.opener, self._tunnels.reports
+                pool = TunnelPool(end, opener, reports, self._traffic.through(end, model))
+            else:
+                pool = EnginePool(end, to.slots, self._traffic.of(model))
+            self._pools[end] = pool
+        return pool
 
     def _renew(self, view: MeshView) -> None:
         """Forget the routes of the last view and the pools of engines that are gone."""
         self.view = view
         self.known.clear()
-        present = {model.endpoint for model in view.local.values()}
+        self._known_here.clear()
+        present: set[EngineEndpoint | TunnelEnd | None] = {model.endpoint for model in view.local.values()}
+        present |= {
+            TunnelEnd(node=replica.node, model=model, digest=replica.served.digest)
+            for model, replicas in view.replicas.items()
+            for replica in replicas
+        }
         for endpoint in [endpoint for endpoint in self._pools if endpoint not in present]:
             self._pools.pop(endpoint).retire()
+        self._traffic.keep_tunnels(present)
 
 
 def _visible(text: str) -> bytes:

@@ -4,6 +4,9 @@ Owns the numbers. Decides when an engine has room for one more request. Doesn't 
 """
 
 import asyncio
+from collections import Counter
+from collections.abc import Hashable, Iterable
+from collections.abc import Set as AbstractSet
 from time import monotonic
 
 from meshllm.core import limits
@@ -53,6 +56,11 @@ class ModelTraffic:
         for event in waiters:
             event.set()
 
+    @property
+    def is_quiet(self) -> bool:
+        """Tell whether nothing is in flight and everything was reported."""
+        return not (self.in_flight or self.finished_since or self.failed_since)
+
     async def one_ended(self) -> None:
         """Return when a request ended. The caller sets the deadline."""
         event = asyncio.Event()
@@ -72,11 +80,21 @@ def admitted(slots: int) -> int:
 class Traffic:
     """All counters of one front door."""
 
-    __slots__ = ("aborted", "by_status", "bytes_in", "bytes_out", "lost", "models", "refused", "retries", "waiting")
+    __slots__ = (
+        "aborted", "by_status", "bytes_in", "bytes_out", "from_peers", "lost", "models", "refused", "retries",
+        "to_peers", "tunnels", "waiting",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         """Start at zero."""
         self.models: dict[ModelId, ModelTraffic] = {}
+        """Of this node's engines."""
+        self.tunnels: dict[Hashable, ModelTraffic] = {}
+        """Of tunnels to other nodes, by where they lead."""
+        self.from_peers: Counter[ModelId] = Counter()
+        """Requests of other nodes that ended well here since the last report."""
+        self.to_peers = 0
+        """Requests that went to other nodes."""
         self.by_status = [0] * 10
         """Answers by the first digit of their status."""
         self.bytes_in = 0
@@ -98,10 +116,28 @@ class Traffic:
             traffic = self.models[model] = ModelTraffic(model)
         return traffic
 
+    def through(self, end: Hashable, model: ModelId) -> ModelTraffic:
+        """Return the traffic of the tunnels to one place."""
+        traffic = self.tunnels.get(end)
+        if traffic is None:
+            traffic = self.tunnels[end] = ModelTraffic(model)
+        return traffic
+
+    def keep_tunnels(self, ends: AbstractSet[Hashable]) -> None:
+        """Forget the tunnels to other places, as soon as nothing more is to be told of them."""
+        gone = [end for end, traffic in self.tunnels.items() if end not in ends and traffic.is_quiet]
+        for end in gone:
+            del self.tunnels[end]
+
+    @property
+    def busy(self) -> list[ModelTraffic]:
+        """Return where requests are in flight: this node's engines, and those of others."""
+        return [traffic for traffic in (*self.models.values(), *self.tunnels.values()) if traffic.in_flight]
+
     @property
     def in_flight(self) -> int:
         """Return the requests at all engines together."""
-        return sum(model.in_flight for model in self.models.values())
+        return sum(traffic.in_flight for traffic in self.busy)
 
     def counters(self) -> dict[str, float]:
         """Return the totals by name; each only ever grows."""
@@ -109,18 +145,30 @@ class Traffic:
         return answers | {
             "requests": sum(self.by_status), "bytes_in": self.bytes_in, "bytes_out": self.bytes_out,
             "connections_refused": self.refused, "retries": self.retries, "clients_gone": self.aborted,
-            "streams_lost": self.lost,
+            "streams_lost": self.lost, "requests_to_peers": self.to_peers,
         }  # fmt: skip
 
     def measured(self) -> TrafficMeasured | None:
         """Return the requests that ended since the last call, or None if none did."""
-        finished, failed = [], []
-        for traffic in self.models.values():
-            if traffic.finished_since:
-                finished.append((traffic.model, traffic.finished_since))
-            if traffic.failed_since:
-                failed.append((traffic.model, traffic.failed_since))
-            traffic.finished_since = traffic.failed_since = 0
-        if not finished and not failed:
+        finished, failed = _ended(self.models.values())
+        elsewhere, _ = _ended(self.tunnels.values())
+        from_peers, self.from_peers = self.from_peers, Counter()
+        if not finished and not failed and not elsewhere:
             return None
-        return TrafficMeasured(finished=tuple(finished), failed=tuple(failed))
+        return TrafficMeasured(
+            finished=tuple(finished.items()), failed=tuple(failed.items()), from_peers=tuple(from_peers.items()),
+            elsewhere=tuple(elsewhere.items()),
+        )  # fmt: skip
+
+
+def _ended(traffics: Iterable[ModelTraffic]) -> tuple[Counter[ModelId], Counter[ModelId]]:
+    """Return the requests that ended well and badly since the last call, by model."""
+    finished: Counter[ModelId] = Counter()
+    failed: Counter[ModelId] = Counter()
+    for traffic in traffics:
+        if traffic.finished_since:
+            finished[traffic.model] += traffic.finished_since
+        if traffic.failed_since:
+            failed[traffic.model] += traffic.failed_since
+        traffic.finished_since = traffic.failed_since = 0
+    return finished, failed

@@ -7,8 +7,10 @@ from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.serving.routing import Refusal, Wait
 from meshllm.proxy.forward import Target
 from meshllm.proxy.paths import INFERENCE
-from meshllm.proxy.targets import Targets
+from meshllm.proxy.targets import Targets, Tunnels
 from meshllm.proxy.traffic import Traffic
+from meshllm.proxy.tunnel_pool import NoTunnels
+from meshllm.proxy.ways import Reach
 from tests.core.builders import a_spec
 from tests.proxy.builders import NODE, ViewsDouble, a_house, a_model, a_view
 
@@ -18,7 +20,9 @@ CHAT, VECTORS = INFERENCE["/v1/chat/completions"], INFERENCE["/v1/embeddings"]
 def made(*models: object, falls_back: bool = False) -> tuple[Targets, ViewsDouble]:
     """Return targets over a view of those models."""
     views = ViewsDouble(a_view(*models))  # type: ignore[arg-type]
-    return Targets(views, Traffic(), NODE, Path("/api.sock"), falls_back=falls_back), views
+    return Targets(
+        views, Traffic(), NODE, Path("/api.sock"), Tunnels(NoTunnels(), Reach(print)), falls_back=falls_back
+    ), views
 
 
 async def test_a_route_is_planned_once_for_a_view() -> None:

@@ -61,6 +61,8 @@ class Remote:
     """Of the file that the route was chosen for; the far end refuses any other. Empty when not known."""
     slots: int
     context_tokens: int
+    in_flight: int = 0
+    """Requests at the engine when its node last said so: computed and queued."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +231,8 @@ def _routes_elsewhere(model: ModelId, replicas: tuple[Replica, ...]) -> tuple[Ro
         Route(
             model=model, node=replica.node, reason="suspect" if replica.is_suspect else "remote",
             target=Remote(
-                digest=replica.served.digest, slots=replica.served.slots, context_tokens=replica.served.context_tokens
+                digest=replica.served.digest, slots=replica.served.slots,
+                context_tokens=replica.served.context_tokens, in_flight=replica.served.busy + replica.served.queued,
             ),
         )
         for replica in in_order(replicas)

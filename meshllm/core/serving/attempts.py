@@ -1,0 +1,108 @@
+"""Which way one request takes next, after what happened on the ways that it took before.
+
+Owns the trail of a request: where it was, and why it came back. Decides the order of ways that are left and what a
+request without one is told. Doesn't know tunnels nor HTTP; pure.
+
+Invariants: no host twice, and at most `HOST_ATTEMPTS` of them; a prompt that was too long for one engine only goes to
+engines with a larger context.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from meshllm.core import limits
+from meshllm.core.ids import NodeId
+
+
+class Setback(StrEnum):
+    """Why a way did not lead to an answer."""
+
+    UNREACHABLE = "unreachable"  # no tunnel
+    LOST = "lost"  # broke before the first byte
+    ENGINE_LOST = "engine_lost"  # the host lives, its engine broke off
+    BUSY = "busy"
+    NOT_READY = "not_ready"  # not hosting any more, draining, loading
+    NOT_ADMITTED = "not_admitted"
+    CONTEXT_TOO_LONG = "context_too_long"
+    FAILED = "failed"  # it says so itself, in words of its own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """One way as far as a choice depends on it."""
+
+    node: NodeId
+    is_here: bool
+    slots: int
+    in_flight: int
+    """Requests there, as far as is known: the larger of what the node said and of what went there from here."""
+    admitted: int = 0
+    """This node's engine only: requests that may be in flight. A far end says itself when it is full."""
+    context_tokens: int = 0
+    """0 when unknown."""
+
+    @property
+    def crowding(self) -> float:
+        """Return the requests for each slot."""
+        return self.in_flight / max(self.slots, 1)
+
+
+@dataclass(slots=True)
+class Trail:
+    """What happened to one request so far."""
+
+    setbacks: dict[NodeId, Setback] = field(default_factory=dict)
+    contexts: dict[NodeId, int] = field(default_factory=dict)
+    """The context, in tokens, of the engines that it was at."""
+    context_over: int = 0
+    """The prompt needs more than this many tokens."""
+
+    def note(self, node: NodeId, setback: Setback, context_tokens: int) -> None:
+        """Remember that a way did not lead to an answer."""
+        self.setbacks[node] = setback
+        self.contexts[node] = context_tokens
+        if setback is Setback.CONTEXT_TOO_LONG:
+            self.context_over = max(self.context_over, context_tokens)
+
+    def fits(self, context_tokens: int) -> bool:
+        """Tell whether the prompt may fit into a context."""
+        return context_tokens == 0 or context_tokens > self.context_over
+
+
+def choose(ways: Sequence[Way], trail: Trail, out: Collection[NodeId] = ()) -> Way | None:
+    """Return the way to take now, or None where none is left that was not taken.
+
+    `ways` come best first. A free slot anywhere comes before a place in a queue, and a place in this node's own queue
+    before one in another's. `out` are nodes to leave out.
+    """
+    if len(trail.setbacks) >= limits.HOST_ATTEMPTS:
+        return None
+    left = [
+        way for way in ways if way.node not in trail.setbacks and way.node not in out and trail.fits(way.context_tokens)
+    ]
+    for way in left:
+        if way.in_flight < max(way.slots, 1):
+            return way
+    for way in left:
+        if way.is_here and way.in_flight < way.admitted:
+            return way
+    return min((way for way in left if not way.is_here), key=lambda way: way.crowding, default=None)
+
+
+def verdict(trail: Trail) -> Setback:
+    """Return what a request is told that has no way left: what is most worth knowing of its setbacks.
+
+    That a prompt is too long is only the answer when nothing that it might fit into was merely busy or lost.
+    """
+    told = [
+        setback
+        for node, setback in trail.setbacks.items()
+        if setback is not Setback.CONTEXT_TOO_LONG and trail.fits(trail.contexts[node])
+    ]
+    if not told:
+        return Setback.CONTEXT_TOO_LONG if trail.context_over else Setback.UNREACHABLE
+    for setback in (Setback.BUSY, Setback.NOT_READY):
+        if setback in told:
+            return setback
+    return told[-1]

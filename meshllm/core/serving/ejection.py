@@ -1,0 +1,70 @@
+"""Which nodes are left out for a while, because tunnels to them failed in a row.
+
+Owns the count of failures for each node and how long it is left out. Decides who may be asked; membership decides
+who lives. Doesn't know why a tunnel failed; pure, with the time as an argument.
+
+Invariants: a node that refuses is not a node that fails; of the nodes that a request could go to, never all are out.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from meshllm.core import limits
+from meshllm.core.ids import NodeId
+
+
+@dataclass(slots=True)
+class _Record:
+    failures: int = 0
+    """In a row."""
+    rounds: int = 0
+    """How often in a row it was left out: each time is twice as long."""
+    until_s: float = 0.0
+    trial_ends_s: float = 0.0
+    """Until when one request tries it and all others keep away, once its time is over."""
+
+
+class Ejections:
+    """The nodes that failed lately."""
+
+    def __init__(self) -> None:
+        """Start with nobody out."""
+        self._records: dict[NodeId, _Record] = {}
+
+    def failed(self, node: NodeId, now_s: float) -> None:
+        """Count a tunnel that could not be opened or broke. The third in a row leaves the node out, as does a trial."""
+        record = self._records.setdefault(node, _Record())
+        record.failures += 1
+        if record.failures >= limits.EJECTION_FAILURES or (record.rounds and now_s >= record.until_s):
+            out_s = limits.EJECTION_FIRST_S * 2.0**record.rounds
+            record.rounds = min(record.rounds + 1, 32)
+            record.until_s = now_s + min(out_s, limits.EJECTION_MAX_S)
+            record.failures = 0
+            record.trial_ends_s = 0.0
+
+    def answered(self, node: NodeId) -> None:
+        """Forget all failures of a node that answered, if only with a refusal."""
+        self._records.pop(node, None)
+
+    def taken(self, node: NodeId, now_s: float) -> None:
+        """Count a request that goes there: where the node was out, it is the trial that others wait for."""
+        record = self._records.get(node)
+        if record is not None and record.rounds:
+            record.trial_ends_s = now_s + limits.EJECTION_TRIAL_S
+
+    def out(self, nodes: Collection[NodeId], now_s: float) -> frozenset[NodeId]:
+        """Return which of these nodes are left out now; never all of them."""
+        records = {node: self._records[node] for node in nodes if node in self._records}
+        out = {
+            node: record
+            for node, record in records.items()
+            if record.rounds and (now_s < record.until_s or now_s < record.trial_ends_s)
+        }
+        if out and len(out) == len(set(nodes)):
+            del out[min(out, key=lambda node: (out[node].until_s, node))]
+        return frozenset(out)
+
+    def keep(self, nodes: Collection[NodeId]) -> None:
+        """Forget every node but these."""
+        for node in [node for node in self._records if node not in nodes]:
+            del self._records[node]

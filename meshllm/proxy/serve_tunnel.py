@@ -1,0 +1,320 @@
+"""The far end of tunnels: requests of other nodes, from admission to this node's own engine.
+
+Owns the tunnels that are open here and the `House` that their requests come into: inference only, one request each,
+no rules about Host, Origin or key, since a peer was let in before. Decides when a tunnel is idle or its request has
+had its time; `core.serving.tunnel_admission` decides who comes in. Doesn't know how tunnels travel.
+
+Invariant: a request that came through a tunnel is served here or answered with an error; it never goes on to another
+node, and is never sent again to an engine that it may have ended.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from typing import Protocol, cast
+
+from meshllm.core import limits
+from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.rights import Rights
+from meshllm.core.serving.routing import Refusal
+from meshllm.core.serving.tunnel_admission import Crowd, TunnelAsked, admit_tunnel
+from meshllm.proxy import openai
+from meshllm.proxy.client import ClientConnection, ClientTimes
+from meshllm.proxy.forward import Exchange, Target, problem_answer
+from meshllm.proxy.heads import Arrival, Heads
+from meshllm.proxy.intake import Door
+from meshllm.proxy.openai import Problem
+from meshllm.proxy.paths import InferenceDoor
+from meshllm.proxy.peek import BodyError, peek
+from meshllm.proxy.pursuit import Pursuit, errand
+from meshllm.proxy.straight import Phase
+from meshllm.proxy.targets import Targets
+from meshllm.proxy.traffic import Traffic, admitted
+from meshllm.wire.tunnel_frames import TunnelHead, TunnelProgress, TunnelRefusal
+
+
+class Host(Protocol):
+    """The front door, as far as tunnels need it."""
+
+    is_leaving: bool
+    request_ids: Iterator[bytes]
+    routes: Targets
+    pursuit: Pursuit
+    traffic: Traffic
+
+    @property
+    def times(self) -> ClientTimes:
+        """Return the deadlines of connections."""
+
+    def lost(self, exchange: Exchange, events: int) -> Problem:
+        """Count an answer that broke off; return what its client is told."""
+
+    def tend(self, exchange: Exchange, work: Coroutine[object, object, None]) -> None:
+        """Run something for an exchange, as a task that has an owner."""
+
+
+class TunnelledConnection(ClientConnection):
+    """One tunnel with one request of a peer."""
+
+    __slots__ = ("_ends_s", "_far", "head", "peer")
+
+    def __init__(self, house: "FarEnd", peer: NodeId, head: TunnelHead) -> None:
+        """Belong to a far end."""
+        super().__init__(house)
+        self._far = house
+        self.peer = peer
+        self.head = head
+        self._ends_s = self._since_s + min(head.deadline_s, limits.TUNNEL_REQUEST_S)
+
+    # -- asyncio.Protocol -----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Come in: admission was decided before."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._heads = self._far.heads("")
+        self._far.admit(self, "")
+
+    def data_received(self, data: bytes) -> None:
+        """Read the request; there is only one."""
+        self._traffic.bytes_in += len(data)
+        if self._phase is Phase.BUSY:
+            self.abort()  # the peer breaks the rules; its client is told by its own node
+        else:
+            self.receive(data)
+
+    def eof_received(self) -> bool:
+        """Take the end of the request; a request that is not complete then never will be."""
+        if self._phase in {Phase.IDLE, Phase.HEAD, Phase.BODY}:
+            message = "the tunnel ended before its request was complete"
+            self._refuse(Problem(status=400, code="malformed_request", message=message))
+        return True
+
+    # -- the same as for clients, but for one request -------------------------------------------------
+
+    def serve(self, arrival: Arrival, body: bytes) -> None:
+        """Let the far end answer the request, if it ends where it said it would."""
+        if self._buffer:
+            message = "the request goes on after its end"
+            self._refuse(Problem(status=400, code="malformed_request", message=message))
+            return
+        super().serve(arrival, body)
+
+    def exchange_done(self, status: int, *, keeps_alive: bool) -> None:  # noqa: ARG002 - one request, one tunnel
+        """Count the answer and end the tunnel."""
+        super().exchange_done(status, keeps_alive=False)
+
+    def check(self, now_s: float) -> None:
+        """Act on deadlines that have passed, those of the tunnel included."""
+        if now_s >= self._ends_s and self._phase is Phase.BUSY and self._exchange is not None:
+            message = "the time that this request had is over"
+            self._exchange.end_early(Problem(status=504, code="deadline_exceeded", message=message))
+        elif self._phase is Phase.IDLE and now_s - self._since_s >= self._far.times.header_timeout_s:
+            self._refuse(Problem(status=408, code="request_timeout", message="no request came through the tunnel"))
+        else:
+            super().check(now_s)
+
+    def report(self, stage: str, queued: int) -> None:
+        """Let the entry node know what goes on until the first byte; the transport repeats it."""
+        say = getattr(self._transport, "progress", None)
+        if say is not None:
+            say(TunnelProgress(stage=stage, queued=queued))
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer with an error and end the tunnel: nobody sends here blindly, so there is nothing to linger for."""
+        super()._refuse(problem)
+        self.close()
+
+
+class FarEnd:
+    """The house of tunnelled requests."""
+
+    def __init__(self, host: Host) -> None:
+        """Serve at the engines of `host`."""
+        self._host = host
+        self.traffic = Traffic()
+        """Totals of tunnels; what is counted by model is counted with everything else at that engine."""
+        self.request_ids = host.request_ids
+        self.routes = host.routes
+        self._heads = Heads(None, "")
+        self._tunnels: set[TunnelledConnection] = set()
+
+    # -- for the transport ----------------------------------------------------------------------------
+
+    def take(self, peer: NodeId, rights: Rights, head: TunnelHead) -> asyncio.Protocol | TunnelRefusal:
+        """Return the protocol for a tunnel that a peer has opened, or why it is not taken."""
+        view = self.routes.views.newest
+        asked = TunnelAsked(rights=rights, model=head.model, digest=head.digest)
+        denial = admit_tunnel(view, asked, self._crowd(peer, head.model))
+        if denial is None and not self.is_leaving:
+            return TunnelledConnection(self, peer, head)
+        self.traffic.refused += 1
+        if denial is None:
+            return TunnelRefusal(code="draining", message="this node is shutting down")
+        retry_after_s = float(self._host.pursuit.retry_after_s()) if denial.code == "busy" else 0.0
+        return TunnelRefusal(code=denial.code, message=denial.message, retry_after_s=retry_after_s)
+
+    def _crowd(self, peer: NodeId, model: ModelId) -> Crowd:
+        local, traffic = self.routes.views.newest.local.get(model), self._host.traffic.models.get(model)
+        at_model = [tunnel for tunnel in self._tunnels if tunnel.head.model == model]
+        coming = sum(tunnel.exchange is None for tunnel in at_model)
+        return Crowd(
+            in_flight=(traffic.in_flight if traffic is not None else 0) + coming,
+            of_peer=sum(tunnel.peer == peer for tunnel in at_model),
+            admitted=admitted(local.slots) if local is not None else 0, tunnels=len(self._tunnels),
+            tunnels_of_peer=sum(tunnel.peer == peer for tunnel in self._tunnels),
+        )  # fmt: skip
+
+    # -- for the front door ---------------------------------------------------------------------------
+
+    def check(self, now_s: float) -> None:
+        """Look at every tunnel's deadlines. Called a few times a second."""
+        for tunnel in tuple(self._tunnels):
+            tunnel.check(now_s)
+
+    def end(self, problem: Problem) -> None:
+        """End every tunnel as well as it still can be ended."""
+        for tunnel in tuple(self._tunnels):
+            if tunnel.exchange is not None:
+                tunnel.exchange.end_early(problem)
+            tunnel.close()
+
+    def abort(self) -> None:
+        """Break what is still open."""
+        for tunnel in tuple(self._tunnels):
+            tunnel.abort()
+
+    def counters(self) -> dict[str, float]:
+        """Return what was counted since the start, by name."""
+        total = self.traffic
+        return {
+            "requests_from_peers": sum(total.by_status), "failures_for_peers": total.by_status[5],
+            "tunnels_refused": total.refused, "tunnels_cancelled": total.aborted,
+            "bytes_from_peers": total.bytes_in, "bytes_to_peers": total.bytes_out,
+        }  # fmt: skip
+
+    # -- House: for tunnels ---------------------------------------------------------------------------
+
+    @property
+    def is_leaving(self) -> bool:
+        """Tell whether the node takes nothing more."""
+        return self._host.is_leaving
+
+    @property
+    def times(self) -> ClientTimes:
+        """Return the deadlines."""
+        return self._host.times
+
+    def admit(self, client: ClientConnection, address: str) -> Problem | None:  # noqa: ARG002 - peers have no address
+        """Count a tunnel in."""
+        self._tunnels.add(cast("TunnelledConnection", client))
+        return None
+
+    def forget(self, client: ClientConnection, address: str) -> None:  # noqa: ARG002 - peers have no address
+        """Count a tunnel out."""
+        self._tunnels.discard(cast("TunnelledConnection", client))
+
+    def heads(self, local_address: str) -> Heads:  # noqa: ARG002 - tunnels have none
+        """Return the memory of heads."""
+        return self._heads
+
+    def error_lines(self, arrival: Arrival | None) -> bytes:
+        """Return our own fields for an answer that no engine had a part in."""
+        return b"X-Request-ID: %b\r\n" % self._request_id(arrival)
+
+    def serve(self, client: ClientConnection, arrival: Arrival, body: bytes) -> Exchange | None:
+        """Answer a complete request: at once, or through the exchange that is returned."""
+        tunnel, intake = cast("TunnelledConnection", client), arrival.intake
+        if intake.inference is None or intake.door is not Door.INFERENCE:
+            message = "tunnels carry requests to models and nothing else"
+            self._refuse(client, arrival, intake.refusal or Problem(status=404, code="not_found", message=message))
+            return None
+        is_stream = self._checked(tunnel, intake.inference, body)
+        if isinstance(is_stream, Problem):
+            self._refuse(client, arrival, is_stream)
+            return None
+        target = self._target(tunnel, intake.inference)
+        if isinstance(target, Problem):
+            self._refuse(client, arrival, target)
+            return None
+        return self._begin(tunnel, Exchange(client, intake, body, self._request_id(arrival), self, target), is_stream)
+
+    # -- Recovery: for exchanges ----------------------------------------------------------------------
+
+    def recover(self, exchange: Exchange) -> None:
+        """Use a new connection where a resting one was closed meanwhile; what else is lost, the entry node handles."""
+        if exchange.failed_at is None and exchange.losses < limits.ENGINE_ATTEMPTS:
+            self._host.tend(exchange, self._connect(exchange))
+        else:
+            exchange.answer(_engine_lost(exchange))
+
+    def turns_elsewhere(self, exchange: Exchange, problem: Problem) -> bool:  # noqa: ARG002 - whatever it is
+        """Return False: the entry node alone tries again."""
+        return False
+
+    def refused(self, exchange: Exchange, refusal: TunnelRefusal) -> None:  # noqa: ARG002 - never called
+        """Answer that the engine is lost; requests from tunnels enter no tunnels."""
+        exchange.answer(_engine_lost(exchange))
+
+    def progressed(self, exchange: Exchange, progress: TunnelProgress) -> None:
+        """Do nothing; requests from tunnels enter no tunnels."""
+
+    def lost(self, exchange: Exchange, events: int) -> Problem:
+        """Count an answer that broke off; return what is said in its place."""
+        return self._host.lost(exchange, events)
+
+    # -- steps ----------------------------------------------------------------------------------------
+
+    def _checked(self, tunnel: TunnelledConnection, door: InferenceDoor, body: bytes) -> bool | Problem:
+        """Return whether the request streams, or what is wrong with its body."""
+        try:
+            seen = peek(body, door.shape)
+        except BodyError as error:
+            return Problem(status=400, code=error.code, message=error.message, param=error.param)
+        if seen.model != tunnel.head.model:
+            message = f"the request is for {seen.model!r}, its tunnel for {tunnel.head.model!r}"
+            return Problem(status=400, code="model_mismatch", message=message[:512], param="model")
+        return seen.is_stream
+
+    def _target(self, tunnel: TunnelledConnection, door: InferenceDoor) -> Target | Problem:
+        """Return this node's engine for a request, or why there is none: much may have changed since admission."""
+        head, retry_after_s = tunnel.head, self._host.pursuit.retry_after_s()
+        found = self.routes.find_here(f"{head.model}@{head.digest}" if head.digest else head.model, door)
+        if isinstance(found, Target):
+            is_full = found.traffic.in_flight >= found.admitted
+            return self._host.pursuit.overloaded(found) if is_full else found
+        if isinstance(found, Refusal):
+            return openai.refused(found, retry_after_s)
+        return Problem(status=503, code="model_loading", message=found.message, retry_after_s=retry_after_s)
+
+    def _begin(self, tunnel: TunnelledConnection, exchange: Exchange, is_stream: bool) -> Exchange:  # noqa: FBT001
+        exchange.asked_model, exchange.is_stream = tunnel.head.model, is_stream
+        traffic, slots = exchange.target.traffic, exchange.target.slots
+        queued = max(traffic.in_flight - slots + 1, 0)
+        tunnel.report("queued" if queued else "computing", queued)
+        connection = exchange.target.pool.take()
+        if connection is not None:
+            exchange.begin(connection)
+        else:
+            self._host.tend(exchange, self._connect(exchange))
+        return exchange
+
+    async def _connect(self, exchange: Exchange) -> None:
+        """Send a request over a new connection."""
+        try:
+            connection = await exchange.target.pool.connect(errand(exchange))
+        except OSError:
+            exchange.answer(_engine_lost(exchange))
+            return
+        exchange.task = None
+        exchange.begin(connection)
+
+    def _refuse(self, client: ClientConnection, arrival: Arrival, problem: Problem) -> None:
+        data = problem_answer(problem, arrival.intake, self.error_lines(arrival) + b"Connection: close\r\n")
+        client.answer(data, problem.status, keeps_alive=False)
+
+    def _request_id(self, arrival: Arrival | None) -> bytes:
+        return (arrival.request_id if arrival is not None else None) or next(self.request_ids)
+
+
+def _engine_lost(exchange: Exchange) -> Problem:
+    message = f"the engine of {exchange.target.model} was lost before its answer began"
+    return Problem(status=502, code=openai.ENGINE_LOST, message=message, type="server_error")

@@ -1,0 +1,170 @@
+"""Which of several ways a request takes, and what it is told when none is left.
+
+Owns the memory of which nodes failed lately, and the translation of what far ends say into setbacks. Decides nothing
+by itself: `core.serving.attempts` chooses, `core.serving.ejection` says who is left out. Doesn't wait nor connect;
+`pursuit` does.
+"""
+
+from collections.abc import Callable
+from time import monotonic
+
+from meshllm.core.events import Event, PathFailed
+from meshllm.core.ids import NodeId
+from meshllm.core.serving.attempts import Setback, Trail, Way, choose, verdict
+from meshllm.core.serving.ejection import Ejections
+from meshllm.proxy import openai
+from meshllm.proxy.engine_errors import context_message
+from meshllm.proxy.forward import Exchange, Target
+from meshllm.proxy.openai import Problem
+from meshllm.proxy.paths import InferenceDoor
+from meshllm.proxy.peek import Peek, prompt_bytes, tokens_at_least
+from meshllm.proxy.targets import Targets
+from meshllm.wire.tunnel_frames import TunnelRefusal
+
+_WORTH_ANOTHER = frozenset({429, 502, 503, 504})
+_SETBACKS = {
+    "busy": Setback.BUSY, "not_hosting": Setback.NOT_READY, "draining": Setback.NOT_READY,
+    "loading": Setback.NOT_READY, "not_admitted": Setback.NOT_ADMITTED, "engine_lost": Setback.ENGINE_LOST,
+    "context_too_long": Setback.CONTEXT_TOO_LONG,
+}  # fmt: skip
+
+
+class Reach:
+    """How it goes between here and other nodes: the `PathReports` of tunnels."""
+
+    def __init__(self, post: Callable[[Event], None]) -> None:
+        """Tell membership through `post`: it asks at once whether such a node lives."""
+        self._post = post
+        self.ejections = Ejections()
+
+    def answered(self, peer: NodeId) -> None:
+        """Something came back through a tunnel."""
+        self.ejections.answered(peer)
+
+    def failed(self, peer: NodeId, reason: str) -> None:
+        """A tunnel could not be opened, or broke."""
+        self.ejections.failed(peer, monotonic())
+        self._post(PathFailed(peer=peer, reason=reason))
+
+
+class Ways:
+    """Chooses for requests that have more than one way, or none left."""
+
+    def __init__(self, targets: Targets, reach: Reach, retry_after_s: Callable[[], int]) -> None:
+        """Know where requests may go, and how it went lately."""
+        self._targets = targets
+        self._reach = reach
+        self._retry_after_s = retry_after_s
+
+    def next(self, exchange: Exchange, found: Target) -> Target | Problem:
+        """Return which way of a question to take now, or what to say because none is left.
+
+        Where nothing else is left but this node's engine, that is the way even if it has to be waited for.
+        """
+        trail = exchange.trip.trail if exchange.trip is not None else Trail()
+        if not (found.others or found.peer or trail.setbacks):
+            return found
+        targets = {target.node: target for target in (found, *found.others)}
+        untried = [node for node in targets if node not in trail.setbacks]
+        now_s = monotonic()
+        way = choose([_way(target) for target in targets.values()], trail, self._reach.ejections.out(untried, now_s))
+        if way is not None:
+            if not way.is_here:
+                self._reach.ejections.taken(way.node, now_s)
+            return targets[way.node]
+        here = targets.get(found.node) if found.peer is None else None
+        if here is not None and trail.fits(here.context_tokens):
+            is_full = here.traffic.in_flight >= here.admitted
+            if not (is_full and Setback.BUSY in trail.setbacks.values()):
+                return here
+        return self.told(exchange, trail, found)
+
+    def turns_elsewhere(self, exchange: Exchange, problem: Problem) -> bool:
+        """Tell whether an error answer is better not passed on, since another way may lead to a good one."""
+        target = exchange.target
+        if problem.code == openai.CONTEXT_TOO_LONG:
+            if not self._has_larger(exchange):
+                return False
+            setback = Setback.CONTEXT_TOO_LONG
+        elif target.peer is None or problem.status not in _WORTH_ANOTHER:
+            return False
+        elif problem.code == openai.ENGINE_LOST:
+            setback = Setback.ENGINE_LOST
+            exchange.losses += 1
+        else:
+            setback = Setback.BUSY if problem.status == 429 else Setback.FAILED
+        exchange.note(setback, problem)
+        return True
+
+    def refused(self, exchange: Exchange, refusal: TunnelRefusal) -> None:
+        """Remember that a far end does not take a request, and why."""
+        setback = _SETBACKS.get(refusal.code, Setback.FAILED)
+        if setback is Setback.ENGINE_LOST:
+            exchange.losses += 1
+        problem = None
+        if setback is Setback.CONTEXT_TOO_LONG:
+            have = refusal.have or exchange.target.context_tokens
+            problem = _too_long(exchange, f"{refusal.need or 'more'}", have)
+        elif setback is Setback.FAILED:
+            problem = Problem(
+                status=502, code="host_refused", message=refusal.message or f"the host refused: {refusal.code}"
+            )
+        exchange.note(setback, problem)
+
+    def objection(self, found: Target, seen: Peek, door: InferenceDoor) -> Problem | int:
+        """Say that a prompt fits nowhere, or return how many tokens it has at least."""
+        size_bytes = prompt_bytes(seen.document)
+        tokens = tokens_at_least(size_bytes)
+        contexts = [target.context_tokens for target in (found, *found.others)]
+        if 0 in contexts or tokens <= max(contexts):
+            return tokens
+        about = f"about {len(seen.body) // 4} ({len(seen.body)} bytes)"
+        message = context_message(about, max(contexts))
+        return Problem(status=400, code=openai.CONTEXT_TOO_LONG, message=message, param=door.prompt_field)
+
+    def told(self, exchange: Exchange, trail: Trail, found: Target) -> Problem:
+        """Return what a request is told for which no way is left."""
+        setback = verdict(trail)
+        problems = exchange.trip.problems if exchange.trip is not None else {}
+        model = found.model
+        if setback is Setback.BUSY:
+            message = f"every host of the model {model!r} has as many requests as it takes; try again soon"
+            return Problem(status=429, code="overloaded", message=message, retry_after_s=self._retry_after_s())
+        if setback is Setback.NOT_READY:
+            message = f"no host of the model {model!r} has it in memory right now; try again soon"
+            return Problem(status=503, code="model_loading", message=message, retry_after_s=self._retry_after_s())
+        if setback is Setback.NOT_ADMITTED:
+            message = f"the hosts of the model {model!r} take no requests of this node: its rights do not allow that"
+            return Problem(status=502, code="not_admitted", message=message)
+        if setback in problems and setback is not Setback.ENGINE_LOST:
+            return problems[setback]
+        if setback is Setback.CONTEXT_TOO_LONG:
+            return _too_long(exchange, f"more than {trail.context_over}", trail.context_over)
+        message = f"no host of the model {model!r} could be reached, or was lost before its answer began"
+        return Problem(status=502, code="host_lost", message=message, type="server_error")
+
+    def _has_larger(self, exchange: Exchange) -> bool:
+        """Tell whether another engine with a larger context than the one that refused is there."""
+        door, refused = exchange.intake.inference, exchange.target
+        found = self._targets.find(exchange.asked_model, door) if door is not None else None
+        if not isinstance(found, Target) or not refused.context_tokens:
+            return False
+        return any(
+            target.context_tokens == 0 or target.context_tokens > refused.context_tokens
+            for target in (found, *found.others)
+            if target.node != refused.node
+        )
+
+
+def _too_long(exchange: Exchange, need: str, have: int) -> Problem:
+    door = exchange.intake.inference
+    param = door.prompt_field if door is not None else None
+    return Problem(status=400, code=openai.CONTEXT_TOO_LONG, message=context_message(need, have), param=param)
+
+
+def _way(target: Target) -> Way:
+    return Way(
+        node=target.node, is_here=target.peer is None, slots=target.slots,
+        in_flight=max(target.traffic.in_flight, target.busy), admitted=target.admitted,
+        context_tokens=target.context_tokens,
+    )  # fmt: skip

@@ -5,7 +5,7 @@ ones of ours, what clients read to size their context. Decides nothing; pure. Ne
 keys or folders.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
@@ -15,14 +15,13 @@ from meshllm.core.ids import ModelId
 from meshllm.core.names import RESERVED_NAMES, Ambiguous, Unknown
 from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.view import LocalModel, MeshView
+from meshllm.proxy.listing_elsewhere import Document, elsewhere_entry, with_elsewhere
 
 _LOADED = frozenset({EngineState.READY, EngineState.DRAINING})
 _COMING = frozenset({EngineState.STARTING, EngineState.BACKING_OFF})
 _FILE_FAULTS = frozenset({EngineFault.BAD_FILE, EngineFault.MISSING_FILE})
 _YES = frozenset({"1", "true", "yes"})
 _NO = frozenset({"0", "false", "no"})
-
-Document = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +48,13 @@ class ListOptions:
 
 def model_list(view: MeshView, options: ListOptions, catalog: Iterable[CatalogModel] = ()) -> Document:
     """Return the list: the pseudo entry first, then ids sorted."""
-    models = sorted(view.local.values(), key=lambda model: model.id)
     data: list[Document] = []
     if options.with_pseudo:
         data.append(pseudo_entry(view, "default"))
         data += [pseudo_entry(view, "auto")] if options.with_auto else []
-    entries = [
-        model_entry(view, model)
-        for model in models
-        if not model.dropped and (not options.only_served or model.state in _LOADED)
-    ]
+    entries = [mesh_entry(view, model) for model in sorted({*_present(view), *view.replicas})]
+    if options.only_served:
+        entries = [entry for entry in entries if entry["status"] == "loaded"]
     if options.with_catalog:
         entries += _catalog_entries(view, catalog)
         entries.sort(key=lambda entry: str(entry["id"]))
@@ -69,10 +65,16 @@ def model_detail(view: MeshView, asked: str, catalog: Iterable[CatalogModel] = (
     """Return one model's entry with details, or why there is none of that name."""
     if asked in RESERVED_NAMES:
         return pseudo_entry(view, asked)
-    found = view.names.resolve(asked)
+    exact = ModelId(asked)
+    found = exact if exact in view.local or exact in view.replicas else view.names.resolve(asked)
     if isinstance(found, Ambiguous):
         return found
     model = None if isinstance(found, Unknown) else view.local.get(found)
+    if not isinstance(found, Unknown) and (model is None or model.dropped) and found in view.replicas:
+        digests = {replica.served.digest or None for replica in view.replicas[found]}
+        digest = digests.pop() if len(digests) == 1 else None
+        aliases = view.names.aliases_of(found)
+        return mesh_entry(view, found) | {"versions": [], "quota": None, "aliases": aliases, "digest": digest}
     if model is None:
         for entry in _catalog_entries(view, catalog):
             if asked in {entry["id"], entry["display_name"]}:
@@ -89,7 +91,21 @@ def model_detail(view: MeshView, asked: str, catalog: Iterable[CatalogModel] = (
             "weights_bytes": memory.weights_bytes, "kv_bytes": memory.kv_bytes,
             "overhead_bytes": memory.overhead_bytes, "prompt_cache_bytes": memory.prompt_cache_bytes,
         }  # fmt: skip
-    return model_entry(view, model) | detail
+    return mesh_entry(view, model.id) | detail
+
+
+def mesh_entry(view: MeshView, model: ModelId) -> Document:
+    """Return the entry of a model, with every node that serves it."""
+    local, replicas = view.local.get(model), view.replicas.get(model, ())
+    if replicas and (local is None or local.dropped):
+        return elsewhere_entry(model, replicas, _parameter_count(max(each.served.parameters for each in replicas)))
+    local = view.local[model]
+    digest = local.spec.digest if local.spec is not None else ""
+    return with_elsewhere(model_entry(view, local), replicas, digest, is_ready=local.is_ready)
+
+
+def _present(view: MeshView) -> Iterator[ModelId]:
+    return (model.id for model in view.local.values() if not model.dropped)
 
 
 def pseudo_entry(view: MeshView, name: str) -> Document:
@@ -109,7 +125,10 @@ def model_entry(view: MeshView, model: LocalModel) -> Document:
         "path": _base_name(spec.path) if spec else None, "version": "1.0.0",
         "enabled": not (model.held or model.dropped),
         "use_count": model.requests, "size_bytes": spec.size_bytes if spec else 0, "preload": model.wanted,
-        "nodes": [{"node_id": view.me.node, "name": view.me.name, "status": _status(model), "slots": model.slots}],
+        "nodes": [{
+            "node_id": view.me.node, "name": view.me.name, "status": _status(model), "slots": model.slots,
+            "digest": (spec.digest if spec else "") or None, "context_length": model.context_tokens,
+        }],
     }  # fmt: skip
     if spec is not None:
         shape = spec.architecture
@@ -188,12 +207,12 @@ def _catalog_entries(view: MeshView, catalog: Iterable[CatalogModel]) -> list[Do
         }
         for model in catalog
         for file in model.files
-        if not _has(view.local, file.stem)
+        if not _has(view, file.stem)
     ]  # fmt: skip
 
 
-def _has(local: Mapping[ModelId, LocalModel], model: ModelId) -> bool:
-    return model in local and not local[model].dropped
+def _has(view: MeshView, model: ModelId) -> bool:
+    return model in view.replicas or (model in view.local and not view.local[model].dropped)
 
 
 def _base_name(path: str) -> str:

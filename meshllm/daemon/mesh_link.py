@@ -14,6 +14,7 @@ from meshllm.api.deps import MeshFacts
 from meshllm.config import Config
 from meshllm.core import effects as do
 from meshllm.core.events import Event, PeerWanted, RightsGranted
+from meshllm.core.ids import NodeId
 from meshllm.core.limits import TOKEN_TTL_S
 from meshllm.core.rights import OWN_MACHINE, Rights
 from meshllm.daemon import pulse
@@ -30,6 +31,7 @@ from meshllm.transport.handshake import Credentials, Welcomed
 from meshllm.transport.peers import Peers, PeersSettings, PeersUser
 from meshllm.transport.tunnels import TunnelHandler
 from meshllm.wire.trust import kept_trust
+from meshllm.wire.tunnel_frames import TunnelHead
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ FAREWELL_S = 0.1
 
 
 class MeshLink:
-    """One node's peers. `open`, then run its `work`; `close` in the end."""
+    """One node's peers. `listen`, then run its `work`; `close` in the end. Opens tunnels for the front door."""
 
     def __init__(
         self, start: MeshStart, config: Config, views: CurrentView, post: Callable[[Event], None],
@@ -71,7 +73,7 @@ class MeshLink:
 
     # -- start and end -------------------------------------------------------------------------------
 
-    async def open(self) -> None:
+    async def listen(self) -> None:
         """Open the port for other nodes. Raises PortInUseError or StartError."""
         config, start = self._config, self._start
         host, port = config.bind_ip or "::", config.bind_port or 0
@@ -118,6 +120,10 @@ class MeshLink:
             return None
         rights = OWN_MACHINE & self._rights
         return self.invitations.make_token(rights, TOKEN_TTL_S, None), rights
+
+    async def open(self, peer: NodeId, head: TunnelHead, protocol: asyncio.Protocol) -> asyncio.Transport:
+        """Open a tunnel to a peer. Raises OSError."""
+        return await self._peers.open_tunnel(peer, head, protocol)
 
     # -- what the core orders ------------------------------------------------------------------------
 

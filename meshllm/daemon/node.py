@@ -52,6 +52,7 @@ from meshllm.inventory.digests import DigestStore
 from meshllm.inventory.model_files import Inventory
 from meshllm.inventory.model_watcher import ModelWatcher
 from meshllm.proxy.front_door import FrontDoor, FrontDoorConfig
+from meshllm.wire.tunnel_frames import TunnelHead, TunnelRefusal
 
 log = logging.getLogger(__name__)
 
@@ -154,16 +155,16 @@ class Node:
         self._asking = Asking(self._loop.post)
         self._engines: EngineSupervisor | None = None
         self._watcher = ModelWatcher(model_places(config), DigestStore(state.path / DIGESTS_NAME), self._on_inventory)
-        self.mesh_link = MeshLink(start, config, self.views, self._loop.post)
+        self.mesh_link = MeshLink(start, config, self.views, self._loop.post, self._serve_tunnel)
         socket = state.runtime / MANAGEMENT_SOCKET_NAME
-        self._door = FrontDoor(_door_config(config, start), self.views, self._loop.post, socket)
+        self._door = FrontDoor(_door_config(config, start), self.views, self._loop.post, socket, tunnels=self.mesh_link)
         self._management = ManagementServer(self, socket)
 
     # -- start and end -------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Open the port for peers, the management app, then the front door. Raises PortInUseError or StartError."""
-        await self.mesh_link.open()
+        await self.mesh_link.listen()
         await self._management.open()
         try:
             host, port = await self._door.start()
@@ -271,6 +272,9 @@ class Node:
     def _supervisor(self) -> Engines:
         assert self._engines is not None  # noqa: S101 - the core starts engines only after EngineProbed
         return self._engines
+
+    def _serve_tunnel(self, peer: NodeId, rights: Rights, head: TunnelHead) -> asyncio.Protocol | TunnelRefusal:
+        return self._door.far_end.take(peer, rights, head)
 
     def _usable_bytes(self) -> int:
         resources = self.views.newest.resources

@@ -1,0 +1,237 @@
+"""A mesh of real daemons on one machine: joining, answering for one another, losing one another."""
+
+import json
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.daemons import Daemon, until
+
+pytestmark = pytest.mark.e2e
+
+Make = Callable[..., Daemon]
+GONE_AFTER_KILL_S = 8.0
+GONE_AFTER_LEAVE_S = 1.0
+ENGINES_DIE_S = 2.0
+
+
+def token_of(node: Daemon, *options: str) -> str:
+    """Return a new token of a node's mesh."""
+    made = node.run("token", *options)
+    assert made.returncode == 0, made.stderr
+    return made.stdout.strip()
+
+
+def listed(node: Daemon) -> set[str]:
+    """Return the ids of the models that a node lists as ready."""
+    models = node.get("/v1/models")["data"]
+    return {model["id"] for model in models if model.get("status") == "loaded"}
+
+
+def until_listed(node: Daemon, model: str, within_s: float = 10.0) -> None:
+    """Wait until a node lists a model as ready."""
+    until(lambda: model in listed(node), f"{model} to be listed", within_s)
+
+
+def until_gone(node: Daemon, model: str, within_s: float) -> None:
+    """Wait until a node lists a model no more."""
+    until(lambda: model not in listed(node), f"{model} to be gone", within_s)
+
+
+def node_id(node: Daemon) -> str:
+    """Return a node's id."""
+    return str(node.get("/api/status")["node"]["id"])
+
+
+def test_a_node_that_joins_answers_for_the_others_model_within_two_seconds(daemon: Make) -> None:
+    """From the token to a warm answer: what a person waits for."""
+    with daemon("--model", "tiny") as first:
+        until_listed(first, "tiny")
+        token = token_of(first)
+        began_s = time.monotonic()
+
+        with daemon("--join", token, models=()) as second:
+            answer = second.chat("hello")
+            took_s = time.monotonic() - began_s
+
+            assert answer.status == 200
+            assert answer.headers["x-mesh-node"] == node_id(first)
+            assert listed(second) == {"tiny"}
+            assert took_s < 2 + float(second.get("/api/status")["node"].get("start_s", 1.0))
+
+
+def test_a_stream_through_a_tunnel_is_the_same_text(daemon: Make) -> None:
+    """Event by event, with its end."""
+    with daemon("--model", "tiny") as first, daemon("--join", token_of(first), models=()) as second:
+        until_listed(second, "tiny")
+
+        here = first.chat("hello", stream=True, max_tokens=20)
+        there = second.chat("hello", stream=True, max_tokens=20)
+
+        assert there.events[-1] == "[DONE]"
+        assert there.text == here.text
+
+
+def test_a_client_beside_a_node_uses_every_model_and_serves_none(daemon: Make) -> None:
+    """A fresh identity with each start, and no engine."""
+    with (
+        daemon("--model", "tiny", models=("tiny",)) as first,
+        daemon("--model", "other", "--join", token_of(first), models=("other",)) as second,
+        daemon("--client", "--join", token_of(first, "--client-only"), models=()) as client,
+    ):
+        for model in ("tiny", "other"):
+            until_listed(client, model)
+            assert client.chat(model=model).status == 200
+
+        assert client.engines() == []
+        assert {node_id(first), node_id(second)} < {member["id"] for member in client.get("/api/nodes")["nodes"]}
+
+
+def test_a_killed_daemon_is_gone_soon_and_so_are_its_engines(daemon: Make) -> None:
+    """No goodbye: the others find out."""
+    with daemon("--model", "tiny") as first, daemon("--join", token_of(first), models=()) as second:
+        until_listed(second, "tiny")
+        engines = first.engines()
+
+        first.signal(signal.SIGKILL)
+
+        until(lambda: not any(engine.is_running() and engine.status() != "zombie" for engine in engines),
+              "the engines to die", ENGINES_DIE_S)  # fmt: skip
+        until_gone(second, "tiny", GONE_AFTER_KILL_S)
+        assert second.chat("hello").status == 404
+
+
+def test_a_daemon_that_leaves_is_gone_at_once(daemon: Make) -> None:
+    """SIGTERM says goodbye."""
+    with daemon("--model", "tiny") as first, daemon("--join", token_of(first), models=()) as second:
+        until_listed(second, "tiny")
+
+        first.signal(signal.SIGTERM)
+
+        until_gone(second, "tiny", GONE_AFTER_LEAVE_S)
+        assert first.ended() == 0
+
+
+def test_a_request_moves_to_another_replica_when_its_host_is_gone(daemon: Make) -> None:
+    """The client sees one answer, whoever gave it."""
+    with (
+        daemon("--model", "tiny") as first,
+        daemon("--model", "tiny", "--join", token_of(first)) as second,
+        daemon("--join", token_of(first), models=()) as third,
+    ):
+        until(lambda: len(third.get("/v1/models/tiny").get("nodes", ())) == 2, "two replicas")
+
+        first.signal(signal.SIGKILL)
+        answers = [third.chat("hello") for _ in range(6)]
+
+        assert [answer.status for answer in answers] == [200] * 6
+        assert {answer.headers["x-mesh-node"] for answer in answers} >= {node_id(second)}
+
+
+def test_a_stream_whose_host_dies_ends_with_one_error_event(daemon: Make) -> None:
+    """Never silently: no `[DONE]`, and the body ends properly."""
+    with daemon("--model", "tiny") as first, daemon("--join", token_of(first), models=()) as second:
+        until_listed(second, "tiny")
+
+        with second.streaming("!slow:0.05", max_tokens=400) as answer:
+            answer.readline()
+            first.signal(signal.SIGKILL)
+            events = [line for line in answer.read().split(b"\n") if line.startswith(b"data: ")]
+
+        assert b"[DONE]" not in events[-1]
+        assert json.loads(events[-1][6:])["error"]["code"] == "host_lost"
+
+
+def test_a_node_finds_its_mesh_again_without_its_token(daemon: Make) -> None:
+    """The token is for joining; afterwards the roster and the certificate are enough."""
+    with daemon("--model", "tiny") as first:
+        second = daemon("--join", token_of(first), models=())
+        with second:
+            until_listed(second, "tiny")
+            known = node_id(second)
+            second.signal(signal.SIGTERM)
+            second.ended()
+        second.arguments = tuple(
+            word for word in second.arguments if not word.startswith("meshllm1-") and word != "--join"
+        )
+
+        with second:
+            until_listed(second, "tiny")
+            assert node_id(second) == known
+
+
+def test_a_guest_can_neither_admit_nor_revoke(daemon: Make) -> None:
+    """Rights are the certificate's, whatever the guest's own daemon would like."""
+    with daemon("--model", "tiny") as first, daemon("--join", token_of(first, "--guest"), models=()) as guest:
+        until_listed(guest, "tiny")
+
+        refused = guest.run("token")
+
+        assert refused.returncode == 1
+        assert "meshllm1-" not in refused.stdout
+
+
+def test_a_revoked_token_admits_nobody_any_more(daemon: Make) -> None:
+    """Whoever joined stays; whoever comes later is told why."""
+    with daemon("--model", "tiny") as first:
+        token = token_of(first)
+        with daemon("--join", token, models=()) as second:
+            until_listed(second, "tiny")
+            known = first.get("/api/tokens")["tokens"]
+            for entry in known:
+                assert first.run("token", "revoke", entry["id"]).returncode == 0
+
+            late = daemon("--join", token, "--require-join", models=())
+            with pytest.raises(AssertionError, match="ended with"), late:
+                pass
+
+            assert re.search("token", late.log)
+            assert second.chat("hello").status == 200
+
+
+def test_a_revoked_node_is_out_at_once_and_stays_out(daemon: Make) -> None:
+    """Its models go with it, and its certificate is worth nothing."""
+    with daemon("--model", "tiny") as first:
+        other = daemon("--model", "other", "--join", token_of(first), models=("other",))
+        with other:
+            until_listed(first, "other")
+
+            assert first.run("node", "revoke", node_id(other)).returncode == 0
+
+            until_gone(first, "other", 5.0)
+            until_gone(other, "tiny", 5.0)
+
+
+def test_tokens_are_neither_in_logs_nor_in_the_process_list(daemon: Make, tmp_path: Path) -> None:
+    """A file or the environment carries them."""
+    with daemon("--model", "tiny") as first:
+        token = token_of(first)
+        file = tmp_path / "token"
+        file.write_text(token + "\n")
+
+        with daemon("--join-file", str(file), models=()) as second:
+            until_listed(second, "tiny")
+
+            assert token not in second.log
+            assert token not in first.log
+            assert token not in "".join(Path(f"/proc/{second.process.pid}/cmdline").read_text().split("\0"))
+
+
+@pytest.mark.parametrize(
+    ("token", "says"),
+    [("hello", "token"), ("meshllm1-aaaa", "damaged"), ("meshllm1-" + "a" * 2_000, "long")],
+    ids=["not-a-token", "damaged", "too-long"],
+)
+def test_a_token_that_cannot_be_used_ends_the_start_and_says_why(daemon: Make, token: str, says: str) -> None:
+    """Exit code 5, and one sentence."""
+    node = daemon("--join", token, models=())
+
+    with pytest.raises(AssertionError, match="ended with 5"), node:
+        pass
+
+    assert says in node.log
+    assert "Traceback" not in node.log

@@ -1,7 +1,7 @@
 """What two members say to each other on their connection's first stream: frames to messages and back.
 
-Owns the reading and writing of one control stream, and what of records need not be checked twice. Decides how fast a
-peer is read, and when it has said too much that cannot be read. Doesn't know what messages mean.
+Owns the reading and writing of one control stream. Decides how fast a peer is read, and when it has said too much that
+cannot be read. Doesn't know what messages mean.
 
 A peer that floods is read more slowly, which holds up its own words and nobody else's.
 """
@@ -9,13 +9,14 @@ A peer that floods is read more slowly, which holds up its own words and nobody 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
 from meshllm.core import limits
 from meshllm.core.announcement import Announcement
 from meshllm.core.credentials import Revocation
+from meshllm.core.ids import NodeId
 from meshllm.core.messages import ErrorReport, Message
 from meshllm.transport.certificates import open_revocation, open_sealed, seal
 from meshllm.transport.codes import CloseCode
@@ -37,14 +38,17 @@ class MessageCodec:
     """Turns messages into payloads and back with one node's credentials; shared by all of its control streams."""
 
     def __init__(
-        self, credentials: Credentials, now_unix_s: Callable[[], float], *, allow_loopback: bool = False
-    ) -> None:
-        """Sign and check for a mesh. `allow_loopback` keeps loopback addresses in announcements."""
+        self, credentials: Credentials, now_unix_s: Callable[[], float], *,
+        revoked: Callable[[], Collection[NodeId]] = tuple, allow_loopback: bool = False,
+    ) -> None:  # fmt: skip
+        """Sign and check for a mesh. `allow_loopback` keeps loopback addresses in announcements.
+
+        `revoked` returns the nodes that were expelled: nothing is taken from them, whoever carries it.
+        """
         self.credentials = credentials
         self._now_unix_s = now_unix_s
         self._allow_loopback = allow_loopback
-        self._opened: dict[bytes, Announcement] = {}
-        self._opened_until_s = 0.0
+        self._revoked = revoked
         self._own: tuple[Announcement, bytes, bytes] | None = None
         self._last: tuple[Message, bytes] | None = None
 
@@ -67,15 +71,10 @@ class MessageCodec:
         return self._own[2]
 
     def _open(self, sealed: bytes) -> Announcement:
-        now_s = monotonic()
-        if now_s > self._opened_until_s or len(self._opened) >= limits.OPENED_RECORDS:
-            self._opened.clear()
-            self._opened_until_s = now_s + limits.OPENED_RECORDS_S
-        found = self._opened.get(sealed)
-        if found is None:
-            found = open_sealed(sealed, self.credentials.mesh, self._now_unix_s(), allow_loopback=self._allow_loopback)
-            self._opened[sealed] = found
-        return found
+        return open_sealed(
+            sealed, self.credentials.mesh, self._now_unix_s(), revoked=self._revoked(),
+            allow_loopback=self._allow_loopback,
+        )  # fmt: skip
 
     def _open_revocation(self, sealed: bytes) -> Revocation:
         return open_revocation(sealed, self.credentials.mesh)
@@ -103,7 +102,8 @@ class Control(asyncio.Protocol):
         self._codec = codec
         self._user = user
         self._reader = reader
-        self._waiting: deque[bytes] = deque(behind)
+        self._behind = behind
+        self._waiting: deque[bytes] = deque()
         self._loop = asyncio.get_running_loop()
         self._frames = Allowance(limits.CONTROL_FRAMES_PER_S, limits.CONTROL_FRAMES_BURST)
         self._bytes = Allowance(limits.CONTROL_BYTES_PER_S, limits.CONTROL_BYTES_BURST)
@@ -111,8 +111,7 @@ class Control(asyncio.Protocol):
         self._begun_s: float | None = None
         self._is_over = self._is_slowed = False
         stream.set_protocol(self)
-        stream.resume_reading()
-        self._loop.call_soon(self._read)
+        self._loop.call_soon(self._begin)  # whoever handed the stream over may still be reading
 
     def send(self, message: Message) -> None:
         """Say something. Dropped when the peer reads nothing, or when it cannot be said."""
@@ -164,6 +163,10 @@ class Control(asyncio.Protocol):
             self._user.on_ended(code, str(exc or "the control stream ended"))
 
     # -- inside ----------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._waiting.extendleft(reversed(self._behind))
+        self._read()
 
     def _read(self) -> None:
         self._is_slowed = False

@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import logging
 import secrets
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from time import monotonic, time
 
@@ -58,6 +58,8 @@ class PeersUser:
     """Learns what a WELCOME brought: a certificate or the mesh's root to keep, and where the peer sees this node."""
     wanted: Callable[[NodeId], None] | None = None
     """A tunnel needs a connection to a peer."""
+    revoked: Callable[[], Collection[NodeId]] = tuple
+    """Returns the nodes that were expelled."""
     handler: TunnelHandler | None = None
     """Serves other nodes' tunnels."""
 
@@ -87,7 +89,9 @@ class Peers:
         self._endpoint = endpoint
         self._user = user
         self._settings = settings
-        self._codec = MessageCodec(credentials, settings.now_unix_s, allow_loopback=settings.allow_loopback)
+        self._codec = MessageCodec(
+            credentials, settings.now_unix_s, revoked=user.revoked, allow_loopback=settings.allow_loopback
+        )
         self._links: dict[NodeId, list[Link]] = {}
         """Active links, the newest last."""
         self._retired: set[Link] = set()
@@ -335,7 +339,7 @@ class Peers:
         now_s = monotonic()
         if now_s - self._path_failed_s.get(peer, -limits.PATH_FAILURE_INTERVAL_S) < limits.PATH_FAILURE_INTERVAL_S:
             return
-        if len(self._path_failed_s) >= limits.OPENED_RECORDS:
+        if len(self._path_failed_s) >= limits.PATH_FAILURES:
             self._path_failed_s.clear()
         self._path_failed_s[peer] = now_s
         self._user.post(ev.PathFailed(peer=peer, reason=reason))

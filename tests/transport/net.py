@@ -32,6 +32,21 @@ async def until(condition: Callable[[], object], what: str = "the condition") ->
         raise AssertionError(f"{what} did not come true in {WITHIN_S} s") from None
 
 
+async def ended(*takers: "Taker") -> None:
+    """Wait until streams are over for their users."""
+    await until(lambda: all(taker.is_lost for taker in takers), "the end of a stream")
+
+
+async def asked(taker: "Taker") -> None:
+    """Wait until the other side has ended its direction."""
+    await until(lambda: taker.has_end, "the end of the other side's words")
+
+
+async def came(taker: "Taker", data: bytes) -> None:
+    """Wait until exactly this has come."""
+    await until(lambda: taker.data == data, repr(data))
+
+
 class Taker(asyncio.Protocol):
     """Records what a stream brings."""
 

@@ -10,9 +10,11 @@ def test_numbers_are_those_that_older_nodes_know() -> None:
     assert [code.name for code in sorted(CloseCode)] == [
         "DONE", "SELF", "AUTH_TIMEOUT", "UNAUTHORIZED", "REPLACED", "LEAVING", "REVOKED", "PROTOCOL", "FRAME_TOO_LARGE",
         "TRUNCATED", "VERSION_MISMATCH", "WRONG_MESH", "ABUSE", "DEAD",
+        "SPARE",
     ]  # fmt: skip
     assert [code.name for code in sorted(StreamCode)] == [
-        "ENOUGH", "CANCELLED", "UNKNOWN_STREAM", "FORBIDDEN", "MALFORMED", "BUSY", "TIMEOUT",
+        "ENOUGH", "CANCELLED", "UNKNOWN_STREAM", "FORBIDDEN", "MALFORMED", "BUSY", "TIMEOUT", "REPLACED",
+        "SPARE",
     ]  # fmt: skip
     assert {kind.name: kind.value for kind in StreamKind} == {"CONTROL": 1, "TUNNEL": 2}
 

@@ -114,7 +114,7 @@ async def test_connection_without_words_is_kept_alive() -> None:
             return near.heard_s > than_s
 
         while loop.time() < until_s:
-            near.keep_alive(near.heard_s + 0.1, 0.1)
+            near.keep_alive(near.heard_s + 1.0, 0.1)
             heard_s = near.heard_s
             await until(functools.partial(later, heard_s), "an acknowledgement")
 

@@ -327,6 +327,8 @@ class Pool(Protocol):
     """Those that can take a request, the one used last at the end."""
     idle_max: int
     connections: set[EngineConnection]
+    opening: int
+    """Connections that are being opened: each has a request already that nobody counts yet."""
 
     def take(self) -> EngineConnection | None:
         """Return an idle connection, or None."""
@@ -353,7 +355,7 @@ class Pool(Protocol):
 class EnginePool:
     """The connections to one endpoint, which one model has."""
 
-    __slots__ = ("_endpoint", "connections", "endpoint", "idle", "idle_max", "traffic")
+    __slots__ = ("_endpoint", "connections", "endpoint", "idle", "idle_max", "opening", "traffic")
 
     def __init__(self, endpoint: EngineEndpoint, idle_max: int, traffic: ModelTraffic) -> None:
         """Keep at most `idle_max` connections open without a request.
@@ -368,6 +370,7 @@ class EnginePool:
         """Those that can take a request, the one used last at the end. Read directly on the straight lane."""
         self.idle_max = max(1, min(idle_max, limits.ENGINE_IDLE_CONNECTIONS))
         self.connections: set[EngineConnection] = set()
+        self.opening = 0
 
     def take(self) -> EngineConnection | None:
         """Return an idle connection, the one used last, or None."""
@@ -385,12 +388,17 @@ class EnginePool:
         """Open a connection. Raises OSError, TimeoutError included."""
         loop = asyncio.get_running_loop()
         endpoint = self._endpoint
-        async with asyncio.timeout(limits.ENGINE_CONNECT_TIMEOUT_S):
-            if endpoint.address is not None:
-                host, port = endpoint.address
-                _, connection = await loop.create_connection(lambda: EngineConnection(self), host, port)
-            else:
-                _, connection = await loop.create_unix_connection(lambda: EngineConnection(self), endpoint.socket_path)
+        self.opening += 1
+        try:
+            async with asyncio.timeout(limits.ENGINE_CONNECT_TIMEOUT_S):
+                if endpoint.address is not None:
+                    host, port = endpoint.address
+                    _, connection = await loop.create_connection(lambda: EngineConnection(self), host, port)
+                else:
+                    path = endpoint.socket_path
+                    _, connection = await loop.create_unix_connection(lambda: EngineConnection(self), path)
+        finally:
+            self.opening -= 1
         return connection
 
     def leave(self, connection: EngineConnection) -> None:

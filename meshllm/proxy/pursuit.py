@@ -156,6 +156,7 @@ class Pursuit:
             self._note_lost(exchange)
             return False
         exchange.task = None
+        self._traffic.to_peers += target.peer is not None
         exchange.begin(connection)
         return True
 

@@ -100,6 +100,8 @@ class TunnelledConnection(ClientConnection):
 
     def exchange_done(self, status: int, *, keeps_alive: bool) -> None:  # noqa: ARG002 - one request, one tunnel
         """Count the answer and end the tunnel."""
+        if self._exchange is not None and self._exchange.attempts and status < 500:
+            self._far.answered(self.head.model)
         super().exchange_done(status, keeps_alive=False)
 
     def check(self, now_s: float) -> None:
@@ -155,7 +157,7 @@ class FarEnd:
     def _crowd(self, peer: NodeId, model: ModelId) -> Crowd:
         local, traffic = self.routes.views.newest.local.get(model), self._host.traffic.models.get(model)
         at_model = [tunnel for tunnel in self._tunnels if tunnel.head.model == model]
-        coming = sum(tunnel.exchange is None for tunnel in at_model)
+        coming = sum(tunnel.exchange is None or not tunnel.exchange.attempts for tunnel in at_model)
         return Crowd(
             in_flight=(traffic.in_flight if traffic is not None else 0) + coming,
             of_peer=sum(tunnel.peer == peer for tunnel in at_model),
@@ -211,6 +213,10 @@ class FarEnd:
     def forget(self, client: ClientConnection, address: str) -> None:  # noqa: ARG002 - peers have no address
         """Count a tunnel out."""
         self._tunnels.discard(cast("TunnelledConnection", client))
+
+    def answered(self, model: ModelId) -> None:
+        """Count a request of a peer that ended well."""
+        self._host.traffic.from_peers[model] += 1
 
     def heads(self, local_address: str) -> Heads:  # noqa: ARG002 - tunnels have none
         """Return the memory of heads."""

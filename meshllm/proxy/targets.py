@@ -171,6 +171,7 @@ class Targets:
         for endpoint in [endpoint for endpoint in self._pools if endpoint not in present]:
             self._pools.pop(endpoint).retire()
         self._traffic.keep_tunnels(present)
+        self._tunnels.reports.keep({end.node for end in present if isinstance(end, TunnelEnd)})
 
 
 def _visible(text: str) -> bytes:

@@ -8,6 +8,7 @@ Invariant: a tunnel carries one request; nothing rests here, so the straight lan
 """
 
 import asyncio
+from collections.abc import Set as AbstractSet
 from time import monotonic
 from typing import Protocol, cast
 
@@ -60,6 +61,9 @@ class PathReports(Protocol):
 
     def failed(self, peer: NodeId, reason: str) -> None:
         """A tunnel could not be opened, or broke."""
+
+    def keep(self, peers: AbstractSet[NodeId]) -> None:
+        """Forget every node but these."""
 
 
 class TunnelConnection(EngineConnection):
@@ -146,7 +150,7 @@ class TunnelConnection(EngineConnection):
 class TunnelPool:
     """The tunnels to one model at another node."""
 
-    __slots__ = ("_opener", "_reports", "_to", "connections", "endpoint", "idle", "idle_max", "traffic")
+    __slots__ = ("_opener", "_reports", "_to", "connections", "endpoint", "idle", "idle_max", "opening", "traffic")
 
     def __init__(self, to: TunnelEnd, opener: TunnelOpener, reports: PathReports, traffic: ModelTraffic) -> None:
         """Open tunnels through `opener`."""
@@ -158,6 +162,7 @@ class TunnelPool:
         self.idle: list[EngineConnection] = []
         self.idle_max = 0
         self.connections: set[EngineConnection] = set()
+        self.opening = 0
 
     def take(self) -> EngineConnection | None:
         """Return None: no tunnel rests."""
@@ -175,6 +180,7 @@ class TunnelPool:
             attempt=errand.attempt, traceparent=errand.traceparent,
         )  # fmt: skip
         connection = TunnelConnection(self)
+        self.opening += 1
         try:
             async with asyncio.timeout(limits.TUNNEL_OPEN_TIMEOUT_S):
                 await self._opener.open(to.node, head, connection)
@@ -183,6 +189,8 @@ class TunnelPool:
             if isinstance(error, OSError):
                 self.failed(str(error) or "no tunnel could be opened")
             raise
+        finally:
+            self.opening -= 1
         return connection
 
     def answered(self) -> None:

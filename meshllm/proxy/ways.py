@@ -6,6 +6,7 @@ by itself: `core.serving.attempts` chooses, `core.serving.ejection` says who is 
 """
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from time import monotonic
 
 from meshllm.core.events import Event, PathFailed
@@ -45,6 +46,10 @@ class Reach:
         """A tunnel could not be opened, or broke."""
         self.ejections.failed(peer, monotonic())
         self._post(PathFailed(peer=peer, reason=reason))
+
+    def keep(self, peers: AbstractSet[NodeId]) -> None:
+        """Forget how it went with every node but these."""
+        self.ejections.keep(peers)
 
 
 class Ways:
@@ -165,6 +170,6 @@ def _too_long(exchange: Exchange, need: str, have: int) -> Problem:
 def _way(target: Target) -> Way:
     return Way(
         node=target.node, is_here=target.peer is None, slots=target.slots,
-        in_flight=max(target.traffic.in_flight, target.busy), admitted=target.admitted,
+        in_flight=max(target.traffic.in_flight + target.pool.opening, target.busy), admitted=target.admitted,
         context_tokens=target.context_tokens,
     )  # fmt: skip

@@ -23,8 +23,9 @@ from meshllm.core.events import Event
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.names import NameIndex
 from meshllm.core.serving.engine_state import EngineState
-from meshllm.core.view import LocalModel, MeshView
+from meshllm.core.view import LocalModel, MeshView, Replica
 from meshllm.proxy.front_door import FrontDoor, FrontDoorConfig
+from meshllm.proxy.tunnel_pool import TunnelOpener
 from tests.core.builders import a_spec
 
 WITHIN_S = 5.0
@@ -50,16 +51,20 @@ def a_model(
 
 def a_view(
     *models: LocalModel, epoch: int = 1, default: str | None = None, aliases: Mapping[str, str] | None = None,
-    leaving: bool = False,
+    leaving: bool = False, replicas: tuple[Replica, ...] = (), node: NodeId = NODE,
 ) -> MeshView:  # fmt: skip
     """Return the view of a node that has those models; the first is the default."""
-    me = Announcement(node=NODE, name="n1", incarnation=1, version=1, role=Role.HOST, resources=None)
+    me = Announcement(node=node, name="n1", incarnation=1, version=1, role=Role.HOST, resources=None)
+    elsewhere: dict[ModelId, tuple[Replica, ...]] = {}
+    for replica in replicas:
+        elsewhere[replica.served.model] = (*elsewhere.get(replica.served.model, ()), replica)
     names = {alias: [ModelId(model)] for alias, model in (aliases or {}).items()}
     first = models[0].id if models else None
     return MeshView(
         epoch=epoch, at_s=0.0, me=me, members=MappingProxyType({}), groups=MappingProxyType({}),
         local=MappingProxyType({model.id: model for model in models}),
-        names=NameIndex([model.id for model in models], names), has_inventory=True,
+        names=NameIndex([*(model.id for model in models), *elsewhere], names), has_inventory=True,
+        replicas=MappingProxyType(elsewhere),
         default_model=ModelId(default) if default is not None else first, leaving=leaving,
     )  # fmt: skip
 
@@ -405,8 +410,9 @@ OpenHouse = Callable[..., Any]
 
 @asynccontextmanager
 async def a_house(
-    answer: Answer = answer_ok, *, models: Callable[[Path], tuple[LocalModel, ...]] | None = None, **config: Any
-) -> AsyncIterator[House]:
+    answer: Answer = answer_ok, *, models: Callable[[Path], tuple[LocalModel, ...]] | None = None,
+    tunnels: TunnelOpener | None = None, **config: Any,
+) -> AsyncIterator[House]:  # fmt: skip
     """Open a front door before an engine double whose model is ready, unless `models` says otherwise."""
     folder = Path(tempfile.mkdtemp(prefix="door-"))
     engine = EngineDouble(folder / "engine.sock", answer)
@@ -416,7 +422,7 @@ async def a_house(
     views = ViewsDouble(a_view(*(models(engine.socket) if models else (a_model(socket=engine.socket),))))
     events: list[Event] = []
     settings = replace(FrontDoorConfig(host="127.0.0.1", port=0, node=NODE), **config)
-    door = FrontDoor(settings, views, events.append, management.socket, random.Random(1))
+    door = FrontDoor(settings, views, events.append, management.socket, random.Random(1), tunnels)
     _, port = await door.start()
     house = House(door, port, views, engine, management, events)
     try:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from meshllm.core.engines import EngineEndpoint
 from meshllm.core.ids import ModelId
 from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.serving.routing import Refusal, Wait
@@ -36,7 +37,7 @@ async def test_a_route_is_planned_once_for_a_view() -> None:
     second = targets.find("tiny", CHAT)
     assert isinstance(second, Target)
     assert second is not first
-    assert second.pool.endpoint.socket_path == "/b"
+    assert second.pool.endpoint == EngineEndpoint(socket_path="/b", key="engine-key")
 
 
 async def test_the_same_engine_keeps_its_pool_from_view_to_view() -> None:

@@ -1,0 +1,91 @@
+"""Which way a request takes, and what it is told when none is left."""
+
+from typing import Any
+
+import pytest
+
+from meshllm.core.ids import NodeId
+from meshllm.core.serving.attempts import Setback, Trail, Way, choose, verdict
+
+HERE = NodeId("here")
+
+
+def a_way(node: str, **facts: Any) -> Way:
+    """Return a way with two slots and nothing to do."""
+    known: dict[str, Any] = {"is_here": node == HERE, "slots": 2, "in_flight": 0, "admitted": 66} | facts
+    return Way(node=NodeId(node), **known)
+
+
+def chosen(*ways: Way, trail: Trail | None = None, out: tuple[str, ...] = ()) -> str | None:
+    """Return the node that is chosen."""
+    way = choose(ways, trail or Trail(), [NodeId(node) for node in out])
+    return way.node if way is not None else None
+
+
+def a_trail(*setbacks: tuple[str, Setback, int]) -> Trail:
+    """Return the trail of a request."""
+    trail = Trail()
+    for node, setback, context_tokens in setbacks:
+        trail.note(NodeId(node), setback, context_tokens)
+    return trail
+
+
+@pytest.mark.parametrize(
+    ("ways", "expected"),
+    [
+        ([a_way("here"), a_way("b")], "here"),
+        ([a_way("here", in_flight=2), a_way("b"), a_way("c")], "b"),
+        ([a_way("here", in_flight=2), a_way("b", in_flight=2), a_way("c", in_flight=1)], "c"),
+        ([a_way("here", in_flight=2), a_way("b", in_flight=2)], "here"),
+        ([a_way("here", in_flight=66), a_way("b", in_flight=9), a_way("c", in_flight=8)], "c"),
+        ([a_way("here", in_flight=66)], None),
+        ([a_way("b", slots=0)], "b"),
+        ([], None),
+    ],
+)  # fmt: skip
+def test_a_free_slot_comes_before_a_queue_and_the_own_queue_before_others(ways: list[Way], expected: str) -> None:
+    """A queue costs time wherever it is; another node's costs a tunnel too."""
+    assert chosen(*ways) == expected
+
+
+def test_no_host_is_asked_twice_and_no_more_than_three() -> None:
+    """F19."""
+    ways = [a_way(node) for node in "bcde"]
+    lost = [(node, Setback.LOST, 0) for node in "bcd"]
+
+    assert chosen(*ways, trail=a_trail(*lost[:2])) == "d"
+    assert chosen(*ways, trail=a_trail(*lost)) is None
+
+
+def test_nodes_that_are_left_out_are_not_asked() -> None:
+    """Ejection says which."""
+    assert chosen(a_way("b"), a_way("c"), out=("b",)) == "c"
+
+
+def test_a_prompt_that_was_too_long_goes_only_to_larger_contexts() -> None:
+    """One of unknown size may be larger."""
+    ways = [a_way("b", context_tokens=2048), a_way("c", context_tokens=2048), a_way("d", context_tokens=4096)]
+    trail = a_trail(("b", Setback.CONTEXT_TOO_LONG, 2048))
+
+    assert chosen(*ways, trail=trail) == "d"
+    assert chosen(*ways[:2], a_way("e"), trail=trail) == "e"
+    assert chosen(*ways[:2], trail=trail) is None
+
+
+@pytest.mark.parametrize(
+    ("setbacks", "expected"),
+    [
+        ([("b", Setback.BUSY, 0)], Setback.BUSY),
+        ([("b", Setback.BUSY, 0), ("c", Setback.LOST, 0)], Setback.BUSY),
+        ([("b", Setback.NOT_READY, 0), ("c", Setback.LOST, 0)], Setback.NOT_READY),
+        ([("b", Setback.NOT_ADMITTED, 0)], Setback.NOT_ADMITTED),
+        ([("b", Setback.UNREACHABLE, 0), ("c", Setback.ENGINE_LOST, 0)], Setback.ENGINE_LOST),
+        ([("b", Setback.CONTEXT_TOO_LONG, 2048)], Setback.CONTEXT_TOO_LONG),
+        ([("b", Setback.BUSY, 2048), ("c", Setback.CONTEXT_TOO_LONG, 4096)], Setback.CONTEXT_TOO_LONG),
+        ([("b", Setback.BUSY, 8192), ("c", Setback.CONTEXT_TOO_LONG, 4096)], Setback.BUSY),
+        ([], Setback.UNREACHABLE),
+    ],
+)  # fmt: skip
+def test_what_is_told_is_what_helps_most(setbacks: list[tuple[str, Setback, int]], expected: Setback) -> None:
+    """Coming back later helps a busy mesh, nothing helps a prompt that fits nowhere."""
+    assert verdict(a_trail(*setbacks)) is expected

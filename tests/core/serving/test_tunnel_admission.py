@@ -1,0 +1,105 @@
+"""Who may send a request here, for what, and how many."""
+
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from meshllm.core import limits
+from meshllm.core.announcement import Announcement, Role
+from meshllm.core.engines import EngineEndpoint
+from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.names import NameIndex
+from meshllm.core.rights import CLIENT_ONLY, OWN_MACHINE, Rights
+from meshllm.core.serving.engine_state import EngineState
+from meshllm.core.serving.tunnel_admission import Crowd, TunnelAsked, admit_tunnel
+from meshllm.core.view import LocalModel, MeshView
+from tests.core.builders import a_spec
+
+TINY = ModelId("tiny")
+ALONE = Crowd(in_flight=0, of_peer=0, admitted=66)
+
+
+def a_view(state: EngineState = EngineState.READY, *, role: Role = Role.HOST, **facts: Any) -> MeshView:
+    """Return the view of a node with one model."""
+    endpoint = EngineEndpoint(socket_path="/e") if state in {EngineState.READY, EngineState.DRAINING} else None
+    model = LocalModel(id=TINY, spec=a_spec("tiny"), state=state, wanted=True, endpoint=endpoint)
+    me = Announcement(node=NodeId("a"), name="a", incarnation=1, version=1, role=role, resources=None)
+    empty: MappingProxyType[Any, Any] = MappingProxyType({})
+    return MeshView(
+        epoch=1, at_s=0.0, me=me, members=empty, groups=empty, local=MappingProxyType({TINY: model}),
+        names=NameIndex([TINY]), default_model=TINY, **facts,
+    )  # fmt: skip
+
+
+def asked(**facts: Any) -> TunnelAsked:
+    """Return what a client asks for."""
+    return TunnelAsked(**({"rights": CLIENT_ONLY, "model": TINY, "digest": "sha256:tiny"} | facts))
+
+
+def code(view: MeshView, question: TunnelAsked, crowd: Crowd = ALONE) -> str | None:
+    """Return the code of the denial, or None."""
+    denial = admit_tunnel(view, question, crowd)
+    return denial.code.value if denial is not None else None
+
+
+@pytest.mark.parametrize("question", [asked(), asked(rights=OWN_MACHINE), asked(digest="")])
+def test_whoever_may_infer_comes_in(question: TunnelAsked) -> None:
+    """For the file that is meant, or any of the name."""
+    assert code(a_view(), question) is None
+
+
+@pytest.mark.parametrize("rights", [Rights.NONE, Rights.HOST | Rights.RPC, Rights.ADMIN])
+def test_without_the_right_to_infer_nothing_comes_in(rights: Rights) -> None:
+    """And nothing is told of what is here."""
+    assert code(a_view(), asked(rights=rights, model="other")) == "not_admitted"
+
+
+@pytest.mark.parametrize(
+    ("view", "question", "expected"),
+    [
+        (a_view(leaving=True), asked(), "draining"),
+        (a_view(role=Role.CLIENT), asked(), "not_hosting"),
+        (a_view(), asked(model=ModelId("other")), "not_hosting"),
+        (a_view(), asked(digest="sha256:other"), "not_hosting"),
+        (a_view(EngineState.DRAINING), asked(), "draining"),
+        (a_view(EngineState.STOPPING), asked(), "draining"),
+        (a_view(EngineState.STARTING), asked(), "loading"),
+        (a_view(EngineState.BACKING_OFF), asked(), "loading"),
+        (a_view(EngineState.STOPPED), asked(), "not_hosting"),
+        (a_view(EngineState.FAILED), asked(), "not_hosting"),
+    ],
+)
+def test_what_is_not_ready_here_is_refused_with_how_far_it_is(
+    view: MeshView, question: TunnelAsked, expected: str
+) -> None:
+    """L1: the head names the model, and a far end never serves another one."""
+    assert code(view, question) == expected
+
+
+@pytest.mark.parametrize(
+    ("crowd", "expected"),
+    [
+        (Crowd(in_flight=66, of_peer=0, admitted=66), "busy"),
+        (Crowd(in_flight=65, of_peer=0, admitted=66), None),
+        (Crowd(in_flight=50, of_peer=50, admitted=66), None),
+        (Crowd(in_flight=60, of_peer=30, admitted=66), "busy"),
+        (Crowd(in_flight=60, of_peer=10, admitted=66), None),
+        (replace(ALONE, tunnels=limits.TUNNELS_TOTAL), "busy"),
+        (replace(ALONE, tunnels_of_peer=limits.TUNNELS_PER_PEER), "busy"),
+    ],
+)
+def test_room_is_shared(crowd: Crowd, expected: str | None) -> None:
+    """A peer alone takes most of the room; the more crowded it is, the less one peer may have of it."""
+    assert code(a_view(), asked(), crowd) == expected
+
+
+def test_one_peer_cannot_keep_the_next_one_out() -> None:
+    """However many it sends."""
+    of_greedy = 0
+    while code(a_view(), asked(), Crowd(in_flight=of_greedy, of_peer=of_greedy, admitted=66)) is None:
+        of_greedy += 1
+
+    assert 40 < of_greedy < 60
+    assert code(a_view(), asked(), Crowd(in_flight=of_greedy, of_peer=0, admitted=66)) is None

@@ -276,6 +276,7 @@ TUNNEL_SILENCE_S: Final = 10.0  # then the far end is lost
 CONNECTION_DRAIN_S: Final = 30.0  # a connection that was replaced ends with its last tunnel, or after this
 ROUND_TRIP_CHANGE: Final = 0.1  # share by which a round trip has to change to be news
 PATH_FAILURE_INTERVAL_S: Final = 1.0  # each datagram to a dead process is refused; once is enough to know
+PATH_FAILURES: Final = 1_024  # peers of which that is remembered
 DIAL_TIMEOUT_S: Final = 5.0  # until authenticated, whatever happens
 DIAL_ADDRESSES: Final = 8  # of one peer, side by side
 DIAL_REFUSED_GRACE_S: Final = 0.5  # a refusal (ICMP) can be forged: an answer that comes this soon is still taken

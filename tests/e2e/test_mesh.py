@@ -134,10 +134,11 @@ def test_a_request_moves_to_another_replica_when_its_host_is_gone(daemon: Make) 
 
 def test_a_stream_whose_host_dies_ends_with_one_error_event(daemon: Make) -> None:
     """Never silently: no `[DONE]`, and the body ends properly."""
-    with daemon("--model", "tiny") as first, daemon("--join", token_of(first), models=()) as second:
+    slow = 'fake:{"token_s": 0.05}'
+    with daemon("--model", "tiny", engine=slow) as first, daemon("--join", token_of(first), models=()) as second:
         until_listed(second, "tiny")
 
-        with second.streaming("!slow:0.05", max_tokens=400) as answer:
+        with second.streaming("hello", max_tokens=400) as answer:
             answer.readline()
             first.signal(signal.SIGKILL)
             events = [line for line in answer.read().split(b"\n") if line.startswith(b"data: ")]
@@ -186,9 +187,9 @@ def test_a_revoked_token_admits_nobody_any_more(daemon: Make) -> None:
                 assert first.run("token", "revoke", entry["id"]).returncode == 0
 
             late = daemon("--join", token, "--require-join", models=())
-            with pytest.raises(AssertionError, match="ended with"), late:
-                pass
-
+            with pytest.raises(AssertionError), late:
+                late.ended()
+            assert late.process.returncode == 6
             assert re.search("token", late.log)
             assert second.chat("hello").status == 200
 
@@ -203,7 +204,7 @@ def test_a_revoked_node_is_out_at_once_and_stays_out(daemon: Make) -> None:
             assert first.run("node", "revoke", node_id(other)).returncode == 0
 
             until_gone(first, "other", 5.0)
-            until_gone(other, "tiny", 5.0)
+            until_gone(other, "tiny", 20.0)
 
 
 def test_tokens_are_neither_in_logs_nor_in_the_process_list(daemon: Make, tmp_path: Path) -> None:
@@ -230,8 +231,9 @@ def test_a_token_that_cannot_be_used_ends_the_start_and_says_why(daemon: Make, t
     """Exit code 5, and one sentence."""
     node = daemon("--join", token, models=())
 
-    with pytest.raises(AssertionError, match="ended with 5"), node:
+    with pytest.raises(AssertionError), node:
         pass
 
+    assert node.process.returncode == 5
     assert says in node.log
     assert "Traceback" not in node.log

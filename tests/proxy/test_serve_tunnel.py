@@ -202,7 +202,7 @@ async def test_a_node_that_closes_ends_tunnels_with_an_error() -> None:
         (b"", 400, "malformed_request"),
         (GOOD + b"x", 400, "malformed_request"),
         (GOOD + GOOD, 400, "malformed_request"),
-        (a_post(b"{", host="engine"), 400, "invalid_request"),
+        (a_post(b"{", host="engine"), 400, "invalid_json"),
         (a_post(a_chat(model="other"), host="engine"), 400, "model_mismatch"),
         (a_post({"messages": [{"role": "user", "content": "hi"}]}, host="engine"), 400, "model_mismatch"),
         (a_get("/v1/models", host="engine"), 404, "not_found"),

@@ -35,6 +35,14 @@ def until(condition: Callable[[], Any], what: str, within_s: float = WAIT_S) -> 
     return value
 
 
+def is_alive(process: psutil.Process) -> bool:
+    """Tell whether a process runs; one that nobody has collected yet does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def free_port() -> int:
     """Return a port that nobody listens on now."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

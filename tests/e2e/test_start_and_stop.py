@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.daemons import Daemon, free_port, until
+from tests.e2e.daemons import Daemon, free_port, is_alive, until
 
 pytestmark = pytest.mark.e2e
 Maker = Callable[..., Daemon]
@@ -106,8 +106,7 @@ def test_sigkill_leaves_no_engine_behind(daemon: Maker) -> None:
 
         node.signal(signal.SIGKILL)
 
-        _, alive = psutil.wait_procs(engines, timeout=2)
-        assert not alive
+        until(lambda: not any(is_alive(engine) for engine in engines), "the engines to die", 2)
 
 
 def test_a_second_start_on_one_state_folder_exits_4_and_names_the_holder(daemon: Maker) -> None:

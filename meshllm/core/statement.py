@@ -9,12 +9,11 @@ Invariant: (incarnation, version) never falls, and two different statements neve
 
 from dataclasses import replace
 
-from meshllm.core.announcement import Announcement, Record, ServedModel
+from meshllm.core.announcement import Announcement, Record
 from meshllm.core.resources import Resources
 
 MEMORY_STEPS = 64
 """Free memory is told in this many steps of the whole."""
-LOAD_STEPS = 8
 
 
 class OwnStatement:
@@ -87,13 +86,6 @@ def coarse(resources: Resources | None) -> Resources | None:
     gpus = tuple(replace(gpu, free_bytes=_step(gpu.free_bytes, gpu.total_bytes)) for gpu in resources.gpus)
     return replace(
         resources, memory_free_bytes=_step(resources.memory_free_bytes, resources.memory_total_bytes), gpus=gpus
-    )
-
-
-def coarse_load(load: float, serving: tuple[ServedModel, ...]) -> tuple[float, tuple[ServedModel, ...]]:
-    """Return a load and what is served with busy figures in steps."""
-    return round(load * LOAD_STEPS) / LOAD_STEPS, tuple(
-        replace(one, tokens_per_s=float(f"{one.tokens_per_s:.2g}"), hit_rate=round(one.hit_rate, 1)) for one in serving
     )
 
 

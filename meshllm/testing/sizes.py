@@ -5,7 +5,7 @@ each would cost more than everything else. `tests/testing/test_sizes.py` holds i
 """
 
 from meshllm.core.announcement import Record
-from meshllm.core.messages import Delta, Digest, Leaving, Message, Push, Verdict
+from meshllm.core.messages import Delta, Digest, Leaving, Message, PingReply, PingRequest, Push, TrustDigest, Verdict
 
 PACKET_BYTES = 61
 """IP and UDP headers, QUIC's short header, its frame header and its authentication tag."""
@@ -44,6 +44,10 @@ def message_bytes(message: Message) -> int:
             return _MESSAGE_BYTES + record_bytes(message.record)
         case Verdict():
             return _MESSAGE_BYTES + 80
+        case PingRequest() | PingReply():
+            return _MESSAGE_BYTES + 66
+        case TrustDigest():
+            return _MESSAGE_BYTES + 90
         case _:
             return _MESSAGE_BYTES + 10
 

@@ -49,6 +49,17 @@ def test_clearing_forgets_everything() -> None:
     assert (timers.next_s(), len(timers)) == (None, 0)
 
 
+def test_deadlines_that_move_all_the_time_take_no_memory() -> None:
+    """What was set and forgotten is swept out now and then."""
+    timers: Timers[str] = Timers()
+
+    for number in range(10_000):
+        timers.set("a", float(number))
+
+    assert len(timers._heap) < 100
+    assert timers.next_s() == 9999.0
+
+
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 50), st.booleans()), max_size=400))
 def test_it_agrees_with_a_plain_dictionary(steps: list[tuple[str, int, bool]]) -> None:
     """However often deadlines move, the heap and its sweeping change nothing."""

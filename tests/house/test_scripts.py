@@ -21,6 +21,7 @@ SHELL = [
     "scripts/docs",
     "scripts/fuzz",
     "scripts/lock",
+    "scripts/simulate",
     ".ci/run",
 ]
 NOT_PORTABLE = re.compile(

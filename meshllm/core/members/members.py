@@ -295,7 +295,7 @@ class Members:
             case "exchange":
                 self._gossip.on_exchange_due()
             case "balance":
-                self.connections.on_balance_due()
+                self._on_balance_due()
             case "redial":
                 self.connections.on_redial_due()
             case "stray":
@@ -304,6 +304,12 @@ class Members:
                 self._keep_roster()
             case "forget":
                 self._intake.forget(node)
+
+    def _on_balance_due(self) -> None:
+        self.connections.on_balance_due()
+        if self.circle.is_full:  # a mesh that shrank may have members that nobody here has watched so far
+            for node in self.table.live():
+                self._probing.watch(node)
 
     def _on_stray_due(self) -> None:
         circle = self.circle

@@ -169,6 +169,7 @@ class Probing:
         was = entry.state
         if self._circle.table.judge(entry, Evidence.NEWER_INCARNATION, self._circle.now_s):
             self._came_back(entry, was)
+        entry.verified_s = float("-inf")  # what is said of this incarnation is another rumour
         if self._pending.pop(entry.node, None) is not None:
             self._rest(entry.node)
 

@@ -5,8 +5,9 @@ from meshllm.core import events as ev
 from meshllm.core.announcement import Address
 from meshllm.core.ids import ConnectionId, NodeId
 from meshllm.core.limits import DIALS_AT_ONCE
-from meshllm.core.messages import Push
+from meshllm.core.messages import Ack, PingRequest, Push
 from meshllm.core.rights import Rights
+from meshllm.core.standing import MemberState
 from tests.core.members.builders import Party, a_record, an_address
 
 
@@ -126,6 +127,153 @@ def test_in_a_large_mesh_a_few_are_picked() -> None:
     assert len(chosen) == 16
     assert chosen <= set(party.members.circle.links)
     assert len(party.members.circle.links) < 50
+
+
+def a_crowd(count: int = 100) -> Party:
+    """Return a node in a large mesh, whose dials all succeed."""
+    party = Party("b")
+    for start in range(0, count, 50):
+        party.hear("b", Push(records=tuple(a_record(f"n{start + number:03}") for number in range(50))))
+    answer_dials(party, 20.0)
+    return party
+
+
+def answer_dials(party: Party, for_s: float) -> None:
+    """Let time pass; every dial succeeds, and everybody who is connected talks."""
+    for _ in range(int(for_s)):
+        party.effects.clear()
+        party.advance(1.0)
+        for dial in party.done(do.Dial):
+            party.connect(dial.peer, is_dialled=True)
+        for peer in party.members.circle.linked:
+            party.hear(peer, Ack(seq=0))
+
+
+def test_connections_beyond_what_is_needed_are_ended_gently() -> None:
+    """Those that this node dialled first, those that others dialled at twice as many."""
+    party = a_crowd()
+    for number in range(100):
+        if (name := f"n{number:03}") not in party.members.circle.links:
+            party.connect(name, is_dialled=number % 2 == 0)
+    assert len(party.members.circle.links) == 101
+    answer_dials(party, 15.0)
+
+    party.hear("b", Push(records=(a_record("newcomer"),)))
+    party.advance(0.5)
+
+    ended = [one.code for one in party.done(do.Disconnect)]
+    assert set(ended) == {"spare"}
+    assert len(party.members.circle.links) <= 4 * 14
+    assert party.members.connections.chosen <= set(party.members.circle.links)
+
+
+def test_a_connection_that_a_tunnel_wants_is_not_spare() -> None:
+    """For as long as it said."""
+    party = a_crowd()
+    strangers = [node for node in party.members.table.live() if node not in party.members.circle.links]
+    party.tell(ev.PeerWanted(peer=strangers[0], for_s=100.0))
+    answer_dials(party, 2.0)
+    for stranger in strangers[1:60]:
+        party.connect(stranger, is_dialled=True)
+    answer_dials(party, 15.0)
+
+    party.hear("b", Push(records=(a_record("newcomer"),)))
+    party.advance(0.5)
+
+    assert strangers[0] in party.members.circle.links
+    assert party.done(do.Disconnect)
+
+
+def test_a_peer_that_has_enough_connections_is_replaced_by_another() -> None:
+    """It said that this one is spare; dialling it again would go on for ever."""
+    party = a_crowd()
+    spare = min(party.members.connections.chosen)
+
+    party.lose(spare, "spare")
+    answer_dials(party, 3.0)
+
+    assert spare not in party.members.circle.links
+    assert len(party.members.connections.chosen) == 14
+
+
+def test_now_and_then_a_member_without_a_connection_is_looked_up() -> None:
+    """Its death may have been noticed by nobody who is left."""
+    party = a_crowd()
+    linked = set(party.members.circle.links)
+
+    answer_dials(party, 70.0)
+
+    assert 1 <= len(set(party.members.circle.links) - linked) <= 4
+
+
+def test_a_member_that_cannot_be_looked_up_is_asked_about_and_buried() -> None:
+    """In a large mesh, a failed dial is what a lost ping is in a small one."""
+    party = a_crowd()
+    gone = next(node for node in party.members.table.live() if node not in party.members.circle.links)
+    party.tell(ev.PeerWanted(peer=gone))
+
+    party.effects.clear()
+    failed(party, gone)
+    asked = len(party.said(PingRequest))
+    for _ in range(7):
+        for peer in party.members.circle.linked:
+            party.hear(peer, Ack(seq=0))
+        failed(party, gone)
+        party.advance(1.0)
+
+    assert asked == min(len(party.members.circle.links), 32)
+    assert party.state(gone) is MemberState.DEAD
+
+
+def test_a_mesh_that_shrinks_watches_those_that_it_had_no_connection_to() -> None:
+    """They would stay alive for ever otherwise."""
+    party = a_crowd(50)
+    linked, everybody = party.members.circle.linked, party.members.table.live()
+    for node in (*(one for one in linked if one != "b"), *(one for one in everybody if one not in linked)):
+        if not party.members.circle.is_full:
+            party.hear("b", Push(records=(a_record(node, 1, 1, left=True),)))
+    unknown = [node for node in party.members.table.live() if node != "b"]
+
+    for _ in range(30):
+        party.hear("b", Ack(seq=0))
+        party.advance(1.0)
+
+    assert unknown
+    assert {party.state(node) for node in unknown} == {MemberState.DEAD}
+
+
+def test_a_contact_that_is_gone_for_an_hour_is_dialled_more_rarely() -> None:
+    """Every half minute, for as long as anybody remembers it."""
+    party = Party()
+    found(party, "a")
+    for _ in range(4000):
+        party.effects.clear()
+        party.advance(1.0)
+        if dials(party):
+            failed(party, "a")
+    counted = 0
+    for _ in range(300):
+        party.effects.clear()
+        party.advance(1.0)
+        counted += len(dials(party))
+        if dials(party):
+            failed(party, "a")
+
+    assert 8 <= counted <= 13
+
+
+def test_the_books_of_addresses_are_bounded() -> None:
+    """In nodes, and in addresses of each."""
+    party = Party()
+    for number in range(3000):
+        found(party, f"n{number}", "lan")
+    for number in range(40):
+        many = (Address(host=f"192.0.2.{number}", port=1),)
+        party.tell(ev.AddressFound(peer=NodeId("n0"), addresses=many, source="lan"))
+
+    contacts = party.members.connections.contacts
+    assert len(contacts) == 2048
+    assert len(contacts[NodeId("n0")].addresses) == 16
 
 
 def connected(party: Party, connection: int, *, is_dialled: bool) -> None:

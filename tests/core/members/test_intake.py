@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,7 +10,7 @@ from meshllm.core.effects import Level, Notify
 from meshllm.core.ids import NodeId
 from meshllm.core.messages import Push
 from meshllm.core.standing import MemberState
-from tests.core.members.builders import Party, a_record
+from tests.core.members.builders import Party, a_record, an_address
 
 
 def push(party: Party, peer: str, name: str, incarnation: int = 1, version: int = 0, **changes: object) -> None:
@@ -166,6 +167,41 @@ def test_a_full_mesh_takes_nobody_and_says_so_once() -> None:
     warnings = [one for one in party.done(Notify) if one.message == "the mesh is full"]
     assert party.members.table.live_count == 1024
     assert len(warnings) == 1
+
+
+def test_the_oldest_tombstone_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand nodes that came and went fill no memory."""
+    monkeypatch.setattr("meshllm.core.members.intake.TOMBSTONES", 5)
+    party = Party("a")
+    for number in range(8):
+        party.now_s += 1.0
+        push(party, "a", f"n{number}")
+        push(party, "a", f"n{number}", 1, 1, left=True)
+
+    left = [node for node, entry in party.members.table.entries.items() if entry.state is MemberState.LEFT]
+    assert sorted(left) == ["n3", "n4", "n5", "n6", "n7"]
+
+
+def test_a_record_that_is_the_same_object_is_no_news() -> None:
+    """The cheapest of all comparisons comes first."""
+    party = Party("a")
+    record = a_record("b")
+
+    party.hear("a", Push(records=(record,)))
+    before = party.entry("b").record
+    party.hear("a", Push(records=(record,)))
+
+    assert party.entry("b").record is before
+
+
+def test_a_new_address_of_a_member_is_learned() -> None:
+    """It moved to another network."""
+    party = Party("a")
+    push(party, "a", "b")
+
+    push(party, "a", "b", 1, 1, addresses=(an_address("elsewhere"),))
+
+    assert party.members.connections.contacts[NodeId("b")].addresses[0] == an_address("elsewhere")
 
 
 STATEMENTS = st.lists(st.tuples(st.sampled_from("xyz"), st.integers(1, 4), st.integers(0, 4)), max_size=25)

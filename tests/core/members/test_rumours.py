@@ -144,3 +144,15 @@ def test_a_twin_is_told_of_and_one_of_the_two_gives_up() -> None:
         ends.append((len(errors), [leave.exit_code for leave in party.done(Leave)]))
 
     assert ends == [(1, [4]), (1, [])]
+
+
+def test_a_verdict_on_a_new_incarnation_is_looked_into_at_once() -> None:
+    """The question that was open is over with the old one; found by seed 778 of the misfortunes."""
+    party = Party("a", "b")
+    party.hear("a", dead("b", 1))
+    party.hear("a", Push(records=(a_record("b", 2),)))
+    party.effects.clear()
+
+    party.hear("a", dead("b", 2))
+
+    assert len(party.said(Ping, "b")) == 1

@@ -20,6 +20,7 @@ from meshllm.core.announcement import Address
 from meshllm.core.ids import ConnectionId
 from meshllm.transport.codes import CloseCode, Ending, Priority, StreamCode, close_name, stream_name
 from meshllm.transport.credit import Window
+from meshllm.transport.path_size import PathSize, answer_to, answered_size, probe
 from meshllm.transport.quic_private import MeshQuic
 from meshllm.transport.stream import Stream, StreamLost, StreamTaker
 from meshllm.transport.udp import Datagram, SocketAddress, address_of
@@ -83,6 +84,8 @@ class Connection:
         self._closing: Closing | None = None
         self._farewell: Sequence[Datagram] = ()
         self._late_datagrams = 0
+        self._path = PathSize()
+        self._path_timer: asyncio.TimerHandle | None = None
         self._is_flush_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -107,6 +110,11 @@ class Connection:
     def rtt_s(self) -> float:
         """Return the smoothed round trip in seconds; 0 while unknown."""
         return self.quic.rtt_s
+
+    @property
+    def datagram_bytes(self) -> int:
+        """Return how large the datagrams are that the path is known to carry."""
+        return self._path.size_bytes
 
     @property
     def is_closed(self) -> bool:
@@ -153,6 +161,7 @@ class Connection:
             self.quic.allow_connection_bytes(self._window.limit_bytes)
         self._owner.on_admitted(self)
         self.send_soon()
+        self._try_size()
 
     def keep_alive(self, now_s: float, silent_s: float) -> None:
         """Send a PING if nothing was heard for so long."""
@@ -237,8 +246,33 @@ class Connection:
             now_s = max(now_s, at)  # loops round their timers, so this may be a little early
         if at is None or at <= now_s:
             self.quic.handle_timer(now_s)
+            if self.quic.timeouts >= limits.PATH_SIZE_TIMEOUTS and self._path.on_trouble():
+                self.quic.set_datagram_bytes(self._path.size_bytes)
             self._tell()
         self.flush()
+
+    # -- the size of datagrams -----------------------------------------------------------------------------
+
+    def _try_size(self) -> None:
+        """Send one larger datagram, and look again after a while; an answer comes sooner."""
+        if self._path_timer is not None:
+            self._path_timer.cancel()
+            self._path_timer = None
+        size_bytes = None if self._closing is not None else self._path.next_try()
+        if size_bytes is not None:
+            self._path_timer = self._loop.call_later(limits.PATH_SIZE_INTERVAL_S, self._try_size)
+            large = self.quic.large_datagram(probe(size_bytes), size_bytes, monotonic())
+            if large:
+                self._path.on_tried()
+                self._owner.send(large)
+
+    def _on_probe(self, data: bytes) -> None:
+        """Answer the peer's probe, or learn from its answer."""
+        if (answer := answer_to(data)) is not None:
+            self.quic.send_datagram_frame(answer)
+        elif (size_bytes := answered_size(data)) is not None and self._path.on_answer(size_bytes):
+            self.quic.set_datagram_bytes(size_bytes)
+            self._try_size()
 
     # -- what the library has to say -----------------------------------------------------------------------
 
@@ -258,6 +292,8 @@ class Connection:
                     self._owner.register(self, connection_id)
                 case events.ConnectionIdRetired(connection_id=connection_id):
                     self._owner.unregister(connection_id)
+                case events.DatagramFrameReceived(data=data):
+                    self._on_probe(data)
                 case _:
                     pass
         if self._closing is None and (ending := self.quic.ending) is not None:
@@ -316,10 +352,10 @@ class Connection:
         if self._closing is not None:
             return
         self._closing = closing
-        for timer in (self._timer, self._deadline):
+        for timer in (self._timer, self._deadline, self._path_timer):
             if timer is not None:
                 timer.cancel()
-        self._timer = self._deadline = None
+        self._timer = self._deadline = self._path_timer = None
         error = StreamLost(closing.code, f"the connection ended: {closing.code} {closing.message}".rstrip())
         if not self.ready.done():
             self.ready.set_exception(error)

@@ -299,6 +299,7 @@ def _configuration(identity: Identity, settings: EndpointSettings, *, is_client:
         connection_id_length=_CID_BYTES,
         idle_timeout=settings.idle_timeout_s,
         max_datagram_size=limits.QUIC_DATAGRAM_BYTES,
+        max_datagram_frame_size=65_535,
         max_data=limits.QUIC_UNADMITTED_WINDOW_BYTES,
         max_stream_data=limits.QUIC_STREAM_WINDOW_BYTES,
         supported_versions=[QuicProtocolVersion.VERSION_1],

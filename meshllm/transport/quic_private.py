@@ -9,6 +9,7 @@ What is bent, and why (measured with tools of ours; the figures are in docs/deci
 - the server's key is compared with the expected one inside the TLS handshake, before any byte of ours is sent;
 - streams are served round robin, and the control stream should not stand in line;
 - the pacer's bucket holds less than a loop's timer can resolve;
+- the size of datagrams is fixed: nothing finds out what a path carries;
 - bytes from outside must not end as a traceback, whatever the library makes of them.
 """
 # ruff: noqa: SLF001 - this module is where private attributes are used
@@ -170,6 +171,40 @@ class MeshQuic(QuicConnection):
         if self._priorities and len(self._streams_queue) > 1:
             self._streams_queue.sort(key=self._order)
         return super().datagrams_to_send(now)
+
+    @property
+    def timeouts(self) -> int:
+        """Return how many times in a row nothing was acknowledged in time."""
+        return self._loss._pto_count
+
+    def set_datagram_bytes(self, size_bytes: int) -> None:
+        """Send datagrams of up to this size from here on."""
+        for part in (self, self._loss._cc, self._loss._pacer):
+            part._max_datagram_size = size_bytes  # type: ignore[union-attr]
+
+    def large_datagram(self, content: bytes, size_bytes: int, now_s: float) -> list[tuple[bytes, NetworkAddress]]:
+        """Return one datagram of a size that the path may not carry; nothing when it cannot be sent at this moment.
+
+        Neither its way nor its loss says anything about congestion (RFC 8899, 3), so it is not counted in flight: the
+        loss of a lone probe would otherwise end slow start with a window of two datagrams.
+        """
+        if self._datagrams_pending or not self._network_paths[0].is_validated:
+            return []
+        usual, streams = self._max_datagram_size, self._streams_queue
+        self._max_datagram_size, self._streams_queue = size_bytes, []  # nothing else is risked with it
+        self._probe_pending = True  # the congestion window does not hold it back
+        self._datagrams_pending.append(content)
+        try:
+            datagrams = super().datagrams_to_send(now_s)
+        finally:
+            self._max_datagram_size, self._streams_queue = usual, streams
+            self._probe_pending = False
+            self._datagrams_pending.clear()
+        sent = self._spaces[tls.Epoch.ONE_RTT].sent_packets.get(self._packet_number - 1)
+        if datagrams and sent is not None and sent.in_flight:
+            sent.in_flight = False
+            self._loss._cc.bytes_in_flight -= sent.sent_bytes
+        return datagrams
 
     def _order(self, stream: QuicStream) -> int:
         return self._priorities.get(stream.stream_id or 0, Priority.TOKENS)

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import select
 import socket
+import struct
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -26,8 +27,14 @@ Datagram = tuple[bytes, SocketAddress]
 
 _MAPPED = "::ffff:"
 _IP_RECVERR, _IPV6_RECVERR = 11, 25  # linux/in.h, linux/in6.h: Python has no names for them
+_DO_NOT_FRAGMENT = {
+    "linux": ((socket.IPPROTO_IP, 10, 3), (socket.IPPROTO_IPV6, 23, 3)),  # MTU_DISCOVER: PROBE
+    "darwin": ((socket.IPPROTO_IP, 28, 1), (socket.IPPROTO_IPV6, 62, 1)),  # DONTFRAG
+}
+"""A large datagram has to get lost where it does not fit: in pieces it would arrive, at a price, and prove nothing."""
 _ERROR_BYTES, _ERROR_DETAILS_BYTES = 64, 512
 _NOT_READY = (BlockingIOError, InterruptedError)
+_IN_ERROR = struct.Struct("=I")  # the first field of a sock_extended_err
 _NOWHERE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL}
 
 
@@ -157,10 +164,10 @@ class UdpSocket:
             return
         for _ in range(limits.UDP_BATCH_DATAGRAMS):
             try:
-                _, _, _, address = self._socket.recvmsg(_ERROR_BYTES, _ERROR_DETAILS_BYTES, socket.MSG_ERRQUEUE)
+                _, details, _, address = self._socket.recvmsg(_ERROR_BYTES, _ERROR_DETAILS_BYTES, socket.MSG_ERRQUEUE)
             except OSError:
                 return
-            if address:
+            if address and is_refusal(details):
                 self._loop.call_soon(self._user.on_refused, address_of(address))
 
 
@@ -188,12 +195,27 @@ def _bound(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
         for direction in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             with contextlib.suppress(OSError):  # macOS refuses what is above its bound; smaller is slower, not wrong
                 sock.setsockopt(socket.SOL_SOCKET, direction, limits.UDP_BUFFER_BYTES)
+        for level, option, value in _DO_NOT_FRAGMENT.get(sys.platform, ()):
+            with contextlib.suppress(OSError):  # an IPv6 socket that takes no IPv4 need not know it, nor the reverse
+                sock.setsockopt(level, option, value)
         sock.setblocking(False)
         sock.bind((host, port))
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def is_refusal(details: Sequence[tuple[int, int, bytes]]) -> bool:
+    """Tell whether an entry of the socket's queue of errors says that nobody is there.
+
+    Others say that a datagram was too large for the way, which is news for nobody but the search for that size.
+    """
+    return any(
+        len(data) >= _IN_ERROR.size and _IN_ERROR.unpack_from(data)[0] in {errno.ECONNREFUSED, *_NOWHERE}
+        for level, kind, data in details
+        if (level, kind) in {(socket.IPPROTO_IP, _IP_RECVERR), (socket.IPPROTO_IPV6, _IPV6_RECVERR)}
+    )
 
 
 def address_of(sockaddr: SocketAddress) -> Address:

@@ -8,7 +8,8 @@ import pytest
 
 from meshllm.core import limits
 from meshllm.transport.codes import CloseCode, Priority, StreamCode
-from meshllm.transport.connection import Closing
+from meshllm.transport.connection import Closing, Connection
+from meshllm.transport.path_size import SIZES
 from meshllm.transport.stream import StreamLost
 from tests.transport.net import Counter, Relay, Taker, pair, until
 
@@ -270,3 +271,60 @@ async def test_round_trip_is_known_soon() -> None:
         assert both.near.connection.rtt_s < 1
         assert both.near.connection.ready.done()
         assert socket.inet_aton(both.near.connection.remote.host)
+
+
+async def test_datagrams_grow_to_what_the_path_carries() -> None:
+    """Two nodes of one machine send a seventh of the datagrams, each of which costs the same."""
+    async with pair() as both:
+        near, far = both.near.connection, both.far.connection
+
+        await until(lambda: near.datagram_bytes == far.datagram_bytes == SIZES[-1], "the largest size")
+        _, _, _, taker = await both.opened(b"a" * 100_000)
+        await until(lambda: len(taker.data) == 100_000, "every byte")
+
+        assert near.quic._max_datagram_size == SIZES[-1]
+
+
+async def test_datagrams_stay_as_small_as_the_path_is(monkeypatch) -> None:
+    """A DSL line carries no jumbo frames, and a tunnel not even 1452."""
+    monkeypatch.setattr(limits, "PATH_SIZE_INTERVAL_S", 0.02)
+    for carries, expected in ((1300, limits.QUIC_DATAGRAM_BYTES), (1500, SIZES[0])):
+        relay = Relay()
+        relay.passes = functools.partial(is_short, carries)
+        async with pair(through=relay) as both:
+            near = both.near.connection
+            await until(functools.partial(has_settled, near), "the end of the tries")
+            _, _, _, taker = await both.opened(b"a" * 100_000)
+            await until(functools.partial(has_all, taker, 100_000), "every byte")
+
+            assert near.datagram_bytes == expected
+            assert sum(len(data) > carries for data, _ in relay.seen) <= 4 * limits.PATH_SIZE_TRIES
+
+
+async def test_path_that_becomes_narrower_is_noticed() -> None:
+    """A laptop moves to a network with a tunnel in it: what was too large is sent again, smaller."""
+    relay = Relay()
+    async with pair(through=relay) as both:
+        near = both.near.connection
+        await until(lambda: near.datagram_bytes == SIZES[-1], "the largest size")
+        relay.passes = functools.partial(is_short, 1300)
+
+        _, _, _, taker = await both.opened(b"a" * 100_000)
+        await until(lambda: len(taker.data) == 100_000, "every byte")
+
+        assert near.datagram_bytes == limits.QUIC_DATAGRAM_BYTES
+
+
+def is_short(limit: int, data: bytes, is_forth: bool) -> bool:
+    """Pass what fits."""
+    return len(data) <= limit
+
+
+def has_settled(connection: Connection) -> bool:
+    """Tell whether a connection tries no further sizes."""
+    return connection._path_timer is None
+
+
+def has_all(taker: Taker, count: int) -> bool:
+    """Tell whether so many bytes came."""
+    return len(taker.data) == count

@@ -279,6 +279,38 @@ def test_pacer_lets_a_burst_be_as_long_as_a_timer() -> None:
     assert pacer.bucket_max == limits.QUIC_PACING_QUANTUM_S
 
 
+def test_lost_probe_for_a_larger_size_is_no_congestion() -> None:
+    """Stock, the loss of a lone datagram leaves a window of two: a fast path would start slow for being narrow."""
+    wire = connected()
+    cc = wire.near._loss._cc
+    window, in_flight = cc.congestion_window, cc.bytes_in_flight
+
+    [(large, _)] = wire.near.large_datagram(b"x" * 8_000, 8_952, wire.now_s)
+    counted = cc.bytes_in_flight
+    stream = wire.near.open_stream(Priority.TOKENS)
+    for _ in range(20):
+        wire.near.write(stream, b"a" * 100)
+        wire.carry(1)
+
+    assert 8_000 < len(large) <= 8_952
+    assert counted == in_flight
+    assert cc.congestion_window >= window
+    assert wire.near._max_datagram_size == 1200
+
+
+def test_size_of_datagrams_can_be_raised_on_a_living_connection() -> None:
+    """The library has no search for it."""
+    wire = connected()
+    stream = wire.near.open_stream(Priority.TOKENS)
+
+    wire.near.set_datagram_bytes(8_952)
+    wire.near.write(stream, b"a" * 20_000)
+    wire.now_s += 0.1
+    sizes = [len(data) for data, _ in wire.near.datagrams_to_send(wire.now_s)]
+
+    assert max(sizes) > 8_000
+
+
 @pytest.mark.parametrize("data", [b"", b"\x00", b"\x40" + bytes(30), b"\xc0" + bytes(1199), bytes(range(256)) * 6])
 def test_garbage_is_no_connection_and_no_error(data: bytes) -> None:
     """Anybody can send a datagram."""

@@ -8,7 +8,7 @@ import pytest
 
 from meshllm.core import limits
 from meshllm.core.announcement import Address
-from meshllm.transport.udp import UdpSocket, address_of, bound_socket
+from meshllm.transport.udp import UdpSocket, address_of, bound_socket, is_refusal
 from tests.transport.net import LOOPBACK, closed_port, until
 
 ON_BOTH_LOOPS = True
@@ -144,6 +144,24 @@ async def test_network_without_a_way_there_is_a_refusal(ends) -> None:
     await until(lambda: user.refused, "the refusal")
 
     assert user.refused == [Address("192.0.2.1", 7)]
+
+
+@pytest.mark.parametrize(
+    ("details", "expected"),
+    [
+        ([(0, 11, b"\x6f\0\0\0rest")], True),
+        ([(41, 25, b"\x6f\0\0\0rest")], True),
+        ([(0, 11, b"\x71\0\0\0rest")], True),
+        ([(0, 11, b"\x5a\0\0\0rest")], False),
+        ([(1, 1, b"\x6f\0\0\0rest")], False),
+        ([(0, 11, b"\x6f")], False),
+        ([], False),
+    ],
+    ids=["refused", "refused over IPv6", "no way", "too large", "something else", "cut", "nothing"],
+)
+def test_only_nobody_there_is_a_refusal(details: list[tuple[int, int, bytes]], expected: bool) -> None:
+    """A probe that was too large for the way leaves an error, too."""
+    assert is_refusal(details) is expected
 
 
 async def test_address_that_this_socket_cannot_reach_is_refused(ends) -> None:

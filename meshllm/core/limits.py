@@ -275,6 +275,7 @@ OPENED_RECORDS_S: Final = 60.0  # ...for this long
 TUNNELS_PER_PEER: Final = 64  # each open stream costs every packet of its connection
 TUNNEL_HEAD_TIMEOUT_S: Final = 5.0
 TUNNEL_HEARTBEAT_S: Final = 2.0  # without a byte to send, the far end says that it lives
+LINK_DOUBT_S: Final = 1.0  # for a sign of life from a peer that its machine says is gone; then its tunnels are over
 TUNNEL_SILENCE_S: Final = 10.0  # then the far end is lost
 CONNECTION_DRAIN_S: Final = 30.0  # a connection that was replaced ends with its last tunnel, or after this
 ROUND_TRIP_CHANGE: Final = 0.1  # share by which a round trip has to change to be news

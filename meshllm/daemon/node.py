@@ -34,7 +34,7 @@ from meshllm.daemon.asking import Asking
 from meshllm.daemon.carry_out import CarryOut, Engines, Shells
 from meshllm.daemon.current_view import CurrentView
 from meshllm.daemon.downloads import ModelDownloads
-from meshllm.daemon.errors import EngineChoiceError, PortInUseError, StartError
+from meshllm.daemon.errors import EngineChoiceError, NotJoinedError, PortInUseError, StartError
 from meshllm.daemon.journal import Entry, Journal
 from meshllm.daemon.loop import Loop
 from meshllm.daemon.mesh_link import MeshLink
@@ -97,6 +97,8 @@ async def _run(config: Config, state: StateDir, ring: logs.Ring, ears: Ears) -> 
             exit_code = await node.left
             await node.close()
             tasks.cancel_all()
+    if node.not_joined:
+        raise NotJoinedError("no member of the mesh could be reached, or none lets this node in; the log says which")
     return exit_code
 
 
@@ -142,6 +144,8 @@ class Node:
         self.left: asyncio.Future[int] = loop.create_future()
         self.started_s = loop.time()
         self.address = ""
+        self.not_joined = False
+        """It had to join a mesh and reached nobody."""
         self._is_asked_to_leave = False
         self._left_because = ""
         self._config = config
@@ -196,6 +200,7 @@ class Node:
             "report": self._report(report),
             "measure": self._measure(),
             **self.mesh_link.work(tasks),
+            **({"require-join": self._require_join()} if self._config.require_join else {}),
             **(self._client_work() if self._config.client else self._host_work(tasks)),
         }
         for name, coroutine in work.items():
@@ -242,6 +247,15 @@ class Node:
         while True:
             report(view)
             view = await self.views.changed(view.epoch)
+
+    async def _require_join(self) -> None:
+        """End the node when it has found nobody by the time that joining takes."""
+        view = self.views.newest
+        while view.joining:
+            view = await self.views.changed(view.epoch)
+        if len(view.members) == 1:
+            self.not_joined = True
+            self.leave("nobody of the mesh was reached")
 
     async def _measure(self) -> None:
         """Look at the machine now and then; GPUs are asked again only where some were found."""

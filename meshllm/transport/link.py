@@ -72,6 +72,8 @@ class Link:
         self._forbidden = Allowance(limits.FORBIDDEN_STREAMS / limits.ABUSE_WINDOW_S, limits.FORBIDDEN_STREAMS)
         self._drain: asyncio.TimerHandle | None = None
         self._given_up_as: CloseCode | None = None
+        self._doubted_s: float | None = None
+        """Since when the peer has to show that it lives."""
         connection.on_closed = self._on_closed
         connection.on_stream = self._on_stream
         connection.admit()
@@ -126,6 +128,25 @@ class Link:
         self.connection.keep_alive(now_s, limits.QUIC_KEEP_ALIVE_S)
         if self.is_active:
             self._control.check(now_s)
+
+    def doubt(self, reason: str) -> None:
+        """Find out at once whether the peer lives, since something says that it does not.
+
+        Whoever says so may lie, so the peer is asked. Without a sign of life its exchanges are over: they can begin
+        elsewhere. The connection stays, for membership to judge.
+        """
+        if self._doubted_s is None and self._tunnels and not self.connection.is_closed:
+            self._doubted_s = monotonic()
+            self.connection.keep_alive(self._doubted_s, 0.0)
+            asyncio.get_running_loop().call_later(limits.LINK_DOUBT_S, self._settle_doubt, reason)
+
+    def _settle_doubt(self, reason: str) -> None:
+        doubted_s, self._doubted_s = self._doubted_s, None
+        if doubted_s is None or self.connection.heard_s > doubted_s:
+            return
+        for tunnel in tuple(self._tunnels):
+            if isinstance(tunnel, NearTunnel):
+                tunnel.give_up(reason)
 
     # -- streams of the peer -------------------------------------------------------------------------------------
 

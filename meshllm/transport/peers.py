@@ -332,7 +332,10 @@ class Peers:
 
     def _on_path_failed(self, address: Address) -> None:
         for peer, links in tuple(self._links.items()):
-            if any(link.connection.remote == address for link in links):
+            doubtful = [link for link in links if link.connection.remote == address]
+            for link in doubtful:
+                link.doubt("its machine says that nobody listens there")
+            if doubtful:
                 self._path_failed(peer, "refused")
 
     def _path_failed(self, peer: NodeId, reason: str) -> None:

@@ -228,6 +228,10 @@ class NearTunnel(Tunnel):
         self._heard_s = self._loop.time()
         super().resume_reading()
 
+    def give_up(self, reason: str) -> None:
+        """End the exchange, because the far end is gone."""
+        self._break_off(StreamCode.TIMEOUT, TunnelLost("unreachable", reason))
+
     def _check_silence(self) -> None:
         """Give the far end up when it has said nothing for too long, though it was listened to."""
         if self._is_paused:

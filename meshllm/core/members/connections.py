@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from meshllm.core import events as ev
 from meshllm.core.announcement import Address
-from meshllm.core.effects import Dial, Disconnect
+from meshllm.core.effects import Dial, Disconnect, Level
 from meshllm.core.ids import ConnectionId, NodeId
 from meshllm.core.limits import (
     ADDRESSES_PER_NODE,
@@ -146,7 +146,10 @@ class Connections:
         if contact is None:
             return
         self._dialled(contact)
-        contact.problem = message or code
+        problem = message or code
+        if code in _HOPELESS and contact.problem != problem:
+            circle.notify(Level.WARNING, "a node does not let this one in", node, reason=problem)
+        contact.problem = problem
         if code == SELF:
             self.forget(node)
             return

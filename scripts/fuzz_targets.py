@@ -82,7 +82,7 @@ def targets() -> Iterator[Target]:
 
 def _streams() -> Iterator[Target]:
     yield Target("frames", (frame(b"one") + frame(b""), frame(bytes(300))), _frames, (WireError,))
-    head = tf.TunnelHead(request_id="r", model=ModelId("m"), digest="0" * 64, deadline_s=1.0, session="s")
+    head = tf.TunnelHead(request_id="r", model=ModelId("m"), digest="sha256:" + "0" * 64, deadline_s=1.0, session="s")
     forth = tf.encode_head(head) + b"".join(tf.data_frames(b"GET / HTTP/1.1\r\n\r\n"))
     end, cancel = tf.tunnel_frame(tf.FrameKind.END), tf.tunnel_frame(tf.FrameKind.CANCEL)
     yield Target("tunnel_forth", (forth + end, forth + cancel), _tunnel(is_forth=True), (WireError,))

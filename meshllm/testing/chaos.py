@@ -136,7 +136,7 @@ class Chaos:
         if len(up := self._up()) > 2:
             name = self._rng.choice(up)
             self._say("sleep", name)
-            self.mesh.sleep(name)
+            self.mesh.suspend(name)
             self._asleep.add(name)
 
     def _wake(self) -> None:

@@ -243,7 +243,7 @@ class SimMesh:
             for event in sim_models.having(*node.models):
                 self.post(node.node, event)
 
-    def sleep(self, name: str) -> None:
+    def suspend(self, name: str) -> None:
         """Stop a node's process; packets to it are lost."""
         self.nodes[NodeId(name)].is_asleep = True
 

@@ -57,7 +57,7 @@ def test_a_crashed_node_hears_nothing_and_comes_back_with_a_higher_incarnation()
 def test_a_sleeping_node_does_nothing_until_it_wakes() -> None:
     """Its timers are late then."""
     mesh = a_trio()
-    mesh.sleep("b")
+    mesh.suspend("b")
     before = mesh.nodes[NodeId("b")].events
 
     mesh.run(60.0)

@@ -70,7 +70,7 @@ def test_a_dial_takes_two_round_trips_and_both_sides_learn_of_it() -> None:
 def test_dials_fail_in_the_words_of_the_real_transport() -> None:
     """Each failure leads to another pause before the next try."""
     for prepare, host, code, within_s in (
-        (lambda mesh: mesh.crash("b"), "b", "timeout", 5.1), (lambda mesh: mesh.sleep("b"), "b", "timeout", 5.1),
+        (lambda mesh: mesh.crash("b"), "b", "timeout", 5.1), (lambda mesh: mesh.suspend("b"), "b", "timeout", 5.1),
         (lambda mesh: mesh.crash("b", is_machine_up=True), "b", "unreachable", 0.1),
         (expelled_by_b, "b", "rejected", 0.1),
         (lambda mesh: None, "nowhere", "unreachable", 5.1), (lambda mesh: None, "a", "wrong_identity", 0.1),

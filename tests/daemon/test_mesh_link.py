@@ -1,0 +1,126 @@
+"""A node's side of the mesh, with real sockets on loopback."""
+
+import asyncio
+import random
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from meshllm.config import Config
+from meshllm.core.effects import Effect, MeshEffect
+from meshllm.core.events import Event
+from meshllm.core.mesh import MeshCore
+from meshllm.core.rights import CLIENT_ONLY, OWN_MACHINE, Rights
+from meshllm.daemon.current_view import CurrentView
+from meshllm.daemon.errors import PortInUseError
+from meshllm.daemon.journal import Journal
+from meshllm.daemon.loop import Loop
+from meshllm.daemon.mesh_link import MeshLink
+from meshllm.daemon.mesh_start import MeshStart, begin, core_config
+from meshllm.daemon.state_dir import StateDir
+from meshllm.daemon.tasks import Tasks
+
+LIMIT_S = 20
+
+
+@dataclass
+class Part:
+    """A node without engines and front door."""
+
+    start: MeshStart
+    link: MeshLink
+    views: CurrentView
+    posted: list[Event] = field(default_factory=list)
+
+    async def until(self, condition: Callable[["Part"], bool]) -> None:
+        """Wait until the node's view makes a condition true."""
+        async with asyncio.timeout(LIMIT_S):
+            while not condition(self):
+                await self.views.changed(self.views.newest.epoch)
+
+
+def a_config(folder: Path, **changes: object) -> Config:
+    """Return a configuration for loopback."""
+    config = Config(
+        state_dir=folder / "s", runtime_dir=folder / "r", models_dirs=(folder / "m",), name=folder.name,
+        bind_ip="127.0.0.1", no_mdns=True,
+    )  # fmt: skip
+    return replace(config, **changes)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def a_part(config: Config) -> AsyncIterator[Part]:
+    """Run a core with its peers."""
+    state = StateDir(config.state_dir, config.runtime_dir)
+    try:
+        start = begin(config, state)
+        core = MeshCore(core_config(config, start), asyncio.get_running_loop().time(), random.Random(1))
+        views = CurrentView(core.view)
+        loop = Loop(core, views, Journal())
+        link = MeshLink(start, config, views, loop.post)
+        await link.listen()
+
+        def carry_out(effect: Effect) -> None:
+            if isinstance(effect, MeshEffect):
+                link.carry_out(effect)
+
+        async with asyncio.TaskGroup() as group:
+            tasks = Tasks(group, loop.post)
+            for name, work in {"loop": loop.run(carry_out), **link.work(tasks)}.items():
+                tasks.start(name, work)
+            yield Part(start, link, views)
+            await link.close()
+            tasks.cancel_all()
+    finally:
+        state.release(forget=config.client)
+
+
+def sees(other: Part) -> Callable[[Part], bool]:
+    """Return the condition that a node has another one in its view."""
+    return lambda part: other.start.node in part.views.newest.members
+
+
+async def test_a_token_lets_a_second_node_in_and_each_sees_the_other(tmp_path: Path) -> None:
+    """The one thing that all the rest is for."""
+    async with a_part(a_config(tmp_path / "a")) as first:
+        invitation = first.link.invitation()
+        assert invitation is not None
+        token, rights = invitation
+
+        async with a_part(a_config(tmp_path / "b", join=(token,))) as second:
+            await first.until(sees(second))
+            await second.until(sees(first))
+
+            assert rights == OWN_MACHINE
+            assert second.link.facts.rights == OWN_MACHINE
+            assert second.link.facts.id == first.link.facts.id
+            assert not second.link.facts.is_founder
+            assert second.start.files.membership() is not None
+
+
+async def test_a_client_may_use_the_mesh_and_invite_nobody(tmp_path: Path) -> None:
+    """Its rights are those of its token."""
+    async with a_part(a_config(tmp_path / "a")) as first:
+        token = first.link.invitations.make_token(CLIENT_ONLY, 60.0, None)
+
+        async with a_part(a_config(tmp_path / "c", join=(token,), client=True)) as client:
+            await client.until(sees(first))
+
+            assert client.link.facts.rights == Rights.INFER
+            assert client.link.invitation() is None
+            assert client.start.files.membership() is None
+
+
+async def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    """Whoever reads it knows what to change."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        config = a_config(tmp_path / "a", bind_port=taken.getsockname()[1])
+
+        with pytest.raises(PortInUseError, match="--bind-port"):
+            async with a_part(config):
+                pass

@@ -1,0 +1,63 @@
+"""What a node knows of itself before anything runs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from meshllm.config import Config
+from meshllm.core.announcement import Address
+from meshllm.core.ids import NodeId
+from meshllm.core.rights import OWN_MACHINE, Rights
+from meshllm.daemon.errors import BadTokenError
+from meshllm.daemon.mesh_start import begin, core_config, rights_of
+from meshllm.daemon.state_dir import StateDir
+
+
+def a_config(tmp_path: Path) -> Config:
+    """Return a configuration with folders of its own."""
+    return Config(state_dir=tmp_path / "s", runtime_dir=tmp_path / "r", models_dirs=(tmp_path / "m",), name="n")
+
+
+def test_the_first_start_founds_a_mesh_and_the_next_goes_on_in_it(tmp_path: Path) -> None:
+    """The same node, the same mesh, and an incarnation that was never there before."""
+    config = a_config(tmp_path)
+    state = StateDir(config.state_dir, config.runtime_dir)
+
+    first, second = begin(config, state), begin(config, state)
+
+    state.release()
+    assert (first.node, first.place.mesh) == (second.node, second.place.mesh)
+    assert second.incarnation > first.incarnation
+    assert first.rights == OWN_MACHINE
+    assert first.credentials.certificate
+    assert not core_config(config, first).is_joining
+
+
+def test_the_roster_of_the_last_run_is_dialled(tmp_path: Path) -> None:
+    """A node that comes back needs no token, and says that it is joining."""
+    config = a_config(tmp_path)
+    state = StateDir(config.state_dir, config.runtime_dir)
+    begin(config, state).files.keep_roster(((NodeId("b" * 52), (Address("192.0.2.7", 4000),)),))
+
+    again = begin(config, state)
+
+    state.release()
+    assert [(contact.node, contact.source) for contact in again.contacts] == [("b" * 52, "roster")]
+    assert core_config(config, again).is_joining
+
+
+def test_a_client_needs_a_token(tmp_path: Path) -> None:
+    """It has no mesh of its own to fall back to."""
+    config = replace(a_config(tmp_path), client=True)
+    state = StateDir(config.state_dir, config.runtime_dir)
+
+    with pytest.raises(BadTokenError, match="give it a token"):
+        begin(config, state)
+
+    state.release(forget=True)
+
+
+def test_whoever_is_no_member_has_no_rights() -> None:
+    """Until a member lets it in."""
+    assert rights_of(None) is Rights.NONE

@@ -40,7 +40,7 @@ class Scenario:
             "mesh": self._mesh, "start": self._start, "run": self._run, "show": self._show, "models": self._models,
             "crash": self._crash, "kill": self._kill, "divide": self._divide, "cut": self._cut, "link": self._link,
             "restart": lambda names: self._each(self.mesh.restart, names),
-            "sleep": lambda names: self._each(self.mesh.sleep, names),
+            "sleep": lambda names: self._each(self.mesh.suspend, names),
             "wake": lambda names: self._each(self.mesh.wake, names),
             "leave": lambda names: self._each(self.mesh.leave, names),
             "revoke": lambda names: self._each(self.mesh.revoke, names),

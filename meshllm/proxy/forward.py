@@ -6,22 +6,20 @@ cut, never silently. Doesn't read bodies, choose routes or wait; the front door 
 """
 
 import asyncio
-from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
 from meshllm.core import limits
 from meshllm.core.engines import EngineEndpoint
-from meshllm.core.ids import ModelId, NodeId
-from meshllm.core.serving.attempts import Setback, Trail
+from meshllm.core.serving.attempts import Setback
 from meshllm.proxy import openai, sse
 from meshllm.proxy.engine_errors import Asked, engine_problem, error_in_stream
 from meshllm.proxy.framing import LAST_CHUNK, AnswerHead, chunk, payload_of
 from meshllm.proxy.intake import Intake, connection_line
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.peek import with_model
-from meshllm.proxy.pool import EngineConnection, Pool, TunnelEnd
-from meshllm.proxy.traffic import ModelTraffic
+from meshllm.proxy.pool import EngineConnection, TunnelEnd
+from meshllm.proxy.target import Target, Trip
 from meshllm.wire.tunnel_frames import TunnelProgress, TunnelRefusal
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -77,46 +75,6 @@ class Recovery(Protocol):
 
     def lost(self, exchange: "Exchange", events: int) -> Problem:
         """Count an answer that broke off after so many events; return what its client is told, if it still can be."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where requests for one model go, with everything that does not change from one to the next."""
-
-    model: ModelId
-    node: NodeId
-    pool: Pool
-    traffic: ModelTraffic
-    admitted: int
-    """Requests that may be in flight at once."""
-    at_once: int
-    """Requests that may be in flight before it is asked whether another way is better."""
-    context_tokens: int
-    """Context of the engine; 0 when unknown."""
-    unasked_bytes: int
-    """A body up to this certainly fits into the context, or that is not known."""
-    engine_lines: bytes
-    """The last fields for the engine: its key, and the name of the request's id."""
-    client_lines: bytes
-    """Fields for the client: who answered and why."""
-    answer_lines: bytes
-    """The same as they follow the request's id in an answer of the first attempt."""
-    slots: int = 1
-    peer: NodeId | None = None
-    """The node, where that is another one."""
-    busy: int = 0
-    """Requests there, as that node said last."""
-    others: "tuple[Target, ...]" = ()
-    """Where the same requests may go too, in order; only the first of them all has them."""
-
-
-@dataclass(slots=True)
-class Trip:
-    """What a request went through that did not get its answer on the first way."""
-
-    trail: Trail = field(default_factory=Trail)
-    problems: dict[Setback, Problem] = field(default_factory=dict)
-    """What was said last, by kind."""
 
 
 class Exchange:
@@ -321,9 +279,7 @@ class Exchange:
     def note(self, setback: Setback, problem: Problem | None = None) -> None:
         """Remember that the target did not lead to an answer."""
         trip = self.trip = self.trip or Trip()
-        trip.trail.note(self.target.node, setback, self.target.context_tokens)
-        if problem is not None:
-            trip.problems[setback] = problem
+        trip.note(self.target, setback, problem)
 
     def _problem(self, status: int, body: bytes) -> Problem:
         """Read an error: another node's as it is, an engine's in our own words."""

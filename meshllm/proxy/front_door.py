@@ -34,7 +34,7 @@ from meshllm.core.view import MeshView
 from meshllm.proxy import openai, paths
 from meshllm.proxy.access import AccessRules
 from meshllm.proxy.client import ClientConnection
-from meshllm.proxy.forward import Exchange, Target, Trip, problem_answer
+from meshllm.proxy.forward import Exchange, problem_answer
 from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.intake import Door, Intake, connection_line
 from meshllm.proxy.listing import ListOptions, model_detail, model_list
@@ -43,6 +43,7 @@ from meshllm.proxy.paths import InferenceDoor
 from meshllm.proxy.peek import INVALID_JSON, BodyError, Peek, peek
 from meshllm.proxy.pursuit import Patience, Pursuit
 from meshllm.proxy.serve_tunnel import FarEnd
+from meshllm.proxy.target import Target, Trip
 from meshllm.proxy.targets import Targets, Tunnels, Views
 from meshllm.proxy.tending import Tending
 from meshllm.proxy.traffic import Traffic

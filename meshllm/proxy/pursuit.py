@@ -19,11 +19,13 @@ from meshllm.core.serving.attempts import Setback
 from meshllm.core.serving.routing import Refusal, Wait, unloaded
 from meshllm.core.view import MeshView
 from meshllm.proxy import openai
-from meshllm.proxy.forward import Exchange, Target
+from meshllm.proxy.forward import Exchange
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.pool import Errand
+from meshllm.proxy.target import Target
 from meshllm.proxy.targets import Targets
 from meshllm.proxy.traffic import Traffic
+from meshllm.proxy.tunnel_pool import refusal_of
 from meshllm.proxy.ways import Reach, Ways
 from meshllm.wire.tunnel_frames import TunnelProgress
 
@@ -80,7 +82,7 @@ class Pursuit:
                 view = self._views.newest
                 found = self._find(exchange, wait, view)
                 if isinstance(found, Problem):
-                    exchange.answer(found)
+                    self._answer(exchange, found)
                     return
                 if isinstance(found, Target):
                     exchange.target = found
@@ -102,6 +104,12 @@ class Pursuit:
         finally:
             if is_counted:
                 self._traffic.waiting -= 1
+
+    def _answer(self, exchange: Exchange, problem: Problem) -> None:
+        """End with an error; it comes from this node, unless it is what another one said."""
+        if exchange.target.peer is not None and problem.code not in _said(exchange):
+            exchange.target = self._targets.management
+        exchange.answer(problem)
 
     def _note(self, wait: "_Waiting", exchange: Exchange, found: Target | Wait) -> None:
         """Say what is waited for, and until when: the node notices a lost engine soon or not at all."""
@@ -143,10 +151,9 @@ class Pursuit:
             return False
         try:
             connection = await target.pool.connect(errand(exchange))
-        except OSError:
+        except OSError as error:
             if target.peer is not None:
-                exchange.attempts += 1
-                exchange.note(Setback.UNREACHABLE)
+                self._note_unopened(exchange, error)
                 return False
             if exchange.intake.inference is None:
                 message = "the management app does not answer"
@@ -165,6 +172,15 @@ class Pursuit:
         trip = exchange.trip
         if exchange.intake.inference is not None and (trip is None or exchange.target.node not in trip.trail.setbacks):
             exchange.note(Setback.LOST)
+
+    def _note_unopened(self, exchange: Exchange, error: OSError) -> None:
+        """Remember that no tunnel could be opened: the node is not there, or this one has too many under way."""
+        exchange.attempts += 1
+        refusal = refusal_of(error)
+        if refusal is not None:
+            self.ways.refused(exchange, refusal)
+        else:
+            exchange.note(Setback.UNREACHABLE)
 
     def progressed(self, exchange: Exchange, progress: TunnelProgress) -> None:
         """Tell a stream that waits for a far end how far that is, now and then."""
@@ -221,6 +237,11 @@ def errand(exchange: Exchange) -> Errand:
         request_id=exchange.request_id.decode(), attempt=exchange.attempts + 1, deadline_s=max(left_s, 0.0),
         traceparent=exchange.trace.decode(),
     )  # fmt: skip
+
+
+def _said(exchange: Exchange) -> set[str]:
+    """Return the codes of the errors that a request was answered with."""
+    return {problem.code for problem in exchange.trip.problems.values()} if exchange.trip is not None else set()
 
 
 def _given_away(exchange: Exchange) -> Problem:

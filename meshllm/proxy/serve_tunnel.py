@@ -19,7 +19,7 @@ from meshllm.core.serving.routing import Refusal
 from meshllm.core.serving.tunnel_admission import Crowd, TunnelAsked, admit_tunnel
 from meshllm.proxy import openai
 from meshllm.proxy.client import ClientConnection, ClientTimes
-from meshllm.proxy.forward import Exchange, Target, problem_answer
+from meshllm.proxy.forward import Exchange, problem_answer
 from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.intake import Door
 from meshllm.proxy.openai import Problem
@@ -27,9 +27,10 @@ from meshllm.proxy.paths import InferenceDoor
 from meshllm.proxy.peek import BodyError, peek
 from meshllm.proxy.pursuit import Pursuit, errand
 from meshllm.proxy.straight import Phase
+from meshllm.proxy.target import Target
 from meshllm.proxy.targets import Targets
 from meshllm.proxy.traffic import Traffic, admitted
-from meshllm.wire.tunnel_frames import TunnelHead, TunnelProgress, TunnelRefusal
+from meshllm.wire.tunnel_frames import TunnelFailure, TunnelHead, TunnelProgress, TunnelRefusal
 
 
 class Host(Protocol):
@@ -103,6 +104,13 @@ class TunnelledConnection(ClientConnection):
         if self._exchange is not None and self._exchange.attempts and status < 500:
             self._far.answered(self.head.model)
         super().exchange_done(status, keeps_alive=False)
+
+    def cut(self) -> None:
+        """Break the answer off; where the tunnel can carry why, the entry node does not take it for a lost path."""
+        fail = getattr(self._transport, "fail", None)
+        if fail is not None:
+            fail(TunnelFailure(code=openai.ENGINE_LOST, message=f"the engine of {self.head.model} was lost"))
+        super().cut()
 
     def check(self, now_s: float) -> None:
         """Act on deadlines that have passed, those of the tunnel included."""

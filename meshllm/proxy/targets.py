@@ -25,9 +25,9 @@ from meshllm.core.serving.routing import (
     plan_routes,
 )
 from meshllm.core.view import MeshView
-from meshllm.proxy.forward import Target
 from meshllm.proxy.paths import InferenceDoor
 from meshllm.proxy.pool import EnginePool, Pool, TunnelEnd
+from meshllm.proxy.target import Target
 from meshllm.proxy.traffic import ModelTraffic, Traffic, admitted
 from meshllm.proxy.tunnel_pool import PathReports, TunnelOpener, TunnelPool
 

@@ -17,17 +17,18 @@ from meshllm.core.engines import EngineEndpoint
 from meshllm.core.ids import NodeId
 from meshllm.proxy.pool import EngineConnection, Errand, Relay, TunnelEnd
 from meshllm.proxy.traffic import ModelTraffic
-from meshllm.wire.tunnel_frames import TunnelHead, TunnelProgress, TunnelRefusal
+from meshllm.wire.tunnel_frames import TunnelFailure, TunnelHead, TunnelProgress, TunnelRefusal
 
 
 class TunnelOpener(Protocol):
     """Who opens tunnels: the transport."""
 
-    async def open(self, peer: NodeId, head: TunnelHead, protocol: asyncio.Protocol) -> asyncio.Transport:
-        """Open a tunnel to a peer and connect `protocol` to it. Raises OSError, TimeoutError included.
+    async def open_tunnel(self, peer: NodeId, head: TunnelHead, user: asyncio.Protocol, /) -> asyncio.Transport:
+        """Open a tunnel to a peer and connect `user` to it. Raises OSError, TimeoutError included.
 
         Returns as soon as the head is on its way. A far end that refuses ends the tunnel by `connection_lost` with
-        an error whose `refusal` is a `TunnelRefusal`; what it says while no byte is there comes as
+        an error whose `refusal` is a `TunnelRefusal` (as may be an error that is raised here), one that breaks off
+        with one whose `failure` is a `TunnelFailure`; what it says while no byte is there comes as
         `tunnel_progress`. Of the transport are used: `write`, `write_eof` (END after the request), `pause_reading`,
         `resume_reading`, `is_reading`, `close` (the answer was taken), `abort` (CANCEL); of the protocol also
         `pause_writing` and `resume_writing`.
@@ -37,7 +38,7 @@ class TunnelOpener(Protocol):
 class NoTunnels:
     """Opens nothing: a node without a mesh."""
 
-    async def open(self, peer: NodeId, head: TunnelHead, protocol: asyncio.Protocol) -> asyncio.Transport:  # noqa: ARG002
+    async def open_tunnel(self, peer: NodeId, head: TunnelHead, user: asyncio.Protocol, /) -> asyncio.Transport:  # noqa: ARG002
         """Raise OSError."""
         msg = "this node opens no tunnels"
         raise OSError(msg)
@@ -51,6 +52,12 @@ class TunnelRelay(Relay, Protocol):
 
     def on_progress(self, progress: TunnelProgress) -> None:
         """The far end works on it."""
+
+
+def refusal_of(error: Exception | None) -> TunnelRefusal | None:
+    """Return the refusal that an error tells of, or None."""
+    refusal = getattr(error, "refusal", None)
+    return refusal if isinstance(refusal, TunnelRefusal) else None
 
 
 class PathReports(Protocol):
@@ -131,12 +138,15 @@ class TunnelConnection(EngineConnection):
         super().connection_lost(error)
 
     def _lose(self, relay: Relay) -> None:
-        refusal = getattr(self._error, "refusal", None)
-        if isinstance(refusal, TunnelRefusal) and not self._has_answered:
+        refusal = refusal_of(self._error)
+        if refusal is not None and not self._has_answered:
             self._tunnels.answered()
             cast("TunnelRelay", relay).on_refused(refusal)
             return
-        self._tunnels.failed(str(self._error or "the answer broke off"))
+        if isinstance(getattr(self._error, "failure", None), TunnelFailure):
+            self._tunnels.answered()  # its engine broke off, not the path
+        else:
+            self._tunnels.failed(str(self._error or "the answer broke off"))
         super()._lose(relay)
 
     def _hang_up(self) -> None:
@@ -183,10 +193,10 @@ class TunnelPool:
         self.opening += 1
         try:
             async with asyncio.timeout(limits.TUNNEL_OPEN_TIMEOUT_S):
-                await self._opener.open(to.node, head, connection)
+                await self._opener.open_tunnel(to.node, head, connection)
         except BaseException as error:
             connection.cancel()
-            if isinstance(error, OSError):
+            if isinstance(error, OSError) and refusal_of(error) is None:
                 self.failed(str(error) or "no tunnel could be opened")
             raise
         finally:

@@ -7,6 +7,7 @@ by itself: `core.serving.attempts` chooses, `core.serving.ejection` says who is 
 
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from time import monotonic
 
 from meshllm.core.events import Event, PathFailed
@@ -15,10 +16,11 @@ from meshllm.core.serving.attempts import Setback, Trail, Way, choose, verdict
 from meshllm.core.serving.ejection import Ejections
 from meshllm.proxy import openai
 from meshllm.proxy.engine_errors import context_message
-from meshllm.proxy.forward import Exchange, Target
+from meshllm.proxy.forward import Exchange
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.paths import InferenceDoor
 from meshllm.proxy.peek import Peek, prompt_bytes, tokens_at_least
+from meshllm.proxy.target import Target
 from meshllm.proxy.targets import Targets
 from meshllm.wire.tunnel_frames import TunnelRefusal
 
@@ -142,7 +144,8 @@ class Ways:
             message = f"the hosts of the model {model!r} take no requests of this node: its rights do not allow that"
             return Problem(status=502, code="not_admitted", message=message)
         if setback in problems and setback is not Setback.ENGINE_LOST:
-            return problems[setback]
+            said = problems[setback]
+            return replace(said, retry_after_s=self._retry_after_s()) if said.status == 503 else said
         if setback is Setback.CONTEXT_TOO_LONG:
             return _too_long(exchange, f"more than {trail.context_over}", trail.context_over)
         message = f"no host of the model {model!r} could be reached, or was lost before its answer began"

@@ -175,3 +175,24 @@ def test_a_node_that_leaves_keeps_no_promise_of_open_connections() -> None:
     assert before.intake.keeps_alive
     assert not after.intake.keeps_alive
     assert heads.known is known
+
+
+TRACES = [f"00-{n:032x}-{n:016x}-01" for n in (1, 2)]
+
+
+def test_every_request_keeps_its_own_trace() -> None:
+    """Also where the rest of its head was met before: a trace that another request gets is worse than none."""
+    heads = some_heads()
+
+    found = [heads.read(a_block(*GOOD, f"traceparent: {trace}")).trace.decode() for trace in TRACES * 2]
+
+    assert found == TRACES * 2
+    again = heads.read(a_block(*GOOD[:-1], f"traceparent: {TRACES[0]}", "Content-Length: 78"))
+    assert again.trace.decode() == TRACES[0]
+    assert heads.read(a_block(*GOOD)).trace == b""
+
+
+@pytest.mark.parametrize("value", ["00-7", "x" * 55, TRACES[0] + "-more", TRACES[0].replace("1", "G")])
+def test_what_is_no_trace_is_left_out(value: str) -> None:
+    """It goes on to other nodes."""
+    assert some_heads().read(a_block(*GOOD, f"traceparent: {value}")).trace == b""

@@ -149,7 +149,7 @@ async def test_a_full_engine_is_busy_and_says_when_to_come_back() -> None:
         for tunnel in tunnels:
             tunnel.connection_lost(None)
 
-        assert 40 < len(tunnels) <= limits.TUNNELS_PER_PEER
+        assert 40 < len(tunnels) <= limits.FAR_TUNNELS_PER_PEER
         assert protocol.code == "busy"
         assert 1.0 <= protocol.retry_after_s <= 5.0
         assert not isinstance(another, TunnelRefusal)

@@ -6,8 +6,8 @@ from meshllm.core.engines import EngineEndpoint
 from meshllm.core.ids import ModelId
 from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.serving.routing import Refusal, Wait
-from meshllm.proxy.forward import Target
 from meshllm.proxy.paths import INFERENCE
+from meshllm.proxy.target import Target
 from meshllm.proxy.targets import Targets, Tunnels
 from meshllm.proxy.traffic import Traffic
 from meshllm.proxy.tunnel_pool import NoTunnels

@@ -61,3 +61,38 @@ def test_counters_only_grow_and_have_names() -> None:
     assert all(value >= 0 for value in traffic.counters().values())
     answers = sorted(name for name in traffic.counters() if name.startswith("answers_"))
     assert answers == [f"answers_{digit}xx" for digit in range(1, 6)]
+
+
+def test_what_other_nodes_answered_is_counted_by_model() -> None:
+    """Two nodes, one model: demand is what came in here."""
+    traffic = Traffic()
+    for end in ("b", "c"):
+        through = traffic.through(end, ModelId("tiny"))
+        through.begin()
+        through.end(is_failure=False)
+    traffic.from_peers[ModelId("other")] += 1
+
+    assert traffic.measured() == TrafficMeasured(
+        finished=(), from_peers=((ModelId("other"), 1),), elsewhere=((ModelId("tiny"), 2),)
+    )
+    assert traffic.measured() is None
+
+
+def test_tunnels_that_lead_nowhere_any_more_are_forgotten_when_all_is_told() -> None:
+    """Requests in flight end first, and are reported."""
+    traffic = Traffic()
+    through = traffic.through("b", ModelId("tiny"))
+    through.begin()
+
+    traffic.keep_tunnels(set())
+    assert traffic.busy == [through]
+    assert traffic.in_flight == 1
+    through.end(is_failure=False)
+    traffic.keep_tunnels(set())
+    assert traffic.tunnels
+    traffic.measured()
+    traffic.keep_tunnels({"b"})
+    assert traffic.tunnels
+    traffic.keep_tunnels(set())
+
+    assert traffic.tunnels == {}

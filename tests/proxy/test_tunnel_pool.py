@@ -8,13 +8,14 @@ import pytest
 
 from meshllm.core import limits
 from meshllm.core.events import PathFailed
-from meshllm.wire.tunnel_frames import TunnelProgress
+from meshllm.wire.tunnel_frames import TunnelProgress, TunnelRefusal
 from tests.proxy.builders import (
     STREAM_END,
     STREAM_HEAD,
     TINY,
     Request,
     a_chat,
+    a_house,
     a_post,
     chunk,
     event,
@@ -22,7 +23,7 @@ from tests.proxy.builders import (
     whole,
 )
 from tests.proxy.test_client import Gate, leave
-from tests.proxy.tunnels import DIGEST, FIRST, HIGH_BYTES, a_mesh
+from tests.proxy.tunnels import DIGEST, FIRST, HIGH_BYTES, Half, a_mesh, a_replica
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -243,11 +244,54 @@ async def test_an_answer_before_the_end_of_the_request_cancels_the_rest() -> Non
     assert not near.has_ended
 
 
-async def test_a_node_without_a_mesh_opens_no_tunnels() -> None:
-    """A view that holds replicas all the same leads to an error, not to a hang."""
+async def test_a_tunnel_that_cannot_be_opened_is_an_error() -> None:
+    """And membership is told, so that it asks whether that node lives."""
     async with a_mesh() as (entry, mesh):
         mesh.unreachable.add(FIRST)
         reply = await entry.chat()
 
     assert (reply.status, reply.error["code"]) == (502, "host_lost")
     assert entry.events == [PathFailed(peer=FIRST, reason=f"{FIRST[:8]} is not there")]
+
+
+async def test_a_node_without_a_mesh_opens_no_tunnels() -> None:
+    """A view that holds replicas all the same leads to an error, not to a hang."""
+    async with a_house() as house:
+        house.views.publish(replicas=(a_replica(),))
+        reply = await house.chat()
+
+    assert (reply.status, reply.error["code"]) == (502, "host_lost")
+
+
+def broken_off(near: Half, far: Half) -> None:
+    """Lose a tunnel as soon as it is there."""
+    far.loop.call_soon(far.break_off)
+
+
+@pytest.mark.parametrize("code", ["busy", ""])
+async def test_a_tunnel_may_be_over_before_its_opener_knows_that_it_is_open(code: str) -> None:
+    """A refusal, or a loss, that comes in the same moment."""
+    async with a_mesh() as (entry, mesh):
+        mesh.lag = 5
+        if code:
+            mesh.refusals[FIRST] = TunnelRefusal(code=code)
+        else:
+            mesh.faults[FIRST] = broken_off
+        reply = await entry.chat()
+
+    assert reply.status == (429 if code else 502)
+
+
+async def test_a_client_that_leaves_while_a_tunnel_is_opened_leaves_nothing_behind() -> None:
+    """The far end hears of a cancellation."""
+    async with a_mesh() as (entry, mesh):
+        mesh.lag = 10_000
+        client = await entry.connect()
+        await client.send(a_post(a_chat()))
+        await until(lambda: mesh.ends, "the tunnel")
+        await leave(client, "reset")
+        ((near, far),) = mesh.ends
+        await until(lambda: near.is_over and far.is_over, "the tunnel's end")
+
+        assert entry.door.traffic.in_flight == 0
+        assert mesh.houses[FIRST].engine.requests == []

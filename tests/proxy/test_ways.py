@@ -9,15 +9,17 @@ import pytest
 
 from meshllm.core.events import PathFailed
 from meshllm.core.serving.engine_state import EngineState
-from meshllm.proxy.forward import Target
 from meshllm.proxy.paths import INFERENCE
+from meshllm.proxy.target import Target
 from meshllm.wire.tunnel_frames import TunnelRefusal
 from tests.proxy.builders import (
+    NODE,
     STREAM_END,
     STREAM_HEAD,
     TINY,
     Answer,
     Request,
+    a_chat,
     a_model,
     a_post,
     answer_ok,
@@ -93,6 +95,8 @@ async def test_without_a_host_left_the_client_is_told_why(codes: tuple[str, ...]
         reply = await entry.chat()
 
         assert (reply.status, reply.error["code"]) == (status, code)
+        assert reply.headers["x-mesh-attempts"] == "2"
+        assert (reply.headers["x-mesh-node"] == NODE) is (code != "host_refused")
         if status in {429, 503}:
             assert 1 <= int(reply.headers["retry-after"]) <= 5
         assert entry.door.traffic.in_flight == 0
@@ -186,7 +190,8 @@ async def test_an_answer_that_another_host_may_better_is_not_passed_on(status: s
         last = await entry.chat()
 
     assert (reply.status, reply.headers["x-mesh-node"]) == (200, SECOND)
-    assert last.status == int(status[:3]) or last.error["code"] == "not_admitted"
+    assert last.status == int(status[:3])
+    assert 1 <= int(last.headers["retry-after"]) <= 5
 
 
 async def test_a_prompt_that_is_too_long_goes_to_a_larger_context() -> None:
@@ -385,3 +390,39 @@ async def test_an_error_event_of_a_far_end_reaches_the_client_as_it_is() -> None
     assert json.loads(b'{"error"' + error)["error"]["code"] == "host_lost"
     assert STREAM_END not in reply.body
     assert mesh.asked == [FIRST]
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_an_engine_that_breaks_off_far_away_is_no_lost_path(is_stream: bool) -> None:
+    """In the middle of a chunk nothing can be said in the answer; the tunnel says it."""
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        if is_stream:
+            writer.write(STREAM_HEAD + event(0) + b"fffff\r\ndata: " + b"x" * 300_000)
+        else:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 600000\r\n\r\n" + b"x" * 300_000)
+        await writer.drain()
+        writer.transport.close()
+
+    async with a_mesh(answer) as (entry, _):
+        client = await entry.connect()
+        await client.send(a_post(a_chat(stream=is_stream)))
+        rest = await (client.until(b"0\r\n\r\n") if is_stream else client.rest())
+
+        assert b"[DONE]" not in rest
+        assert entry.door.traffic.lost == (not is_stream)
+        assert (b"host_lost" in rest) is is_stream
+        assert entry.events == []
+
+
+async def test_too_many_tunnels_of_this_node_are_no_lost_path() -> None:
+    """The transport refuses by itself; another host is asked."""
+    async with a_mesh(answer_ok, answer_ok) as (entry, mesh):
+        mesh.crowded.add(FIRST)
+        reply = await entry.chat()
+        mesh.crowded.add(SECOND)
+        busy = await entry.chat()
+
+    assert (reply.status, reply.headers["x-mesh-node"]) == (200, SECOND)
+    assert (busy.status, busy.error["code"]) == (429, "overloaded")
+    assert entry.events == []

@@ -17,6 +17,7 @@ from meshllm.core.rights import CLIENT_ONLY, Rights
 from meshllm.core.view import LocalModel, Replica
 from meshllm.proxy.front_door import FrontDoor
 from meshllm.wire.tunnel_frames import (
+    TunnelFailure,
     TunnelHead,
     TunnelProgress,
     TunnelReader,
@@ -38,6 +39,14 @@ class RefusedError(ConnectionError):
     def __init__(self, refusal: TunnelRefusal) -> None:
         super().__init__(refusal.message)
         self.refusal = refusal
+
+
+class FailedError(ConnectionError):
+    """How a transport tells that a far end broke off."""
+
+    def __init__(self, failure: TunnelFailure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
 
 
 class Half(asyncio.Transport):
@@ -157,6 +166,11 @@ class FarHalf(Half):
         say = self.other.protocol.tunnel_progress  # type: ignore[attr-defined]
         self.loop.call_soon(say, progress)
 
+    def fail(self, failure: TunnelFailure) -> None:
+        """Break off with a reason, behind what was written."""
+        self.is_over = True
+        self.loop.call_soon(self.other.finish, FailedError(failure))
+
 
 Fault = Callable[[Half, FarHalf], None]
 
@@ -172,14 +186,20 @@ class Mesh:
     refusals: dict[NodeId, TunnelRefusal] = field(default_factory=dict)
     faults: dict[NodeId, Fault] = field(default_factory=dict)
     unreachable: set[NodeId] = field(default_factory=set)
+    crowded: set[NodeId] = field(default_factory=set)
+    """Nodes to which this one has as many tunnels as it may."""
+    lag: int = 0
+    """Turns of the loop until whoever opens a tunnel hears that it is open."""
     rights: Rights = CLIENT_ONLY
     entry: House | None = None
 
-    async def open(self, peer: NodeId, head: TunnelHead, protocol: asyncio.Protocol) -> asyncio.Transport:
+    async def open_tunnel(self, peer: NodeId, head: TunnelHead, protocol: asyncio.Protocol, /) -> asyncio.Transport:
         """Open a tunnel; its head and a refusal go through frames."""
         (frame,) = TunnelReader(is_forth=True).feed(encode_head(head))
         assert isinstance(frame.value, TunnelHead)
         self.heads.append((peer, frame.value))
+        if peer in self.crowded:
+            raise RefusedError(TunnelRefusal(code="busy", message="too many tunnels are under way"))
         if peer in self.unreachable:
             raise ConnectionRefusedError(f"{peer[:8]} is not there")
         far = self.refusals.get(peer) or self.doors[peer].far_end.take(NODE, self.rights, frame.value)
@@ -190,6 +210,7 @@ class Mesh:
             near.other = near
             protocol.connection_made(near)
             near.loop.call_soon(near.finish, RefusedError(back.value))
+            await self._lagging()
             return near
         other = FarHalf(far)
         near.other, other.other = other, near
@@ -198,7 +219,12 @@ class Mesh:
             fault(near, other)
         other.protocol.connection_made(other)
         protocol.connection_made(near)
+        await self._lagging()
         return near
+
+    async def _lagging(self) -> None:
+        for _ in range(self.lag):
+            await asyncio.sleep(0)
 
     @property
     def asked(self) -> list[NodeId]:

@@ -70,6 +70,13 @@ class Trail:
         return context_tokens == 0 or context_tokens > self.context_over
 
 
+_WORTH_KNOWING = (
+    Setback.BUSY, Setback.NOT_READY, Setback.FAILED, Setback.LOST, Setback.UNREACHABLE, Setback.ENGINE_LOST,
+    Setback.NOT_ADMITTED,
+)  # fmt: skip
+"""What a client can do something about, by coming back, comes first."""
+
+
 def choose(ways: Sequence[Way], trail: Trail, out: Collection[NodeId] = ()) -> Way | None:
     """Return the way to take now, or None where none is left that was not taken.
 
@@ -102,7 +109,4 @@ def verdict(trail: Trail) -> Setback:
     ]
     if not told:
         return Setback.CONTEXT_TOO_LONG if trail.context_over else Setback.UNREACHABLE
-    for setback in (Setback.BUSY, Setback.NOT_READY):
-        if setback in told:
-            return setback
-    return told[-1]
+    return min(told, key=_WORTH_KNOWING.index)

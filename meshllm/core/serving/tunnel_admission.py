@@ -90,7 +90,7 @@ def _of_room(asked: TunnelAsked, crowd: Crowd) -> Denial | None:
     The share of a peer shrinks with the room that is left (a dynamic threshold, as switches use it for their buffers):
     alone it may take most of a queue, and what it takes never keeps the next one out.
     """
-    if crowd.tunnels >= limits.TUNNELS_TOTAL or crowd.tunnels_of_peer >= limits.TUNNELS_PER_PEER:
+    if crowd.tunnels >= limits.FAR_TUNNELS_TOTAL or crowd.tunnels_of_peer >= limits.FAR_TUNNELS_PER_PEER:
         return Denial(code=DenialCode.BUSY, message="there are as many tunnels as this node takes")
     left = crowd.admitted - crowd.in_flight
     if left <= 0:

@@ -86,8 +86,8 @@ def test_what_is_not_ready_here_is_refused_with_how_far_it_is(
         (Crowd(in_flight=50, of_peer=50, admitted=66), None),
         (Crowd(in_flight=60, of_peer=30, admitted=66), "busy"),
         (Crowd(in_flight=60, of_peer=10, admitted=66), None),
-        (replace(ALONE, tunnels=limits.TUNNELS_TOTAL), "busy"),
-        (replace(ALONE, tunnels_of_peer=limits.TUNNELS_PER_PEER), "busy"),
+        (replace(ALONE, tunnels=limits.FAR_TUNNELS_TOTAL), "busy"),
+        (replace(ALONE, tunnels_of_peer=limits.FAR_TUNNELS_PER_PEER), "busy"),
     ],
 )
 def test_room_is_shared(crowd: Crowd, expected: str | None) -> None:

@@ -1,0 +1,59 @@
+"""Where requests go, prepared once for a view; and what one request met on its way there.
+
+Owns the two shapes between routing and forwarding. Decides nothing. Doesn't know how a target is made (`targets`) or
+chosen (`ways`).
+"""
+
+from dataclasses import dataclass, field
+
+from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.serving.attempts import Setback, Trail
+from meshllm.proxy.openai import Problem
+from meshllm.proxy.pool import Pool
+from meshllm.proxy.traffic import ModelTraffic
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where requests for one model go, with everything that does not change from one to the next."""
+
+    model: ModelId
+    node: NodeId
+    pool: Pool
+    traffic: ModelTraffic
+    admitted: int
+    """Requests that may be in flight at once."""
+    at_once: int
+    """Requests that may be in flight before it is asked whether another way is better."""
+    context_tokens: int
+    """Context of the engine; 0 when unknown."""
+    unasked_bytes: int
+    """A body up to this certainly fits into the context, or that is not known."""
+    engine_lines: bytes
+    """The last fields for the engine: its key, and the name of the request's id."""
+    client_lines: bytes
+    """Fields for the client: who answered and why."""
+    answer_lines: bytes
+    """The same as they follow the request's id in an answer of the first attempt."""
+    slots: int = 1
+    peer: NodeId | None = None
+    """The node, where that is another one."""
+    busy: int = 0
+    """Requests there, as that node said last."""
+    others: "tuple[Target, ...]" = ()
+    """Where the same requests may go too, in order; only the first of them all has them."""
+
+
+@dataclass(slots=True)
+class Trip:
+    """What a request went through that did not get its answer on the first way."""
+
+    trail: Trail = field(default_factory=Trail)
+    problems: dict[Setback, Problem] = field(default_factory=dict)
+    """What was said last, by kind."""
+
+    def note(self, target: Target, setback: Setback, problem: Problem | None = None) -> None:
+        """Remember that a target did not lead to an answer, and what it said."""
+        self.trail.note(target.node, setback, target.context_tokens)
+        if problem is not None:
+            self.problems[setback] = problem

@@ -121,9 +121,9 @@ class MeshLink:
         rights = OWN_MACHINE & self._rights
         return self.invitations.make_token(rights, TOKEN_TTL_S, None), rights
 
-    async def open(self, peer: NodeId, head: TunnelHead, protocol: asyncio.Protocol) -> asyncio.Transport:
+    async def open_tunnel(self, peer: NodeId, head: TunnelHead, user: asyncio.Protocol) -> asyncio.Transport:
         """Open a tunnel to a peer. Raises OSError."""
-        return await self._peers.open_tunnel(peer, head, protocol)
+        return await self._peers.open_tunnel(peer, head, user)
 
     # -- what the core orders ------------------------------------------------------------------------
 

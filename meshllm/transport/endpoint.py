@@ -33,6 +33,7 @@ from meshllm.core.announcement import Address
 from meshllm.core.ids import ConnectionId, NodeId
 from meshllm.transport.codes import ALPN, CloseCode, Ending
 from meshllm.transport.connection import Connection
+from meshllm.transport.credit import Allowance
 from meshllm.transport.dial_error import DialCode, DialError
 from meshllm.transport.identity import Identity, node_id_of
 from meshllm.transport.quic_private import MeshQuic
@@ -77,6 +78,8 @@ class Endpoint:
         self._strangers: dict[Connection, str] = {}
         self._numbers = itertools.count(1)
         self._retry = QuicRetryTokenHandler()
+        self._looks = Allowance(limits.STRANGERS_PER_S, limits.STRANGERS_BURST)
+        self._retries = Allowance(limits.RETRIES_PER_S, limits.RETRIES_BURST)
         self._refusals: dict[Address, Callable[[], None]] = {}
         self._refused: set[Address] = set()
 
@@ -246,7 +249,7 @@ class Endpoint:
             except ValueError:
                 return None
             retried = header.destination_cid
-        elif len(self._strangers) >= settings.retry_above:
+        elif len(self._strangers) >= settings.retry_above or not self._looks.take(now_s):
             self._ask_again(header, address, now_s)
             return None
         quic = MeshQuic(
@@ -263,6 +266,8 @@ class Endpoint:
 
     def _ask_again(self, header: QuicHeader, address: SocketAddress, now_s: float) -> None:
         """Have the sender show that its address is its own before it costs more than a datagram."""
+        if not self._retries.take(now_s):
+            return
         source_id = os.urandom(_CID_BYTES)
         token = self._retry.create_token(
             address=address, original_destination_connection_id=header.destination_cid,

@@ -271,6 +271,30 @@ async def test_many_strangers_have_to_show_their_address_first() -> None:
         assert len(retries[0]) < 250
 
 
+async def test_flood_of_first_datagrams_costs_little_and_shuts_nobody_out() -> None:
+    """To look into one costs a millisecond: beyond some a second, senders have to show their address first."""
+    first = b"\xc3\x00\x00\x00\x01\x08" + bytes(8) + b"\x08" + bytes(8) + b"\x00\x44\x9e" + bytes(1200)
+    async with endpoint() as far, endpoint() as near:
+        listening(far)
+        looked_into: list[object] = []
+        adopt = far._adopt
+
+        def counting(*words, **more):
+            looked_into.append(words)
+            return adopt(*words, **more)
+
+        far._adopt = counting  # type: ignore[method-assign]
+        batch = [(first[:6] + number.to_bytes(8, "big") + first[14:], (LOOPBACK, 9)) for number in range(3_000)]
+
+        for start in range(0, len(batch), limits.UDP_BATCH_DATAGRAMS):
+            far.on_datagrams(batch[start : start + limits.UDP_BATCH_DATAGRAMS])
+        connection = await near.dial(far.address, far.node, WITHIN_S)
+
+        assert len(looked_into) <= limits.STRANGERS_BURST + 20
+        assert not connection.is_closed
+        assert far.strangers == 1
+
+
 async def test_token_of_a_retry_is_no_use_elsewhere() -> None:
     """It is bound to the address that asked."""
     relay = Relay()

@@ -20,6 +20,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -194,6 +195,20 @@ class Lab:
         """Return a command line that runs a command at a node."""
         return ["ip", "netns", "exec", self.namespace(node), *command]
 
+    def connect(self, node: str, port: int, timeout_s: float) -> socket.socket:
+        """Return a connection to a port of a node's loopback, made inside its namespace. Raises OSError."""
+        with ThreadPoolExecutor(1) as thread:  # a namespace is a thread's
+            return thread.submit(self._connect, node, port, timeout_s).result()
+
+    def _connect(self, node: str, port: int, timeout_s: float) -> socket.socket:
+        space = os.open(f"/run/netns/{self.namespace(node)}", os.O_RDONLY)
+        try:
+            if ctypes.CDLL(None, use_errno=True).setns(space, 0):
+                raise OSError(ctypes.get_errno(), f"setns {node}")
+        finally:
+            os.close(space)
+        return socket.create_connection(("127.0.0.1", port), timeout_s)
+
     def impair(self, source: str, target: str, **values: float) -> None:
         """Impair one direction; `*` stands for every node on the wide network."""
         sources, targets = (self.wan if end == "*" else [end] for end in (source, target))
@@ -292,10 +307,6 @@ class Lab:
             }}
             """,
         )
-
-    def forget_nat(self, router: str) -> None:
-        """Make a router forget every mapping, so that its clients appear under other ports."""
-        _sh(f"ip netns exec {self.namespace(router)} nft flush ruleset")
 
     def _remove(self) -> None:
         if self._switch:

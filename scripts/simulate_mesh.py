@@ -57,13 +57,12 @@ def report(*, seeds: int, rewrite: bool, only: str) -> int:
         fresh[name] = asdict(measure())  # type: ignore[call-overload]
         print(sim_report.compared(name, fresh[name], kept.get(name)), f"[{time.perf_counter() - began_s:.0f} s]")
         sys.stdout.flush()
+        if rewrite:  # after each: the last ones take minutes
+            KEPT.write_text(json.dumps(kept | fresh, indent=1) + "\n")
     print("\nA prototype's numbers for the same question (see the comment in this script):")
     for (rule, loss), (deaths, median_s, most_s) in PROTOTYPE.items():
         print(f"  {rule:22s} loss {loss:4.0%}  false deaths {deaths:5d}  detection p50 {median_s} s, most {most_s} s")
-    if rewrite:
-        KEPT.write_text(json.dumps(kept | fresh, indent=1) + "\n")
-        return 0
-    return int(any(kept.get(name) != values for name, values in fresh.items()))
+    return int(not rewrite and any(kept.get(name) != values for name, values in fresh.items()))
 
 
 def misfortune(seeds: int, first: int) -> int:

@@ -97,6 +97,7 @@ class MeshLink:
             PeersUser(
                 post=self._post, start_task=self._start_task, joined=self._joined,
                 wanted=lambda peer: self._post(PeerWanted(peer=peer)), handler=self._handler,
+                revoked=lambda: frozenset(entry.node for entry in self._views.newest.revocations),
             ),
             PeersSettings(name=config.name, allow_loopback=_is_loopback(config.bind_ip)), self._issuer(),
         )  # fmt: skip

@@ -15,12 +15,12 @@ from time import monotonic
 
 from meshllm.core import limits
 from meshllm.core.announcement import Announcement
+from meshllm.core.budget import Budget
 from meshllm.core.credentials import Revocation
 from meshllm.core.ids import NodeId
 from meshllm.core.messages import ErrorReport, Message
 from meshllm.transport.certificates import open_revocation, open_sealed, seal
 from meshllm.transport.codes import CloseCode
-from meshllm.transport.credit import Allowance
 from meshllm.transport.handshake import Credentials
 from meshllm.transport.stream import Stream, StreamLost
 from meshllm.wire.codec import decode_message, encode_message
@@ -105,9 +105,11 @@ class Control(asyncio.Protocol):
         self._behind = behind
         self._waiting: deque[bytes] = deque()
         self._loop = asyncio.get_running_loop()
-        self._frames = Allowance(limits.CONTROL_FRAMES_PER_S, limits.CONTROL_FRAMES_BURST)
-        self._bytes = Allowance(limits.CONTROL_BYTES_PER_S, limits.CONTROL_BYTES_BURST)
-        self._unreadable = Allowance(limits.UNREADABLE_MESSAGES / limits.ABUSE_WINDOW_S, limits.UNREADABLE_MESSAGES)
+        self._frames = Budget(limits.CONTROL_FRAMES_PER_S, limits.CONTROL_FRAMES_BURST, monotonic())
+        self._bytes = Budget(limits.CONTROL_BYTES_PER_S, limits.CONTROL_BYTES_BURST, monotonic())
+        self._unreadable = Budget(
+            limits.UNREADABLE_MESSAGES / limits.ABUSE_WINDOW_S, limits.UNREADABLE_MESSAGES, monotonic()
+        )
         self._begun_s: float | None = None
         self._is_over = self._is_slowed = False
         stream.set_protocol(self)

@@ -1,7 +1,7 @@
-"""How much the other side may still do: bytes to send, and messages in a while.
+"""How many bytes the other side may still send.
 
-Owns two small sums that aioquic does not keep: a window that moves when its reader has consumed, and an allowance that
-fills with time. Decides when a peer gets more. Doesn't know streams, messages or clocks.
+Owns a small sum that aioquic does not keep: a window that moves when its reader has consumed. Decides when a peer gets
+more. Doesn't know streams or messages.
 """
 
 
@@ -34,26 +34,4 @@ class Window:
         if self.limit_bytes - self.consumed_bytes > when_left_bytes:
             return False
         self.limit_bytes = self.consumed_bytes + self.window_bytes
-        return True
-
-
-class Allowance:
-    """So many in a burst, and so many a second after that."""
-
-    __slots__ = ("_burst", "_left", "_per_s", "_seen_s")
-
-    def __init__(self, per_s: float, burst: float) -> None:
-        """Begin with the whole burst."""
-        self._per_s = per_s
-        self._burst = burst
-        self._left = burst
-        self._seen_s = 0.0
-
-    def take(self, now_s: float, amount: float = 1.0) -> bool:
-        """Return whether `amount` is within the allowance at this moment, and count it if it is."""
-        self._left = min(self._burst, self._left + (now_s - self._seen_s) * self._per_s)
-        self._seen_s = now_s
-        if self._left < amount:
-            return False
-        self._left -= amount
         return True

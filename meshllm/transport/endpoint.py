@@ -30,10 +30,10 @@ from aioquic.tls import CipherSuite
 
 from meshllm.core import limits
 from meshllm.core.announcement import Address
+from meshllm.core.budget import Budget
 from meshllm.core.ids import ConnectionId, NodeId
 from meshllm.transport.codes import ALPN, CloseCode, Ending
 from meshllm.transport.connection import Connection
-from meshllm.transport.credit import Allowance
 from meshllm.transport.dial_error import DialCode, DialError
 from meshllm.transport.identity import Identity, node_id_of
 from meshllm.transport.quic_private import MeshQuic
@@ -78,8 +78,8 @@ class Endpoint:
         self._strangers: dict[Connection, str] = {}
         self._numbers = itertools.count(1)
         self._retry = QuicRetryTokenHandler()
-        self._looks = Allowance(limits.STRANGERS_PER_S, limits.STRANGERS_BURST)
-        self._retries = Allowance(limits.RETRIES_PER_S, limits.RETRIES_BURST)
+        self._looks = Budget(limits.STRANGERS_PER_S, limits.STRANGERS_BURST, monotonic())
+        self._retries = Budget(limits.RETRIES_PER_S, limits.RETRIES_BURST, monotonic())
         self._refusals: dict[Address, Callable[[], None]] = {}
         self._refused: set[Address] = set()
 

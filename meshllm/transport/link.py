@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from time import monotonic
 
 from meshllm.core import limits
+from meshllm.core.budget import Budget
 from meshllm.core.ids import NodeId
 from meshllm.core.messages import Message
 from meshllm.core.rights import Rights
 from meshllm.transport.codes import CloseCode, Priority, StreamCode, StreamKind
 from meshllm.transport.connection import Closing, Connection
 from meshllm.transport.control import Control, ControlUser, MessageCodec
-from meshllm.transport.credit import Allowance
 from meshllm.transport.stream import Stream, StreamLost
 from meshllm.transport.tunnels import FarTunnel, NearTunnel, Tunnel, TunnelHandler
 from meshllm.wire.frames import FrameReader
@@ -69,7 +69,9 @@ class Link:
         self.told_rtt_s = connection.rtt_s
         self._user = user
         self._tunnels: set[Tunnel] = set()
-        self._forbidden = Allowance(limits.FORBIDDEN_STREAMS / limits.ABUSE_WINDOW_S, limits.FORBIDDEN_STREAMS)
+        self._forbidden = Budget(
+            limits.FORBIDDEN_STREAMS / limits.ABUSE_WINDOW_S, limits.FORBIDDEN_STREAMS, monotonic()
+        )
         self._drain: asyncio.TimerHandle | None = None
         self._given_up_as: CloseCode | None = None
         self._doubted_s: float | None = None

@@ -1,10 +1,9 @@
 """Windows move with their reader; allowances fill with time."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshllm.transport.credit import Allowance, Window
+from meshllm.transport.credit import Window
 
 
 def test_window_moves_in_steps_of_half() -> None:
@@ -43,14 +42,3 @@ def test_window_does_not_shrink() -> None:
 
     assert not window.widen(10)
     assert (window.window_bytes, window.limit_bytes) == (100, 100)
-
-
-@pytest.mark.parametrize(("waits_s", "more"), [(0.0, 0), (0.1, 1), (1.0, 10), (99.0, 50)])
-def test_allowance_fills_with_time_up_to_a_burst(waits_s: float, more: int) -> None:
-    """Ten a second, fifty at once."""
-    allowance = Allowance(10.0, 50.0)
-    first = sum(allowance.take(100.0) for _ in range(60))
-
-    then = sum(allowance.take(100.0 + waits_s + 0.001) for _ in range(60))
-
-    assert (first, then) == (50, more)

@@ -1,6 +1,6 @@
 """Real daemons whose network breaks: cables, partitions, loss, sleep, address translation.
 
-Each promise is a row of the failure model in docs/failures.md. Every node is a namespace of its own.
+Every node is a namespace of its own, every test a promise of the README or of the failure model behind it.
 """
 
 import http.client

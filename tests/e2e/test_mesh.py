@@ -3,10 +3,12 @@
 import json
 import re
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.e2e.daemons import Daemon, until
@@ -17,6 +19,8 @@ Make = Callable[..., Daemon]
 GONE_AFTER_KILL_S = 8.0
 GONE_AFTER_LEAVE_S = 1.0
 ENGINES_DIE_S = 2.0
+WINDOWS_BYTES = 16 * 1024 * 1024
+"""Of one stream: sockets, relay and credit at both nodes, and what Python keeps of freed memory."""
 
 
 def token_of(node: Daemon, *options: str) -> str:
@@ -236,3 +240,25 @@ def test_a_token_that_cannot_be_used_ends_the_start_and_says_why(daemon: Make, t
     assert node.process.returncode == 5
     assert says in node.log
     assert "Traceback" not in node.log
+
+
+def test_a_client_that_does_not_read_costs_its_own_window_and_nothing_else(daemon: Make) -> None:
+    """Neither daemon's memory grows with what nobody takes, and others are answered as before."""
+    with daemon("--model", "tiny") as first, daemon("--join", token_of(first), models=()) as second:
+        until_listed(second, "tiny")
+        assert second.chat("hello").status == 200
+        before = [psutil.Process(node.process.pid).memory_info().rss for node in (first, second)]
+        body = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "stream": True, "max_tokens": 400_000}
+
+        with socket.create_connection(("127.0.0.1", second.port)) as idle:
+            idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            content = json.dumps(body).encode()
+            head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            idle.sendall(b"%bContent-Length: %d\r\n\r\n%b" % (head, len(content), content))
+            until(lambda: first.model("tiny")["in_flight"] == 1, "the stream to begin")
+            answers = [second.chat("hello").status for _ in range(20)]
+
+            after = [psutil.Process(node.process.pid).memory_info().rss for node in (first, second)]
+
+        assert answers == [200] * 20
+        assert [grown - was < WINDOWS_BYTES for was, grown in zip(before, after, strict=True)] == [True, True]

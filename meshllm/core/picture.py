@@ -22,6 +22,12 @@ from meshllm.core.standing import LIVE, MemberState
 from meshllm.core.statement import coarse
 from meshllm.core.view import LocalModel, Member, MeshView
 
+_SAID_OF = {
+    EngineState.STARTING: ServingState.LOADING, EngineState.READY: ServingState.READY,
+    EngineState.DRAINING: ServingState.DRAINING,
+}  # fmt: skip
+"""What is said of a model while it is in memory or on its way: others wait for one rather than load it again."""
+
 
 class Picture:
     """The newest view, and how it is renewed."""
@@ -104,8 +110,9 @@ def own_announcement(old: Announcement, serving: Lifecycle, *, is_client: bool) 
     """Return what this node's models make true of it; `old` gives the rest."""
     held = serving.held
     records = [record for _, record in sorted(held.records.items())]
-    served = tuple(_served(record.snapshot()) for record in records if record.state is EngineState.READY)
-    role = Role.CLIENT if is_client else Role.HOST if served else Role.WORKER
+    served = tuple(_served(record.snapshot()) for record in records if record.state in _SAID_OF)
+    is_host = any(model.state is ServingState.READY for model in served)
+    role = Role.CLIENT if is_client else Role.HOST if is_host else Role.WORKER
     build = held.build
     return replace(
         old, role=role, resources=coarse(held.resources), serving=served,
@@ -122,7 +129,7 @@ def _served(model: LocalModel) -> ServedModel:
     """Return what is announced of a model in memory; what changes with every request is left out here."""
     spec = model.spec
     said = ServedModel(
-        model=model.id, digest="", state=ServingState.READY, slots=model.slots, context_tokens=model.context_tokens
+        model=model.id, digest="", state=_SAID_OF[model.state], slots=model.slots, context_tokens=model.context_tokens
     )
     if spec is None:
         return said

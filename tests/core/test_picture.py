@@ -4,13 +4,14 @@ import random
 from dataclasses import replace
 
 from meshllm.core import events as ev
-from meshllm.core.announcement import Address, Record, ServedModel, ServingState
+from meshllm.core.announcement import Address, Record, Role, ServedModel, ServingState
 from meshllm.core.ids import ConnectionId, ModelId, NodeId
 from meshllm.core.members.times import wan
 from meshllm.core.mesh import CoreConfig, MeshCore
 from meshllm.core.messages import Push
 from meshllm.core.rights import OWN_MACHINE
 from meshllm.core.standing import MemberState
+from tests.core.builders import a_spec, a_story, ready
 from tests.core.members.builders import a_record
 
 TINY = ServedModel(model=ModelId("tiny"), digest="x", state=ServingState.READY, slots=2)
@@ -119,3 +120,18 @@ def test_an_address_is_told_to_the_mesh() -> None:
 
     assert core.view.me.addresses == (Address(host="192.0.2.1", port=7),)
     assert core.view.me.version == version + 1
+
+
+def test_a_model_on_its_way_is_announced_and_is_no_replica_yet() -> None:
+    """Others wait for it rather than load it again; a node that only loads is no host."""
+    story = a_story(a_spec("tiny"), requested=("tiny",))
+    story.tell(ev.EngineStarted(model=ModelId("tiny"), pid=100))
+    loading = story.core.view
+    story.tell(ready("tiny"))
+    loaded = story.core.view
+
+    assert [model.state for model in loading.me.serving] == [ServingState.LOADING]
+    assert loading.me.role is Role.WORKER
+    assert not loading.groups
+    assert [model.state for model in loaded.me.serving] == [ServingState.READY]
+    assert loaded.me.role is Role.HOST

@@ -308,6 +308,10 @@ class Lab:
             """,
         )
 
+    def forget_mappings(self, router: str) -> None:
+        """Make a router forget whom it translates; with `sym`, its clients then appear under other ports."""
+        _sh(f"ip netns exec {self.namespace(router)} conntrack -F")
+
     def _remove(self) -> None:
         if self._switch:
             os.kill(self._switch, signal.SIGKILL)

@@ -93,6 +93,10 @@ class Mesh:
         _, listed = self.ask(name, "GET", "/v1/models?pseudo=0")
         return {entry["id"].removeprefix("m-") for entry in listed["data"] if entry["status"] == "loaded"}
 
+    def log_lines(self, name: str) -> list[str]:
+        """Return what a node has logged so far."""
+        return self.nodes[name].log.splitlines()
+
     @contextmanager
     def capture(self, name: str) -> Iterator[Path]:
         """Write down every datagram of a node meanwhile."""
@@ -202,6 +206,23 @@ def test_five_dead_at_once_are_gone_within_twenty_seconds(mesh: Callable[..., Me
 
     for node in "abc":
         found.until_sees(node, set("abc"), SILENT_S)
+
+
+@pytest.mark.skipif(shutil.which("conntrack") is None, reason="conntrack is not installed")
+def test_a_router_that_forgets_breaks_no_connection(mesh: Callable[..., Mesh]) -> None:
+    """A home router restarts: its client appears under another port, and goes on where it was."""
+    found = mesh("a", nats=("r:sym:x",))
+    found.start("a", "--model", "m-a")
+    found.start("x", "--client", "--join", found.run("a", "token").strip())
+    found.until_sees("x", {"a"})
+    before = found.log_lines("a")
+
+    found.lab.forget_mappings("r")
+    answers = [found.chat("x", "m-a") for _ in range(5)]
+
+    assert answers == [200] * 5
+    assert not [line for line in found.log_lines("a")[len(before) :] if "joins" in line or "dead" in line]
+    assert "member is dead" not in found.nodes["x"].log
 
 
 @pytest.mark.skipif(shutil.which("tcpdump") is None, reason="tcpdump is not installed")

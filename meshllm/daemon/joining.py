@@ -107,11 +107,11 @@ def _kept(files: MeshFiles, me: Newcomer, kept: Membership, tokens: tuple[Token,
             f"the token is of the mesh {tokens[0].mesh[:8]}, but this node belongs to {kept.mesh[:8]}; start it with "
             f"another --state-dir, or move {MESH_NAME} out of the way to leave that mesh"
         )
-    kept = _renewed(files, me, kept, now_unix_s)
+    kept = renewed(files, me, kept, now_unix_s)
     return Place(mesh=kept.mesh, membership=kept, tokens=tokens)
 
 
-def _renewed(files: MeshFiles, me: Newcomer, kept: Membership, now_unix_s: float) -> Membership:
+def renewed(files: MeshFiles, me: Newcomer, kept: Membership, now_unix_s: float) -> Membership:
     """Return the membership; its founder renews its own certificate, which nobody else might be there to do."""
     root = _root(kept)
     try:

@@ -8,7 +8,9 @@ import asyncio
 import errno
 import ipaddress
 import logging
+import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 
 from meshllm.api.deps import MeshFacts
 from meshllm.config import Config
@@ -16,13 +18,16 @@ from meshllm.core import effects as do
 from meshllm.core.events import Event, PeerWanted, RightsGranted
 from meshllm.core.ids import NodeId
 from meshllm.core.limits import TOKEN_TTL_S
+from meshllm.core.members.admission import is_renewal_due
 from meshllm.core.rights import OWN_MACHINE, Rights
+from meshllm.core.view import Member
 from meshllm.daemon import pulse
 from meshllm.daemon.current_view import CurrentView
 from meshllm.daemon.errors import PortInUseError, StartError
 from meshllm.daemon.invitations import Invitations, Standing, issuer_of
+from meshllm.daemon.joining import Newcomer, renewed
 from meshllm.daemon.mesh_files import Membership
-from meshllm.daemon.mesh_start import MeshStart, rights_of
+from meshllm.daemon.mesh_start import MeshStart, certificate_of, rights_of
 from meshllm.daemon.tasks import Tasks
 from meshllm.daemon.whereabouts import Reach, Whereabouts
 from meshllm.transport.certificates import Issuer
@@ -30,12 +35,14 @@ from meshllm.transport.endpoint import Endpoint
 from meshllm.transport.handshake import Credentials, Welcomed
 from meshllm.transport.peers import Peers, PeersSettings, PeersUser
 from meshllm.transport.tunnels import TunnelHandler
+from meshllm.wire.errors import WireError
 from meshllm.wire.trust import kept_trust
 from meshllm.wire.tunnel_frames import TunnelHead
 
 log = logging.getLogger(__name__)
 
 FAREWELL_S = 0.1
+RENEWAL_LOOK_S = 3600.0
 
 
 class MeshLink:
@@ -107,7 +114,7 @@ class MeshLink:
     def work(self, tasks: Tasks) -> dict[str, Coroutine[object, object, None]]:
         """Return what goes on by itself, by name; dials are run as `tasks`."""
         self._tasks = tasks
-        return {"whereabouts": self._whereabouts.run(), "pulse": pulse.feel(self._post)}
+        return {"whereabouts": self._whereabouts.run(), "pulse": pulse.feel(self._post), "renewal": self._renewals()}
 
     async def close(self) -> None:
         """Say nothing more to anybody. What was said last gets a moment to arrive: closing throws away what did not."""
@@ -157,14 +164,49 @@ class MeshLink:
         if welcomed.certificate is None or credentials.root_public is None:
             return
         old = self._membership
-        self._membership = Membership(
+        given = Membership(
             mesh=credentials.mesh, root_public=credentials.root_public, certificate=welcomed.certificate,
             root_key=old.root_key if old is not None else b"", name=old.name if old is not None else "",
         )  # fmt: skip
-        self._peers.issuer = self._issuer()
         if not self._config.client:
-            self._start.files.keep_membership(self._membership)
+            try:
+                self._start.files.keep_membership(given)
+            except StartError as error:  # a full disk must not keep a node out that is let in
+                log.warning("the membership was not written down: %s", error.message)
+        self._take(given)
+
+    def _take(self, membership: Membership) -> None:
+        """Be known by another certificate from now on."""
+        self._membership = membership
+        self._peers.credentials = replace(self._peers.credentials, certificate=membership.certificate)
+        self._peers.issuer = self._issuer()
         self._post(RightsGranted(rights=self._rights))
+
+    async def _renewals(self) -> None:
+        while True:
+            await asyncio.sleep(RENEWAL_LOOK_S)
+            self.renew(time.time())
+
+    def renew(self, now_unix_s: float) -> None:
+        """See to a new certificate in time: the founder signs its own, everybody else dials an admin, who gives one."""
+        membership, me = self._membership, self._start.identity
+        if membership is None:
+            return
+        if membership.root_key:
+            fresh = renewed(self._start.files, Newcomer(identity=me, name=self._config.name), membership, now_unix_s)
+            if fresh is not membership:
+                self._take(fresh)
+        elif _is_due(membership, now_unix_s) and (admin := self._admin()) is not None:
+            self._peers.dial(admin.announcement.node, admin.announcement.addresses)
+
+    def _admin(self) -> Member | None:
+        """Return a member that could renew this node's certificate; a connected one if there is one."""
+        others = [
+            member
+            for node, member in sorted(self._views.newest.members.items())
+            if node != self._start.node and Rights.ADMIN in member.announcement.rights and member.announcement.addresses
+        ]
+        return min(others, key=lambda member: not member.connected, default=None)
 
     def _issuer(self) -> Issuer | None:
         """Return who signs certificates here; None where this node may not admit."""
@@ -188,6 +230,15 @@ class MeshLink:
             rights=self._rights,
             addresses=self._whereabouts.own,
         )
+
+
+def _is_due(membership: Membership, now_unix_s: float) -> bool:
+    """Tell whether to ask for a new certificate; one that has expired is no reason that anybody takes."""
+    try:
+        return is_renewal_due(certificate_of(membership), now_unix_s)
+    except WireError as error:
+        log.warning("this node's certificate is no longer good, join again with a token: %s", error.message)
+        return False
 
 
 def _is_loopback(host: str) -> bool:

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, replace
 
 from meshllm.config import Config
-from meshllm.core.credentials import Revocation, TokenRecord
+from meshllm.core.credentials import CertificateFacts, Revocation, TokenRecord
 from meshllm.core.ids import NodeId
 from meshllm.core.mesh import CoreConfig
 from meshllm.core.rights import Rights
@@ -101,9 +101,14 @@ def rights_of(membership: Membership | None) -> Rights:
     if membership is None:
         return Rights.NONE
     try:
-        return read_certificate(membership.certificate, membership.mesh, time.time()).rights
+        return certificate_of(membership).rights
     except WireError:
         return Rights.NONE
+
+
+def certificate_of(membership: Membership) -> CertificateFacts:
+    """Return what a membership's certificate says. Raises WireError when it is no longer good."""
+    return read_certificate(membership.certificate, membership.mesh, time.time())
 
 
 def _kept_trust(files: MeshFiles, place: Place) -> tuple[tuple[TokenRecord, ...], tuple[Revocation, ...]]:

@@ -19,8 +19,8 @@ from typing import Protocol
 import uvloop
 
 from meshllm.api.app import ManagementServer
-from meshllm.api.deps import MeshFacts, TokenFacts
-from meshllm.config import Config
+from meshllm.api.deps import MeshFacts, MeshRefusalError, TokenFacts
+from meshllm.config import Config, is_loopback
 from meshllm.core.engines import EngineBuild
 from meshllm.core.events import EngineProbed, InventoryChanged, LeaveRequested, ResourcesMeasured
 from meshllm.core.ids import ModelId, NodeId, TokenId
@@ -345,6 +345,9 @@ class Node:
 
     async def make_token(self, rights: Rights, ttl_s: float, uses: int | None) -> str:
         """Return a new token to share. Raises MeshRefusalError."""
+        if not self._config.api_key and not is_loopback(self._config.host):
+            message = "anybody who reaches this node's API could make one: set an API key, or listen on 127.0.0.1"
+            raise MeshRefusalError("not_permitted", message)
         return self.mesh_link.invitations.make_token(rights, ttl_s, uses)
 
     def tokens(self) -> Sequence[TokenFacts]:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from meshllm.daemon.state_dir import StateDir
 from meshllm.daemon.tasks import Tasks
 
 LIMIT_S = 20
+DAY_S = 86_400.0
 
 
 @dataclass
@@ -113,6 +115,27 @@ async def test_a_client_may_use_the_mesh_and_invite_nobody(tmp_path: Path) -> No
             assert client.link.facts.rights == Rights.INFER
             assert client.link.invitation() is None
             assert client.start.files.membership() is None
+
+
+async def test_a_certificate_is_renewed_in_time_by_the_founder(tmp_path: Path) -> None:
+    """A mesh that runs for years needs nobody's hand."""
+    late_s = time.time() + 25 * DAY_S
+    async with a_part(a_config(tmp_path / "a")) as first:
+        token = first.link.invitations.make_token(OWN_MACHINE, 60.0, None)
+        async with a_part(a_config(tmp_path / "b", join=(token,))) as second:
+            await second.until(sees(first))
+            before = [part.start.files.membership() for part in (first, second)]
+
+            first.link.renew(time.time())
+            second.link.renew(time.time())
+            assert [part.start.files.membership() for part in (first, second)] == before
+
+            first.link.renew(late_s)
+            renewed = first.start.files.membership()
+            assert before[0] is not None
+            assert renewed is not None
+            assert renewed.certificate != before[0].certificate
+            assert renewed.root_key == before[0].root_key
 
 
 async def test_a_taken_port_is_named(tmp_path: Path) -> None:

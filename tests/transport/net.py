@@ -5,7 +5,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from meshllm.core.announcement import Address
 from meshllm.transport.codes import Priority
@@ -158,6 +158,10 @@ async def endpoint(host: str = LOOPBACK, **settings) -> AsyncIterator[Endpoint]:
         yield opened
     finally:
         opened.close()
+        for relay in tuple(
+            Relay.opened
+        ):  # a socket that a failed test leaves would hold up the end of its loop for ever
+            relay.close()
 
 
 @asynccontextmanager
@@ -184,6 +188,9 @@ async def pair(
 class Relay(asyncio.DatagramProtocol):
     """A path between a dialler and an acceptor. `rebind` gives the dialler another port, as a router may."""
 
+    opened: ClassVar[list["Relay"]] = []
+    """Those that are not closed."""
+
     def __init__(self) -> None:
         self.passes: Callable[[bytes, bool], bool] = lambda data, is_forth: True
         """Asked of every datagram."""
@@ -195,6 +202,7 @@ class Relay(asyncio.DatagramProtocol):
 
     async def open(self, server: Address) -> Address:
         """Listen for the dialler."""
+        self.opened.append(self)
         self._server = (server.host, server.port)
         loop = asyncio.get_running_loop()
         self._back, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=(LOOPBACK, 0))
@@ -225,6 +233,8 @@ class Relay(asyncio.DatagramProtocol):
 
     def close(self) -> None:
         """Pass nothing any more."""
+        if self in self.opened:
+            self.opened.remove(self)
         for transport in (self._forth, self._back):
             if transport is not None:
                 transport.close()

@@ -102,12 +102,16 @@ async def test_nobody_at_the_address_is_known_before_the_time_is_over() -> None:
 
 async def test_forged_refusal_does_not_stop_a_dial() -> None:
     """An ICMP error is anybody's word."""
+    path, is_open = Relay(), asyncio.Event()
+    path.passes = lambda data, is_forth: is_open.is_set()
     async with endpoint() as far, endpoint() as near:
         listening(far)
+        address = await path.open(far.address)
 
-        dial = asyncio.get_running_loop().create_task(near.dial(far.address, far.node, WITHIN_S))
+        dial = asyncio.get_running_loop().create_task(near.dial(address, far.node, WITHIN_S))
         await until(lambda: near._refusals, "the dial")
-        near.on_refused(far.address)
+        near.on_refused(address)
+        is_open.set()
         connection = await dial
 
         assert not connection.is_closed

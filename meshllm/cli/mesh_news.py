@@ -5,6 +5,7 @@ Owns these lines. Doesn't know how they are shown.
 
 from collections.abc import Callable
 
+from meshllm.core.announcement import ServingState
 from meshllm.core.ids import NodeId, short
 from meshllm.core.view import Member, MeshView
 
@@ -42,7 +43,7 @@ class MeshNews:
     def _first(self, members: list[Member]) -> None:
         names = [member.announcement.name for member in members]
         more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-        models = sorted({served.model for member in members for served in member.announcement.serving})
+        models = sorted({model for member in members for model in _ready(member)})
         serving = f"; they serve {', '.join(models[:NAMES_SHOWN])}" if models else ""
         self._say(f"mesh:     joined, with {', '.join(names[:NAMES_SHOWN])}{more}{serving}")
 
@@ -50,8 +51,13 @@ class MeshNews:
 def _line(member: Member) -> str:
     name, state = f"{member.announcement.name} ({short(member.announcement.node)})", str(member.state)
     if state == _HERE:
-        models = ", ".join(served.model for served in member.announcement.serving[:NAMES_SHOWN])
+        models = ", ".join(_ready(member)[:NAMES_SHOWN])
         return f"mesh:     {name} is here{f', serves {models}' if models else ''}"
     if state == _LEFT:
         return f"mesh:     {name} has left"
     return f"mesh:     {name} is not reached any more{f': {member.why}' if member.why else ''}"
+
+
+def _ready(member: Member) -> list[str]:
+    """Return the models that a member answers for now."""
+    return [served.model for served in member.announcement.serving if served.state is ServingState.READY]

@@ -31,6 +31,8 @@ class MemberRow:
     """Of its GPUs, or of the machine where there is none; 0 for a client."""
     models: list[str]
     """What it serves."""
+    loading: list[str]
+    """What it is about to serve."""
     addresses: list[str]
     message: str
     """Why it is not reached; who told of it."""
@@ -49,7 +51,7 @@ def table(members: Sequence[MemberRow]) -> list[tuple[object, ...]]:
         (
             f"{member.name} *" if member.is_me else member.name, member.id[:8], _state(member), member.role,
             "-" if member.rtt_ms is None else f"{member.rtt_ms:.1f} ms", size(member.memory_bytes),
-            ", ".join(member.models) or "-", member.message,
+            ", ".join([*member.models, *(f"{model} (loading)" for model in member.loading)]) or "-", member.message,
         )
         for member in members
     ]  # fmt: skip
@@ -77,9 +79,14 @@ def _row(member: Document, names: dict[str, str]) -> MemberRow:
         role=text(member, "role"), rights=_texts(member, "rights"),
         connected=member.get("connected") is True, rtt_ms=_number(member, "rtt_ms"), heard_s=_number(member, "heard_s"),
         memory_bytes=number(memory, "gpu_total_bytes") or number(memory, "total_bytes"),
-        models=[text(model, "id") for model in items(member, "models")], addresses=_texts(member, "addresses"),
+        models=_models(member, ready=True), loading=_models(member, ready=False), addresses=_texts(member, "addresses"),
         message="; ".join(words for words in (text(member, "why"), via) if words),
     )  # fmt: skip
+
+
+def _models(member: Document, *, ready: bool) -> list[str]:
+    """Return the models that a member answers for now, or those that it is about to."""
+    return [text(model, "id") for model in items(member, "models") if (text(model, "state") == "ready") is ready]
 
 
 def _state(member: MemberRow) -> str:

@@ -60,3 +60,8 @@ def _line(member: Member) -> str:
     if state == _LEFT:
         return f"mesh:     {name} has left"
     return f"mesh:     {name} is not reached any more{f': {member.why}' if member.why else ''}"
+
+
+def _ready(member: Member) -> list[str]:
+    """Return the models that a member answers for now."""
+    return [served.model for served in member.announcement.serving if served.state is ServingState.READY]

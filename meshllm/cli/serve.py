@@ -15,7 +15,7 @@ import typer
 
 from meshllm.cli import standalone
 from meshllm.cli.failures import CommandError, ExitCode
-from meshllm.cli.join_texts import LAN, STANDARD_INPUT, ask_for_token, join_texts, show_meshes
+from meshllm.cli.join_texts import HOW_TO_GET_ONE, LAN, STANDARD_INPUT, ask_for_token, join_texts, show_meshes
 from meshllm.cli.options import with_node_options
 from meshllm.cli.render import Bars, say
 from meshllm.cli.settings import all_flags, configured, given
@@ -44,7 +44,11 @@ def serve(flags: Mapping[str, object]) -> None:
     config = configured(flags)
     if flags.get("api_key"):
         say("note: everybody on this machine can see --api-key in `ps`; MESH_LLM_API_KEY is not shown")
-    if any(text not in {STANDARD_INPUT, LAN} for text in _listed(flags.get("join"))):
+    joins = _listed(flags.get("join"))
+    if not all(text.strip() for text in joins):
+        # An empty variable in a script: a mesh of its own, founded in silence, is not what was meant.
+        raise CommandError(f"--join: the token is empty; {HOW_TO_GET_ONE}", ExitCode.BAD_TOKEN)
+    if any(text not in {STANDARD_INPUT, LAN} for text in joins):
         say("note: everybody on this machine can see --join in `ps`; --join-file and MESH_LLM_JOIN are not shown")
     tokens = join_texts(
         config, is_member=standalone.is_member(config), ask=ask_for_token,
@@ -53,8 +57,8 @@ def serve(flags: Mapping[str, object]) -> None:
     raise typer.Exit(_run(replace(_quieter(config, flags), join=tokens)))
 
 
-def _listed(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
+def _listed(value: object) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list) else []
 
 
 def _quieter(config: Config, flags: Mapping[str, object]) -> Config:

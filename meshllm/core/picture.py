@@ -22,12 +22,6 @@ from meshllm.core.standing import LIVE, MemberState
 from meshllm.core.statement import coarse
 from meshllm.core.view import LocalModel, Member, MeshView
 
-_SAID_OF = {
-    EngineState.STARTING: ServingState.LOADING, EngineState.READY: ServingState.READY,
-    EngineState.DRAINING: ServingState.DRAINING,
-}  # fmt: skip
-"""What is said of a model while it is in memory or on its way: others wait for one rather than load it again."""
-
 
 class Picture:
     """The newest view, and how it is renewed."""
@@ -106,13 +100,21 @@ def _matters(member: Member | None) -> bool:
     return member is not None and member.state in LIVE and bool(member.announcement.serving)
 
 
+_SAID = {
+    EngineState.READY: ServingState.READY,
+    EngineState.STARTING: ServingState.LOADING,
+    EngineState.BACKING_OFF: ServingState.LOADING,
+}
+"""What is announced of an engine. One that loads, or restarts after a crash, is worth waiting for at other nodes too;
+one that was told to stop is not."""
+
+
 def own_announcement(old: Announcement, serving: Lifecycle, *, is_client: bool) -> Announcement:
     """Return what this node's models make true of it; `old` gives the rest."""
     held = serving.held
     records = [record for _, record in sorted(held.records.items())]
-    served = tuple(_served(record.snapshot()) for record in records if record.state in _SAID_OF)
-    is_host = any(model.state is ServingState.READY for model in served)
-    role = Role.CLIENT if is_client else Role.HOST if is_host else Role.WORKER
+    served = tuple(_served(record.snapshot()) for record in records if record.state in _SAID)
+    role = Role.CLIENT if is_client else Role.HOST if any(_is_ready(one) for one in served) else Role.WORKER
     build = held.build
     return replace(
         old, role=role, resources=coarse(held.resources), serving=served,
@@ -121,16 +123,20 @@ def own_announcement(old: Announcement, serving: Lifecycle, *, is_client: bool) 
     )  # fmt: skip
 
 
+def _is_ready(served: ServedModel) -> bool:
+    return served.state is ServingState.READY
+
+
 def _on_disk(spec: ModelSpec) -> DiskModel:
     return DiskModel(model=spec.id, digest=spec.digest, size_bytes=spec.size_bytes)
 
 
 def _served(model: LocalModel) -> ServedModel:
-    """Return what is announced of a model in memory; what changes with every request is left out here."""
+    """Return what is announced of a model in memory or on its way; what changes with every request is left out."""
     spec = model.spec
-    said = ServedModel(
-        model=model.id, digest="", state=_SAID_OF[model.state], slots=model.slots, context_tokens=model.context_tokens
-    )
+    state = _SAID[model.state]
+    slots, context_tokens = (model.slots, model.context_tokens) if state is ServingState.READY else (0, 0)
+    said = ServedModel(model=model.id, digest="", state=state, slots=slots, context_tokens=context_tokens)
     if spec is None:
         return said
     return replace(

@@ -182,6 +182,10 @@ class DiallerHandshake:
                 return HandshakeError(RejectCode.SELF, "self", "the address leads back to this node")
             case RejectCode.WRONG_MESH:
                 return HandshakeError(RejectCode.WRONG_MESH, "wrong_mesh", "the peer belongs to another mesh")
+            case RejectCode.UNAUTHORIZED if token is not None and self._mine.certificate is not None:
+                # A member that still shows the token it joined by: asking for another would not help the expelled.
+                message = "the peer does not let this node in: it was expelled, or all it can show is old"
+                return HandshakeError(RejectCode.UNAUTHORIZED, "refused", message)
             case RejectCode.UNAUTHORIZED if token is not None and now_unix_s > token.expires_unix_s:
                 message = "the token has expired: ask for a new one"
                 return HandshakeError(RejectCode.UNAUTHORIZED, "token_expired", message)

@@ -38,3 +38,13 @@ def test_mesh_is_a_line() -> None:
     """Before there is one, too."""
     assert mesh_line({}, []) == "none"
     assert mesh_line({"id": "m" * 52}, members_of({"members": [{"state": "alive"}]}, "members")) == "mmmmmmmm: 1 node"
+
+
+def test_a_model_that_loads_is_told_from_one_that_answers() -> None:
+    """In the row and in the table."""
+    models = [{"id": "tiny", "state": "ready"}, {"id": "big", "state": "loading"}]
+
+    (row,) = members_of({"members": [{"id": "x", "state": "alive", "models": models}]}, "members")
+
+    assert (row.models, row.loading) == (["tiny"], ["big"])
+    assert "tiny, big (loading)" in table([row])[0]

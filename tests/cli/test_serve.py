@@ -193,3 +193,11 @@ def test_lan_shows_what_is_in_reach_and_wants_a_token(
     assert "home  (3 nodes" in shell.err
     assert "a token is needed" in shell.err
     assert not daemon.configs
+
+
+@pytest.mark.parametrize("token", ["", " "])
+def test_an_empty_token_founds_no_mesh(shell: Shell, daemon: FakeDaemon, token: str) -> None:
+    """An empty variable in a script: the node would be alone, and nobody would know why."""
+    assert shell("--join", token) == 5
+    assert "the token is empty" in shell.err
+    assert daemon.configs == []

@@ -4,14 +4,16 @@ import random
 from dataclasses import replace
 
 from meshllm.core import events as ev
-from meshllm.core.announcement import Address, Record, Role, ServedModel, ServingState
+from meshllm.core.announcement import Address, Record, ServedModel, ServingState
+from meshllm.core.engines import EngineFault
 from meshllm.core.ids import ConnectionId, ModelId, NodeId
+from meshllm.core.intents import Verb
 from meshllm.core.members.times import wan
 from meshllm.core.mesh import CoreConfig, MeshCore
 from meshllm.core.messages import Push
 from meshllm.core.rights import OWN_MACHINE
 from meshllm.core.standing import MemberState
-from tests.core.builders import a_spec, a_story, ready
+from tests.core.builders import Story, a_spec, a_story, exited, ready
 from tests.core.members.builders import a_record
 
 TINY = ServedModel(model=ModelId("tiny"), digest="x", state=ServingState.READY, slots=2)
@@ -122,16 +124,29 @@ def test_an_address_is_told_to_the_mesh() -> None:
     assert core.view.me.version == version + 1
 
 
-def test_a_model_on_its_way_is_announced_and_is_no_replica_yet() -> None:
-    """Others wait for it rather than load it again; a node that only loads is no host."""
-    story = a_story(a_spec("tiny"), requested=("tiny",))
-    story.tell(ev.EngineStarted(model=ModelId("tiny"), pid=100))
-    loading = story.core.view
-    story.tell(ready("tiny"))
-    loaded = story.core.view
+def test_a_model_that_is_about_to_answer_is_announced_as_loading() -> None:
+    """While its engine starts, and again after a crash: others wait for it and do not say that it does not exist."""
+    story = a_story(a_spec(), requested=("tiny",))
+    states = [said_of(story)]
 
-    assert [model.state for model in loading.me.serving] == [ServingState.LOADING]
-    assert loading.me.role is Role.WORKER
-    assert not loading.groups
-    assert [model.state for model in loaded.me.serving] == [ServingState.READY]
-    assert loaded.me.role is Role.HOST
+    story.tell(ready("tiny"))
+    states.append(said_of(story))
+    story.tell(exited("tiny", EngineFault.CRASHED))
+    states.append(said_of(story))
+
+    assert states == [[("tiny", "loading", 0)], [("tiny", "ready", 4)], [("tiny", "loading", 0)]]
+
+
+def test_a_model_that_was_unloaded_is_announced_no_more() -> None:
+    """Nobody should wait for it."""
+    story = a_story(a_spec(), requested=("tiny",))
+    story.tell(ready("tiny"))
+
+    story.ask(Verb.UNLOAD, "tiny")
+
+    assert said_of(story) == []
+
+
+def said_of(story: Story) -> list[tuple[str, str, int]]:
+    """Return what the node says of its models: name, state, slots."""
+    return [(one.model, str(one.state), one.slots) for one in story.core.view.me.serving]

@@ -136,6 +136,18 @@ def test_a_request_moves_to_another_replica_when_its_host_is_gone(daemon: Make) 
         assert {answer.headers["x-mesh-node"] for answer in answers} >= {node_id(second)}
 
 
+def test_a_request_waits_for_an_engine_that_starts_again_elsewhere(daemon: Make) -> None:
+    """A crash at the far end makes a known model slow for a moment, not unknown."""
+    with daemon("--model", "tiny") as first, daemon("--join", token_of(first), models=()) as second:
+        until_listed(second, "tiny")
+
+        second.chat("hello", x_fake="die")
+        until_gone(second, "tiny", GONE_AFTER_LEAVE_S)
+        answer = second.chat("hello")
+
+        assert answer.status == 200
+
+
 def test_a_stream_whose_host_dies_ends_with_one_error_event(daemon: Make) -> None:
     """Never silently: no `[DONE]`, and the body ends properly."""
     slow = 'fake:{"token_s": 0.05}'

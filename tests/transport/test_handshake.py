@@ -481,6 +481,20 @@ def test_a_reject_is_put_into_words(code: str, has_token: bool, late_s: float, r
     assert caught.value.reason == reason
 
 
+def test_an_expelled_member_is_not_told_that_its_token_is_at_fault() -> None:
+    """People restart a node with the command that they joined by."""
+    mesh = Mesh()
+    founder = mesh.member()
+    ours = dialler(mesh.member(), founder, token=founder.token(), now_unix_s=NOW_UNIX_S)
+    ours.start()
+
+    with pytest.raises(HandshakeError) as caught:
+        ours.receive(steps.encode_step(steps.Reject(code="unauthorized")))
+
+    assert caught.value.reason == "refused"
+    assert "expelled" in str(caught.value)
+
+
 def test_a_version_that_was_not_offered_is_refused() -> None:
     """An acceptor chooses among what it was told."""
     mesh = Mesh()

@@ -149,6 +149,8 @@ class Connections:
         problem = message or code
         if code in _HOPELESS and contact.problem != problem:
             circle.notify(Level.WARNING, "a node does not let this one in", node, reason=problem)
+        elif contact.is_given and code != SELF and self._is_first_trouble():
+            circle.notify(Level.WARNING, "no other node is reached yet; trying on", node, reason=problem)
         contact.problem = problem
         if code == SELF:
             self.forget(node)
@@ -159,6 +161,10 @@ class Connections:
         self._is_failing(contact)
         if self._should_dial(contact):
             circle.timers.set(("dial", node), circle.now_s + self._pause_s(contact))
+
+    def _is_first_trouble(self) -> bool:
+        """Tell whether nobody is connected, and no dial has failed before: said once, not for each of many nodes."""
+        return not self._circle.links and not any(contact.problem for contact in self.contacts.values())
 
     def lost(self, node: NodeId) -> None:
         """A member is gone for this node: look for it now and then."""

@@ -375,3 +375,17 @@ def test_the_roster_is_kept_soon_and_then_now_and_then() -> None:
     kept = party.done(do.KeepRoster)
     assert first + len(kept) <= 3
     assert len(kept[-1].entries) == 21
+
+
+def test_a_node_that_reaches_nobody_says_so_once() -> None:
+    """Whoever gave it a token that leads nowhere is told; a roster of many that sleep is one line."""
+    party = Party()
+    for name in ("a", "b"):
+        found(party, name)
+
+    for name in ("a", "b", "a"):
+        failed(party, name)
+        party.advance(6.0)
+
+    warnings = [one.message for one in party.done(do.Notify) if one.level is do.Level.WARNING]
+    assert warnings == ["no other node is reached yet; trying on"]

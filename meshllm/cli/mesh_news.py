@@ -48,10 +48,6 @@ class MeshNews:
         self._say(f"mesh:     joined, with {', '.join(names[:NAMES_SHOWN])}{more}{serving}")
 
 
-def _ready(member: Member) -> list[str]:
-    return [served.model for served in member.announcement.serving if served.state is ServingState.READY]
-
-
 def _line(member: Member) -> str:
     name, state = f"{member.announcement.name} ({short(member.announcement.node)})", str(member.state)
     if state == _HERE:

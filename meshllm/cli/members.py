@@ -66,7 +66,8 @@ def mesh_line(mesh: Document, members: Sequence[MemberRow]) -> str:
     missing = f", {others} not reached" if others else ""
     name = f"{text(mesh, 'name')} ({text(mesh, 'id')[:8]})" if text(mesh, "name") else text(mesh, "id")[:8]
     founder = ", founded here" if mesh.get("is_founder") else ""
-    return f"{name}: {alive} {'node' if alive == 1 else 'nodes'}{missing}{founder}"
+    waiting = "; no member has let this node in yet, the log says why" if mesh.get("rights") == [] else ""
+    return f"{name}: {alive} {'node' if alive == 1 else 'nodes'}{missing}{founder}{waiting}"
 
 
 def _row(member: Document, names: dict[str, str]) -> MemberRow:

@@ -26,6 +26,7 @@ def command(
         print_json(members)
         return
     print_table(COLUMNS, table(members))
-    say(f"mesh {mesh_line(part(document, 'mesh'), members)}; * is this node")
-    if len(members) < 2:
+    mesh = part(document, "mesh")
+    say(f"mesh {mesh_line(mesh, members)}; * is this node")
+    if len(members) < 2 and mesh.get("rights") != []:
         say("`mesh-llm token` prints the command with which another machine joins")

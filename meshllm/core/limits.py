@@ -47,6 +47,7 @@ JSON_STOP_BYTES: Final = 64 * KIB
 JSON_GRAMMAR_BYTES: Final = 256 * KIB
 MODEL_NAME_BYTES: Final = 512
 PROMPT_BYTES_PER_TOKEN: Final = 16  # text above context x this cannot fit: real text has 2 to 6 bytes a token
+PROMPT_LOOK_BYTES: Final = 8 * MIB  # of a long prompt's text that is counted; the rest is left to the engine
 REMOTE_ERROR_TEXT_BYTES: Final = 200
 SSE_LINE_BYTES: Final = 1 * MIB
 

@@ -23,6 +23,10 @@ _PLAIN_CHAT = msgspec.json.Decoder(PlainChat)
 _AT_PATH = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
 _MISSING = re.compile(r"required field `([^`]+)`")
 _PADDED_COLONS = (b" :", b"\t:", b"\n:", b"\r:")
+_RUN_CHARS = 8
+_RUN = re.compile(rf"(.)\1{{{_RUN_CHARS - 1},}}", flags=re.DOTALL)
+_SLICE_CHARS = 4096
+"""Of a text at a time: in one piece, a run of millions of characters would take seconds."""
 _SMALL_BYTES = 16 * limits.KIB
 INVALID_JSON = "invalid_json"
 """The code of a body that is not JSON at all."""
@@ -186,9 +190,24 @@ def with_model(body: bytes, asked: str | None, model: str) -> bytes:
     return msgspec.json.encode(members)
 
 
-def prompt_bytes(document: dict[str, object]) -> int:
-    """Return the bytes of a request's text, runs of one character counted as eight: a vocabulary may have those."""
-    return sum(len(re.sub(r"(.)\1{7,}", r"\1" * 8, text, flags=re.DOTALL).encode()) for text in _texts(document))
+def prompt_bytes(document: dict[str, object], enough_bytes: int) -> int:
+    """Return the bytes of a request's text, or a number of them over `enough_bytes`; never more than there are.
+
+    Runs of one character count as eight: a vocabulary may have those. The loop stands still meanwhile, so no more is
+    looked at than the answer needs, and never more than `PROMPT_LOOK_BYTES`.
+    """
+    found = looked = 0
+    for text in _texts(document):
+        for start in range(0, len(text), _SLICE_CHARS):
+            if found > enough_bytes or looked > limits.PROMPT_LOOK_BYTES:
+                return found
+            part = text[start : start + _SLICE_CHARS]
+            looked += len(part)
+            if part.count(part[0]) == len(part):
+                found += min(len(part), _RUN_CHARS) * len(part[0].encode())
+            else:
+                found += len(_RUN.sub(r"\1" * _RUN_CHARS, part).encode())
+    return found
 
 
 def tokens_at_least(size_bytes: int) -> int:

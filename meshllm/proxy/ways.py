@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from time import monotonic
 
+from meshllm.core import limits
 from meshllm.core.events import Event, PathFailed
 from meshllm.core.ids import NodeId
 from meshllm.core.serving.attempts import Setback, Trail, Way, choose, verdict
@@ -120,9 +121,8 @@ class Ways:
 
     def objection(self, found: Target, seen: Peek, door: InferenceDoor) -> Problem | int:
         """Say that a prompt fits nowhere, or return how many tokens it has at least."""
-        size_bytes = prompt_bytes(seen.document)
-        tokens = tokens_at_least(size_bytes)
         contexts = [target.context_tokens for target in (found, *found.others)]
+        tokens = tokens_at_least(prompt_bytes(seen.document, max(contexts) * limits.PROMPT_BYTES_PER_TOKEN))
         if 0 in contexts or tokens <= max(contexts):
             return tokens
         about = f"about {len(seen.body) // 4} ({len(seen.body)} bytes)"

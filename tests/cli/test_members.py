@@ -48,3 +48,12 @@ def test_a_model_that_loads_is_told_from_one_that_answers() -> None:
 
     assert (row.models, row.loading) == (["tiny"], ["big"])
     assert "tiny, big (loading)" in table([row])[0]
+
+
+def test_a_node_that_nobody_has_let_in_yet_is_told_from_one_alone() -> None:
+    """A token that was used up: the node runs, and nothing else would show it."""
+    members = members_of({"members": [{"state": "alive"}]}, "members")
+
+    line = mesh_line({"id": "m" * 52, "rights": []}, members)
+
+    assert line == "mmmmmmmm: 1 node; no member has let this node in yet, the log says why"

@@ -2,7 +2,7 @@
 
 import json
 import random
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import pytest
@@ -273,7 +273,22 @@ def test_the_bytes_of_a_prompt_are_those_of_its_texts() -> None:
         {"role": "user", "content": " " * 99},
     ]
 
-    assert prompt_bytes({"messages": messages, "prompt": "de"}) == 3 + 8 + 2
+    assert prompt_bytes({"messages": messages, "prompt": "de"}, 10**9) == 3 + 8 + 2
+
+
+@pytest.mark.parametrize("prompt", ["x" * 49_000_000, "word " * 9_800_000, ("a" * 50 + "b" * 50) * 490_000])
+def test_no_prompt_holds_up_the_loop(prompt: str) -> None:
+    """The largest body that is taken, of the texts that are slowest to count: members would take the node for dead."""
+    began_s = process_time()
+
+    prompt_bytes({"prompt": prompt}, 2_000_000)
+
+    assert process_time() - began_s < 2.0
+
+
+def test_a_long_prompt_is_counted_as_far_as_it_matters() -> None:
+    """More than enough is enough."""
+    assert 10_000 < prompt_bytes({"prompt": "word " * 100_000}, 10_000) < 20_000
 
 
 def test_mutations_of_a_good_body_raise_nothing_else() -> None:

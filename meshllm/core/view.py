@@ -149,3 +149,8 @@ class MeshView:
     leaving: bool = False
     unresolved: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Names that were asked for and stand for nothing, with the reason."""
+
+    @property
+    def has_found_nobody(self) -> bool:
+        """Tell whether the time for joining is over and this node knows of no other."""
+        return not self.joining and len(self.members) == 1

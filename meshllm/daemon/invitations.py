@@ -37,7 +37,8 @@ def issuer_of(standing: Standing) -> Issuer:
     membership = standing.membership
     if membership.root_key:
         return Issuer(identity=Identity.from_pem(membership.root_key), mesh=membership.mesh)
-    return Issuer(identity=standing.identity, mesh=membership.mesh, certificate=membership.certificate)
+    certificate = membership.delegation or membership.certificate
+    return Issuer(identity=standing.identity, mesh=membership.mesh, certificate=certificate)
 
 
 class Invitations:

@@ -37,6 +37,8 @@ class Membership:
     mesh: MeshId
     root_public: bytes
     certificate: bytes
+    delegation: bytes = b""
+    """An earlier certificate of this node that is better to issue with; empty where `certificate` is."""
     root_key: bytes = b""
     """PEM of the mesh's root key; only its founder has it."""
     name: str = ""
@@ -110,7 +112,7 @@ class MeshFiles:
             return Membership(
                 mesh=MeshId(_text(content, "mesh")), name=_text(content, "name"),
                 root_public=_bytes(content, "root_public"), root_key=_bytes(content, "root_key"),
-                certificate=_bytes(content, "certificate"),
+                certificate=_bytes(content, "certificate"), delegation=_bytes(content, "delegation"),
             )  # fmt: skip
         except ValueError:
             raise _lost_membership(file) from None
@@ -119,7 +121,8 @@ class MeshFiles:
         """Write down the mesh that this node belongs to. Raises StartError."""
         content = {
             "mesh": membership.mesh, "name": membership.name, "root_public": _coded(membership.root_public),
-            "certificate": _coded(membership.certificate), "root_key": _coded(membership.root_key),
+            "certificate": _coded(membership.certificate), "delegation": _coded(membership.delegation),
+            "root_key": _coded(membership.root_key),
         }  # fmt: skip
         self._write_or_fail(MESH_NAME, content)
 

@@ -19,8 +19,8 @@ from meshllm.core.events import Event, PeerWanted, RightsGranted
 from meshllm.core.ids import NodeId
 from meshllm.core.limits import TOKEN_TTL_S
 from meshllm.core.members.admission import is_renewal_due
+from meshllm.core.members.renewal import renewer
 from meshllm.core.rights import OWN_MACHINE, Rights
-from meshllm.core.view import Member
 from meshllm.daemon import pulse
 from meshllm.daemon.current_view import CurrentView
 from meshllm.daemon.errors import PortInUseError, StartError
@@ -30,7 +30,7 @@ from meshllm.daemon.mesh_files import Membership
 from meshllm.daemon.mesh_start import MeshStart, certificate_of, rights_of
 from meshllm.daemon.tasks import Tasks
 from meshllm.daemon.whereabouts import Reach, Whereabouts
-from meshllm.transport.certificates import Issuer
+from meshllm.transport.certificates import Issuer, better_delegation
 from meshllm.transport.endpoint import Endpoint
 from meshllm.transport.handshake import Credentials, Welcomed
 from meshllm.transport.peers import Peers, PeersSettings, PeersUser
@@ -50,9 +50,10 @@ class MeshLink:
 
     def __init__(
         self, start: MeshStart, config: Config, views: CurrentView, post: Callable[[Event], None],
-        handler: TunnelHandler | None = None,
+        handler: TunnelHandler | None = None, unix_s: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         """Begin with what was read from disk; nothing runs yet. `handler` serves other nodes' tunnels."""
+        self._unix_s = unix_s
         self._start = start
         self._config = config
         self._views = views
@@ -62,7 +63,7 @@ class MeshLink:
         self._whereabouts: Whereabouts
         self._tasks: Tasks | None = None
         self._handler = handler
-        self.invitations = Invitations(self._standing, lambda: views.newest.tokens, post)
+        self.invitations = Invitations(self._standing, lambda: views.newest.tokens, post, unix_s)
 
     @property
     def facts(self) -> MeshFacts:
@@ -106,7 +107,10 @@ class MeshLink:
                 wanted=lambda peer: self._post(PeerWanted(peer=peer)), handler=self._handler,
                 revoked=lambda: frozenset(entry.node for entry in self._views.newest.revocations),
             ),
-            PeersSettings(name=config.name, allow_loopback=_is_loopback(config.bind_ip)), self._issuer(),
+            PeersSettings(
+                name=config.name, allow_loopback=_is_loopback(config.bind_ip), now_unix_s=self._unix_s
+            ),
+            self._issuer(),
         )  # fmt: skip
         await self._whereabouts.look()
         self._whereabouts.first(start.contacts)
@@ -167,6 +171,7 @@ class MeshLink:
         given = Membership(
             mesh=credentials.mesh, root_public=credentials.root_public, certificate=welcomed.certificate,
             root_key=old.root_key if old is not None else b"", name=old.name if old is not None else "",
+            delegation=self._delegation(old, welcomed.certificate),
         )  # fmt: skip
         if not self._config.client:
             try:
@@ -174,6 +179,16 @@ class MeshLink:
             except StartError as error:  # a full disk must not keep a node out that is let in
                 log.warning("the membership was not written down: %s", error.message)
         self._take(given)
+
+    def _delegation(self, old: Membership | None, new: bytes) -> bytes:
+        """Return what to issue with from now on, where that is not the new certificate.
+
+        Admins that renew one another would make the chain longer each time, until nobody takes it.
+        """
+        if old is None:
+            return b""
+        best = better_delegation((new, old.delegation or old.certificate), self._start.place.mesh, self._unix_s())
+        return b"" if best is None or best == new else best
 
     def _take(self, membership: Membership) -> None:
         """Be known by another certificate from now on."""
@@ -185,28 +200,21 @@ class MeshLink:
     async def _renewals(self) -> None:
         while True:
             await asyncio.sleep(RENEWAL_LOOK_S)
-            self.renew(time.time())
+            self.renew()
 
-    def renew(self, now_unix_s: float) -> None:
+    def renew(self) -> None:
         """See to a new certificate in time: the founder signs its own, everybody else dials an admin, who gives one."""
-        membership, me = self._membership, self._start.identity
+        membership, me, now_unix_s = self._membership, self._start.identity, self._unix_s()
         if membership is None:
             return
         if membership.root_key:
             fresh = renewed(self._start.files, Newcomer(identity=me, name=self._config.name), membership, now_unix_s)
             if fresh is not membership:
                 self._take(fresh)
-        elif _is_due(membership, now_unix_s) and (admin := self._admin()) is not None:
-            self._peers.dial(admin.announcement.node, admin.announcement.addresses)
-
-    def _admin(self) -> Member | None:
-        """Return a member that could renew this node's certificate; a connected one if there is one."""
-        others = [
-            member
-            for node, member in sorted(self._views.newest.members.items())
-            if node != self._start.node and Rights.ADMIN in member.announcement.rights and member.announcement.addresses
-        ]
-        return min(others, key=lambda member: not member.connected, default=None)
+        elif _is_due(membership, now_unix_s):
+            admin = renewer(self._views.newest.members.values(), self._start.node)
+            if admin is not None:
+                self._peers.dial(admin.announcement.node, admin.announcement.addresses)
 
     def _issuer(self) -> Issuer | None:
         """Return who signs certificates here; None where this node may not admit."""
@@ -219,7 +227,7 @@ class MeshLink:
 
     @property
     def _rights(self) -> Rights:
-        return rights_of(self._membership)
+        return rights_of(self._membership, self._unix_s())
 
     def _standing(self) -> Standing | None:
         if self._membership is None:
@@ -235,7 +243,7 @@ class MeshLink:
 def _is_due(membership: Membership, now_unix_s: float) -> bool:
     """Tell whether to ask for a new certificate; one that has expired is no reason that anybody takes."""
     try:
-        return is_renewal_due(certificate_of(membership), now_unix_s)
+        return is_renewal_due(certificate_of(membership, now_unix_s), now_unix_s)
     except WireError as error:
         log.warning("this node's certificate is no longer good, join again with a token: %s", error.message)
         return False

@@ -55,7 +55,7 @@ class MeshStart:
     @property
     def rights(self) -> Rights:
         """Return what this node may do now; nothing before it was let in."""
-        return rights_of(self.place.membership)
+        return rights_of(self.place.membership, time.time())
 
     @property
     def credentials(self) -> Credentials:
@@ -96,19 +96,19 @@ def core_config(config: Config, start: MeshStart) -> CoreConfig:
     )  # fmt: skip
 
 
-def rights_of(membership: Membership | None) -> Rights:
+def rights_of(membership: Membership | None, now_unix_s: float) -> Rights:
     """Return what a membership lets its node do; nothing without one, or when it is no longer good."""
     if membership is None:
         return Rights.NONE
     try:
-        return certificate_of(membership).rights
+        return certificate_of(membership, now_unix_s).rights
     except WireError:
         return Rights.NONE
 
 
-def certificate_of(membership: Membership) -> CertificateFacts:
+def certificate_of(membership: Membership, now_unix_s: float) -> CertificateFacts:
     """Return what a membership's certificate says. Raises WireError when it is no longer good."""
-    return read_certificate(membership.certificate, membership.mesh, time.time())
+    return read_certificate(membership.certificate, membership.mesh, now_unix_s)
 
 
 def _kept_trust(files: MeshFiles, place: Place) -> tuple[tuple[TokenRecord, ...], tuple[Revocation, ...]]:

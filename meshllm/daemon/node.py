@@ -253,7 +253,7 @@ class Node:
         view = self.views.newest
         while view.joining:
             view = await self.views.changed(view.epoch)
-        if len(view.members) == 1:
+        if view.has_found_nobody:
             self.not_joined = True
             self.leave("nobody of the mesh was reached")
 

@@ -20,6 +20,7 @@ from meshllm.daemon.current_view import CurrentView
 from meshllm.daemon.errors import PortInUseError
 from meshllm.daemon.journal import Journal
 from meshllm.daemon.loop import Loop
+from meshllm.daemon.mesh_files import Membership
 from meshllm.daemon.mesh_link import MeshLink
 from meshllm.daemon.mesh_start import MeshStart, begin, core_config
 from meshllm.daemon.state_dir import StateDir
@@ -27,6 +28,17 @@ from meshllm.daemon.tasks import Tasks
 
 LIMIT_S = 20
 DAY_S = 86_400.0
+
+
+@dataclass
+class Clock:
+    """The time of day, or some time ahead of it."""
+
+    ahead_s: float = 0.0
+
+    def __call__(self) -> float:
+        """Return seconds since 1970."""
+        return time.time() + self.ahead_s
 
 
 @dataclass
@@ -55,7 +67,7 @@ def a_config(folder: Path, **changes: object) -> Config:
 
 
 @asynccontextmanager
-async def a_part(config: Config) -> AsyncIterator[Part]:
+async def a_part(config: Config, clock: Callable[[], float] = time.time) -> AsyncIterator[Part]:
     """Run a core with its peers."""
     state = StateDir(config.state_dir, config.runtime_dir)
     try:
@@ -63,7 +75,7 @@ async def a_part(config: Config) -> AsyncIterator[Part]:
         core = MeshCore(core_config(config, start), asyncio.get_running_loop().time(), random.Random(1))
         views = CurrentView(core.view)
         loop = Loop(core, views, Journal())
-        link = MeshLink(start, config, views, loop.post)
+        link = MeshLink(start, config, views, loop.post, unix_s=clock)
         await link.listen()
 
         def carry_out(effect: Effect) -> None:
@@ -79,6 +91,13 @@ async def a_part(config: Config) -> AsyncIterator[Part]:
             tasks.cancel_all()
     finally:
         state.release(forget=config.client)
+
+
+def membership_of(part: Part) -> Membership:
+    """Return what a node has written down of its membership."""
+    membership = part.start.files.membership()
+    assert membership is not None
+    return membership
 
 
 def sees(other: Part) -> Callable[[Part], bool]:
@@ -117,25 +136,27 @@ async def test_a_client_may_use_the_mesh_and_invite_nobody(tmp_path: Path) -> No
             assert client.start.files.membership() is None
 
 
-async def test_a_certificate_is_renewed_in_time_by_the_founder(tmp_path: Path) -> None:
-    """A mesh that runs for years needs nobody's hand."""
-    late_s = time.time() + 25 * DAY_S
-    async with a_part(a_config(tmp_path / "a")) as first:
+async def test_certificates_are_renewed_in_time(tmp_path: Path) -> None:
+    """The founder signs its own, a member gets one from an admin; before it is due nothing happens."""
+    clock = Clock()
+    async with a_part(a_config(tmp_path / "a"), clock) as first:
         token = first.link.invitations.make_token(OWN_MACHINE, 60.0, None)
-        async with a_part(a_config(tmp_path / "b", join=(token,))) as second:
+        async with a_part(a_config(tmp_path / "b", join=(token,)), clock) as second:
             await second.until(sees(first))
-            before = [part.start.files.membership() for part in (first, second)]
+            before = [membership_of(part) for part in (first, second)]
 
-            first.link.renew(time.time())
-            second.link.renew(time.time())
-            assert [part.start.files.membership() for part in (first, second)] == before
+            first.link.renew()
+            second.link.renew()
+            assert [membership_of(part) for part in (first, second)] == before
 
-            first.link.renew(late_s)
-            renewed = first.start.files.membership()
-            assert before[0] is not None
-            assert renewed is not None
-            assert renewed.certificate != before[0].certificate
-            assert renewed.root_key == before[0].root_key
+            clock.ahead_s = 25 * DAY_S
+            first.link.renew()
+            second.link.renew()
+            await second.until(lambda part: membership_of(part).certificate != before[1].certificate)
+
+            assert membership_of(first).certificate != before[0].certificate
+            assert membership_of(first).root_key == before[0].root_key
+            assert second.link.facts.rights == OWN_MACHINE
 
 
 async def test_a_taken_port_is_named(tmp_path: Path) -> None:

@@ -60,4 +60,4 @@ def test_a_client_needs_a_token(tmp_path: Path) -> None:
 
 def test_whoever_is_no_member_has_no_rights() -> None:
     """Until a member lets it in."""
-    assert rights_of(None) is Rights.NONE
+    assert rights_of(None, 0.0) is Rights.NONE

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 from meshllm.api.deps import MeshFacts
 from meshllm.api.members import member_documents, mesh_document
-from meshllm.core.engines import EngineFault
+from meshllm.core.engines import EngineFault, EngineState
 from meshllm.core.ids import ModelId
 from meshllm.core.resources import Resources
-from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.view import LocalModel, MeshView
 
 PHASES = (

@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 from meshllm.core.announcement import ServingState
 from meshllm.core.ids import NodeId, short
+from meshllm.core.standing import MemberState
 from meshllm.core.view import Member, MeshView
 
 NAMES_SHOWN = 8
-_HERE, _GONE, _LEFT = "alive", "dead", "left"
+_HERE, _GONE, _LEFT = MemberState.ALIVE, MemberState.DEAD, MemberState.LEFT
 
 
 class MeshNews:

@@ -9,11 +9,10 @@ from typing import Protocol
 from meshllm.cli.mesh_news import MeshNews
 from meshllm.cli.render import download_detail
 from meshllm.cli.summary import HOW_TO_INVITE, addresses_of, invitation, join_lines, start_summary
-from meshllm.core.engines import EngineBuild
+from meshllm.core.engines import EngineBuild, EngineState
 from meshllm.core.ids import ModelId
 from meshllm.core.resources import Resources, format_bytes
 from meshllm.core.rights import Rights
-from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.view import LoadProgress, LocalModel, MeshView
 
 HOW_TO_BEGIN = (

@@ -6,6 +6,18 @@ from enum import StrEnum
 from meshllm.core.catalog import ModelSpec
 
 
+class EngineState(StrEnum):
+    """Where one engine is in its life."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPING = "stopping"
+    BACKING_OFF = "backing_off"
+    FAILED = "failed"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineBuild:
     """An inference program that this node can run, as its self-test found it."""

@@ -10,11 +10,11 @@ from types import MappingProxyType
 
 from meshllm.core.announcement import Announcement, DiskModel, Role, ServedModel, ServingState
 from meshllm.core.catalog import ModelProblem, ModelSpec
+from meshllm.core.engines import EngineState
 from meshllm.core.ids import NodeId
 from meshllm.core.known_models import aliases_of
 from meshllm.core.members.members import Members
 from meshllm.core.names import NameIndex
-from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.serving.groups import groups_of
 from meshllm.core.serving.lifecycle import Lifecycle
 from meshllm.core.serving.replicas import replicas_of

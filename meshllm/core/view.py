@@ -11,11 +11,10 @@ from types import MappingProxyType
 from meshllm.core.announcement import Announcement, ServedModel
 from meshllm.core.catalog import ModelProblem, ModelSpec
 from meshllm.core.credentials import Revocation, TokenRecord
-from meshllm.core.engines import EngineBuild, EngineEndpoint, EngineFailure, EnginePlan
+from meshllm.core.engines import EngineBuild, EngineEndpoint, EngineFailure, EnginePlan, EngineState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.names import NameIndex
 from meshllm.core.resources import Resources
-from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.standing import MemberState
 
 

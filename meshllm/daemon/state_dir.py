@@ -14,7 +14,6 @@ from pathlib import Path
 
 import psutil
 
-from meshllm.core.limits import STATE_FILE_BYTES
 from meshllm.core.redaction import redacted_command
 from meshllm.daemon.errors import StartError, StateInUseError
 from meshllm.daemon.places import DIGESTS_NAME
@@ -69,20 +68,6 @@ def write_json(file: Path, content: Mapping[str, object]) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     part.replace(file)
-
-
-def read_json(file: Path) -> dict[str, object]:
-    """Read a JSON object of bounded size. Raises OSError or ValueError."""
-    with file.open("rb") as stream:
-        content = stream.read(STATE_FILE_BYTES + 1)
-    if len(content) > STATE_FILE_BYTES:
-        msg = f"larger than {STATE_FILE_BYTES} bytes"
-        raise ValueError(msg)
-    value = json.loads(content)
-    if not isinstance(value, dict):
-        msg = "not a JSON object"
-        raise ValueError(msg)  # noqa: TRY004 - a value of the file, not a mistake of the caller
-    return value
 
 
 def _private_folder(path: Path) -> Path:

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from meshllm.core.catalog import CatalogModel
-from meshllm.core.engines import EngineFault
+from meshllm.core.engines import EngineFault, EngineState
 from meshllm.core.ids import ModelId
 from meshllm.core.names import RESERVED_NAMES, Ambiguous, Unknown
-from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.view import LocalModel, MeshView
 from meshllm.proxy.listing_elsewhere import Document, elsewhere_entry, with_elsewhere
 

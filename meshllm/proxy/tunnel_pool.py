@@ -17,7 +17,8 @@ from meshllm.core.engines import EngineEndpoint
 from meshllm.core.ids import NodeId
 from meshllm.proxy.pool import EngineConnection, Errand, Relay, TunnelEnd
 from meshllm.proxy.traffic import ModelTraffic
-from meshllm.wire.tunnel_frames import TunnelFailure, TunnelHead, TunnelProgress, TunnelRefusal
+from meshllm.wire.tunnel_errors import TunnelFailed, TunnelRefused
+from meshllm.wire.tunnel_frames import TunnelHead, TunnelProgress, TunnelRefusal
 
 
 class TunnelOpener(Protocol):
@@ -56,8 +57,7 @@ class TunnelRelay(Relay, Protocol):
 
 def refusal_of(error: Exception | None) -> TunnelRefusal | None:
     """Return the refusal that an error tells of, or None."""
-    refusal = getattr(error, "refusal", None)
-    return refusal if isinstance(refusal, TunnelRefusal) else None
+    return error.refusal if isinstance(error, TunnelRefused) else None
 
 
 class PathReports(Protocol):
@@ -143,7 +143,7 @@ class TunnelConnection(EngineConnection):
             self._tunnels.answered()
             cast("TunnelRelay", relay).on_refused(refusal)
             return
-        if isinstance(getattr(self._error, "failure", None), TunnelFailure):
+        if isinstance(self._error, TunnelFailed):
             self._tunnels.answered()  # its engine broke off, not the path
         else:
             self._tunnels.failed(str(self._error or "the answer broke off"))

@@ -17,13 +17,12 @@ from meshllm.api.status import PHASES, STATUSES, NodeFacts, lifecycle_status, ph
 from meshllm.core import events as ev
 from meshllm.core.announcement import Role
 from meshllm.core.catalog import ModelProblem, ModelReference
-from meshllm.core.engines import EngineFault
+from meshllm.core.engines import EngineFault, EngineState
 from meshllm.core.ids import MeshId, ModelId
 from meshllm.core.intents import Verb
 from meshllm.core.limits import GIB
 from meshllm.core.resources import Resources
 from meshllm.core.rights import OWN_MACHINE
-from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.view import LoadProgress, LocalModel, MeshView
 from tests.core.builders import (
     A_GPU_BUILD,

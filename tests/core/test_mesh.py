@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from meshllm.core import events as ev
 from meshllm.core.announcement import Address
 from meshllm.core.effects import Effect, Leave, Send, StartEngine
-from meshllm.core.engines import EngineFault
+from meshllm.core.engines import EngineFault, EngineState
 from meshllm.core.ids import EventId, ModelId, NodeId
 from meshllm.core.intents import Intent, Verb
 from meshllm.core.limits import GIB
 from meshllm.core.mesh import MeshCore
 from meshllm.core.messages import Leaving
-from meshllm.core.serving.engine_state import HAS_PROCESS, EngineState
+from meshllm.core.serving.engine_state import HAS_PROCESS
 from meshllm.core.view import MeshView
 from tests.core.builders import a_machine, a_spec, a_story, exited, ready
 from tests.core.test_picture import a_core

@@ -5,10 +5,10 @@ import random
 
 from meshllm.core import events as ev
 from meshllm.core.effects import Effect, StartEngine
+from meshllm.core.engines import EngineState
 from meshllm.core.ids import NodeId
 from meshllm.core.limits import INBOX_EVENTS
 from meshllm.core.mesh import CoreConfig, MeshCore
-from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.serving.lifecycle import ServingPolicy
 from meshllm.daemon.current_view import CurrentView
 from meshllm.daemon.journal import Journal

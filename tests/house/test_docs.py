@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from meshllm.core import effects, events
-from meshllm.core.serving.engine_state import TRANSITIONS, EngineState
+from meshllm.core.engines import EngineState
+from meshllm.core.serving.engine_state import TRANSITIONS
 from tests.house.tree import ROOT
 
 DOCS = ROOT / "docs"

@@ -18,11 +18,10 @@ from typing import Any
 
 from meshllm.core.announcement import Announcement, Role
 from meshllm.core.catalog import ModelSpec
-from meshllm.core.engines import EngineEndpoint
+from meshllm.core.engines import EngineEndpoint, EngineState
 from meshllm.core.events import Event
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.names import NameIndex
-from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.view import LocalModel, MeshView, Replica
 from meshllm.proxy.front_door import FrontDoor, FrontDoorConfig
 from meshllm.proxy.tunnel_pool import TunnelOpener

@@ -7,8 +7,7 @@ from functools import partial
 
 import pytest
 
-from meshllm.core.engines import EngineEndpoint
-from meshllm.core.serving.engine_state import EngineState
+from meshllm.core.engines import EngineEndpoint, EngineState
 from meshllm.daemon.logs import PlainFormatter
 from tests.proxy.builders import (
     CHAT,

@@ -16,9 +16,9 @@ from anthropic import Anthropic
 from anthropic import APIStatusError as AnthropicStatusError
 from openai import APIError, AsyncOpenAI, AuthenticationError, BadRequestError, NotFoundError
 
+from meshllm.core.engines import EngineState
 from meshllm.core.events import TrafficMeasured
 from meshllm.core.ids import ModelId
-from meshllm.core.serving.engine_state import EngineState
 from meshllm.proxy.front_door import FrontDoor, FrontDoorConfig, descriptors_for_clients
 from tests.proxy.builders import (
     CHAT,

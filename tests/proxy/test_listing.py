@@ -6,9 +6,8 @@ import msgspec
 import pytest
 
 from meshllm.core.catalog import CatalogFile, CatalogModel
-from meshllm.core.engines import EngineFailure, EngineFault
+from meshllm.core.engines import EngineFailure, EngineFault, EngineState
 from meshllm.core.names import Ambiguous, Unknown
-from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.view import LoadProgress
 from meshllm.proxy.listing import ListOptions, model_detail, model_list
 from tests.core.builders import a_spec

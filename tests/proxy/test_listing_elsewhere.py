@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from meshllm.core.announcement import ServingState
-from meshllm.core.engines import EngineFailure, EngineFault
+from meshllm.core.engines import EngineFailure, EngineFault, EngineState
 from meshllm.core.names import Unknown
-from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.view import LocalModel
 from meshllm.proxy.listing import ListOptions, model_detail, model_list
 from tests.core.builders import a_spec

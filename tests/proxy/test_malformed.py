@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from meshllm.core import limits
-from meshllm.core.serving.engine_state import EngineState
+from meshllm.core.engines import EngineState
 from tests.core.builders import a_spec
 from tests.proxy.builders import CHAT, Client, House, a_chat, a_get, a_house, a_model, a_post, until
 

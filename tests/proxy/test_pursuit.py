@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from meshllm.core import limits
+from meshllm.core.engines import EngineState
 from meshllm.core.events import ModelWanted
-from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.view import LoadProgress
 from tests.proxy.builders import (
     STREAM_HEAD,

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from meshllm.core import limits
+from meshllm.core.engines import EngineState
 from meshllm.core.events import TrafficMeasured
 from meshllm.core.ids import ModelId
 from meshllm.core.rights import CLIENT_ONLY, Rights
-from meshllm.core.serving.engine_state import EngineState
 from meshllm.wire.tunnel_frames import TunnelHead, TunnelProgress, TunnelRefusal
 from tests.proxy.builders import (
     NODE,

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from meshllm.core.engines import EngineEndpoint
+from meshllm.core.engines import EngineEndpoint, EngineState
 from meshllm.core.ids import ModelId
-from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.serving.routing import Refusal, Wait
 from meshllm.proxy.paths import INFERENCE
 from meshllm.proxy.target import Target

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from meshllm.core.engines import EngineState
 from meshllm.core.events import PathFailed
-from meshllm.core.serving.engine_state import EngineState
 from meshllm.proxy.paths import INFERENCE
 from meshllm.proxy.target import Target
 from meshllm.wire.tunnel_frames import TunnelRefusal

@@ -16,6 +16,7 @@ from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.rights import CLIENT_ONLY, Rights
 from meshllm.core.view import LocalModel, Replica
 from meshllm.proxy.front_door import FrontDoor
+from meshllm.wire.tunnel_errors import TunnelFailed, TunnelRefused
 from meshllm.wire.tunnel_frames import (
     TunnelFailure,
     TunnelHead,
@@ -31,22 +32,6 @@ from tests.proxy.builders import NODE, Answer, House, a_house, a_model, a_view, 
 HIGH_BYTES = 256 * 1024
 DIGEST = "sha256:" + "0" * 64
 FIRST, SECOND, THIRD, FOURTH = (NodeId(letter * 52) for letter in "bcde")
-
-
-class RefusedError(ConnectionError):
-    """How a transport tells of a refusal."""
-
-    def __init__(self, refusal: TunnelRefusal) -> None:
-        super().__init__(refusal.message)
-        self.refusal = refusal
-
-
-class FailedError(ConnectionError):
-    """How a transport tells that a far end broke off."""
-
-    def __init__(self, failure: TunnelFailure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
 
 
 class Half(asyncio.Transport):
@@ -169,7 +154,7 @@ class FarHalf(Half):
     def fail(self, failure: TunnelFailure) -> None:
         """Break off with a reason, behind what was written."""
         self.is_over = True
-        self.loop.call_soon(self.other.finish, FailedError(failure))
+        self.loop.call_soon(self.other.finish, TunnelFailed(failure))
 
 
 Fault = Callable[[Half, FarHalf], None]
@@ -199,7 +184,7 @@ class Mesh:
         assert isinstance(frame.value, TunnelHead)
         self.heads.append((peer, frame.value))
         if peer in self.crowded:
-            raise RefusedError(TunnelRefusal(code="busy", message="too many tunnels are under way"))
+            raise TunnelRefused(TunnelRefusal(code="busy", message="too many tunnels are under way"))
         if peer in self.unreachable:
             raise ConnectionRefusedError(f"{peer[:8]} is not there")
         far = self.refusals.get(peer) or self.doors[peer].far_end.take(NODE, self.rights, frame.value)
@@ -209,7 +194,7 @@ class Mesh:
             assert isinstance(back.value, TunnelRefusal)
             near.other = near
             protocol.connection_made(near)
-            near.loop.call_soon(near.finish, RefusedError(back.value))
+            near.loop.call_soon(near.finish, TunnelRefused(back.value))
             await self._lagging()
             return near
         other = FarHalf(far)

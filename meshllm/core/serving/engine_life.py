@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from meshllm.core import events as ev
 from meshllm.core.effects import DrainEngine, Level, StartEngine, StopEngine
-from meshllm.core.engines import PERMANENT_FAULTS, EngineFailure, EngineFault
+from meshllm.core.engines import PERMANENT_FAULTS, EngineFailure, EngineFault, EngineState
 from meshllm.core.intents import Outcome, OutcomeCode
 from meshllm.core.limits import ENGINE_LOAD_FAILURES_MAX
 from meshllm.core.serving.capacity import NoRoom, corrected, plan_engine
-from meshllm.core.serving.engine_state import EngineState, Signal
+from meshllm.core.serving.engine_state import Signal
 from meshllm.core.serving.holdings import Holdings
 from meshllm.core.serving.records import Record
 from meshllm.core.serving.replies import Effects, answers, notice, taken

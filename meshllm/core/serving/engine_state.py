@@ -8,17 +8,7 @@ Invariant: every state is reachable, and `failed` and `stopped` are the only one
 
 from enum import StrEnum
 
-
-class EngineState(StrEnum):
-    """Where one engine is in its life."""
-
-    STOPPED = "stopped"
-    STARTING = "starting"
-    READY = "ready"
-    DRAINING = "draining"
-    STOPPING = "stopping"
-    BACKING_OFF = "backing_off"
-    FAILED = "failed"
+from meshllm.core.engines import EngineState
 
 
 class Signal(StrEnum):

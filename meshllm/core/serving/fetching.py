@@ -7,12 +7,12 @@ model comes from: the disk, the catalogue, or whatever the outside finds under t
 from meshllm.core import events as ev
 from meshllm.core.catalog import ModelReference
 from meshllm.core.effects import Download, Level, ResolveModel
-from meshllm.core.engines import EngineFailure, EngineFault
+from meshllm.core.engines import EngineFailure, EngineFault, EngineState
 from meshllm.core.intents import Outcome, OutcomeCode
 from meshllm.core.known_models import choose_file, find, is_hub_name, reference_of, unknown_model
 from meshllm.core.names import Ambiguous, Unknown
 from meshllm.core.resources import format_bytes
-from meshllm.core.serving.engine_state import EngineState, Signal
+from meshllm.core.serving.engine_state import Signal
 from meshllm.core.serving.holdings import Holdings
 from meshllm.core.serving.records import Record
 from meshllm.core.serving.replies import Effects, answers, notice, taken

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from meshllm.core import events as ev
 from meshllm.core.effects import Leave, Level
-from meshllm.core.engines import EngineFailure, EngineFault
+from meshllm.core.engines import EngineFailure, EngineFault, EngineState
 from meshllm.core.intents import Outcome, OutcomeCode
 from meshllm.core.known_models import CATALOG_FILES
 from meshllm.core.limits import DRAIN_S
 from meshllm.core.serving.capacity import EngineWishes, NoRoom, Room, plan_engine
 from meshllm.core.serving.engine_life import EngineLife
-from meshllm.core.serving.engine_state import EngineState, Signal
+from meshllm.core.serving.engine_state import Signal
 from meshllm.core.serving.fetching import Fetching
 from meshllm.core.serving.holdings import Holdings
 from meshllm.core.serving.orders import Orders

@@ -8,11 +8,12 @@ from collections.abc import Callable
 
 from meshllm.core import events as ev
 from meshllm.core.effects import CancelDownload
+from meshllm.core.engines import EngineState
 from meshllm.core.intents import Intent, Outcome, OutcomeCode, Verb
 from meshllm.core.known_models import is_hub_name
 from meshllm.core.names import Ambiguous
 from meshllm.core.serving.engine_life import EngineLife
-from meshllm.core.serving.engine_state import EngineState, Signal
+from meshllm.core.serving.engine_state import Signal
 from meshllm.core.serving.fetching import Fetching
 from meshllm.core.serving.holdings import Holdings
 from meshllm.core.serving.records import Record

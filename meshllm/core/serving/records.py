@@ -8,14 +8,14 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 from meshllm.core.catalog import ModelReference, ModelSpec
-from meshllm.core.engines import EngineEndpoint, EngineFailure, EnginePlan
+from meshllm.core.engines import EngineEndpoint, EngineFailure, EnginePlan, EngineState
 from meshllm.core.ids import ModelId
 from meshllm.core.limits import (
     ENGINE_BACKOFF_FIRST_S,
     ENGINE_BACKOFF_MAX_S,
     ENGINE_FAILURE_WINDOW_S,
 )
-from meshllm.core.serving.engine_state import HAS_PROCESS, EngineState, Signal, next_state
+from meshllm.core.serving.engine_state import HAS_PROCESS, Signal, next_state
 from meshllm.core.view import LoadProgress, LocalModel
 
 

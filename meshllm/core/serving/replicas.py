@@ -10,9 +10,9 @@ from types import MappingProxyType
 from meshllm.core.announcement import ServingState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.rights import Rights
+from meshllm.core.standing import LIVE, MemberState
 from meshllm.core.view import Member, Replica
 
-_ALIVE, _SUSPECT = "alive", "suspect"
 _DIGEST_CHARS = 12
 
 
@@ -21,11 +21,15 @@ def replicas_of(members: Iterable[Member], me: NodeId) -> Mapping[ModelId, tuple
     found: dict[ModelId, list[Replica]] = {}
     for member in sorted(members, key=lambda member: member.announcement.node):
         said = member.announcement
-        if said.node == me or member.state not in (_ALIVE, _SUSPECT) or Rights.HOST not in said.rights:
+        if said.node == me or member.state not in LIVE or Rights.HOST not in said.rights:
             continue
         for served in said.serving:
             replica = Replica(
-                node=said.node, name=said.name, served=served, is_suspect=member.state == _SUSPECT, rtt_s=member.rtt_s
+                node=said.node,
+                name=said.name,
+                served=served,
+                is_suspect=member.state is MemberState.SUSPECT,
+                rtt_s=member.rtt_s,
             )
             found.setdefault(served.model, []).append(replica)
     return MappingProxyType({model: tuple(replicas) for model, replicas in sorted(found.items())})

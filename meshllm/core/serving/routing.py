@@ -9,11 +9,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from meshllm.core.engines import EngineEndpoint
+from meshllm.core.engines import EngineEndpoint, EngineState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.names import AUTO_NAME, DEFAULT_NAMES, Ambiguous, Unknown
 from meshllm.core.resources import format_bytes
-from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.serving.replicas import digests, in_order, of_digest, pinned
 from meshllm.core.view import LoadProgress, LocalModel, MeshView, Replica
 

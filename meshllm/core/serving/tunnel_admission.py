@@ -9,9 +9,9 @@ from enum import StrEnum
 
 from meshllm.core import limits
 from meshllm.core.announcement import Role
+from meshllm.core.engines import EngineState
 from meshllm.core.ids import ModelId
 from meshllm.core.rights import Rights
-from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.view import MeshView
 
 

@@ -4,11 +4,10 @@ from dataclasses import replace
 
 from meshllm.core import events as ev
 from meshllm.core.effects import StartEngine, StopEngine
-from meshllm.core.engines import EngineFault
+from meshllm.core.engines import EngineFault, EngineState
 from meshllm.core.ids import ModelId
 from meshllm.core.intents import OutcomeCode, Verb
 from meshllm.core.limits import ENGINE_BACKOFF_MAX_S, ENGINE_FAILURE_WINDOW_S, ENGINE_LOAD_FAILURES_MAX, GIB
-from meshllm.core.serving.engine_state import EngineState
 from tests.core.builders import Story, a_spec, a_story, exited, ready
 
 TINY = ModelId("tiny")

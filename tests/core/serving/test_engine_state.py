@@ -2,14 +2,8 @@
 
 import pytest
 
-from meshllm.core.serving.engine_state import (
-    HAS_PROCESS,
-    TRANSITIONS,
-    EngineState,
-    IllegalTransitionError,
-    Signal,
-    next_state,
-)
+from meshllm.core.engines import EngineState
+from meshllm.core.serving.engine_state import HAS_PROCESS, TRANSITIONS, IllegalTransitionError, Signal, next_state
 
 
 def reachable_from(start: EngineState) -> set[EngineState]:

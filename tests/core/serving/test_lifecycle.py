@@ -4,11 +4,10 @@ from dataclasses import replace
 
 from meshllm.core import events as ev
 from meshllm.core.effects import Download, DrainEngine, Leave, StartEngine, StopEngine
-from meshllm.core.engines import EngineFault
+from meshllm.core.engines import EngineFault, EngineState
 from meshllm.core.ids import ModelId
 from meshllm.core.intents import OutcomeCode, Verb
 from meshllm.core.limits import GIB, MIB
-from meshllm.core.serving.engine_state import EngineState
 from tests.core.builders import Story, a_machine, a_spec, a_story, exited, ready
 
 TINY = ModelId("tiny")

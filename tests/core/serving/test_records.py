@@ -2,10 +2,10 @@
 
 import pytest
 
-from meshllm.core.engines import EngineEndpoint
+from meshllm.core.engines import EngineEndpoint, EngineState
 from meshllm.core.ids import ModelId
 from meshllm.core.limits import ENGINE_BACKOFF_MAX_S, ENGINE_FAILURE_WINDOW_S
-from meshllm.core.serving.engine_state import EngineState, IllegalTransitionError, Signal
+from meshllm.core.serving.engine_state import IllegalTransitionError, Signal
 from meshllm.core.serving.records import Record
 from tests.core.builders import a_failure
 

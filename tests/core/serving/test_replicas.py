@@ -4,6 +4,7 @@ from meshllm.core.announcement import Announcement, Role, ServedModel, ServingSt
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.rights import CLIENT_ONLY, GUEST, Rights
 from meshllm.core.serving.replicas import digests, in_order, of_digest, pinned, replicas_of
+from meshllm.core.standing import MemberState
 from meshllm.core.view import Member, Replica
 
 ME = NodeId("me")
@@ -16,7 +17,11 @@ def a_served(model: str = "tiny", *, digest: str = "sha256:1", busy: int = 0, **
 
 
 def a_member(
-    node: str, *served: ServedModel, state: str = "alive", rights: Rights = GUEST, rtt_s: float | None = 0.001
+    node: str,
+    *served: ServedModel,
+    state: MemberState = MemberState.ALIVE,
+    rights: Rights = GUEST,
+    rtt_s: float | None = 0.001,
 ) -> Member:
     """Return another node as membership sees it."""
     said = Announcement(
@@ -35,8 +40,8 @@ def test_living_hosts_count_and_nobody_else() -> None:
     """Neither the dead nor those without the right to host, nor this node itself."""
     members = [
         a_member("b", a_served()), a_member("a", a_served()), a_member("me", a_served()),
-        a_member("gone", a_served(), state="dead"), a_member("left", a_served(), state="left"),
-        a_member("client", a_served(), rights=CLIENT_ONLY), a_member("shaky", a_served(), state="suspect"),
+        a_member("gone", a_served(), state=MemberState.DEAD), a_member("left", a_served(), state=MemberState.LEFT),
+        a_member("client", a_served(), rights=CLIENT_ONLY), a_member("shaky", a_served(), state=MemberState.SUSPECT),
     ]  # fmt: skip
 
     found = replicas_of(members, ME)

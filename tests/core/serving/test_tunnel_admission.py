@@ -8,11 +8,10 @@ import pytest
 
 from meshllm.core import limits
 from meshllm.core.announcement import Announcement, Role
-from meshllm.core.engines import EngineEndpoint
+from meshllm.core.engines import EngineEndpoint, EngineState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.names import NameIndex
 from meshllm.core.rights import CLIENT_ONLY, OWN_MACHINE, Rights
-from meshllm.core.serving.engine_state import EngineState
 from meshllm.core.serving.tunnel_admission import Crowd, TunnelAsked, admit_tunnel
 from meshllm.core.view import LocalModel, MeshView
 from tests.core.builders import a_spec

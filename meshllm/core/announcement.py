@@ -7,7 +7,8 @@ Owns the shape and the order of statements. Decides nothing. Signatures and byte
 from dataclasses import dataclass
 from enum import StrEnum
 
-from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.ids import NO_MODEL, ModelId, NodeId
+from meshllm.core.intents import Verb
 from meshllm.core.resources import Resources
 from meshllm.core.rights import Rights
 
@@ -24,8 +25,11 @@ class Role(StrEnum):
 
 
 class ServingState(StrEnum):
-    """How far a model is, as other nodes need to know it."""
+    """How far a model is, for other nodes. Only `ready` takes requests; all but `draining` fill a gap."""
 
+    CLAIMED = "claimed"
+    """A lease: the node is about to serve it, and yields to a better claim."""
+    DOWNLOADING = "downloading"
     LOADING = "loading"
     READY = "ready"
     DRAINING = "draining"
@@ -76,6 +80,69 @@ class ServedModel:
     """Measured generation speed of one request; 0 when unknown."""
     hit_rate: float = 0.0
     """Share of prompt tokens that came out of the cache, 0 to 1."""
+    is_assigned: bool = False
+    """The node gave it to itself; nobody asked this node for it. Only such ones yield, and make room unasked."""
+    order: int = 0
+    """Version of the newest order about it that the node knew when it began to serve it."""
+    health: str = "healthy"
+    """`healthy`, `degraded` or `unhealthy`, by the node's own checks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestedModel:
+    """A model that a node wants to be served somewhere in the mesh, and where its file is."""
+
+    name: str
+    """As it was asked for."""
+    model: ModelId = NO_MODEL
+    """What the name stands for; empty while nobody knows."""
+    size_bytes: int = 0
+    """Zero when unknown."""
+    digest: str = ""
+    repository: str = ""
+    """`user/repo` on the hub; empty for a file that nobody else can fetch."""
+    filename: str = ""
+    sha256: str = ""
+    package: str = ""
+    """Requirement of a Python package that carries the file."""
+    min_replicas: int = 1
+    """Hosts below which idle ones are not unloaded."""
+    min_warm: int = 0
+    """Hosts that are kept loaded although nobody asks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOrder:
+    """What somebody with the right ordered for a model in the whole mesh. The highest (version, author) counts."""
+
+    model: ModelId
+    verb: Verb
+    """`load` or `unload`."""
+    version: int
+    """Above all versions that its author knew: a Lamport clock."""
+    author: NodeId
+    hold: bool = False
+    """Requests do not bring it back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefaultChoice:
+    """Which model answers where none is named, mesh-wide. The highest (version, author) counts."""
+
+    model: ModelId
+    version: int
+    author: NodeId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedModel:
+    """Another name of a model: an alias from a configuration, or a registered version of an id."""
+
+    name: str
+    model: ModelId
+    version: str = ""
+    """`1.1.0` for a registered version; empty for an alias."""
+    registered_unix_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,14 +162,30 @@ class Announcement:
     models_on_disk: tuple[DiskModel, ...] = ()
     serving: tuple[ServedModel, ...] = ()
     """The first is the primary one."""
-    requested: tuple[str, ...] = ()
+    requested: tuple[RequestedModel, ...] = ()
+    """What this node wants to be served, by whomever."""
+    waiting: tuple[ModelId, ...] = ()
+    """Models that nobody serves and that requests wait for at this node, now."""
+    orders: tuple[ModelOrder, ...] = ()
+    """What was ordered here, or taken over from authors that are gone. Counts only with the right to administer."""
+    default: DefaultChoice | None = None
+    names: tuple[NamedModel, ...] = ()
+    """Aliases and versions that this node gives to models on its disk."""
     demand: tuple[tuple[str, float], ...] = ()
     """Model to requests a minute, decayed; of requests that entered the mesh here."""
+    uses: tuple[tuple[str, int], ...] = ()
+    """Model to requests that this node's engines answered since its file came."""
     load: float = 0.0
     """Busy share of all slots, 0 to 1."""
     engine_build: str = ""
     rpc_version: str = ""
     protocol: int = PROTOCOL_VERSION
+    fills_gaps: bool = False
+    """The node gives itself models that nobody serves."""
+    downloads: bool = False
+    """It fetches files for that."""
+    is_controllable: bool = True
+    """It obeys orders of other nodes with the right to give them."""
     left: bool = False
     """The node's last word: it has left on purpose."""
 

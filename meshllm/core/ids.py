@@ -17,6 +17,9 @@ ConnectionId = NewType("ConnectionId", int)
 ModelId = NewType("ModelId", str)
 """A model's canonical name: the stem of its GGUF file, without the shard suffix."""
 
+NO_MODEL = ModelId("")
+"""Where a name stands for no model yet."""
+
 EventId = NewType("EventId", str)
 """`e17` for the seventeenth event that this daemon's loop consumed."""
 

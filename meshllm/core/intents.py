@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from meshllm.core.ids import NodeId
+
 
 class Verb(StrEnum):
     """The kinds of intent."""
@@ -29,6 +31,10 @@ class Intent:
     hold: bool = False
     force: bool = False
     """Do not drain: cut the requests in flight."""
+    scope: str = "node"
+    """Whom it is for: `node` for the one that is asked, `mesh` for all, or the id of another node."""
+    author: NodeId | None = None
+    """The node that sent it, when that was another one."""
     keep_running: bool = False
     """For `drop`: stay although it was the only model."""
 
@@ -45,6 +51,9 @@ class OutcomeCode(StrEnum):
     DOWNLOAD_FAILED = "download_failed"
     SUPERSEDED = "superseded"
     LEAVING = "leaving"
+    NOT_ALLOWED = "not_allowed"
+    UNREACHABLE = "unreachable"
+    NOT_LOADABLE = "not_loadable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass, replace
 
 from meshllm.core import events as ev
-from meshllm.core.announcement import Address, Announcement, Role
+from meshllm.core.announcement import Address, Announcement, RequestedModel, Role
 from meshllm.core.catalog import ModelProblem
 from meshllm.core.credentials import Revocation, TokenRecord
 from meshllm.core.effects import Effect, Level, Notify
@@ -63,7 +63,9 @@ class MeshCore:
         me = Announcement(
             node=config.node, name=config.name, incarnation=config.incarnation, version=0,
             role=Role.CLIENT if config.is_client else Role.WORKER, resources=None, rights=config.rights,
-            addresses=config.addresses, requested=config.serving.requested,
+            addresses=config.addresses, requested=tuple(RequestedModel(name=name) for name in config.serving.requested),
+            fills_gaps=config.serving.fills_gaps, downloads=config.serving.downloads,
+            is_controllable=config.serving.is_controllable,
         )  # fmt: skip
         self._own = OwnStatement(me, (config.times or wan()).soft_s)
         self._members = Members(self._own, rng, config.times, now_s)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from meshllm.core.announcement import Record
 from meshllm.core.credentials import Revocation, TokenRecord
 from meshllm.core.ids import NodeId
+from meshllm.core.intents import Intent, Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +123,22 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """Asks the receiver to change what it serves. Counts only with the right to administer. Answer: OrderResult."""
+
+    intent: Intent
+    """Its request id is the sender's, and names the answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderResult:
+    """How an order ended."""
+
+    request_id: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorReport:
     """The sender could not use what the receiver said."""
 
@@ -131,12 +148,13 @@ class ErrorReport:
 
 Message = (
     Ping | Ack | PingRequest | PingReply | Digest | Delta | Push | Verdict | Leaving | ErrorReport
-    | TrustDigest | Revocations | Tokens
+    | TrustDigest | Revocations | Tokens | Order | OrderResult
 )  # fmt: skip
 
 KINDS: dict[str, type[Message]] = {
     "ping": Ping, "ack": Ack, "ping_request": PingRequest, "ping_reply": PingReply, "digest": Digest, "delta": Delta,
     "push": Push, "verdict": Verdict, "leaving": Leaving, "error": ErrorReport, "trust_digest": TrustDigest,
     "revocations": Revocations, "tokens": Tokens,
+    "order": Order, "order_result": OrderResult,
 }  # fmt: skip
 """The name of each kind on the wire."""

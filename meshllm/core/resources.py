@@ -35,6 +35,8 @@ class Resources:
     gpu_problem: str | None = None
     """Why no GPU was found, in words, where the reason is more than 'none installed'."""
     container_limited: bool = False
+    disk_free_bytes: int = 0
+    """Where downloads go; 0 while unknown."""
 
     @property
     def gpu_total_bytes(self) -> int:

@@ -69,7 +69,7 @@ class OwnStatement:
 def _hard(said: Announcement) -> Announcement:
     """Return a statement without what changes all the time."""
     serving = tuple(replace(one, busy=0, queued=0, tokens_per_s=0.0, hit_rate=0.0) for one in said.serving)
-    return replace(said, resources=_fixed(said.resources), serving=serving, demand=(), load=0.0)
+    return replace(said, resources=_fixed(said.resources), serving=serving, demand=(), uses=(), load=0.0)
 
 
 def _fixed(resources: Resources | None) -> Resources | None:

@@ -6,16 +6,36 @@ its own epoch and always a little old: reads that inform are fine, decisions bel
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from types import MappingProxyType
 
-from meshllm.core.announcement import Announcement, ServedModel
+from meshllm.core.announcement import Announcement, DefaultChoice, ModelOrder, ServedModel
 from meshllm.core.catalog import ModelProblem, ModelSpec
 from meshllm.core.credentials import Revocation, TokenRecord
 from meshllm.core.engines import EngineBuild, EngineEndpoint, EngineFailure, EnginePlan, EngineState
 from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.intents import Verb
 from meshllm.core.names import NameIndex
+from meshllm.core.policy import ModelPolicy
 from meshllm.core.resources import Resources
 from meshllm.core.standing import MemberState
+
+
+class Reason(StrEnum):
+    """Why a node serves a model."""
+
+    EXPLICIT = "explicit"
+    """It was named at the start, or somebody ordered it."""
+    REQUESTED_BY_REQUEST = "request"
+    """A request needed it."""
+    UNSERVED_ON_DISK = "unserved_on_disk"
+    UNSERVED_DOWNLOAD = "unserved_download"
+    LEAST_SERVED_ON_DISK = "least_served_on_disk"
+    LEAST_SERVED = "least_served"
+    HOT = "hot"
+    """The hosts that there are have more to do than they can."""
+    WARM = "warm"
+    """`min_warm` asks for another host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +116,8 @@ class LocalModel:
     plan: EnginePlan | None = None
     failure: EngineFailure | None = None
     """The last failure; stays until the model is ready again."""
+    reason: Reason | None = None
+    """Why it is wanted here."""
     retry_at_s: float | None = None
     pid: int | None = None
     context_tokens: int = 0
@@ -116,6 +138,37 @@ class LocalModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """The decision that a node should serve a model."""
+
+    node: NodeId
+    model: ModelId
+    reason: Reason
+    message: str
+    """For people: why this model, why here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColdModel:
+    """A model that the mesh knows and that nobody serves now."""
+
+    model: ModelId
+    nodes: tuple[NodeId, ...] = ()
+    """Live members that have its file, sorted."""
+    digest: str = ""
+    size_bytes: int = 0
+    order: ModelOrder | None = None
+    """The newest order about it: why it is cold, and whether it stays so."""
+    lack: str = ""
+    """Why nobody can load it, in words and bytes; empty when somebody can."""
+
+    @property
+    def is_held(self) -> bool:
+        """Tell whether somebody ordered that requests do not bring it back."""
+        return self.order is not None and self.order.verb is Verb.UNLOAD and self.order.hold
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeshView:
     """Everything that is known, at one epoch. Equal epochs mean equal views."""
 
@@ -133,6 +186,18 @@ class MeshView:
     """This node's, as last measured; what others are told is coarser."""
     replicas: Mapping[ModelId, tuple[Replica, ...]] = field(default_factory=lambda: MappingProxyType({}))
     """What other members serve, by name; those of one name may differ in their digests."""
+    cold: Mapping[ModelId, ColdModel] = field(default_factory=lambda: MappingProxyType({}))
+    """Models on members' disks, or wanted by one, that nobody serves; this node's own among them."""
+    demand: Mapping[ModelId, float] = field(default_factory=lambda: MappingProxyType({}))
+    """Requests a minute in the whole mesh, decayed."""
+    orders: Mapping[ModelId, ModelOrder] = field(default_factory=lambda: MappingProxyType({}))
+    """The newest order about each model, whoever gave it."""
+    default_choice: DefaultChoice | None = None
+    """What was chosen mesh-wide; `default_model` is what counts here."""
+    policies: Mapping[ModelId, ModelPolicy] = field(default_factory=lambda: MappingProxyType({}))
+    """What this node's configuration says, by model."""
+    assignment: Assignment | None = None
+    """What this node would give itself next, while it claims it."""
     problems: tuple[ModelProblem, ...] = ()
     engine_build: EngineBuild | None = None
     engine_failure: EngineFailure | None = None

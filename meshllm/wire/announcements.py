@@ -8,11 +8,15 @@ import ipaddress
 from dataclasses import replace
 
 from meshllm.core.addresses import is_dialable
-from meshllm.core.announcement import Address, Announcement, ServedModel
+from meshllm.core.announcement import Address, Announcement, RequestedModel, ServedModel
+from meshllm.core.ids import NO_MODEL
 from meshllm.core.limits import (
     ANNOUNCED_ADDRESSES,
     ANNOUNCED_CAPABILITIES,
     ANNOUNCED_GPUS,
+    ANNOUNCED_NAMES,
+    ANNOUNCED_ORDERS,
+    ANNOUNCED_REQUESTS,
     ANNOUNCEMENT_BYTES,
     MODELS_PER_NODE,
 )
@@ -62,7 +66,16 @@ def decode_announcement(body: bytes, *, allow_loopback: bool = False) -> Announc
         check_digest(model.digest)
     for served in said.serving:
         _check_served(served)
-    for name in (*said.requested, *(model for model, _ in said.demand)):
+    for requested in said.requested:
+        _check_requested(requested)
+    for named in said.names:
+        check_model(named.name)
+        check_model(named.model)
+        check_text(named.version)
+    for order in (*said.orders, *(() if said.default is None else (said.default,))):
+        check_model(order.model)
+        check_id(order.author)
+    for name in (*said.waiting, *(model for model, _ in (*said.demand, *said.uses))):
         check_model(name)
     if said.load > 1.0:
         raise malformed("a load above all there is")
@@ -99,7 +112,10 @@ def _is_loopback(address: Address) -> bool:
 
 
 def _check_counts(said: Announcement) -> None:
-    lists = (said.models_on_disk, said.serving, said.requested, said.demand)
+    lists = (
+        said.models_on_disk, said.serving, said.requested, said.demand, said.uses, said.waiting, said.orders,
+        said.names,
+    )  # fmt: skip
     if any(len(entries) > MODELS_PER_NODE for entries in lists) or len(said.addresses) > ANNOUNCED_ADDRESSES:
         raise malformed("more models or addresses than a node has")
     for entries in (said.models_on_disk, said.serving):
@@ -107,10 +123,18 @@ def _check_counts(said: Announcement) -> None:
             raise malformed("a model occurs twice")
 
 
+def _check_requested(requested: RequestedModel) -> None:
+    check_model(requested.name)
+    if requested.model:
+        check_model(requested.model)
+    check_digest(requested.digest)
+    check_text(requested.repository, requested.filename, requested.sha256, requested.package)
+
+
 def _check_served(served: ServedModel) -> None:
     check_model(served.model)
     check_digest(served.digest)
-    check_text(served.display_name, served.architecture, served.quantization, *served.capabilities)
+    check_text(served.display_name, served.architecture, served.quantization, served.health, *served.capabilities)
     if len(served.capabilities) > ANNOUNCED_CAPABILITIES or served.hit_rate > 1.0:
         raise malformed("a model's facts are out of bounds")
 
@@ -133,10 +157,22 @@ def _fitted(said: Announcement) -> Announcement:
     return replace(
         said, name=fit_node_name(said.name), addresses=said.addresses[:ANNOUNCED_ADDRESSES],
         models_on_disk=on_disk[:MODELS_PER_NODE], serving=serving[:MODELS_PER_NODE],
-        requested=tuple(name for name in said.requested if is_model_id(name))[:MODELS_PER_NODE],
+        requested=tuple(_fitted_request(one) for one in said.requested if is_model_id(one.name))[:ANNOUNCED_REQUESTS],
+        waiting=tuple(model for model in said.waiting if is_model_id(model))[:MODELS_PER_NODE],
+        orders=said.orders[:ANNOUNCED_ORDERS],
+        names=tuple(one for one in said.names if is_model_id(one.name) and is_model_id(one.model))[:ANNOUNCED_NAMES],
         demand=tuple(pair for pair in said.demand if is_model_id(pair[0]))[:MODELS_PER_NODE],
+        uses=tuple(pair for pair in said.uses if is_model_id(pair[0]))[:MODELS_PER_NODE],
         engine_build=fit_text(said.engine_build), rpc_version=fit_text(said.rpc_version), load=min(said.load, 1.0),
         resources=None if said.resources is None else _fitted_resources(said.resources),
+    )  # fmt: skip
+
+
+def _fitted_request(requested: RequestedModel) -> RequestedModel:
+    is_known = is_model_id(requested.model)
+    return replace(
+        requested, model=requested.model if is_known else NO_MODEL, repository=fit_text(requested.repository),
+        filename=fit_text(requested.filename), package=fit_text(requested.package),
     )  # fmt: skip
 
 

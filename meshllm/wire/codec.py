@@ -14,7 +14,7 @@ from meshllm.core.credentials import Revocation
 from meshllm.core.ids import NodeId
 from meshllm.core.messages import KINDS, Message
 from meshllm.wire.errors import WireCode, WireError
-from meshllm.wire.names import check_id, check_text, check_word, fit_error, fit_text
+from meshllm.wire.names import check_id, check_model, check_text, check_word, fit_error, fit_text
 from meshllm.wire.packing import convert, malformed, pack, plain, unpack_map
 from meshllm.wire.trust import check_token
 
@@ -145,7 +145,7 @@ def _message(kind: type[Message], content: dict[str, Any], openers: _Openers) ->
     return convert(content, kind)
 
 
-def _check(message: Message) -> None:
+def _check(message: Message) -> None:  # noqa: C901 - one arm for each kind
     """Refuse values that have the right type and mean nothing."""
     match message:
         case said.PingRequest() | said.PingReply():
@@ -166,6 +166,11 @@ def _check(message: Message) -> None:
         case said.Tokens():
             for record in message.records:
                 check_token(record)
+        case said.Order():
+            check_model(message.intent.model)
+            check_text(message.intent.request_id, message.intent.scope)
+        case said.OrderResult():
+            check_text(message.request_id, message.outcome.model)
         case said.ErrorReport():
             check_word(message.code)
             check_text(message.message)

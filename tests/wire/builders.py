@@ -2,8 +2,20 @@
 
 from dataclasses import replace
 
-from meshllm.core.announcement import Address, Announcement, DiskModel, Role, ServedModel, ServingState
+from meshllm.core.announcement import (
+    Address,
+    Announcement,
+    DefaultChoice,
+    DiskModel,
+    ModelOrder,
+    NamedModel,
+    RequestedModel,
+    Role,
+    ServedModel,
+    ServingState,
+)
 from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.intents import Verb
 from meshllm.core.resources import Gpu, Resources
 from meshllm.core.rights import Rights
 
@@ -29,6 +41,16 @@ def announcement(**changes: object) -> Announcement:
                 quantization="Q4_K_M", parameters=3_000_000_000, size_bytes=1 << 30, tokens_per_s=42.5, hit_rate=0.5,
             ),
         ),
-        requested=("m",), demand=(("m", 1.5),), load=0.25, engine_build="xllamacpp 1", rpc_version="3.0", left=True,
+        requested=(
+            RequestedModel(
+                name="m", model=ModelId("m"), size_bytes=1 << 30, digest="sha256:" + "0" * 64, repository="u/m",
+                filename="m.gguf", sha256="0" * 64, package="m==1", min_replicas=2, min_warm=1,
+            ),
+        ),
+        waiting=(ModelId("cold"),), names=(NamedModel(name="n", model=ModelId("m"), version="1.0.0"),),
+        orders=(ModelOrder(model=ModelId("m"), verb=Verb.UNLOAD, version=3, author=NODE, hold=True),),
+        default=DefaultChoice(model=ModelId("m"), version=4, author=NODE), uses=(("m", 7),), fills_gaps=True,
+        downloads=True, is_controllable=False, demand=(("m", 1.5),),
+        load=0.25, engine_build="xllamacpp 1", rpc_version="3.0", left=True,
     )  # fmt: skip
     return replace(full, **changes)

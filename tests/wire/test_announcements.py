@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshllm.core.announcement import Address, DiskModel, ServedModel, ServingState
+from meshllm.core.announcement import Address, DiskModel, RequestedModel, ServedModel, ServingState
 from meshllm.core.ids import ModelId
 from meshllm.core.limits import ANNOUNCEMENT_BYTES
 from meshllm.core.resources import Gpu, Resources
@@ -52,7 +52,10 @@ REFUSED = {
     "257 models on disk": {
         "models_on_disk": [{"model": f"m{n}", "digest": "", "size_bytes": 1} for n in range(257)]
     },
-    "10,000 models": {"requested": ["m"] * 10_000},
+    "10,000 models": {"waiting": ["m"] * 10_000},
+    "a request without a name": {"requested": [{"name": ""}]},
+    "an order by nobody": {"orders": [{"model": "m", "verb": "load", "version": 1, "author": "x"}]},
+    "an order to explode": {"orders": [{"model": "m", "verb": "explode", "version": 1, "author": NODE}]},
     "257 models asked for": {"demand": [[f"m{n}", 1.0] for n in range(257)]},
     "17 addresses": {"addresses": [{"host": "192.0.2.1", "port": n + 1} for n in range(17)]},
     "65 GPUs": {
@@ -66,7 +69,7 @@ REFUSED = {
     "role unknown": {"role": "king"},
     "digest that is a path": {"models_on_disk": [{"model": "m", "digest": "../../x", "size_bytes": 1}]},
     "model with an escape": {"models_on_disk": [{"model": "a\x1b[2J", "digest": "", "size_bytes": 1}]},
-    "model without a name": {"requested": [""]},
+    "model without a name": {"waiting": [""]},
     "model name of 4,000 characters": {"demand": [["m" * 4000, 1.0]]},
     "name with markup": {"name": "<b>"},
     "name of 65 characters": {"name": "n" * 65},
@@ -162,7 +165,8 @@ def test_addresses_are_brought_into_one_form() -> None:
 def test_what_a_node_says_of_itself_is_taken_whatever_its_files_are_called(name: str, model: str, text: str) -> None:
     """A strange file name must not put its node out of the mesh."""
     said = announcement(
-        name=name, engine_build=text, requested=(model,), demand=((model, 1.0),), load=1.5,
+        name=name, engine_build=text, requested=(RequestedModel(name=model, model=ModelId(model), repository=text),),
+        demand=((model, 1.0),), load=1.5,
         models_on_disk=(DiskModel(model=ModelId(model), digest="", size_bytes=1),),
         serving=(served(model=ModelId(model), display_name=text, capabilities=(text,)),),
         resources=resources(memory_free_bytes=11, gpu_problem=text),

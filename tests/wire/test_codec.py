@@ -10,6 +10,7 @@ from meshllm.core import messages as said
 from meshllm.core.announcement import Announcement, Record
 from meshllm.core.credentials import Revocation, TokenRecord
 from meshllm.core.ids import NodeId, TokenId
+from meshllm.core.intents import Intent, Outcome, OutcomeCode, Verb
 from meshllm.core.messages import KINDS, Message
 from meshllm.core.rights import GUEST
 from meshllm.wire.announcements import decode_announcement, encode_announcement
@@ -71,6 +72,8 @@ MESSAGES: list[Message] = [
     said.Leaving(record=record(), reason="asked to"),
     said.TrustDigest(revocations=b"12345678"), said.TrustDigest(revocations=b"", tokens=b"12345678"),
     said.Revocations(entries=(REVOCATION,)), said.Revocations(entries=()), said.Tokens(records=(TOKEN, OTHER_TOKEN)),
+    said.Order(intent=Intent(verb=Verb.UNLOAD, model="m", request_id="r1", hold=True, scope="node")),
+    said.OrderResult(request_id="r1", outcome=Outcome(code=OutcomeCode.DONE, message="m is unloaded", model="m")),
     said.ErrorReport(code="unsupported", message="a kind that is not known here"),
 ]  # fmt: skip
 

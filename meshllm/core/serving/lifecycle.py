@@ -15,6 +15,7 @@ from meshllm.core.engines import EngineFailure, EngineFault, EngineState
 from meshllm.core.intents import Outcome, OutcomeCode
 from meshllm.core.known_models import CATALOG_FILES
 from meshllm.core.limits import DRAIN_S
+from meshllm.core.policy import ModelPolicy
 from meshllm.core.serving.capacity import EngineWishes, NoRoom, Room, plan_engine
 from meshllm.core.serving.engine_life import EngineLife
 from meshllm.core.serving.engine_state import Signal
@@ -35,6 +36,17 @@ class ServingPolicy:
     min_unasked_bytes: int = 0
     """Smaller files outside the catalogue are not served unasked."""
     drain_s: float = DRAIN_S
+    models: tuple[ModelPolicy, ...] = ()
+    default_model: str = ""
+    """From the configuration; empty for the first one requested."""
+    fills_gaps: bool = False
+    """Give this node models that nobody serves, and replicas of those that few serve."""
+    downloads: bool = False
+    """Fetch files for that."""
+    serves_all: bool = False
+    """Serve everything on disk unasked, as far as it fits; what was used last stays."""
+    is_controllable: bool = True
+    """Obey other nodes that have the right to administer."""
 
 
 class Lifecycle:

@@ -7,7 +7,7 @@ def test_a_policy_that_says_nothing_leaves_the_choice_to_the_node() -> None:
     """Naming a model is not yet an opinion about it."""
     said = ModelPolicy(name="tiny")
 
-    assert said.load is LoadMode.LAZY and said.is_enabled and not said.is_pinned
+    assert (said.load, said.is_enabled, said.is_pinned) == (LoadMode.LAZY, True, False)
     assert (said.min_replicas, said.min_warm, said.idle_unload_s) == (1, 0, None)
 
 

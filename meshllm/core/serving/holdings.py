@@ -9,6 +9,7 @@ from meshllm.core.engines import EngineBuild, EngineFailure
 from meshllm.core.ids import ModelId
 from meshllm.core.known_models import aliases_of
 from meshllm.core.names import NameIndex
+from meshllm.core.policy import ModelPolicy
 from meshllm.core.resources import Resources
 from meshllm.core.serving.capacity import EngineWishes, Room, room_for_one_more
 from meshllm.core.serving.records import Record
@@ -17,9 +18,12 @@ from meshllm.core.serving.records import Record
 class Holdings:
     """The shared state of the life cycle."""
 
-    def __init__(self, wishes: EngineWishes) -> None:
-        """Start with nothing known."""
+    def __init__(self, wishes: EngineWishes, said: tuple[ModelPolicy, ...] = ()) -> None:
+        """Start with nothing known but what the configuration says of models."""
         self.wishes = wishes
+        self._said = said
+        self.policies: dict[ModelId, ModelPolicy] = {}
+        """What the configuration says, by the model that its names mean here."""
         self.records: dict[ModelId, Record] = {}
         self.order: list[ModelId] = []
         """Models in the order in which they were asked for."""
@@ -75,4 +79,14 @@ class Holdings:
                 aliases[asked_as] = [model]
         key = (tuple(self.records), tuple((alias, tuple(models)) for alias, models in aliases.items()))
         if key != self._named:
-            self._named, self.names = key, NameIndex(self.records, aliases)
+            self._named = key
+            known = NameIndex(self.records, aliases)
+            self.policies = {found: said for said in self._said if isinstance(found := known.resolve(said.name), str)}
+            for model, said in self.policies.items():
+                for alias in said.aliases:
+                    aliases.setdefault(alias, []).append(model)
+            self.names = NameIndex(self.records, aliases)
+
+    def policy_of(self, model: ModelId) -> ModelPolicy:
+        """Return what the configuration says of a model; where it says nothing, the choice is the node's."""
+        return self.policies.get(model) or ModelPolicy(name=model)

@@ -55,7 +55,7 @@ class Lifecycle:
     def __init__(self, policy: ServingPolicy) -> None:
         """Start with nothing known."""
         self.policy = policy
-        self.held = Holdings(policy.wishes)
+        self.held = Holdings(policy.wishes, policy.models)
         self.fetching = Fetching(self.held, policy.requested)
         self.engines = EngineLife(self.held, policy.drain_s)
         self._orders = Orders(self.held, self.fetching, self.engines, self.leave)

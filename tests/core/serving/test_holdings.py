@@ -3,9 +3,11 @@
 from meshllm.core.catalog import ModelReference
 from meshllm.core.ids import ModelId
 from meshllm.core.limits import GIB
+from meshllm.core.policy import ModelPolicy
 from meshllm.core.resources import MemoryLimit
 from meshllm.core.serving.capacity import EngineWishes
 from meshllm.core.serving.holdings import Holdings
+from meshllm.core.serving.records import Record
 from tests.core.builders import A_BUILD, A_GPU_BUILD, a_gpu, a_machine
 
 HALF = EngineWishes(max_memory=MemoryLimit(share=0.5))
@@ -53,3 +55,16 @@ def test_the_name_index_is_the_same_object_while_nothing_changes() -> None:
     held.rename()
 
     assert held.names is names
+
+
+def test_what_a_configuration_says_of_a_model_is_found_by_any_of_its_names() -> None:
+    """People write short names; records have canonical ones."""
+    said = ModelPolicy(name="tiny-q4", aliases=("small",), min_warm=2)
+    held = Holdings(HALF, (said,))
+    held.records[ModelId("Tiny-Q4")] = Record(id=ModelId("Tiny-Q4"))
+
+    held.rename()
+
+    assert held.policy_of(ModelId("Tiny-Q4")) == said
+    assert held.names.resolve("small") == "Tiny-Q4"
+    assert held.policy_of(ModelId("other")).min_warm == 0

@@ -1,7 +1,8 @@
 """Write the pages of docs/ that are made from the program: `scripts/docs`, or `scripts/docs --check`.
 
 Owns how the program's own tables become pages: commands, settings, HTTP routes, events and effects, engine states,
-limits. Decides nothing about their content; whoever wants another sentence changes it where it is declared.
+limits. Decides nothing about their content; whoever wants another sentence changes it where it is declared. Doesn't
+know which rows of acceptance are shown: `scripts/acceptance_page.py` does.
 """
 
 import argparse
@@ -22,6 +23,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+from scripts import acceptance_page  # noqa: E402 - the line above makes it findable when this file is run
+
 DOCS = ROOT / "docs"
 HEAD = "<!-- Written by scripts/docs from {source}. Change it there. -->\n"
 
@@ -277,6 +281,7 @@ def _need(capability: object) -> str:
 
 PAGES: Mapping[str, tuple[str, Callable[[], str]]] = types.MappingProxyType(
     {
+        "acceptance.md": ("scripts/acceptance_rows.toml and the marks of the tests", acceptance_page.acceptance),
         "commands.md": ("meshllm/cli", commands),
         "configuration.md": ("meshllm/config.py", configuration),
         "engine-states.md": ("meshllm/core/serving/engine_state.py", engine_states),
@@ -300,7 +305,11 @@ def main() -> int:
     is_check = parser.parse_args().check
     stale = 0
     for name in PAGES:
-        file, wanted = DOCS / name, page(name)
+        try:
+            file, wanted = DOCS / name, page(name)
+        except acceptance_page.RowsError as error:
+            print(error, file=sys.stderr)
+            return 1
         found = file.read_text(encoding="utf-8") if file.is_file() else ""
         if found == wanted:
             continue

@@ -31,6 +31,7 @@ def complaint(home: Path, flags: Mapping[str, object] | None = None, file: str |
     return caught.value
 
 
+@pytest.mark.rows("CLI-14", "REG-2", "SEC-4")
 def test_nothing_given_is_a_working_configuration(tmp_path: Path) -> None:
     """`mesh-llm` alone has to start."""
     config = loaded(tmp_path)
@@ -70,6 +71,7 @@ def test_secret_is_not_shown_in_a_note(tmp_path: Path) -> None:
     assert "other" not in notes[0]
 
 
+@pytest.mark.rows("CLI-20")
 @pytest.mark.parametrize(
     ("variable", "value", "name", "expected"),
     [
@@ -125,6 +127,7 @@ def test_models_dir_flags_come_before_the_others(tmp_path: Path) -> None:
     assert loaded(tmp_path, file='models_dirs = ["/file"]').models_dirs == (Path("/file"),)
 
 
+@pytest.mark.rows("CFG-23")
 @pytest.mark.parametrize(
     ("file", "line", "key", "words"),
     [
@@ -220,6 +223,7 @@ def test_secrets_are_not_in_what_is_printed_of_a_configuration(tmp_path: Path) -
     assert "hidden" not in repr(config)
 
 
+@pytest.mark.rows("SEC-4")
 def test_address_for_others_needs_a_key(tmp_path: Path) -> None:
     """An open door has to be opened on purpose."""
     assert "API key" in complaint(tmp_path, {"host": "0.0.0.0"}).message

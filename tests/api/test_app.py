@@ -80,6 +80,7 @@ async def test_wrong_request_gets_the_envelope(method: str, path: str, status: i
         assert ("Allow" in answer.headers) == (status == 405)
 
 
+@pytest.mark.rows("LIF-15")
 @pytest.mark.parametrize("path", POSTS_WITH_MODEL)
 @pytest.mark.parametrize(
     ("body", "status", "code"),

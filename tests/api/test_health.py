@@ -9,6 +9,7 @@ from tests.api.node import a_node
 from tests.core.builders import a_failure, a_spec, a_story, exited, ready
 
 
+@pytest.mark.rows("HLT-4")
 async def test_health_counts_models_by_phase() -> None:
     """HLT-4."""
     async with a_node(a_spec("tiny"), a_spec("other"), requested=("tiny",)) as (node, client):
@@ -23,6 +24,7 @@ async def test_health_counts_models_by_phase() -> None:
         }  # fmt: skip
 
 
+@pytest.mark.rows("HLT-4")
 def test_one_failure_beside_a_working_model_is_degraded() -> None:
     """The node still answers; somebody should look."""
     story = a_story(a_spec("a"), a_spec("b"))
@@ -31,6 +33,7 @@ def test_one_failure_beside_a_working_model_is_degraded() -> None:
     assert health_of(story.core.view) == "degraded"
 
 
+@pytest.mark.rows("HLT-4")
 def test_nothing_but_failures_is_unhealthy() -> None:
     """There is nobody left to answer."""
     story = a_story(a_spec("a"))
@@ -39,6 +42,7 @@ def test_nothing_but_failures_is_unhealthy() -> None:
     assert health_of(story.core.view) == "unhealthy"
 
 
+@pytest.mark.rows("HLT-4", "HLT-9")
 @pytest.mark.parametrize("event", [EngineProbed(build=None, failure=a_failure()), LeaveRequested(reason="SIGTERM")])
 async def test_node_that_cannot_serve_is_unhealthy_alive_and_not_ready(event: EngineProbed | LeaveRequested) -> None:
     """Three questions, three answers."""
@@ -50,6 +54,7 @@ async def test_node_that_cannot_serve_is_unhealthy_alive_and_not_ready(event: En
         assert (await client.get("/readyz")).status == 503
 
 
+@pytest.mark.rows("HLT-9")
 async def test_node_is_ready_when_a_model_is() -> None:
     """HLT-9: and asking loads nothing."""
     async with a_node(is_ready=False) as (node, client):

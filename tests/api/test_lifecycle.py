@@ -15,6 +15,7 @@ async def post(client: Client, path: str, **body: object) -> tuple[int, dict[str
     return answer.status, await answer.json()
 
 
+@pytest.mark.rows("LIF-5")
 async def test_unload_answers_when_the_memory_is_free() -> None:
     """LIF-1: the body is exactly this; the answer waits for the process to be gone."""
     async with a_node() as (node, client):
@@ -27,6 +28,7 @@ async def test_unload_answers_when_the_memory_is_free() -> None:
         assert not is_early
 
 
+@pytest.mark.rows("LIF-11")
 async def test_unload_twice_is_fine() -> None:
     """LIF-11: idempotent."""
     async with a_node(a_spec("tiny"), a_spec("other"), requested=("other",), is_ready=False) as (_, client):
@@ -46,6 +48,7 @@ async def test_unload_passes_hold_and_force_on() -> None:
         assert (node.intents[0].hold, node.intents[0].force) == (True, True)
 
 
+@pytest.mark.rows("LIF-2")
 async def test_reload_answers_when_the_model_answers() -> None:
     """LIF-2: `loaded` means that a request would be answered."""
     async with a_node(a_spec("tiny"), a_spec("other"), requested=("other",), is_ready=False) as (node, client):
@@ -56,6 +59,7 @@ async def test_reload_answers_when_the_model_answers() -> None:
         assert await answer == (200, {"model_id": "tiny", "status": "loaded"})
 
 
+@pytest.mark.rows("LIF-2")
 async def test_reload_without_waiting_is_accepted_at_once() -> None:
     """LIF-2: 202 `reloading`; a second one is just as welcome."""
     async with a_node(a_spec("tiny"), a_spec("other"), requested=("other",), is_ready=False) as (node, client):
@@ -65,6 +69,7 @@ async def test_reload_without_waiting_is_accepted_at_once() -> None:
         await node.asked(Verb.LOAD, times=2)
 
 
+@pytest.mark.rows("LIF-11")
 async def test_reload_of_a_loaded_model_is_loaded() -> None:
     """LIF-11: idempotent, with or without waiting."""
     async with a_node() as (node, client):
@@ -74,6 +79,7 @@ async def test_reload_of_a_loaded_model_is_loaded() -> None:
         assert not node.intents
 
 
+@pytest.mark.rows("LIF-5", "LIF-9")
 @pytest.mark.parametrize(
     ("fault", "code", "status"),
     [(EngineFault.BAD_FILE, 500, "internal_error"), (EngineFault.MISSING_FILE, 409, "no_loader_config")],
@@ -88,6 +94,7 @@ async def test_failed_reload_says_why(fault: EngineFault, code: int, status: str
         assert await answer == (code, {"model_id": "tiny", "status": status, "error": "it is broken"})
 
 
+@pytest.mark.rows("LIF-18")
 async def test_model_that_does_not_fit_is_no_capacity() -> None:
     """X6: 503 with the reason and when to come back."""
     huge = a_spec("huge", size_bytes=10**12)
@@ -100,6 +107,7 @@ async def test_model_that_does_not_fit_is_no_capacity() -> None:
         assert "needs" in document["error"]
 
 
+@pytest.mark.rows("LIF-8")
 @pytest.mark.parametrize("path", ["/v1/models/unload", "/v1/models/status"])
 async def test_unknown_model_is_not_found(path: str) -> None:
     """LIF-8: 404 with the seed's body, and what is near."""
@@ -119,6 +127,7 @@ async def test_name_with_several_meanings_is_a_conflict() -> None:
         assert "m-Q4, m-Q8" in str(document["error"])
 
 
+@pytest.mark.rows("LIF-3", "LIF-4")
 async def test_status_says_where_a_model_is() -> None:
     """LIF-3, LIF-4: the closed word, the fine one, and each node."""
     async with a_node() as (node, client):
@@ -178,6 +187,7 @@ async def test_wrong_option_is_named(body: dict[str, object], param: str) -> Non
         assert not node.intents
 
 
+@pytest.mark.rows("LIF-15")
 async def test_drop_names_what_was_dropped() -> None:
     """LIF-15: the canonical name, even when asked for by another."""
     async with a_node(a_spec("tiny-Q4_1"), is_ready=False) as (node, client):
@@ -191,6 +201,7 @@ async def test_drop_names_what_was_dropped() -> None:
         assert node.views.newest.leaving
 
 
+@pytest.mark.rows("LIF-14")
 async def test_drop_can_keep_the_node_running() -> None:
     """LIF-14: leaving is the habit, not a must."""
     async with a_node() as (node, client):
@@ -202,6 +213,7 @@ async def test_drop_can_keep_the_node_running() -> None:
         assert not node.views.newest.leaving
 
 
+@pytest.mark.rows("LIF-15")
 @pytest.mark.parametrize(("model", "code"), [("other", "not_served"), ("nope", "model_not_found")])
 async def test_drop_of_what_is_not_served_is_404(model: str, code: str) -> None:
     """LIF-15: nothing was dropped, and that is said."""
@@ -226,6 +238,7 @@ async def test_load_and_drop_at_once_leave_one_truth() -> None:
         assert node.views.newest.local[ModelId("tiny")].dropped
 
 
+@pytest.mark.rows("REG-5")
 async def test_rescan_looks_at_the_folders() -> None:
     """X26: no restart needed."""
     async with a_node() as (node, client):

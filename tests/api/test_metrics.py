@@ -1,5 +1,6 @@
 """What Prometheus reads."""
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from meshllm.core.events import ResourcesMeasured
@@ -8,6 +9,7 @@ from tests.api.node import a_node
 from tests.core.builders import a_gpu, a_machine
 
 
+@pytest.mark.rows("MET-1")
 async def test_metrics_tell_what_the_view_and_the_front_door_know() -> None:
     """MET-1: and they parse."""
     async with a_node() as (node, client):
@@ -30,6 +32,7 @@ async def test_metrics_tell_what_the_view_and_the_front_door_know() -> None:
         assert all(family.name.startswith("meshllm_") for family in families)
 
 
+@pytest.mark.rows("MET-1")
 async def test_scraper_may_ask_for_openmetrics() -> None:
     """By its Accept header."""
     async with a_node() as (_, client):

@@ -166,6 +166,7 @@ def test_documents_have_one_shape() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.rows("LIF-4")
 @pytest.mark.parametrize(
     ("model", "phase", "status"),
     [

@@ -1,9 +1,12 @@
 """`drop`: what the node is asked, what people are told."""
 
+import pytest
+
 from tests.cli.conftest import Shell
 from tests.cli.scripted import ScriptedNode
 
 
+@pytest.mark.rows("CLI-17")
 def test_drop_asks_and_tells(shell: Shell, node: ScriptedNode) -> None:
     """CLI-17."""
     node.answers["POST /mesh/drop"] = (200, {"dropped": "tiny-Q4"})

@@ -27,6 +27,7 @@ def test_bad_port_is_a_usage_error(shell: Shell, port: str, command: list[str]) 
     assert "--port" in shell.err
 
 
+@pytest.mark.rows("CLI-4")
 @pytest.mark.parametrize("line", [["--port", "?", "ps"], ["ps", "--port", "?"], ["--port", "1", "ps", "--port", "?"]])
 def test_options_stand_before_or_after_the_command(shell: Shell, node: ScriptedNode, line: list[str]) -> None:
     """CLI-4; the later one wins."""

@@ -44,6 +44,7 @@ def test_standard_input_is_part_of_the_prompt(
     assert node.bodies(PATH)[0]["messages"][0]["content"] == "Summarise:\na long text"  # type: ignore[index]
 
 
+@pytest.mark.rows("CLI-5")
 def test_without_a_model_the_default_answers(shell: Shell, node: ScriptedNode, monkeypatch: pytest.MonkeyPatch) -> None:
     """CLI-5."""
     node.answers[PATH] = (200, stream("ok"))
@@ -101,6 +102,7 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.mark.rows("CLI-5")
 def test_chat_on_a_terminal_goes_on_until_goodbye(
     shell: Shell, node: ScriptedNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:

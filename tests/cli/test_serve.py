@@ -43,6 +43,7 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> FakeDaemon:
     return fake
 
 
+@pytest.mark.rows("CLI-6")
 @pytest.mark.parametrize(
     ("line", "models"),
     [
@@ -63,6 +64,7 @@ def test_models_are_served_in_their_order(
     assert daemon.configs[0].models == models
 
 
+@pytest.mark.rows("CLI-6")
 def test_serve_takes_one_short_model(shell: Shell, daemon: FakeDaemon) -> None:
     """CLI-6: a second `-m` is an error there."""
     assert shell("serve", "-m", "a", "-m", "b") == 2

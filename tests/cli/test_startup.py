@@ -145,6 +145,7 @@ def test_leaving_is_told_once(screen: Screen, startup: Startup) -> None:
 TOKEN = "meshllm1-token"
 
 
+@pytest.mark.rows("CLI-9")
 def test_join_command_stands_where_the_start_ends(screen: Screen, startup: Startup) -> None:
     """Copied from there to the next machine."""
     story = a_story(a_spec("tiny"))

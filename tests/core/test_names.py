@@ -14,6 +14,7 @@ INDEX = NameIndex(
 )
 
 
+@pytest.mark.rows("ADR-1")
 @pytest.mark.parametrize(
     "asked",
     [
@@ -36,11 +37,13 @@ def test_stem_of_two_quantisations_is_ambiguous() -> None:
     assert found == Ambiguous("qwen2.5-3b-instruct", ("Qwen2.5-3B-Instruct-Q4_K_M", "Qwen2.5-3B-Instruct-Q8_0"))
 
 
+@pytest.mark.rows("ADR-1")
 def test_alias_of_two_models_is_ambiguous() -> None:
     """An alias that two models claim resolves to neither."""
     assert isinstance(INDEX.resolve("both"), Ambiguous)
 
 
+@pytest.mark.rows("ADR-1")
 def test_exact_id_wins_over_every_other_reading() -> None:
     """A model named like the alias of another is still reachable."""
     index = NameIndex([ModelId("a"), ModelId("b")], {"a": [ModelId("b")]})

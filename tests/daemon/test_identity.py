@@ -18,6 +18,7 @@ def test_node_keeps_its_identity(tmp_path: Path) -> None:
     assert len(first.node) == 52
 
 
+@pytest.mark.rows("CLI-13", "MSH-4")
 def test_client_is_somebody_else_each_time(tmp_path: Path) -> None:
     """And leaves nothing."""
     nodes = {own_identity(MeshFiles(tmp_path), is_client=True).node for _ in range(2)}

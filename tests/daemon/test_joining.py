@@ -43,6 +43,7 @@ def me() -> Newcomer:
     return Newcomer(identity=Identity.generate(), name="desk", mesh_name="home")
 
 
+@pytest.mark.rows("CLI-9")
 def test_node_without_token_founds_a_mesh_and_finds_it_again(files: MeshFiles, me: Newcomer) -> None:
     """It has all rights there, by a certificate that anybody can check against the mesh's id."""
     first = place_of(files, me, (), NOW)
@@ -97,6 +98,7 @@ def test_client_needs_a_token_and_leaves_nothing(files: MeshFiles, me: Newcomer)
     )
 
 
+@pytest.mark.rows("MSH-2")
 def test_one_good_token_is_enough(caplog: pytest.LogCaptureFixture) -> None:
     """The bad one is said, not shown."""
     damaged = a_token()[:-3] + "aaa"

@@ -48,6 +48,7 @@ def test_show_knows_models_of_folders_that_only_the_node_has(daemon: Maker, tmp_
     assert "memory: fits" in shown
 
 
+@pytest.mark.rows("CLI-17", "LIF-13", "LIF-14")
 def test_load_unload_and_drop_do_what_they_say(daemon: Maker) -> None:
     """The life of a model by hand; the node ends with its last one."""
     with daemon("--model", "tiny") as node:
@@ -65,6 +66,7 @@ def test_load_unload_and_drop_do_what_they_say(daemon: Maker) -> None:
         assert node.ended() == 0
 
 
+@pytest.mark.rows("CLI-17")
 def test_drop_that_drops_nothing_fails(daemon: Maker) -> None:
     """A script must be able to tell."""
     with daemon("--model", "tiny") as node:
@@ -96,6 +98,7 @@ def test_logs_show_the_node_and_the_engine(daemon: Maker) -> None:
         assert "model loaded" in done(node.run("logs", "tiny"))
 
 
+@pytest.mark.rows("REG-5")
 def test_files_come_and_go_while_it_runs(daemon: Maker) -> None:
     """Folders are watched; nothing needs a restart."""
     with daemon("--model", "tiny", models=("tiny",)) as node:

@@ -22,6 +22,7 @@ def both_ready(node: Daemon) -> None:
     node.until_model("other", phase="ready")
 
 
+@pytest.mark.rows("LIF-19")
 def test_engine_killed_in_the_middle_of_a_stream_ends_it_with_one_error_event(daemon: Maker) -> None:
     """Never a silent end: the SDK must raise, and the next request is served by the restarted engine."""
     with daemon("--model", "tiny", "--model", "other", engine='fake:{"token_s": 0.05}') as node:
@@ -85,6 +86,7 @@ def test_out_of_memory_while_loading_is_tried_with_half_and_then_explained(daemo
         assert "memory" in reply.error["message"]
 
 
+@pytest.mark.rows("LIF-19")
 def test_crash_loop_backs_off(daemon: Maker) -> None:
     """A machine in trouble is not hammered; the request waits for the try that works."""
     switches = {"load": "exit", "load_troubles": 2, "counter": "{home}/starts"}

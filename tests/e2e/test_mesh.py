@@ -52,6 +52,7 @@ def node_id(node: Daemon) -> str:
     return str(node.get("/api/status")["node"]["id"])
 
 
+@pytest.mark.rows("MSH-2", "PRX-1", "PRX-10")
 def test_a_node_that_joins_answers_for_the_others_model_within_two_seconds(daemon: Make) -> None:
     """From the token to a warm answer: what a person waits for."""
     with daemon("--model", "tiny") as first:
@@ -69,6 +70,7 @@ def test_a_node_that_joins_answers_for_the_others_model_within_two_seconds(daemo
             assert took_s < JOINED_S
 
 
+@pytest.mark.rows("PRX-4")
 def test_a_stream_through_a_tunnel_is_the_same_text(daemon: Make) -> None:
     """Event by event, with its end."""
     with daemon("--model", "tiny") as first, daemon("--join", token_of(first), models=()) as second:
@@ -81,6 +83,7 @@ def test_a_stream_through_a_tunnel_is_the_same_text(daemon: Make) -> None:
         assert there.text == here.text
 
 
+@pytest.mark.rows("CLI-13", "LST-1", "ADR-9", "MSH-1", "MSH-4")
 def test_a_client_beside_a_node_uses_every_model_and_serves_none(daemon: Make) -> None:
     """A fresh identity with each start, and no engine."""
     with (
@@ -96,6 +99,7 @@ def test_a_client_beside_a_node_uses_every_model_and_serves_none(daemon: Make) -
         assert {node_id(first), node_id(second)} < {member["id"] for member in client.get("/api/nodes")["nodes"]}
 
 
+@pytest.mark.rows("HLT-8")
 def test_a_killed_daemon_is_gone_soon_and_so_are_its_engines(daemon: Make) -> None:
     """No goodbye: the others find out."""
     with daemon("--model", "tiny") as first, daemon("--join", token_of(first), models=()) as second:
@@ -110,6 +114,7 @@ def test_a_killed_daemon_is_gone_soon_and_so_are_its_engines(daemon: Make) -> No
         assert second.chat("hello").status == 404
 
 
+@pytest.mark.rows("MSH-15")
 def test_a_daemon_that_leaves_is_gone_at_once(daemon: Make) -> None:
     """SIGTERM says goodbye."""
     with daemon("--model", "tiny") as first, daemon("--join", token_of(first), models=()) as second:
@@ -121,6 +126,7 @@ def test_a_daemon_that_leaves_is_gone_at_once(daemon: Make) -> None:
         assert first.ended() == 0
 
 
+@pytest.mark.rows("CLI-11", "HLT-7", "MSH-12", "PRX-8")
 def test_a_request_moves_to_another_replica_when_its_host_is_gone(daemon: Make) -> None:
     """The client sees one answer, whoever gave it."""
     with (
@@ -164,6 +170,7 @@ def test_a_stream_whose_host_dies_ends_with_one_error_event(daemon: Make) -> Non
         assert json.loads(events[-1][6:])["error"]["code"] == "host_lost"
 
 
+@pytest.mark.rows("HLT-8")
 def test_a_node_finds_its_mesh_again_without_its_token(daemon: Make) -> None:
     """The token is for joining; afterwards the roster and the certificate are enough."""
     with daemon("--model", "tiny") as first:

@@ -107,6 +107,7 @@ async def test_failed_load_is_explained(runtime_dir: Path, model_file: str, trou
     assert not any(isinstance(event, ev.EngineReady) for event in bench.told)
 
 
+@pytest.mark.rows("LIF-20")
 @pytest.mark.parametrize("switches", [{"load": "hang"}, {"refuse": True}])
 async def test_stuck_load_is_ended(runtime_dir: Path, model_file: str, switches: dict[str, object]) -> None:
     """The load watchdog names the time and the engine's last words."""

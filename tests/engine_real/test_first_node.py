@@ -55,6 +55,7 @@ def client(node: Daemon) -> Iterator[openai.OpenAI]:
         yield made
 
 
+@pytest.mark.rows("CLI-1", "ADR-11", "API-1", "API-6", "PRX-3")
 def test_openai_sdk_lists_chats_and_streams_real_words(client: openai.OpenAI) -> None:
     """The same words, whole and in pieces, at temperature 0."""
     names = [model.id for model in client.models.list()]
@@ -75,6 +76,7 @@ def test_openai_sdk_lists_chats_and_streams_real_words(client: openai.OpenAI) ->
     assert {chunk.model for chunk in chunks} == {MODEL}
 
 
+@pytest.mark.rows("API-8")
 def test_curl_gets_an_answer_without_a_content_type(node: Daemon) -> None:
     """`curl -d` is how most people try an endpoint first."""
     body = json.dumps({"messages": QUESTION, "max_tokens": 16, "temperature": 0})
@@ -103,6 +105,7 @@ def test_anthropic_sdk_talks_counts_and_streams(node: Daemon) -> None:
     assert counted.input_tokens > 5
 
 
+@pytest.mark.rows("API-1", "API-2", "PRX-1")
 def test_completions_responses_tools_and_schema_pass_through(client: openai.OpenAI) -> None:
     """What the engine can do, the endpoint can do."""
     completion = client.completions.create(model=MODEL, prompt="One, two, three,", max_tokens=8, temperature=0)
@@ -130,6 +133,7 @@ def test_completions_responses_tools_and_schema_pass_through(client: openai.Open
     assert called.usage is not None
 
 
+@pytest.mark.rows("API-3")
 def test_embeddings_of_a_chat_model_are_refused_clearly(client: openai.OpenAI) -> None:
     """A 400 that says what the model can do, as the SDK's own error type."""
     with pytest.raises(openai.BadRequestError) as caught:
@@ -138,6 +142,7 @@ def test_embeddings_of_a_chat_model_are_refused_clearly(client: openai.OpenAI) -
     assert caught.value.code == "capability_not_supported"
 
 
+@pytest.mark.rows("API-6")
 def test_errors_are_the_types_that_the_sdk_knows(client: openai.OpenAI) -> None:
     """Programs handle errors by type."""
     with pytest.raises(openai.NotFoundError, match="did you mean"):

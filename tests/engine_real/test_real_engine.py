@@ -154,6 +154,7 @@ async def test_a_prompt_that_was_computed_before_is_not_computed_again(runtime_d
     assert again == 1
 
 
+@pytest.mark.rows("T25")
 async def test_more_requests_than_slots_are_all_answered_while_probes_get_through(
     runtime_dir: Path, tiny: Path
 ) -> None:
@@ -185,6 +186,7 @@ async def test_slot_is_free_soon_after_its_client_left(runtime_dir: Path, smollm
     assert status == 200
 
 
+@pytest.mark.rows("API-3")
 async def test_embedding_model_embeds(runtime_dir: Path, tmp_path: Path) -> None:
     """Its capabilities decide the mode that the engine is started in."""
     path = write_tiny_model(tmp_path / "embed.gguf", embeds=True)

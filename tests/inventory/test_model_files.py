@@ -61,6 +61,7 @@ def write_projector(path: Path) -> Path:
     return write(path, {"general.architecture": "clip", "general.type": "mmproj"})
 
 
+@pytest.mark.rows("REG-1")
 def test_the_given_layouts_are_found(tmp_path: Path) -> None:
     """Flat files, folders of files, and the vendor's `<Name>/model.gguf`."""
     write(tmp_path / "Flat-1B-Q4_0.gguf")
@@ -74,6 +75,7 @@ def test_the_given_layouts_are_found(tmp_path: Path) -> None:
     assert not inventory.problems
 
 
+@pytest.mark.rows("REG-3", "T12")
 def test_the_header_counts_and_not_the_name(tmp_path: Path) -> None:
     """T12: a file renamed to `Foo-1B` still shows what it is."""
     path = write(tmp_path / "Foo-1B-Q8_0.gguf", llama(general__file_type=2))
@@ -139,6 +141,7 @@ def test_adapters_and_importance_matrices_are_passed_over(tmp_path: Path) -> Non
     assert inventory == Inventory()
 
 
+@pytest.mark.rows("REG-1")
 def test_a_shard_set_is_one_model(tmp_path: Path) -> None:
     """Size and parameters are those of all files."""
     paths = write_shards(tmp_path, 3)
@@ -221,6 +224,7 @@ def test_a_single_file_named_like_a_shard_is_a_model(tmp_path: Path) -> None:
     assert spec.id == "Small"
 
 
+@pytest.mark.rows("REG-1")
 def test_in_a_folder_of_its_own_a_model_takes_the_projector_beside_it(tmp_path: Path) -> None:
     """Half precision is preferred, as llama.cpp does."""
     write(tmp_path / "Gemma" / "gemma-3-4b-it-Q4_K_M.gguf")

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from meshllm.inventory.digests import DigestStore
 from meshllm.inventory.model_files import Inventory
 from meshllm.inventory.model_watcher import ModelWatcher
@@ -77,6 +79,7 @@ async def test_a_model_is_told_at_once_and_again_with_its_digest(tmp_path: Path)
     assert len(told.inventories) == 2
 
 
+@pytest.mark.rows("REG-5")
 async def test_files_that_come_and_go_are_noticed_without_a_restart(tmp_path: Path) -> None:
     """REG-5."""
     folder = tmp_path / "models"
@@ -95,6 +98,7 @@ async def test_files_that_come_and_go_are_noticed_without_a_restart(tmp_path: Pa
     assert inventory.models[0].digest == "sha256:" + hashlib.sha256((folder / "B.gguf").read_bytes()).hexdigest()
 
 
+@pytest.mark.rows("REG-5")
 async def test_a_rescan_does_not_wait_for_the_interval(tmp_path: Path) -> None:
     """`POST /v1/models/rescan`."""
     folder = tmp_path / "models"

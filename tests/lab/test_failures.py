@@ -130,6 +130,7 @@ def mesh(tmp_path: Path) -> Iterator[Callable[..., Mesh]]:
         yield make
 
 
+@pytest.mark.rows("HLT-8")
 def test_a_killed_daemon_is_gone_within_eight_seconds(mesh: Callable[..., Mesh]) -> None:
     """Its machine lives, and says that nobody listens any more."""
     found = mesh("a", "b", "c")
@@ -141,6 +142,7 @@ def test_a_killed_daemon_is_gone_within_eight_seconds(mesh: Callable[..., Mesh])
     assert found.until_sees("c", {"a", "c"}, KILL_S + 2) < KILL_S
 
 
+@pytest.mark.rows("HLT-8")
 def test_a_cut_cable_is_noticed_within_twenty_seconds_and_healed_within_ten(mesh: Callable[..., Mesh]) -> None:
     """Silence takes longer to believe than a refusal; both sides go on serving, and find each other again."""
     found = mesh("a", "b", "c")
@@ -196,6 +198,7 @@ def test_lost_packets_cost_no_life_and_no_request(mesh: Callable[..., Mesh], los
     assert "member is dead" not in "".join(node.log for node in found.nodes.values())
 
 
+@pytest.mark.rows("HLT-8", "T22")
 def test_five_dead_at_once_are_gone_within_twenty_seconds(mesh: Callable[..., Mesh]) -> None:
     """Half of the mesh loses its power."""
     names = tuple("abcdefgh")

@@ -33,6 +33,7 @@ from tests.proxy.builders import (
 ERROR_KEYS = {"message", "type", "param", "code"}
 
 
+@pytest.mark.rows("PRX-10")
 async def test_an_answer_keeps_its_bytes_and_says_who_gave_it() -> None:
     """PRX-10: node, model, reason and attempts stand in the head."""
     body = '{"text":"\u0645\u0631\u062d\u0628\u0627 \\u0645"}'.encode()
@@ -51,6 +52,7 @@ async def test_an_answer_keeps_its_bytes_and_says_who_gave_it() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.rows("API-9")
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/chat/completions"])
 async def test_the_body_reaches_the_engine_byte_for_byte(path: str) -> None:
     """API-9: escapes, blanks and scripts as the client wrote them."""
@@ -66,6 +68,7 @@ async def test_the_body_reaches_the_engine_byte_for_byte(path: str) -> None:
     assert request.headers["authorization"] == "Bearer engine-key"
 
 
+@pytest.mark.rows("ADR-2", "ADR-3", "PRX-10")
 async def test_the_answer_names_the_model_really_used() -> None:
     """Whatever name was asked for, in the body and in the head."""
     async with a_house(models=lambda socket: (a_model("Tiny-Q4", socket=socket),)) as house:
@@ -393,6 +396,7 @@ async def test_a_request_that_killed_two_engines_does_not_wait_for_a_third() -> 
     assert (reply.status, reply.error["code"]) == (502, "host_lost")
 
 
+@pytest.mark.rows("PRX-8")
 async def test_a_stream_that_breaks_ends_with_one_error_event() -> None:
     """F20 and the SDK's rules: an error object, no `[DONE]`, a proper last chunk."""
     _, answer = dies(STREAM_HEAD + event(1) + event(2) + event(3)[:7])

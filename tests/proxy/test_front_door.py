@@ -157,6 +157,7 @@ async def test_a_preflight_is_answered_for_allowed_origins() -> None:
         assert each.headers["vary"] == "Origin"
 
 
+@pytest.mark.rows("API-7", "API-8")
 async def test_curls_default_type_is_accepted_when_the_body_is_json() -> None:
     """API-7, API-8: `curl -d` and nothing else."""
     form = "Content-Type: application/x-www-form-urlencoded"
@@ -167,6 +168,7 @@ async def test_curls_default_type_is_accepted_when_the_body_is_json() -> None:
         assert (await house.ask(untyped)).status == 200
 
 
+@pytest.mark.rows("PRX-2", "PRX-9", "T19")
 async def test_every_request_of_a_connection_is_routed_on_its_own() -> None:
     """PRX-9, T19: two models, a decoy, a body in three pieces."""
     async with a_house(models=lambda socket: (a_model("one", socket=socket), a_model("two", socket=socket))) as house:
@@ -340,6 +342,7 @@ async def test_draining_waits_for_what_is_in_flight() -> None:
         assert await drained == 0
 
 
+@pytest.mark.rows("LIF-12")
 async def test_draining_does_not_wait_for_ever() -> None:
     """It says how many were left, and closing tells them."""
     gate = Gate()
@@ -424,6 +427,7 @@ def an_sdk(house: House) -> AsyncOpenAI:
     return AsyncOpenAI(base_url=f"http://127.0.0.1:{house.port}/v1", api_key="any", max_retries=0)
 
 
+@pytest.mark.rows("API-6")
 async def test_openais_sdk_raises_what_its_users_catch() -> None:
     """API-6: the classes, the code and the parameter."""
     async with a_house() as house, an_sdk(house) as client:
@@ -456,6 +460,7 @@ async def test_openais_sdk_raises_in_a_stream_that_broke() -> None:
                 pass
 
 
+@pytest.mark.rows("API-6")
 async def test_openais_sdk_knows_a_wrong_key() -> None:
     """401 is a class of its own there."""
     async with a_house(api_key="k") as house, an_sdk(house) as client:

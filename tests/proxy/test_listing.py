@@ -28,6 +28,7 @@ def ids(document: dict[str, object]) -> list[str]:
     return [entry["id"] for entry in data]
 
 
+@pytest.mark.rows("LST-2", "LST-9")
 def test_the_default_comes_first_and_then_ids_in_order() -> None:
     """LST-2: the first entry is what is used when nobody says otherwise."""
     view = a_view(a_model("zeta"), a_model("alpha", state=EngineState.STOPPED))
@@ -40,6 +41,7 @@ def test_the_default_comes_first_and_then_ids_in_order() -> None:
     assert first == {"id": "default", "object": "model", "created": 1, "owned_by": "local"}
 
 
+@pytest.mark.rows("LST-2", "LST-6")
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
@@ -55,6 +57,7 @@ def test_the_query_chooses_what_is_listed(query: str, expected: list[str]) -> No
     assert ids(model_list(view, ListOptions.parse(query), CATALOG)) == expected
 
 
+@pytest.mark.rows("LIF-4", "LST-3", "HLT-1")
 @pytest.mark.parametrize(
     ("state", "more", "expected"),
     [
@@ -81,6 +84,7 @@ def test_states_have_one_word_of_a_closed_set_and_a_finer_one(
     assert (detail["status"], detail["phase"], detail["health_status"]) == expected
 
 
+@pytest.mark.rows("LST-3", "LST-4", "LST-5")
 def test_an_entry_has_what_clients_look_for() -> None:
     """OpenAI's four, LST-4, LST-5, and what sizes a context."""
     spec = replace(a_spec("tiny"), capabilities=frozenset({"chat", "tools", "vision"}), display_name="Tiny 135M")
@@ -99,6 +103,7 @@ def test_an_entry_has_what_clients_look_for() -> None:
     assert detail["nodes"][0]["name"] == "n1"  # type: ignore[index]
 
 
+@pytest.mark.rows("LST-5")
 def test_endpoints_keys_and_folders_are_nobodys_business() -> None:
     """What is listed is read by every client."""
     view = a_view(a_model(socket="/run/secret/e.sock", key="engine-key"))
@@ -130,6 +135,7 @@ def test_one_model_is_found_by_any_of_its_names() -> None:
     assert model_detail(view, "Small-Q4", CATALOG)["phase"] == "not_downloaded"  # type: ignore[index]
 
 
+@pytest.mark.rows("LST-5")
 @pytest.mark.parametrize(
     ("parameters", "text"),
     [(135_000_000, "135M"), (1_700_000_000, "1.7B"), (70_000_000_000, "70B"), (2_000_000_000, "2B"), (7, "7")],

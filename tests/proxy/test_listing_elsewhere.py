@@ -27,6 +27,7 @@ def entries(*models: LocalModel, replicas: Any = (), query: str = "pseudo=false"
     return {entry["id"]: entry for entry in data}
 
 
+@pytest.mark.rows("LST-3")
 def test_a_model_of_others_has_an_entry() -> None:
     """With everything that clients look for."""
     facts = {
@@ -48,6 +49,7 @@ def test_a_model_of_others_has_an_entry() -> None:
     assert entry["meta"] == {"n_ctx": 2048, "n_params": 135_000_000, "size": 7, "quantization": "Q4_1", "slots": 4}
 
 
+@pytest.mark.rows("LST-3")
 def test_a_model_of_this_node_and_others_is_one_entry() -> None:
     """The largest ready context, everybody's capabilities, every node."""
     replicas = (a_replica(FIRST, context_tokens=8192, capabilities=("vision",)),)
@@ -100,6 +102,7 @@ def test_a_model_that_was_dropped_here_is_listed_as_others_have_it() -> None:
     assert entry["owned_by"] == "mesh"
 
 
+@pytest.mark.rows("LST-6")
 def test_the_query_and_the_catalogue_know_models_of_others() -> None:
     """`served` means ready somewhere; what somebody serves is not offered for download."""
     replicas = [a_replica(model="b"), a_replica(model="c", state=ServingState.LOADING)]

@@ -157,6 +157,7 @@ async def test_malformed_json_is_answered_and_harms_nobody(house: House, case: s
     assert (await client.receive()).status == 200
 
 
+@pytest.mark.rows("API-7")
 @pytest.mark.parametrize(
     ("kind", "body", "status", "code"),
     [
@@ -296,6 +297,7 @@ async def test_a_prompt_that_cannot_fit_is_refused_at_once_with_both_numbers(hou
     assert "2048" in reply.error["message"]
 
 
+@pytest.mark.rows("PRX-2")
 async def test_a_data_url_over_the_body_limit_is_413(house: House) -> None:
     """Said at the length; the 100 MB need not come."""
     reply = await house.ask(raw(f"Content-Length: {100 * limits.MIB}", body=b'{"messages":'))

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from meshllm.core import limits
 from meshllm.core.engines import EngineEndpoint
 from meshllm.core.ids import ModelId
@@ -171,6 +173,7 @@ async def test_a_pool_that_retired_keeps_nothing() -> None:
     assert pool.take() is None
 
 
+@pytest.mark.rows("LIF-12")
 async def test_requests_in_flight_outlive_their_engines_place_in_the_view() -> None:
     """LIF-12: draining lets streams end."""
     gate = asyncio.Event()

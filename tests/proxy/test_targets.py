@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from meshllm.core.engines import EngineEndpoint, EngineState
 from meshllm.core.ids import ModelId
 from meshllm.core.serving.routing import Refusal, Wait
@@ -61,6 +63,7 @@ async def test_waits_and_refusals_are_asked_anew() -> None:
     assert targets.known == {}
 
 
+@pytest.mark.rows("API-3")
 async def test_what_a_model_cannot_do_is_refused() -> None:
     """API-3: vectors only of models that make them."""
     targets, _ = made(a_model(socket="/a"))
@@ -71,6 +74,7 @@ async def test_what_a_model_cannot_do_is_refused() -> None:
     assert refusal.code == "capability_not_supported"
 
 
+@pytest.mark.rows("PRX-5")
 async def test_an_unknown_name_falls_back_where_that_is_wished() -> None:
     """X1: the default, visibly; never for vectors, which are not comparable."""
     models = (a_model("a", socket="/a"), a_model("b", socket="/b"))

@@ -28,6 +28,7 @@ from tests.proxy.tunnels import DIGEST, FIRST, HIGH_BYTES, Half, a_mesh, a_repli
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
+@pytest.mark.rows("PRX-4")
 async def test_an_answer_comes_through_a_tunnel_as_it_was() -> None:
     """PRX-4: the body is the engine's, the head says which node answered and why."""
 
@@ -101,6 +102,7 @@ async def test_large_bodies_pass_both_ways_without_piling_up() -> None:
     assert near.most_waiting <= HIGH_BYTES + (64 << 10)
 
 
+@pytest.mark.rows("PRX-4")
 async def test_a_client_that_reads_slowly_holds_the_engine_back() -> None:
     """Back-pressure runs through the tunnel: nobody stores what nobody reads."""
     event_bytes, written = chunk(b"data: " + b"x" * 60_000 + b"\n\n"), 0
@@ -134,6 +136,7 @@ async def test_a_client_that_reads_slowly_holds_the_engine_back() -> None:
     assert far.most_waiting < 2 << 20
 
 
+@pytest.mark.rows("PRX-4")
 @pytest.mark.parametrize("starts", [False, True], ids=["before the answer", "in the stream"])
 async def test_a_client_that_leaves_frees_the_far_slot(*, starts: bool) -> None:
     """F30: within a second, over a tunnel too."""

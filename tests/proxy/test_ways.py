@@ -104,6 +104,7 @@ async def test_without_a_host_left_the_client_is_told_why(codes: tuple[str, ...]
         assert await entry.is_well()
 
 
+@pytest.mark.rows("PRX-8")
 async def test_no_more_than_three_hosts_are_asked() -> None:
     """Four have it, three are lost: F19."""
     async with a_mesh(*[answer_ok] * 4) as (entry, mesh):
@@ -116,6 +117,7 @@ async def test_no_more_than_three_hosts_are_asked() -> None:
     assert [event.peer for event in entry.events if isinstance(event, PathFailed)] == [FIRST, SECOND, THIRD]
 
 
+@pytest.mark.rows("PRX-8")
 @pytest.mark.parametrize("is_stream", [False, True])
 @pytest.mark.parametrize("cut_after", [0, 30, 120])
 async def test_a_host_lost_before_the_first_byte_costs_a_retry(cut_after: int, is_stream: bool) -> None:
@@ -340,6 +342,7 @@ async def test_the_last_replica_is_asked_however_often_it_failed() -> None:
         assert await entry.is_well()
 
 
+@pytest.mark.rows("MSH-16")
 async def test_requests_spread_over_hosts_between_two_announcements() -> None:
     """What was sent since counts, or all would go to the one that was free last."""
     release = asyncio.Event()

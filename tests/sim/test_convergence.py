@@ -55,6 +55,7 @@ def test_a_fifth_of_all_packets_lost_kills_nobody(times: object, bound_s: float)
     assert found.detected_most_s <= bound_s
 
 
+@pytest.mark.rows("T22")
 @pytest.mark.timeout(120)
 def test_a_large_mesh_finds_out_about_five_deaths_at_once() -> None:
     """Also those who have no connection to the dead."""

@@ -30,6 +30,7 @@ def a_trail(*setbacks: tuple[str, Setback, int]) -> Trail:
     return trail
 
 
+@pytest.mark.rows("PRX-7")
 @pytest.mark.parametrize(
     ("ways", "expected"),
     [

@@ -32,6 +32,7 @@ def planned(spec_bytes: int = 100 * MIB, *, gpu: int = 0, host: int = 16 * GIB, 
     return plan
 
 
+@pytest.mark.rows("LIF-18")
 @given(
     size=st.integers(1 * MIB, 40 * GIB), host=st.integers(0, 64 * GIB), gpu=st.integers(0, 48 * GIB),
     context=st.sampled_from([512, 8192, 131072]), shrink=st.integers(0, 2),
@@ -137,6 +138,7 @@ def test_no_room_names_both_numbers_and_the_remedy() -> None:
     assert explain(lack)[0] == ("fits", "no")
 
 
+@pytest.mark.rows("LIF-18")
 def test_room_is_bounded_by_promises_and_by_measurement() -> None:
     """Memory that a starting engine will take is not there for a second one."""
     plan = planned()

@@ -18,6 +18,7 @@ def failing(times: int, now_s: float = 0.0) -> Ejections:
     return ejections
 
 
+@pytest.mark.rows("HLT-7")
 @pytest.mark.parametrize(("times", "out"), [(0, set()), (2, set()), (3, {BAD}), (5, {BAD})])
 def test_the_third_failure_in_a_row_leaves_a_node_out(times: int, out: set[NodeId]) -> None:
     """One lost packet is no reason."""
@@ -34,6 +35,7 @@ def test_an_answer_forgets_the_failures_before() -> None:
     assert ejections.out(BOTH, 1.0) == set()
 
 
+@pytest.mark.rows("HLT-7")
 def test_a_node_is_back_after_its_time_for_one_request() -> None:
     """Half open: the first request tries it, the others keep away until that is over."""
     ejections = failing(3)

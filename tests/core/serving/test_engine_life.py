@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from meshllm.core import events as ev
 from meshllm.core.effects import StartEngine, StopEngine
 from meshllm.core.engines import EngineFault, EngineState
@@ -154,6 +156,7 @@ def test_an_engine_that_takes_more_than_was_planned_leaves_less_for_others() -> 
     assert outcome.code is OutcomeCode.NO_CAPACITY
 
 
+@pytest.mark.rows("LIF-19")
 def test_one_models_failure_leaves_the_other_alone() -> None:
     """Engines share nothing."""
     story = a_story(a_spec("a"), a_spec("b"), requested=("a", "b"))

@@ -1,5 +1,7 @@
 """Which members serve the same file."""
 
+import pytest
+
 from meshllm.core.announcement import ServedModel, ServingState
 from meshllm.core.ids import ModelId
 from meshllm.core.rights import Rights
@@ -19,6 +21,7 @@ def a_member(
     return Member(announcement=an_announcement(name, serving=serving, **changes), state=state, since_s=0.0)
 
 
+@pytest.mark.rows("REG-10")
 def test_the_digest_makes_a_group_whatever_the_name() -> None:
     """Two names for one file are replicas; one name for two files are not."""
     groups = groups_of([a_member("b", ("tiny", "x")), a_member("a", ("small", "x")), a_member("c", ("tiny", "y"))])

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from meshllm.core import events as ev
 from meshllm.core.effects import Download, DrainEngine, Leave, StartEngine, StopEngine
 from meshllm.core.engines import EngineFault, EngineState
@@ -48,6 +50,7 @@ def test_a_ready_engine_is_served_and_shown() -> None:
     assert [group.host for group in story.core.view.groups.values()] == [story.core.view.me.node]
 
 
+@pytest.mark.rows("CLI-10")
 def test_models_are_served_in_order_while_they_fit() -> None:
     """The second waits for capacity and says what it lacks."""
     story = a_story(a_spec("big", size_bytes=12 * GIB), a_spec("big2", size_bytes=12 * GIB), requested=("big", "big2"))
@@ -56,6 +59,7 @@ def test_models_are_served_in_order_while_they_fit() -> None:
     assert story.model("big2").waiting.startswith("capacity: needs 13.2 GB")
 
 
+@pytest.mark.rows("CLI-10")
 def test_a_waiting_model_starts_when_room_comes_free() -> None:
     """Nobody has to ask twice."""
     story = a_story(a_spec("big", size_bytes=12 * GIB), a_spec("big2", size_bytes=12 * GIB), requested=("big", "big2"))
@@ -69,6 +73,7 @@ def test_a_waiting_model_starts_when_room_comes_free() -> None:
     assert story.model("big2").waiting == ""
 
 
+@pytest.mark.rows("CLI-19")
 def test_without_a_request_what_is_on_disk_and_fits_is_served_largest_first() -> None:
     """Bare `mesh-llm` makes good use of the machine."""
     story = a_story(
@@ -79,6 +84,7 @@ def test_without_a_request_what_is_on_disk_and_fits_is_served_largest_first() ->
     assert story.core.view.default_model == "large"
 
 
+@pytest.mark.rows("REG-2")
 def test_toys_are_not_served_unasked() -> None:
     """A test file of a few megabytes on the disk is not what somebody wants served."""
     story = a_story(a_spec("toy", size_bytes=10 * MIB), min_unasked_bytes=500 * MIB)
@@ -100,6 +106,7 @@ def test_an_unloaded_model_does_not_come_back_by_itself() -> None:
     assert len(story.of(StartEngine)) == 1
 
 
+@pytest.mark.rows("CLI-19")
 def test_a_file_that_appears_later_is_served_when_nothing_else_is() -> None:
     """Folders are watched: no restart is needed for the first model."""
     story = a_story()

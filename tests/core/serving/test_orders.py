@@ -1,5 +1,7 @@
 """What load, unload, drop and pull do to a model."""
 
+import pytest
+
 from meshllm.core import events as ev
 from meshllm.core.effects import DrainEngine, Leave, StopEngine
 from meshllm.core.engines import EngineFault, EngineState
@@ -18,6 +20,7 @@ def served(name: str = "tiny") -> Story:
     return story
 
 
+@pytest.mark.rows("LIF-12")
 def test_unload_drains_before_it_stops() -> None:
     """Requests in flight are finished."""
     story = served()
@@ -34,6 +37,7 @@ def test_unload_drains_before_it_stops() -> None:
     assert outcome.is_done
 
 
+@pytest.mark.rows("LIF-12")
 def test_unload_by_force_does_not_wait() -> None:
     """Sometimes memory is needed at once."""
     story = served()
@@ -130,6 +134,7 @@ def test_load_that_fails_says_why() -> None:
     assert (outcome.code, outcome.message) == (OutcomeCode.LOAD_FAILED, "the file is damaged")
 
 
+@pytest.mark.rows("LIF-18")
 def test_load_without_room_says_what_is_missing() -> None:
     """Nothing is started that does not fit."""
     story = a_story(a_spec("huge", size_bytes=90 * GIB))

@@ -1,5 +1,7 @@
 """What other members serve, in order."""
 
+import pytest
+
 from meshllm.core.announcement import Announcement, Role, ServedModel, ServingState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.rights import CLIENT_ONLY, GUEST, Rights
@@ -79,6 +81,7 @@ def test_files_under_one_name_are_told_apart() -> None:
     assert of_digest(replicas, "") == ()
 
 
+@pytest.mark.rows("REG-10")
 def test_a_name_can_be_pinned_to_a_file() -> None:
     """The name that an ambiguous one is answered with."""
     assert pinned(ModelId("tiny"), "sha256:0123456789abcdef") == "tiny@sha256:0123456789ab"

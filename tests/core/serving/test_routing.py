@@ -43,6 +43,7 @@ def two_models() -> Story:
     return story
 
 
+@pytest.mark.rows("ADR-2", "ADR-3")
 @pytest.mark.parametrize("name", ["warm", "WARM", None, "", "default", "auto"])
 def test_names_that_mean_the_ready_model_lead_to_it(name: str | None) -> None:
     """Omitted, empty and `default` are the default; `auto` is what is ready."""
@@ -55,6 +56,7 @@ def test_names_that_mean_the_ready_model_lead_to_it(name: str | None) -> None:
     assert found.routes[0].reason == "local"
 
 
+@pytest.mark.rows("ADR-1")
 def test_an_unknown_name_is_refused_with_near_names() -> None:
     """Never another model than the one that was asked for."""
     found = ask(two_models(), "wram")
@@ -78,6 +80,7 @@ def test_a_cold_model_is_waited_for_and_woken_by_the_first_request_only() -> Non
     assert second.message == "the model 'cold' is loading, 0%"
 
 
+@pytest.mark.rows("LIF-12")
 def test_a_draining_model_takes_no_new_request() -> None:
     """It waits for the model to come back."""
     story = two_models()
@@ -114,6 +117,7 @@ def test_a_model_that_cannot_do_it_is_refused() -> None:
     assert "chat, completion" in found.message
 
 
+@pytest.mark.rows("ADR-5")
 def test_without_any_model_there_is_no_default() -> None:
     """An empty node says so instead of answering with something."""
     found = ask(a_story(), None)

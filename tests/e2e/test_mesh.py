@@ -93,8 +93,14 @@ def test_a_client_beside_a_node_uses_every_model_and_serves_none(daemon: Make) -
     ):
         for model in ("tiny", "other"):
             until_listed(client, model)
-            assert client.chat(model=model).status == 200
+            answer = client.chat(model=model)
+            assert (answer.status, answer.json["model"]) == (200, model)
 
+        for node in (first, second):
+            until_listed(node, "tiny")
+            until_listed(node, "other")
+        lists = [[model["id"] for model in node.get("/v1/models")["data"]] for node in (first, second, client)]
+        assert lists == [["default", "other", "tiny"]] * 3
         assert client.engines() == []
         assert {node_id(first), node_id(second)} < {member["id"] for member in client.get("/api/nodes")["nodes"]}
 
@@ -116,14 +122,19 @@ def test_a_killed_daemon_is_gone_soon_and_so_are_its_engines(daemon: Make) -> No
 
 @pytest.mark.rows("MSH-15")
 def test_a_daemon_that_leaves_is_gone_at_once(daemon: Make) -> None:
-    """SIGTERM says goodbye."""
-    with daemon("--model", "tiny") as first, daemon("--join", token_of(first), models=()) as second:
+    """SIGTERM says goodbye, and takes only its own models along."""
+    with (
+        daemon("--model", "tiny", models=("tiny",)) as first,
+        daemon("--model", "other", "--join", token_of(first), models=("other",)) as second,
+    ):
         until_listed(second, "tiny")
+        until_listed(second, "other")
 
         first.signal(signal.SIGTERM)
 
         until_gone(second, "tiny", GONE_AFTER_LEAVE_S)
         assert first.ended() == 0
+        assert second.chat(model="other").status == 200
 
 
 @pytest.mark.rows("CLI-11", "HLT-7", "MSH-12", "PRX-8")
@@ -141,6 +152,7 @@ def test_a_request_moves_to_another_replica_when_its_host_is_gone(daemon: Make) 
 
         assert [answer.status for answer in answers] == [200] * 6
         assert {answer.headers["x-mesh-node"] for answer in answers} >= {node_id(second)}
+        assert second.log.count("model ready model=tiny") == 1
 
 
 def test_a_request_waits_for_an_engine_that_starts_again_elsewhere(daemon: Make) -> None:

@@ -154,7 +154,6 @@ async def test_a_prompt_that_was_computed_before_is_not_computed_again(runtime_d
     assert again == 1
 
 
-@pytest.mark.rows("T25")
 async def test_more_requests_than_slots_are_all_answered_while_probes_get_through(
     runtime_dir: Path, tiny: Path
 ) -> None:

@@ -10,7 +10,6 @@ from meshllm.core.ids import ModelId
 from meshllm.proxy.traffic import Traffic, admitted
 
 
-@pytest.mark.rows("T25")
 @pytest.mark.parametrize("slots", [1, 2, 4, 100])
 def test_an_engine_may_queue_what_people_do_at_once(slots: int) -> None:
     """34 requests on 2 slots, 50 on a model that is being loaded: all of them are answered."""

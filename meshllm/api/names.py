@@ -38,7 +38,7 @@ def refuse_stand_in(view: MeshView, asked: str, param: str) -> None:
 def not_found_message(unknown: Unknown) -> str:
     """Say that there is no such model, and what is near."""
     hint = f"; did you mean {' or '.join(unknown.near)}?" if unknown.near else ""
-    return f"this node has no model {unknown.asked!r}{hint}"
+    return f"there is no model {unknown.asked!r}{hint}"
 
 
 def require_model(view: MeshView, asked: str) -> LocalModel:

@@ -59,14 +59,6 @@ class ApiClient:
                 raise _error_of(answer.status, answer.read(STATE_FILE_BYTES))
             yield _lines(answer, self)
 
-    def is_there(self) -> bool:
-        """Tell whether a node answers."""
-        try:
-            self.get("/healthz")
-        except NoNodeError:
-            return False
-        return True
-
     def _document(
         self, method: str, path: str, body: Mapping[str, object] | None, timeout_s: float
     ) -> dict[str, object]:

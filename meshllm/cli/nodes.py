@@ -28,5 +28,6 @@ def command(
     print_table(COLUMNS, table(members))
     mesh = part(document, "mesh")
     say(f"mesh {mesh_line(mesh, members)}; * is this node")
-    if len(members) < 2 and mesh.get("rights") != []:
+    rights = mesh.get("rights")
+    if len(members) < 2 and isinstance(rights, list) and "admin" in rights:
         say("`mesh-llm token` prints the command with which another machine joins")

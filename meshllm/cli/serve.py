@@ -80,6 +80,8 @@ def _run(config: Config) -> int:
             (lambda _: None) if is_silent else say, _NoBars() if is_silent else bars,
             shlex.quote(str(config.models_dirs[0])), is_empty=not config.models and not standalone.models(config)[0],
             needs_key=bool(config.api_key), is_client=config.client,
+            # What a service writes is kept in logs, where a token has no place.
+            shows_token=sys.stderr.isatty(),
         )  # fmt: skip
         try:
             return run(config, startup)

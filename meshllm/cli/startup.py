@@ -37,12 +37,12 @@ class Startup:
 
     def __init__(
         self, say: Callable[[str], None], bars: Bars, folder: str, *, is_empty: bool, needs_key: bool = False,
-        is_client: bool = False,
+        is_client: bool = False, shows_token: bool = True,
     ) -> None:  # fmt: skip
         """Speak by `say`. `folder` takes models.
 
         `is_empty`: nothing was asked for and no model is on disk; `needs_key`: users have to show an API key;
-        `is_client`: the node serves nothing itself.
+        `is_client`: the node serves nothing itself; `shows_token`: only a person reads this, and no file keeps it.
         """
         self._say = say
         self._bars = bars
@@ -55,6 +55,7 @@ class Startup:
         self._is_settled = False
         self._is_summed_up = False
         self._is_client = is_client
+        self._shows_token = shows_token
         self._join: tuple[str, ...] = ()
         self._members = MeshNews(say)
 
@@ -70,11 +71,15 @@ class Startup:
                 self._say(line.format(folder=self._folder))
             self._summary(model=None)
 
-    def joinable(self, token: str, rights: Rights) -> None:
-        """Others can join by this token."""
-        self._join = invitation(token, rights)
+    def joinable(self, rights: Rights, make_token: Callable[[], str]) -> None:
+        """Others can join with some rights, by a token that is made where it is shown."""
+        self._invite(invitation(make_token(), rights) if self._shows_token else (HOW_TO_INVITE,))
+
+    def _invite(self, lines: tuple[str, ...]) -> None:
+        """Tell how others join, where the start ends or behind it."""
+        self._join = lines
         if self._is_summed_up:
-            for line in join_lines(self._join):
+            for line in join_lines(lines):
                 self._say(line)
 
     def report(self, view: MeshView) -> None:
@@ -82,6 +87,8 @@ class Startup:
         if not self._is_client:
             self._machine(view.resources)
             self._engine(view)
+        if not self._join and Rights.ADMIN in view.me.rights and not self._is_client:
+            self._invite((HOW_TO_INVITE,))
         self._members.tell(view)
         for name, message in view.unresolved.items():
             self._once(f"name {name}", f"{name}: {message}")
@@ -146,9 +153,7 @@ class Startup:
             self._once("idle", f"{len(view.local)} models are on this disk, none is loaded: `mesh-llm load MODEL` does")
 
     def _summary(self, model: ModelId | None) -> None:
-        # A client invites nobody: it has no right to, and it will be gone.
-        join = () if self._is_client else self._join or (HOW_TO_INVITE,)
-        for line in start_summary(addresses_of(self._address), model, needs_key=self._needs_key, join=join):
+        for line in start_summary(addresses_of(self._address), model, needs_key=self._needs_key, join=self._join):
             self._say(line)
         self._is_summed_up = True
 

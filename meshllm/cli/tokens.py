@@ -17,6 +17,7 @@ from meshllm.cli.options import ConfigFile, Json, Port, StateDir
 from meshllm.cli.render import duration, print_json, print_table, say
 from meshllm.cli.rows import items, number, text
 from meshllm.cli.settings import all_flags
+from meshllm.core.limits import TOKEN_TTL_LEAST_S, TOKEN_TTL_MOST_S
 
 app = plain_app("token")
 _DURATION = re.compile(r"(\d{1,9})\s*(s|m|min|h|d|w)?", re.ASCII)
@@ -114,7 +115,11 @@ def seconds_of(words: str) -> int:
     match = _DURATION.fullmatch(words.strip().lower())
     if match is None:
         raise CommandError(f"--ttl: expected a duration as 90s, 30m, 12h or 7d, not {words[:40]!r}", ExitCode.USAGE)
-    return int(match[1]) * _SECONDS[match[2] or ""]
+    seconds = int(match[1]) * _SECONDS[match[2] or ""]
+    if not TOKEN_TTL_LEAST_S <= seconds <= TOKEN_TTL_MOST_S:
+        least, most = duration(TOKEN_TTL_LEAST_S), duration(TOKEN_TTL_MOST_S)
+        raise CommandError(f"--ttl: expected {least} to {most}, not {words.strip()}", ExitCode.USAGE)
+    return seconds
 
 
 def _list(value: object) -> list[object]:

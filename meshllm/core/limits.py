@@ -241,7 +241,6 @@ STATUS_INTERVAL_S: Final = 0.25  # between two status documents of one stream
 PULL_LINE_INTERVAL_S: Final = 0.25  # between two lines of progress
 LOG_FOLLOW_INTERVAL_S: Final = 0.5
 NODE_ANSWER_TIMEOUT_S: Final = 10.0  # how long a command waits for the local node to say anything
-MEMORY_SHED_SHARE: Final = 0.9  # of the container's limit: shed new work above it
 
 # -- connections between nodes -----------------------------------------------------------------------
 QUIC_STREAM_WINDOW_BYTES: Final = 256 * KIB  # 1 MiB as in protocol.md would let 32 stalled streams stop a connection

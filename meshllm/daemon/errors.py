@@ -18,6 +18,12 @@ class EngineChoiceError(StartError):
     exit_code = 2
 
 
+class AddressChoiceError(StartError):
+    """The address that somebody chose is none of this machine's."""
+
+    exit_code = 2
+
+
 class PortInUseError(StartError):
     """Another program holds the port."""
 

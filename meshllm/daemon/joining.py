@@ -13,7 +13,7 @@ from meshllm.core.announcement import Address
 from meshllm.core.ids import MeshId, NodeId
 from meshllm.core.limits import CERTIFICATE_RENEWAL_SHARE
 from meshllm.core.rights import OWN_MACHINE
-from meshllm.daemon.errors import BadTokenError, StartError
+from meshllm.daemon.errors import BadTokenError, NotJoinedError, StartError
 from meshllm.daemon.mesh_files import MESH_NAME, Membership, MeshFiles
 from meshllm.transport.certificates import Grant, Issuer, issue, read_certificate
 from meshllm.transport.identity import Identity, IdentityError, mesh_id_of
@@ -51,10 +51,15 @@ class Newcomer:
     name: str
     mesh_name: str = ""
     is_client: bool = False
+    must_join: bool = False
+    """It shall be in a mesh of others or not run: it founds none."""
 
 
 def place_of(files: MeshFiles, me: Newcomer, texts: Sequence[str], now_unix_s: float) -> Place:
-    """Return the mesh of a node that starts, and write a new one down. Raises BadTokenError and StartError."""
+    """Return the mesh of a node that starts, and write a new one down.
+
+    Raises BadTokenError, NotJoinedError where the node must join and knows of no mesh, and StartError.
+    """
     tokens = usable_tokens(texts)
     kept = None if me.is_client else files.membership()
     if kept is not None:
@@ -63,6 +68,10 @@ def place_of(files: MeshFiles, me: Newcomer, texts: Sequence[str], now_unix_s: f
         return Place(mesh=tokens[0].mesh, membership=None, tokens=tokens)
     if me.is_client:
         raise BadTokenError("a client uses a mesh that is there: give it a token with --join or --join-file")
+    if me.must_join:
+        raise NotJoinedError(
+            "--require-join: this node knows of no mesh yet; give it a token with --join or --join-file"
+        )
     founded = found(me, now_unix_s)
     files.keep_membership(founded)
     return Place(mesh=founded.mesh, membership=founded, is_new=True)

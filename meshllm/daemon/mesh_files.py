@@ -26,6 +26,7 @@ MESH_NAME = "mesh.json"
 ROSTER_NAME = "roster.json"
 TRUST_NAME = "trust.json"
 INCARNATION_NAME = "incarnation.json"
+PORT_NAME = "port.json"
 FIRST_VERSION_NAME = "node.json"
 """Where the first version, which knew no keys, kept a random id."""
 
@@ -147,6 +148,15 @@ class MeshFiles:
         """Write down who is in the mesh; tell whether the disk took it."""
         nodes = {node: [[address.host, address.port] for address in addresses] for node, addresses in entries}
         return self._write(ROSTER_NAME, {"nodes": nodes})
+
+    def port(self) -> int:
+        """Return the port for other nodes that this node had last; 0 before it had one."""
+        port = (self._read(self._folder / PORT_NAME) or {}).get("port")
+        return port if isinstance(port, int) and not isinstance(port, bool) and 0 < port < 1 << 16 else 0
+
+    def keep_port(self, port: int) -> bool:
+        """Write down the port that tokens name from now on; tell whether the disk took it."""
+        return self._write(PORT_NAME, {"port": port})
 
     def trust(self) -> Mapping[str, object]:
         """Return tokens and revocations as they were kept; empty when there are none."""

@@ -23,7 +23,7 @@ from meshllm.core.members.renewal import renewer
 from meshllm.core.rights import OWN_MACHINE, Rights
 from meshllm.daemon import pulse
 from meshllm.daemon.current_view import CurrentView
-from meshllm.daemon.errors import PortInUseError, StartError
+from meshllm.daemon.errors import AddressChoiceError, PortInUseError, StartError
 from meshllm.daemon.invitations import Invitations, Standing, issuer_of
 from meshllm.daemon.joining import Newcomer, renewed
 from meshllm.daemon.mesh_files import Membership
@@ -82,16 +82,9 @@ class MeshLink:
     # -- start and end -------------------------------------------------------------------------------
 
     async def listen(self) -> None:
-        """Open the port for other nodes. Raises PortInUseError or StartError."""
+        """Open the port for other nodes. Raises PortInUseError, AddressChoiceError or StartError."""
         config, start = self._config, self._start
-        host, port = config.bind_ip or "::", config.bind_port or 0
-        try:
-            endpoint = await Endpoint.open(start.identity, host, port)
-        except OSError as error:
-            where = f"UDP port {port} on {config.bind_ip or 'any address'}"
-            if error.errno == errno.EADDRINUSE:
-                raise PortInUseError(f"{where} is already in use; choose another with --bind-port") from error
-            raise StartError(f"cannot open {where}: {error.strerror or error}") from error
+        endpoint = await self._opened()
         self._whereabouts = Whereabouts(
             Reach(
                 node=start.node, mesh=start.place.mesh, port=endpoint.address.port, mesh_name=self.facts.name,
@@ -115,6 +108,33 @@ class MeshLink:
         await self._whereabouts.look()
         self._whereabouts.first(start.contacts)
 
+    async def _opened(self) -> Endpoint:
+        """Return the open port: the one that was chosen, else the last one, which tokens name, else any."""
+        config, files = self._config, self._start.files
+        last = 0 if config.client else files.port()
+        if config.bind_port or not last:
+            endpoint = await self._opened_at(config.bind_port or 0)
+        else:
+            try:
+                endpoint = await self._opened_at(last)
+            except PortInUseError:
+                endpoint = await self._opened_at(0)
+        if not config.client and endpoint.address.port != last:
+            files.keep_port(endpoint.address.port)
+        return endpoint
+
+    async def _opened_at(self, port: int) -> Endpoint:
+        bind_ip = self._config.bind_ip
+        try:
+            return await Endpoint.open(self._start.identity, bind_ip or "::", port)
+        except OSError as error:
+            where = f"{f'UDP port {port}' if port else 'a UDP port'} on {bind_ip or 'any address'}"
+            if error.errno == errno.EADDRINUSE:
+                raise PortInUseError(f"{where} is already in use; choose another with --bind-port") from error
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise AddressChoiceError(f"--bind-ip {bind_ip} is no address of this machine") from error
+            raise StartError(f"cannot open {where}: {error.strerror or error}") from error
+
     def work(self, tasks: Tasks) -> dict[str, Coroutine[object, object, None]]:
         """Return what goes on by itself, by name; dials are run as `tasks`."""
         self._tasks = tasks
@@ -126,12 +146,15 @@ class MeshLink:
             await asyncio.sleep(FAREWELL_S)
         self._peers.close()
 
-    def invitation(self) -> tuple[str, Rights] | None:
-        """Return a token for one's own machines, as a start shows it; None where this node may not admit."""
-        if Rights.ADMIN not in self._rights or self._config.client:
-            return None
-        rights = OWN_MACHINE & self._rights
-        return self.invitations.make_token(rights, TOKEN_TTL_S, None), rights
+    @property
+    def inviting(self) -> Rights:
+        """Return what this node can let one's other machines do, as a start tells; none where it may not admit."""
+        may_admit = Rights.ADMIN in self._rights and not self._config.client
+        return OWN_MACHINE & self._rights if may_admit else Rights.NONE
+
+    def make_own_token(self) -> str:
+        """Return a new token for one's own machines. Raises MeshRefusalError where this node may not admit."""
+        return self.invitations.make_token(self.inviting, TOKEN_TTL_S, None)
 
     async def open_tunnel(self, peer: NodeId, head: TunnelHead, user: asyncio.Protocol) -> asyncio.Transport:
         """Open a tunnel to a peer. Raises OSError."""

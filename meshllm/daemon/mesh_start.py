@@ -73,7 +73,10 @@ def begin(config: Config, state: StateDir) -> MeshStart:
     """Read or make what a node needs to be somebody in a mesh. Raises StartError."""
     files = MeshFiles(state.path)
     identity = own_identity(files, is_client=config.client)
-    me = Newcomer(identity=identity, name=config.name, mesh_name=config.mesh_name, is_client=config.client)
+    me = Newcomer(
+        identity=identity, name=config.name, mesh_name=config.mesh_name, is_client=config.client,
+        must_join=config.require_join,
+    )  # fmt: skip
     place = place_of(files, me, config.join, time.time())
     tokens, revocations = _kept_trust(files, place)
     return MeshStart(

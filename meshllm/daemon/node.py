@@ -65,8 +65,8 @@ class Ears(Protocol):
     def started(self, address: str) -> None:
         """Hear where the API listens."""
 
-    def joinable(self, token: str, rights: Rights) -> None:
-        """Hear of a token by which others can join, and what it lets them do."""
+    def joinable(self, rights: Rights, make_token: Callable[[], str]) -> None:
+        """Hear that others can join with some rights, and how to get a token for them."""
 
     def report(self, view: MeshView) -> None:
         """Hear of a new view."""
@@ -90,8 +90,8 @@ async def _run(config: Config, state: StateDir, ring: logs.Ring, ears: Ears) -> 
     with _signals_obeyed(node):
         await node.open()
         ears.started(node.address)
-        if (invitation := node.mesh_link.invitation()) is not None:
-            ears.joinable(*invitation)
+        if rights := node.mesh_link.inviting:
+            ears.joinable(rights, node.mesh_link.make_own_token)
         async with asyncio.TaskGroup() as group:
             tasks = node.start(group, ears.report)
             exit_code = await node.left

@@ -50,14 +50,6 @@ def measure(
     )
 
 
-def memory_used_share(root: Path = CGROUP_ROOT, membership: Path = MEMBERSHIP) -> float:
-    """Return how much of the container's limit, or else of the machine's memory, is in use: 0 to 1."""
-    measured = measure(root=root, membership=membership)
-    if not measured.memory_total_bytes:
-        return 0.0
-    return 1 - measured.memory_free_bytes / measured.memory_total_bytes
-
-
 def _cores(root: Path, membership: Path) -> int:
     """Return the physical cores, bounded by this process's affinity and the container's quota; at least one."""
     cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1

@@ -137,20 +137,6 @@ class FrontDoor:
         host, port = self._server.sockets[0].getsockname()[:2]
         return host, port
 
-    async def drained(self, within_s: float) -> int:
-        """Take no new connections, wait until every inference request is answered; return how many are not."""
-        self._begin_leaving()
-        if self._server is not None:
-            self._server.close()
-        for client in tuple(self._connections):
-            if not client.is_busy:
-                client.close()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                while busy := self.traffic.busy:
-                    await busy[0].one_ended()
-        return self.traffic.in_flight
-
     def _begin_leaving(self) -> None:
         self.is_leaving = True
         for heads in self._heads.values():

@@ -130,14 +130,9 @@ class Traffic:
             del self.tunnels[end]
 
     @property
-    def busy(self) -> list[ModelTraffic]:
-        """Return where requests are in flight: this node's engines, and those of others."""
-        return [traffic for traffic in (*self.models.values(), *self.tunnels.values()) if traffic.in_flight]
-
-    @property
     def in_flight(self) -> int:
-        """Return the requests at all engines together."""
-        return sum(traffic.in_flight for traffic in self.busy)
+        """Return the requests at all engines together: this node's, and those of others."""
+        return sum(traffic.in_flight for traffic in (*self.models.values(), *self.tunnels.values()))
 
     def counters(self) -> dict[str, float]:
         """Return the totals by name; each only ever grows."""

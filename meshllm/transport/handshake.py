@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from meshllm.core.announcement import PROTOCOL_VERSION, Address
 from meshllm.core.credentials import CertificateFacts, Claim, RejectCode, TokenProof
 from meshllm.core.ids import MeshId, NodeId, TokenId
-from meshllm.core.rights import Rights
 from meshllm.transport.certificates import read_certificate
 from meshllm.transport.identity import Identity, mesh_id_of, node_id_of, verify
 from meshllm.wire import handshake as steps
@@ -70,11 +69,6 @@ class Welcomed:
     """Where the peer sees this node."""
     version: int
     features: tuple[str, ...]
-
-    @property
-    def peer_rights(self) -> Rights:
-        """Return what the peer may do."""
-        return self.peer_certificate.rights
 
 
 class HandshakeError(Exception):

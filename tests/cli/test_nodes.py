@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.cli.conftest import Shell
 from tests.cli.scripted import ScriptedNode, document
 
@@ -10,6 +12,11 @@ def nodes(name: str) -> tuple[int, object]:
     """Return what a node answers."""
     status = document(name)
     return 200, {"mesh": status["mesh"], "nodes": status["members"]}
+
+
+def alone(rights: list[str] | None) -> tuple[int, object]:
+    """Return what a node without others answers, which has some rights in its mesh."""
+    return 200, {"mesh": {"id": "m" * 52, "name": "", "rights": rights}, "nodes": document("serving")["members"]}
 
 
 def test_nodes_are_a_table_and_the_mesh_a_line(shell: Shell, node: ScriptedNode) -> None:
@@ -24,10 +31,21 @@ def test_nodes_are_a_table_and_the_mesh_a_line(shell: Shell, node: ScriptedNode)
 
 def test_node_alone_is_told_how_others_join(shell: Shell, node: ScriptedNode) -> None:
     """The next thing that somebody wants."""
-    node.answers["GET /api/nodes"] = nodes("serving")
+    node.answers["GET /api/nodes"] = alone(["infer", "host", "admin"])
 
     assert shell("nodes", "--port", node.port) == 0
     assert "`mesh-llm token` prints the command" in shell.err
+
+
+@pytest.mark.parametrize("rights", [[], ["infer", "host"], None])
+def test_node_that_may_not_admit_is_not_told_to_invite(
+    shell: Shell, node: ScriptedNode, rights: list[str] | None
+) -> None:
+    """Its token would be refused."""
+    node.answers["GET /api/nodes"] = alone(rights)
+
+    assert shell("nodes", "--port", node.port) == 0
+    assert "mesh-llm token" not in shell.err
 
 
 def test_json_of_nodes_is_the_command_s_own_type(shell: Shell, node: ScriptedNode) -> None:

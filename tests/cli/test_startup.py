@@ -9,7 +9,7 @@ from meshllm.cli.startup import Startup
 from meshllm.core import events as ev
 from meshllm.core.engines import EngineFault
 from meshllm.core.ids import ModelId
-from meshllm.core.rights import OWN_MACHINE
+from meshllm.core.rights import GUEST, OWN_MACHINE
 from tests.core.builders import Story, a_failure, a_gpu, a_machine, a_member, a_spec, a_story, exited, ready
 
 
@@ -150,7 +150,7 @@ def test_join_command_stands_where_the_start_ends(screen: Screen, startup: Start
     """Copied from there to the next machine."""
     story = a_story(a_spec("tiny"))
     startup.started("127.0.0.1:9337")
-    startup.joinable(TOKEN, OWN_MACHINE)
+    startup.joinable(OWN_MACHINE, lambda: TOKEN)
     assert not any(TOKEN in line for line in screen.lines)
 
     story.tell(ready("tiny"))
@@ -167,9 +167,45 @@ def test_token_that_comes_late_is_said_when_it_comes(screen: Screen, startup: St
     startup.report(story.core.view)
     assert any("`mesh-llm token` prints" in line for line in screen.lines)
 
-    startup.joinable(TOKEN, OWN_MACHINE)
+    startup.joinable(OWN_MACHINE, lambda: TOKEN)
 
     assert screen.lines[-2] == f"join:     mesh-llm --join {TOKEN}"
+
+
+@pytest.mark.rows("CLI-9")
+def test_token_is_neither_made_nor_shown_where_no_person_reads(screen: Screen) -> None:
+    """What a service writes is kept in logs; a person who looks there learns how to get one."""
+    service = Startup(screen.lines.append, screen, "/models", is_empty=False, shows_token=False)
+    story = a_story(a_spec("tiny"))
+    story.tell(ready("tiny"))
+    made: list[str] = []
+
+    def make_token() -> str:
+        made.append(TOKEN)
+        return TOKEN
+
+    service.started("127.0.0.1:9337")
+    service.joinable(OWN_MACHINE, make_token)
+    service.report(story.core.view)
+
+    assert screen.lines[-1] == "join:     `mesh-llm token` prints the command with which another machine joins"
+    assert made == []
+
+
+def test_node_that_may_not_admit_invites_nobody_until_it_may(screen: Screen, startup: Startup) -> None:
+    """A guest's `mesh-llm token` would be refused; rights come with the certificate, after the start."""
+    story = a_story(a_spec("tiny"))
+    story.tell(ready("tiny"), ev.RightsGranted(rights=GUEST))
+    startup.started("127.0.0.1:9337")
+    startup.report(story.core.view)
+    assert any(line.startswith("API:") for line in screen.lines)
+    assert not any("mesh-llm token" in line for line in screen.lines)
+
+    story.tell(ev.RightsGranted(rights=OWN_MACHINE))
+    startup.report(story.core.view)
+    startup.report(story.core.view)
+
+    assert [line for line in screen.lines if "mesh-llm token" in line] == [screen.lines[-1]]
 
 
 def test_client_says_where_to_go_at_once_and_whom_it_joined(screen: Screen) -> None:

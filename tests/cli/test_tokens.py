@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from meshllm.cli.failures import CommandError
+from meshllm.cli.failures import CommandError, ExitCode
 from meshllm.cli.tokens import seconds_of
 from tests.cli.conftest import Shell
 from tests.cli.scripted import ScriptedNode
@@ -109,3 +109,12 @@ def test_wrong_duration_is_wrong_usage(words: str) -> None:
     """With an example."""
     with pytest.raises(CommandError, match="12h"):
         seconds_of(words)
+
+
+@pytest.mark.parametrize("words", ["1s", "0", "59s", "366d"])
+def test_duration_that_no_token_has_names_the_flag(words: str) -> None:
+    """Said before a node is asked, in the words of the command line."""
+    with pytest.raises(CommandError, match=rf"^--ttl: expected .* to .*, not {words}$") as caught:
+        seconds_of(words)
+
+    assert caught.value.exit_code == ExitCode.USAGE

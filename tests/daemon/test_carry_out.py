@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from meshllm.core import effects as do
 from meshllm.core.catalog import ModelReference
 from meshllm.core.engines import EnginePlan, MemoryNeed
@@ -98,6 +100,7 @@ async def test_engines_answers_and_leaving_go_straight_to_their_shells() -> None
     assert world.told == [("start", "tiny"), ("stop", "tiny", True), ("r", outcome), ("SIGTERM", 0)]
 
 
+@pytest.mark.rows("LIF-12")
 async def test_a_drain_reports_what_was_left() -> None:
     """The core learns how many requests were cut."""
     world = World()

@@ -10,7 +10,7 @@ from meshllm.core.announcement import Address
 from meshllm.core.ids import MeshId, NodeId, TokenId
 from meshllm.core.limits import CERTIFICATE_LIFE_S
 from meshllm.core.rights import GUEST, OWN_MACHINE
-from meshllm.daemon.errors import BadTokenError, StartError
+from meshllm.daemon.errors import BadTokenError, NotJoinedError, StartError
 from meshllm.daemon.joining import Newcomer, Place, found, place_of, usable_tokens
 from meshllm.daemon.mesh_files import Membership, MeshFiles
 from meshllm.transport.certificates import read_certificate
@@ -96,6 +96,18 @@ def test_client_needs_a_token_and_leaves_nothing(files: MeshFiles, me: Newcomer)
     assert place_of(files, client, (a_token(),), NOW) == Place(
         mesh=MESH, membership=None, tokens=usable_tokens((a_token(),))
     )
+
+
+def test_node_that_must_join_founds_no_mesh(files: MeshFiles, me: Newcomer) -> None:
+    """It would belong to that one for good, and the token that comes later would be refused."""
+    joiner = replace(me, must_join=True)
+
+    with pytest.raises(NotJoinedError, match="--require-join") as caught:
+        place_of(files, joiner, (), NOW)
+
+    assert caught.value.exit_code == 6
+    assert files.membership() is None
+    assert place_of(files, joiner, (a_token(),), NOW).mesh == MESH
 
 
 @pytest.mark.rows("MSH-2")

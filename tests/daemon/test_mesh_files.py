@@ -146,6 +146,19 @@ def test_roster_comes_back_without_what_makes_no_sense(tmp_path: Path) -> None:
     assert files.roster() == ()
 
 
+@pytest.mark.parametrize("nonsense", [{}, {"port": 0}, {"port": 70_000}, {"port": True}, {"port": "4000"}])
+def test_port_comes_back_unless_it_makes_no_sense(tmp_path: Path, nonsense: dict[str, object]) -> None:
+    """Another one is as good, only tokens that name the last one are lost."""
+    files = MeshFiles(tmp_path)
+    assert files.port() == 0
+
+    assert files.keep_port(4000)
+
+    assert MeshFiles(tmp_path).port() == 4000
+    checked_file.write(tmp_path / "port.json", nonsense)
+    assert files.port() == 0
+
+
 def test_damaged_trust_is_learned_anew(tmp_path: Path) -> None:
     """Revocations come from the others again; tokens are made again."""
     files = MeshFiles(tmp_path)

@@ -17,7 +17,7 @@ from meshllm.core.events import Event
 from meshllm.core.mesh import MeshCore
 from meshllm.core.rights import CLIENT_ONLY, OWN_MACHINE, Rights
 from meshllm.daemon.current_view import CurrentView
-from meshllm.daemon.errors import PortInUseError
+from meshllm.daemon.errors import AddressChoiceError, PortInUseError
 from meshllm.daemon.journal import Journal
 from meshllm.daemon.loop import Loop
 from meshllm.daemon.mesh_files import Membership
@@ -108,15 +108,13 @@ def sees(other: Part) -> Callable[[Part], bool]:
 async def test_a_token_lets_a_second_node_in_and_each_sees_the_other(tmp_path: Path) -> None:
     """The one thing that all the rest is for."""
     async with a_part(a_config(tmp_path / "a")) as first:
-        invitation = first.link.invitation()
-        assert invitation is not None
-        token, rights = invitation
+        token = first.link.make_own_token()
+        assert first.link.inviting == OWN_MACHINE
 
         async with a_part(a_config(tmp_path / "b", join=(token,))) as second:
             await first.until(sees(second))
             await second.until(sees(first))
 
-            assert rights == OWN_MACHINE
             assert second.link.facts.rights == OWN_MACHINE
             assert second.link.facts.id == first.link.facts.id
             assert not second.link.facts.is_founder
@@ -132,7 +130,7 @@ async def test_a_client_may_use_the_mesh_and_invite_nobody(tmp_path: Path) -> No
             await client.until(sees(first))
 
             assert client.link.facts.rights == Rights.INFER
-            assert client.link.invitation() is None
+            assert client.link.inviting == Rights.NONE
             assert client.start.files.membership() is None
 
 
@@ -157,6 +155,40 @@ async def test_certificates_are_renewed_in_time(tmp_path: Path) -> None:
             assert membership_of(first).certificate != before[0].certificate
             assert membership_of(first).root_key == before[0].root_key
             assert second.link.facts.rights == OWN_MACHINE
+
+
+def port_of(part: Part) -> int:
+    """Return the port at which other nodes reach a node."""
+    return part.views.newest.me.addresses[0].port
+
+
+async def test_a_restart_opens_the_port_that_tokens_name(tmp_path: Path) -> None:
+    """A token that nobody has used yet stays good; only when the port is taken is another one opened, and kept."""
+    config = a_config(tmp_path / "a")
+    ports = []
+    for _ in range(2):
+        async with a_part(config) as part:
+            await part.until(lambda part: bool(part.views.newest.me.addresses))
+            ports.append(port_of(part))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", ports[0]))
+        async with a_part(config) as part:
+            await part.until(lambda part: bool(part.views.newest.me.addresses))
+            other = port_of(part)
+
+            assert part.start.files.port() == other
+
+    assert ports[0] == ports[1]
+    assert other not in ports
+
+
+async def test_an_address_of_another_machine_is_wrong_usage(tmp_path: Path) -> None:
+    """The sentence names the flag, and no port that nobody chose."""
+    with pytest.raises(AddressChoiceError, match=r"^--bind-ip 192\.0\.2\.77 is no address of this machine$") as caught:
+        async with a_part(a_config(tmp_path / "a", bind_ip="192.0.2.77")):
+            pass
+
+    assert caught.value.exit_code == 2
 
 
 async def test_a_taken_port_is_named(tmp_path: Path) -> None:

@@ -242,6 +242,17 @@ def test_a_revoked_node_is_out_at_once_and_stays_out(daemon: Make) -> None:
             until_gone(other, "tiny", 20.0)
 
 
+def test_a_node_that_must_join_and_knows_no_mesh_founds_none(daemon: Make) -> None:
+    """Exit code 6 at once, and a token that comes later is taken."""
+    node = daemon("--require-join", models=())
+
+    ended = node.run("--require-join", "--port", "1", "--engine", "fake")
+
+    assert ended.returncode == 6
+    assert ended.stderr.startswith("mesh-llm: --require-join: this node knows of no mesh")
+    assert not (node.state / "mesh.json").exists()
+
+
 def test_tokens_are_neither_in_logs_nor_in_the_process_list(daemon: Make, tmp_path: Path) -> None:
     """A file or the environment carries them."""
     with daemon("--model", "tiny") as first:
@@ -252,8 +263,8 @@ def test_tokens_are_neither_in_logs_nor_in_the_process_list(daemon: Make, tmp_pa
         with daemon("--join-file", str(file), models=()) as second:
             until_listed(second, "tiny")
 
-            assert token not in second.log
-            assert token not in first.log
+            assert "meshllm1-" not in first.log + second.log  # neither this one nor one of their own
+            assert "`mesh-llm token` prints" in first.log
             assert token not in "".join(Path(f"/proc/{second.process.pid}/cmdline").read_text().split("\0"))
 
 

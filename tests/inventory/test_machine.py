@@ -7,7 +7,7 @@ import pytest
 
 from meshllm.core.limits import GIB, MIB
 from meshllm.core.resources import Gpu
-from meshllm.inventory.machine import measure, memory_used_share
+from meshllm.inventory.machine import measure
 
 
 class Container:
@@ -143,13 +143,3 @@ def test_affinity_counts(container: Container, monkeypatch: pytest.MonkeyPatch) 
     measured = measure(root=container.root, membership=container.membership)
 
     assert measured.cores == 2
-
-
-def test_the_share_in_use_is_that_of_the_limit(container: Container) -> None:
-    """New work is shed above nine tenths of it."""
-    container.put("memory.max", str(4 * GIB))
-    container.put("memory.current", str(3 * GIB))
-
-    share = memory_used_share(container.root, container.membership)
-
-    assert share == pytest.approx(0.75)

@@ -85,7 +85,7 @@ def test_tunnels_that_lead_nowhere_any_more_are_forgotten_when_all_is_told() -> 
     through.begin()
 
     traffic.keep_tunnels(set())
-    assert traffic.busy == [through]
+    assert list(traffic.tunnels.values()) == [through]
     assert traffic.in_flight == 1
     through.end(is_failure=False)
     traffic.keep_tunnels(set())

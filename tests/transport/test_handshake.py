@@ -62,7 +62,7 @@ def test_two_members_meet() -> None:
     assert claim.certificate is not None
     assert (claim.node, claim.public, claim.name, claim.version) == (one.id, one.identity.public, "laptop", 1)
     assert (claim.certificate.rights, claim.token_proof, claim.features) == (GUEST, None, ("bulk",))
-    assert (welcomed.peer, welcomed.peer_rights, welcomed.peer_name) == (two.id, OWN_MACHINE, "studio")
+    assert (welcomed.peer, welcomed.peer_certificate.rights, welcomed.peer_name) == (two.id, OWN_MACHINE, "studio")
     assert (welcomed.observed, welcomed.certificate) == (Address("192.0.2.9", 4000), None)
     assert (welcomed.root_public, welcomed.version, welcomed.features) == (mesh.root.public, 1, ("resume",))
 

@@ -284,7 +284,7 @@ def _not_found(view: MeshView, asked: str, near: tuple[str, ...]) -> Refusal:
     elif view.local or view.replicas:
         hint = "; GET /v1/models lists what there is"
     else:
-        hint = "; this node has no models yet"
+        hint = "; there are no models yet"
     message = f"the model {asked!r} does not exist{reason}{hint}"
     return Refusal(code=RefusalCode.MODEL_NOT_FOUND, message=message, model=asked)
 
@@ -320,7 +320,7 @@ def _default(view: MeshView, asked: str) -> ModelId | Wait | Refusal:
         return elsewhere[0]
     if view.joining:
         return Wait(model=ModelId(asked), message="this node is joining its mesh", is_asleep=False)
-    message = "no model was named and this node has no default model"
+    message = "no model was named and there is no default model"
     return Refusal(code=RefusalCode.NO_DEFAULT_MODEL, message=message)
 
 

@@ -46,6 +46,22 @@ class MemoryNeed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """What people say about how an engine runs a model, that no arithmetic depends on."""
+
+    chat_template: str = ""
+    """Path of a file with a template; empty for the model's own."""
+    has_jinja: bool = True
+    """Whether templates are read as Jinja, which tools need."""
+    arguments: tuple[str, ...] = ()
+    """Further arguments, as llama-server names them; `core.engine_arguments` knows which may be given."""
+    kind: str = "auto"
+    """What the model is run as: `auto`, `text`, `multimodal`, `embedding` or `rerank`."""
+    load_timeout_s: float | None = None
+    """How long its load may go without progress; None for the node's setting."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EnginePlan:
     """How to run one model: everything `engine.command` needs besides the build."""
 
@@ -58,6 +74,7 @@ class EnginePlan:
     """Layers on the GPU; 0 for none, the model's count plus one for all and the output layer."""
     threads: int
     memory: MemoryNeed
+    options: EngineOptions = EngineOptions()
     attempt: int = 1
 
     @property

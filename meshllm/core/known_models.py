@@ -12,6 +12,7 @@ from typing import Final
 from meshllm.core.catalog import CatalogFile, CatalogModel, ModelReference
 from meshllm.core.ids import ModelId
 from meshllm.core.limits import MIB
+from meshllm.core.quantization import best_of
 
 BUILT_IN: Final = "smollm2-135m"
 """The model that any machine can run within a minute, also from the package index alone."""
@@ -228,14 +229,15 @@ CATALOG_FILES: Final[Mapping[ModelId, tuple[str, ...]]] = {
 def find(name: str) -> tuple[CatalogModel, CatalogFile | None] | None:
     """Return the model that a name means, and the file if the name says which; None where it means none.
 
-    Accepted, in any case: `qwen3-8b`, `qwen3-8b:Q6_K`, and the stem of one of its files with or without
-    `.gguf`.
+    Accepted, in any case: `qwen3-8b`, `qwen3-8b:Q6_K`, `qwen3-8b:6` for its bits, and the stem of
+    one of its files with or without `.gguf`.
     """
     folded = name.strip().casefold().removesuffix(".gguf")
     base, _, wanted = folded.partition(":")
     for model in CATALOG:
+        level = best_of(wanted, (file.quantization for file in model.files)) if base == model.name and wanted else None
         for file in model.files:
-            if folded == file.stem.casefold() or (base == model.name and wanted == file.quantization.casefold()):
+            if folded == file.stem.casefold() or file.quantization == level:
                 return model, file
         if folded == model.name:
             return model, None

@@ -16,7 +16,7 @@ class RemoteBackend:
     name: str
     """For people, and unique on this node: `ollama`. What its models' engines are called by."""
     base_url: str
-    """`http://host:port` or `https://host[:port]`, with the prefix before `/v1` where there is one. `/v1` may be there."""
+    """`http://host:port` or `https://host[:port]`, with the prefix before `/v1` where there is one; `/v1` may stand."""
     api_key: str = field(default="", repr=False)
     """Sent as the bearer key; empty for none. A client's own key is never passed on."""
     models: tuple[str, ...] = ()

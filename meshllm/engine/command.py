@@ -9,11 +9,12 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import meshllm
 from meshllm.core import limits
+from meshllm.core.engine_arguments import as_command_line, as_parameters
 from meshllm.core.engines import EngineBuild, EnginePlan
 
 MIB = limits.MIB
@@ -68,7 +69,10 @@ class Command:
 
 
 def make_command(plan: EnginePlan, build: EngineBuild, socket_path: str, key: str, host: Host) -> Command:
-    """Return the command that serves a plan's model on a Unix socket. Raises ValueError for an unknown build kind."""
+    """Return the command that serves a plan's model on a Unix socket.
+
+    Raises ValueError for an unknown build kind, and for an argument that the engine does not have.
+    """
     environment = child_environment(host, threads=plan.threads)
     if build.kind == LLAMA_SERVER:
         program = (build.program, *_native_arguments(plan, socket_path))
@@ -109,7 +113,7 @@ def child_parameters(plan: EnginePlan, socket_path: str, key: str) -> dict[str, 
     """Return what a child of ours is told, as JSON values."""
     return {
         "model": plan.model.path,
-        "mmproj": plan.model.mmproj,
+        "mmproj": plan.model.mmproj if plan.options.kind in {"auto", "multimodal"} else None,
         "alias": plan.model.id,
         "socket": socket_path,
         "key": key,
@@ -121,11 +125,16 @@ def child_parameters(plan: EnginePlan, socket_path: str, key: str) -> dict[str, 
         "cache_ram_mib": plan.memory.prompt_cache_bytes // MIB,
         "purpose": purpose_of(plan),
         "batch_tokens": _batch_tokens(plan),
+        "chat_template": plan.options.chat_template,
+        "has_jinja": plan.options.has_jinja,
+        "parameters": as_parameters(plan.options.arguments),
     }
 
 
 def purpose_of(plan: EnginePlan) -> str:
     """Return what an engine is started for: `generate`, `embed` or `rerank`. llama.cpp serves one of them."""
+    if plan.options.kind != "auto":
+        return {"embedding": "embed", "rerank": "rerank"}.get(plan.options.kind, "generate")
     capabilities = plan.model.capabilities
     if capabilities & GENERATES or not capabilities & {"embedding", "rerank"}:
         return "generate"
@@ -141,7 +150,7 @@ def _batch_tokens(plan: EnginePlan) -> int | None:
 
 def _native_arguments(plan: EnginePlan, socket_path: str) -> tuple[str, ...]:
     """Return the arguments of a native llama-server. Only options that its versions of the last year know."""
-    told = child_parameters(plan, socket_path, key="")
+    told = child_parameters(replace(plan, options=replace(plan.options, arguments=())), socket_path, key="")
     arguments = [
         "--host", socket_path,
         "--model", plan.model.path,
@@ -154,15 +163,17 @@ def _native_arguments(plan: EnginePlan, socket_path: str) -> tuple[str, ...]:
         "--n-gpu-layers", str(plan.gpu_layers),
         "--cache-ram", str(told["cache_ram_mib"]),
         "--api-key-file", "/dev/stdin",
-        "--jinja", "--metrics", "--slots", "--no-webui",
+        "--jinja" if plan.options.has_jinja else "--no-jinja", "--metrics", "--slots", "--no-webui",
     ]  # fmt: skip
-    if plan.model.mmproj:
-        arguments += ["--mmproj", plan.model.mmproj]
+    if told["mmproj"]:
+        arguments += ["--mmproj", str(told["mmproj"])]
+    if plan.options.chat_template:
+        arguments += ["--chat-template-file", plan.options.chat_template]
     if told["purpose"] != "generate":
         arguments += ["--embeddings" if told["purpose"] == "embed" else "--reranking"]
     if told["batch_tokens"] is not None:
         arguments += ["--batch-size", str(told["batch_tokens"]), "--ubatch-size", str(told["batch_tokens"])]
-    return tuple(arguments)
+    return (*arguments, *as_command_line(plan.options.arguments))
 
 
 def _is_passed_on(name: str) -> bool:

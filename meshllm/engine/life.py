@@ -104,6 +104,7 @@ class EngineLife:
         self._model = plan.model.id
         self._endpoint = endpoint
         self._context = context
+        self._load_timeout_s = plan.options.load_timeout_s or context.times.load_timeout_s
         self._process: Process | None = None
         self._hung = ""
         self._end: EngineFailure | None = None
@@ -142,7 +143,11 @@ class EngineLife:
         if (early := _problem_of_file(self._plan) or self._end) is not None:
             return early
         context = self._context
-        command = make_command(self._plan, context.build, self._endpoint.socket_path, self._endpoint.key, context.host)
+        endpoint = self._endpoint
+        try:
+            command = make_command(self._plan, context.build, endpoint.socket_path, endpoint.key, context.host)
+        except ValueError as error:
+            return EngineFailure(fault=EngineFault.CANNOT_START, message=str(error))
         kills_before = oom_kills()
         try:
             process = await spawn(command, self.log)
@@ -209,7 +214,7 @@ class EngineLife:
             resident = usage.resident_bytes if usage else 0
             if (resident // limits.MIB, self.log.fed_lines) != seen:
                 seen, moved_s = (resident // limits.MIB, self.log.fed_lines), now_s
-            if now_s - moved_s > times.load_timeout_s:
+            if now_s - moved_s > self._load_timeout_s:
                 return False
             share = min(resident / max(self._plan.memory.weights_bytes, 1), LOADING_SHARE_MAX)
             if share >= told_share + PROGRESS_STEP and now_s - told_s >= PROGRESS_INTERVAL_S:
@@ -222,7 +227,7 @@ class EngineLife:
         """End a load that is stuck, and say where it was."""
         last = f"; its last words: {self.log.lines[-1]}" if self.log.lines else ""
         message = (
-            f"its load made no progress for {self._context.times.load_timeout_s:g} s and was ended; "
+            f"its load made no progress for {self._load_timeout_s:g} s and was ended; "
             f"a smaller quantization may load{last}"
         )
         if self._end is None:

@@ -13,6 +13,10 @@ import os
 import sys
 from typing import Any, NoReturn
 
+DEVICES_MAX = 128
+"""Of the wheel's: the length of its list of shares."""
+TEMPLATE_CHARS = 1_000_000
+
 
 def main(arguments: list[str]) -> None:
     """Serve what standard input asks for, or print what this machine's wheel can do."""
@@ -53,7 +57,9 @@ def make_parameters(wheel: Any, told: dict[str, Any]) -> Any:  # noqa: ANN401 - 
     parameters.fit_params = False  # the memory arithmetic is the node's, not the engine's
     parameters.cache_ram_mib = told["cache_ram_mib"]
     parameters.warmup = True  # so that a refused processor instruction shows at the load
-    parameters.use_jinja = True
+    parameters.use_jinja = told["has_jinja"]
+    if told["chat_template"]:
+        parameters.chat_template = _text_of(told["chat_template"])
     parameters.ui = False
     parameters.endpoint_slots = True
     parameters.endpoint_metrics = True
@@ -65,7 +71,24 @@ def make_parameters(wheel: Any, told: dict[str, Any]) -> Any:  # noqa: ANN401 - 
         parameters.embedding = True
     if told["purpose"] == "rerank":
         parameters.pooling_type = wheel.llama_pooling_type.LLAMA_POOLING_TYPE_RANK
+    for attribute, value in told["parameters"]:
+        group, _, name = attribute.rpartition(".")
+        setattr(getattr(parameters, group) if group else parameters, name, _as_wheel_takes_it(name, value))
     return parameters
+
+
+def _as_wheel_takes_it(name: str, value: Any) -> Any:  # noqa: ANN401
+    """Return a value of our parameters for the wheel: it wants a share for every device that there could be."""
+    return (value + [0.0] * DEVICES_MAX)[:DEVICES_MAX] if name == "tensor_split" else value
+
+
+def _text_of(path: str) -> str:
+    """Return a chat template; end the child where there is none, as the engine would."""
+    try:
+        with open(path, encoding="utf-8") as file:  # noqa: PTH123 - the child loads as little as it can
+            return file.read(TEMPLATE_CHARS)
+    except (OSError, UnicodeDecodeError) as error:
+        _end(f"the chat template {path} cannot be read: {error}")
 
 
 def probe(wheel: Any) -> dict[str, object]:  # noqa: ANN401

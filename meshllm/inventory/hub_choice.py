@@ -11,6 +11,7 @@ from typing import Final
 
 from meshllm.core.catalog import ModelReference, model_id_of, shard_of
 from meshllm.core.known_models import margin_of
+from meshllm.core.quantization import best_of
 from meshllm.core.resources import format_bytes
 from meshllm.inventory.download_errors import DownloadCode, DownloadError
 
@@ -152,7 +153,8 @@ def _by_path(name: HubName, candidates: list[_Candidate]) -> _Candidate:
 
 
 def _by_quantization(name: HubName, candidates: list[_Candidate]) -> _Candidate:
-    wanted = name.quantization.upper()
+    wanted = best_of(name.quantization, (item.quantization for item in candidates)) or name.quantization
+    wanted = wanted.upper()
     matching = [item for item in candidates if item.quantization == wanted]
     matching = matching or [item for item in candidates if item.quantization.removeprefix("UD-") == wanted]
     if len(matching) == 1:

@@ -6,7 +6,7 @@ import json
 import pytest
 
 import meshllm
-from meshllm.core.engines import EngineBuild
+from meshllm.core.engines import EngineBuild, EngineOptions
 from meshllm.engine.command import child_environment, make_command, this_host
 from tests.engine.builders import A_HOST, a_fake_build, a_plan
 
@@ -144,3 +144,43 @@ def test_this_host_is_this_process() -> None:
     assert meshllm.__file__.startswith(host.package_root)
     assert host.python
     assert host.pid > 1
+
+
+@pytest.mark.rows("CFG-3", "CFG-6")
+def test_what_people_said_of_a_model_reaches_both_kinds_of_engine() -> None:
+    """Template, Jinja and arguments; a value that only one engine knows is refused by the other."""
+    options = EngineOptions(chat_template="/t.jinja", has_jinja=False, arguments=("--seed=3", "--swa-full"))
+    plan = dataclasses.replace(a_plan(), options=options)
+
+    told = json.loads(make_command(plan, WHEEL, "/s.sock", KEY, A_HOST).stdin)
+    line = " ".join(make_command(plan, NATIVE, "/s.sock", KEY, A_HOST).argv)
+
+    assert (told["chat_template"], told["has_jinja"]) == ("/t.jinja", False)
+    assert told["parameters"] == [["sampling.seed", 3], ["swa_full", True]]
+    assert " --no-jinja " in line
+    assert "--chat-template-file /t.jinja" in line
+    assert line.endswith("--seed 3 --swa-full")
+
+    odd = dataclasses.replace(plan, options=EngineOptions(arguments=("--only-native", "1")))
+    assert make_command(odd, NATIVE, "/s.sock", KEY, A_HOST).argv[-2:] == ("--only-native", "1")
+    with pytest.raises(ValueError, match="--only-native"):
+        make_command(odd, WHEEL, "/s.sock", KEY, A_HOST)
+
+
+@pytest.mark.parametrize(
+    ("kind", "purpose", "eyes"),
+    [
+        ("auto", "generate", True), ("text", "generate", False), ("multimodal", "generate", True),
+        ("embedding", "embed", False), ("rerank", "rerank", False),
+    ],
+)  # fmt: skip
+@pytest.mark.rows("CFG-12")
+def test_kind_decides_what_a_model_is_run_as(kind: str, purpose: str, eyes: bool) -> None:
+    """Set only to force it."""
+    plan = dataclasses.replace(a_plan(mmproj="/models/eyes.gguf"), options=EngineOptions(kind=kind))
+
+    told = json.loads(make_command(plan, WHEEL, "/s.sock", KEY, A_HOST).stdin)
+    argv = make_command(plan, NATIVE, "/s.sock", KEY, A_HOST).argv
+
+    assert (told["purpose"], told["mmproj"] is not None) == (purpose, eyes)
+    assert ("--mmproj" in argv) is eyes

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from meshllm.core import events as ev
-from meshllm.core.engines import EngineBuild, EngineFault
+from meshllm.core.engines import EngineBuild, EngineFault, EngineOptions
 from meshllm.core.ids import ModelId
 from meshllm.core.limits import MIB
 from meshllm.engine.life import EngineTimes
@@ -119,6 +119,28 @@ async def test_stuck_load_is_ended(runtime_dir: Path, model_file: str, switches:
     assert failure.fault is EngineFault.LOAD_TIMEOUT
     assert "no progress for 0.4 s" in failure.message
     assert "its last words: fake: " in failure.message
+
+
+async def test_load_of_one_model_has_its_own_patience(model_file: str, runtime_dir: Path) -> None:
+    """What is said of a model holds over the node's setting."""
+    plan = dataclasses.replace(a_plan(model_file), options=EngineOptions(load_timeout_s=0.4))
+    async with a_bench(a_fake_build(load="hang"), runtime_dir) as bench:
+        bench.supervisor.start(plan)
+        failure = await bench.end()
+
+    assert "no progress for 0.4 s" in failure.message
+
+
+async def test_argument_that_an_engine_has_not_starts_nothing(model_file: str, runtime_dir: Path) -> None:
+    """The message names it; trying again would not help."""
+    plan = dataclasses.replace(a_plan(model_file), options=EngineOptions(arguments=("--only-native", "1")))
+    async with a_bench(a_fake_build(), runtime_dir) as bench:
+        bench.supervisor.start(plan)
+        failure = await bench.end()
+
+    assert failure.fault is EngineFault.CANNOT_START
+    assert "--only-native" in failure.message
+    assert not any(isinstance(event, ev.EngineStarted) for event in bench.told)
 
 
 async def test_missing_file_starts_nothing(runtime_dir: Path, tmp_path: Path) -> None:

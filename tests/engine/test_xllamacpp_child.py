@@ -1,12 +1,14 @@
 """The child's translation of our parameters. The wheel itself is run by tests/engine_real."""
 
+import dataclasses
 import enum
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from meshllm.core.engines import EngineBuild
+from meshllm.core.engines import EngineBuild, EngineOptions
 from meshllm.engine.command import make_command
 from meshllm.engine.xllamacpp_child import main, make_parameters, probe
 from tests.engine.builders import A_HOST, a_plan
@@ -26,7 +28,7 @@ def a_wheel() -> SimpleNamespace:
     pooling = SimpleNamespace(LLAMA_POOLING_TYPE_RANK="rank")
 
     def parameters() -> SimpleNamespace:
-        groups = {name: SimpleNamespace() for name in ("model", "mmproj", "cpuparams", "cpuparams_batch")}
+        groups = {name: SimpleNamespace() for name in ("model", "mmproj", "cpuparams", "cpuparams_batch", "sampling")}
         return SimpleNamespace(**groups)
 
     devices = [
@@ -93,3 +95,21 @@ def test_probe_prints_one_line_of_json(capsys: pytest.CaptureFixture[str], monke
     main(["--probe"])
 
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["version"] == "2026.1"
+
+
+@pytest.mark.rows("CFG-3")
+def test_what_people_said_of_a_model_reaches_the_wheel(tmp_path: Path) -> None:
+    """A template is read where it is used, by the child."""
+    template = tmp_path / "t.jinja"
+    template.write_text("{{ messages }}")
+    options = EngineOptions(
+        chat_template=str(template), has_jinja=False, arguments=("--temp", "0.5", "--tensor-split", "3,1")
+    )
+    plan = dataclasses.replace(a_plan(), options=options)
+    line = json.loads(make_command(plan, WHEEL, "/run/e1.sock", "k", A_HOST).stdin)
+
+    parameters = make_parameters(a_wheel(), line)
+
+    assert (parameters.chat_template, parameters.use_jinja) == ("{{ messages }}", False)
+    assert parameters.sampling.temp == 0.5
+    assert (parameters.tensor_split[:3], len(parameters.tensor_split)) == ([3.0, 1.0, 0.0], 128)

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from meshllm.core.catalog import ModelSpec
-from meshllm.core.engines import EngineBuild, EnginePlan, MemoryNeed
+from meshllm.core.engines import EngineBuild, EngineOptions, EnginePlan, MemoryNeed
 from meshllm.core.ids import ModelId
 from meshllm.core.limits import GIB, MIB
+from meshllm.core.policy import ModelPolicy
 from meshllm.core.resources import MemoryLimit, Resources, format_bytes
 
 MICRO_BATCH_TOKENS = 512
@@ -37,13 +38,35 @@ CONTEXT_STEP_TOKENS = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineWishes:
-    """What the configuration says about every engine; None where the arithmetic chooses."""
+    """What the configuration says about engines; None where the arithmetic chooses."""
 
     context_tokens: int | None = None
     """Context of one request."""
     slots: int | None = None
     threads: int | None = None
+    gpu_layers: int | None = None
     max_memory: MemoryLimit = MemoryLimit(share=0.9)
+    options: EngineOptions = EngineOptions()
+
+    def for_model(self, policy: ModelPolicy) -> "EngineWishes":
+        """Return what holds for one model: what is said of it, over what is said of all."""
+        more: tuple[str, ...] = ("--temp", str(policy.temperature)) if policy.temperature is not None else ()
+        if policy.max_tokens is not None:
+            more += ("--predict", str(policy.max_tokens))
+        return EngineWishes(
+            context_tokens=policy.context_tokens or self.context_tokens,
+            slots=policy.slots or self.slots,
+            threads=policy.threads or self.threads,
+            gpu_layers=self.gpu_layers if policy.gpu_layers is None else policy.gpu_layers,
+            max_memory=self.max_memory,
+            options=EngineOptions(
+                chat_template=policy.chat_template,
+                has_jinja=policy.has_jinja is not False,
+                arguments=(*more, *policy.engine_args),
+                kind=policy.kind,
+                load_timeout_s=policy.load_timeout_s,
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,17 +134,15 @@ def plan_engine(
     kv_token = max(spec.architecture.kv_bytes_per_token, 1)
     least = fixed + _least_context(spec, wishes) * (wishes.slots or 1) * kv_token
     layers = spec.architecture.layers
-    if room.gpu_bytes >= least:
-        pool = room.gpu_bytes
-    elif room.gpu_bytes + room.host_bytes >= least:
-        pool = room.gpu_bytes + room.host_bytes
-    else:
-        free = room.gpu_bytes + room.host_bytes
+    pool = _pool(room, least, _gpu_share(wishes, layers))
+    if pool < least:
         total = resources.memory_total_bytes + (resources.gpu_total_bytes if room.gpu_bytes else 0)
-        return NoRoom(needed_bytes=least, free_bytes=free, total_bytes=total)
+        return NoRoom(needed_bytes=least, free_bytes=pool, total_bytes=total)
     context, slots = _shrunk(*_context_and_slots(spec, (pool - fixed) // kv_token, wishes), shrink)
     kv = context * slots * kv_token
     gpu_layers = layers + 1 if room.gpu_bytes >= fixed + kv else _layers_on_gpu(room.gpu_bytes, fixed + kv, layers)
+    if wishes.gpu_layers is not None:
+        gpu_layers = min(wishes.gpu_layers, layers + 1)
     on_gpu = int((fixed + kv) * min(gpu_layers / (layers or 1), 1.0))
     host_rest = max(room.host_bytes - (fixed + kv - on_gpu), 0)
     cache = int(min(host_rest * PROMPT_CACHE_SHARE, PROMPT_CACHE_MAX_BYTES, 4 * kv))
@@ -130,8 +151,25 @@ def plan_engine(
     )
     threads = wishes.threads or resources.cores
     return EnginePlan(
-        model=spec, context_tokens=context, slots=slots, gpu_layers=gpu_layers, threads=threads, memory=need
-    )
+        model=spec, context_tokens=context, slots=slots, gpu_layers=gpu_layers, threads=threads, memory=need,
+        options=wishes.options,
+    )  # fmt: skip
+
+
+def _gpu_share(wishes: EngineWishes, layers: int) -> float | None:
+    """Return the share of a model that was wished onto the GPU; None where the arithmetic chooses."""
+    return None if wishes.gpu_layers is None else min(wishes.gpu_layers / (layers or 1), 1.0)
+
+
+def _pool(room: Room, least: int, gpu_share: float | None) -> int:
+    """Return the bytes that one engine can have at most, of which `gpu_share` lie on the GPU.
+
+    Where the arithmetic chooses, a model that fits onto the GPU leaves the machine's memory alone.
+    """
+    if gpu_share is None:
+        return room.gpu_bytes if room.gpu_bytes >= least else room.gpu_bytes + room.host_bytes
+    parts = ((room.gpu_bytes, gpu_share), (room.host_bytes, 1.0 - gpu_share))
+    return min(int(free / share) for free, share in parts if share > 0)
 
 
 def corrected(plan: EnginePlan, resident_bytes: int) -> EnginePlan:

@@ -153,7 +153,7 @@ class EngineLife:
         if self._held.build is None or self._held.resources is None:
             return []
         plan = plan_engine(
-            record.spec, self._held.room(), self._held.wishes, self._held.resources, shrink=record.shrink
+            record.spec, self._held.room(), self._held.wishes_of(record.id), self._held.resources, shrink=record.shrink
         )
         if isinstance(plan, NoRoom):
             return self._wait_for_room(record, plan)
@@ -177,7 +177,7 @@ class EngineLife:
         """Say no more that there is no room, once there is."""
         if record.spec is None or self._held.build is None or self._held.resources is None:
             return
-        plan = plan_engine(record.spec, self._held.room(), self._held.wishes, self._held.resources)
+        plan = plan_engine(record.spec, self._held.room(), self._held.wishes_of(record.id), self._held.resources)
         if not isinstance(plan, NoRoom):
             record.waiting = ""
 

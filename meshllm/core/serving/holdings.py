@@ -43,6 +43,10 @@ class Holdings:
         if self.default_model is None:
             self.default_model = record.id
 
+    def wishes_of(self, model: ModelId) -> EngineWishes:
+        """Return what the configuration says about a model's engine."""
+        return self.wishes.for_model(self.policy_of(model))
+
     def room(self) -> Room:
         """Return what is left for another engine. Machine and build have to be known."""
         assert self.resources is not None and self.build is not None  # noqa: S101, PT018 - callers checked both

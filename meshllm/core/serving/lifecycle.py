@@ -205,7 +205,7 @@ class Lifecycle:
         for record in sorted(eligible, key=lambda record: (-_size(record), record.id)):
             if record.spec is None:
                 continue
-            plan = plan_engine(record.spec, room, self.held.wishes, self.held.resources)
+            plan = plan_engine(record.spec, room, self.held.wishes_of(record.id), self.held.resources)
             if isinstance(plan, NoRoom):
                 continue
             self.held.want(record)

@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshllm.core.engines import EnginePlan
+from meshllm.core.engines import EngineOptions, EnginePlan
 from meshllm.core.ids import ModelId
 from meshllm.core.limits import GIB, MIB
+from meshllm.core.policy import ModelPolicy
 from meshllm.core.resources import MemoryLimit
 from meshllm.core.serving.capacity import (
     EngineWishes,
@@ -195,3 +196,44 @@ def test_the_arithmetic_can_be_shown() -> None:
     assert rows["KV cache"] == "755 MB for 4 requests at a time, 8192 tokens each"
     assert dict(explain(planned(slots=1)))["KV cache"] == "189 MB for 1 request, 8192 tokens each"
     assert rows["overhead"] == f"{overhead_bytes(a_spec()) / 1e6:.0f} MB"
+
+
+@given(
+    size=st.integers(1 * MIB, 40 * GIB), host=st.integers(0, 64 * GIB), gpu=st.integers(0, 48 * GIB),
+    layers=st.integers(0, 40),
+)  # fmt: skip
+def test_wished_layers_lie_where_they_were_wished_and_fit_there(size: int, host: int, gpu: int, layers: int) -> None:
+    """Neither the GPU nor the machine is promised more than it has."""
+    room = Room(gpu_bytes=gpu, host_bytes=host)
+
+    plan = plan_engine(a_spec(size_bytes=size), room, EngineWishes(gpu_layers=layers), a_machine())
+
+    if isinstance(plan, EnginePlan):
+        on_gpu = int((plan.memory.total_bytes - plan.memory.prompt_cache_bytes) * min(layers / 30, 1.0))
+        assert plan.gpu_layers == min(layers, 31)
+        assert on_gpu <= gpu
+        assert plan.memory.total_bytes - on_gpu <= host + MIB  # a part of a byte for every term that is rounded
+    else:
+        assert plan.needed_bytes > plan.free_bytes
+
+
+@pytest.mark.rows("CFG-6")
+def test_what_is_said_of_a_model_holds_over_what_is_said_of_all() -> None:
+    """Models of one node differ in context, slots, layers and arguments."""
+    every = EngineWishes(context_tokens=8192, slots=4, threads=2, max_memory=HALF)
+    said = ModelPolicy(
+        name="tiny", context_tokens=1024, gpu_layers=0, chat_template="/t.jinja", has_jinja=False, kind="text",
+        engine_args=("--seed", "1"), temperature=0.5, max_tokens=64, load_timeout_s=7.0,
+    )  # fmt: skip
+
+    wishes = every.for_model(said)
+    plan = plan_engine(a_spec(), Room(gpu_bytes=48 * GIB, host_bytes=48 * GIB), wishes, a_machine())
+
+    assert isinstance(plan, EnginePlan)
+    assert (plan.context_tokens, plan.slots, plan.threads, plan.gpu_layers) == (1024, 4, 2, 0)
+    assert wishes.max_memory == HALF
+    assert plan.options == EngineOptions(
+        chat_template="/t.jinja", has_jinja=False, kind="text", load_timeout_s=7.0,
+        arguments=("--temp", "0.5", "--predict", "64", "--seed", "1"),
+    )  # fmt: skip
+    assert every.for_model(ModelPolicy(name="other")) == every

@@ -4,15 +4,16 @@ Owns the names of all settings, their defaults, their checks and their precedenc
 environment, then file, then default. Doesn't know what a setting does.
 """
 
-import difflib
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from meshllm.config_file import ConfigError, ConfigFile, read
+from meshllm.config_file import ConfigError, ConfigFile
+from meshllm.config_import import read_any
 from meshllm.config_kinds import KINDS, ValueKind
+from meshllm.config_models import ModelTables, Said
 from meshllm.config_paths import (
     client_state_dir,
     default_config_file,
@@ -21,9 +22,12 @@ from meshllm.config_paths import (
     default_state_dir,
     expanded,
 )
+from meshllm.config_sections import unfolded
 from meshllm.core import limits
 from meshllm.core.addresses import PeerPlace
 from meshllm.core.announcement import Address
+from meshllm.core.policy import ModelPolicy
+from meshllm.core.remotes import RemoteBackend
 from meshllm.core.resources import MemoryLimit
 
 __all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "Config", "ConfigError", "is_loopback", "load"]
@@ -31,13 +35,19 @@ __all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "Config", "ConfigError", "is_loopback
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 9337
 ENVIRONMENT_PREFIX = "MESH_LLM_"
-ENVIRONMENT_ALIASES = {"models": ("MESH_LLM_MODEL",), "log_level": ("NOPENAI_LOG_LEVEL",)}
+ENVIRONMENT_ALIASES = {
+    "models": ("MESH_LLM_MODEL",),
+    "log_level": ("NOPENAI_LOG_LEVEL",),
+    "profile": ("NOPENAI_PROFILE",),
+}
 """Other variables that set a setting, asked after `MESH_LLM_<NAME>`."""
 _FLAG_NAMES = {
     "models": "--model", "models_dirs": "--models-dir",
     "allowed_hosts": "--allowed-host", "allowed_origins": "--allowed-origin", "peers": "--peer",
 }  # fmt: skip
 _SECRETS = frozenset({"api_key", "join"})
+_FROM_TABLES = frozenset({"models", "policies", "remotes"})
+"""Settings that a file says in tables; `config_models` reads them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +56,16 @@ class Config:
 
     models: tuple[str, ...] = ()
     """Names to serve, in order; empty for 'what is on disk and fits'."""
+    policies: tuple[ModelPolicy, ...] = ()
+    """What is said of single models, in the tables `[[models]]` of the file."""
+    remotes: tuple[RemoteBackend, ...] = ()
+    """Servers elsewhere that answer for models of this node, in the tables `[[remotes]]` of the file."""
+    default_model: str = ""
+    """What `default` and requests without a model stand for; empty for the first model to serve."""
+    serve_all: bool = False
+    """Serve everything on disk unasked, as far as it fits; what was used last stays."""
+    assign: str = "auto"
+    """Which models nobody serves this node takes over: `auto`, `disk` for those that lie here, `off` for none."""
     models_dirs: tuple[Path, ...] = ()
     """Folders of model files; the first takes downloads. Never empty after `load`."""
     join: tuple[str, ...] = field(default=(), repr=False)
@@ -75,6 +95,8 @@ class Config:
     """Private folder of Unix sockets; made where the platform keeps such things."""
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
+    console: int | None = None
+    """Another port for the console, besides the API's."""
     name: str = ""
     max_vram: MemoryLimit = MemoryLimit(share=0.9)
     """Share of GPU memory, or of the machine's memory where there is no GPU."""
@@ -105,6 +127,8 @@ class Config:
     log_level: str = "info"
     log_format: str = "pretty"
     log_file: Path | None = None
+    profile: bool = False
+    """Measure more than what is always measured; costs a little."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,12 +155,14 @@ def load(
     """
     around = _Surroundings(environ=environ, cwd=cwd or Path.cwd(), note=note)
     file = _file(flags, around, platform)
-    if file is not None:
-        _refuse_unknown(file)
-    names = [field.name for field in fields(Config) if field.name != "models_dirs"]
+    names = [name for name in KINDS if name not in _FROM_TABLES | {"models_dirs"}]
     given = {name: _value(name, flags, file, around) for name in names}
     chosen: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     chosen["models_dirs"] = _models_dirs(flags, file, around)
+    said = _said(file, around)
+    chosen["models"] = _value("models", flags, None, around) or tuple(said.requested)
+    chosen["policies"], chosen["remotes"] = tuple(said.policies), tuple(said.remotes)
+    chosen["default_model"] = _default_model(str(chosen.get("default_model", "")), said, flags, file)
     own_folder = client_state_dir(environ) if chosen.get("client") else default_state_dir(environ, platform)
     state_dir = chosen.setdefault("state_dir", own_folder)
     chosen.setdefault("runtime_dir", default_runtime_dir(environ, state_dir))  # type: ignore[arg-type]
@@ -161,20 +187,34 @@ def is_loopback(host: str) -> bool:
 def _file(flags: Mapping[str, object], around: _Surroundings, platform: str) -> ConfigFile | None:
     """Return the configuration file that was named, or the default one if it exists."""
     named = flags.get("config") or around.environ.get(f"{ENVIRONMENT_PREFIX}CONFIG")
-    if named:
-        return read(expanded(str(named), around.environ, around.cwd))
-    default = default_config_file(around.environ, platform)
-    return read(default) if default.exists() else None
+    path = expanded(str(named), around.environ, around.cwd) if named else default_config_file(around.environ, platform)
+    return unfolded(read_any(path), KINDS) if named or path.exists() else None
 
 
-def _refuse_unknown(file: ConfigFile) -> None:
-    """Raise ConfigError for the first key that is no setting."""
-    names = [field.name for field in fields(Config)]
-    for key in file.values:
-        if key not in names:
-            near = difflib.get_close_matches(key.replace("-", "_"), names, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise file.error(key, f"unknown setting{hint}")
+def _said(file: ConfigFile | None, around: _Surroundings) -> Said:
+    """Return what the file says of models."""
+    if file is None:
+        return Said()
+    base = file.path.parent
+    return ModelTables(file, lambda path: expanded(path, around.environ, base), around.environ).read()
+
+
+def _default_model(name: str, said: Said, flags: Mapping[str, object], file: ConfigFile | None) -> str:
+    """Return the default model. Raises ConfigError where the file that names the models has none of that name.
+
+    A default of the file has to be one of its models; one of a flag, if a file was named beside it.
+    """
+    of_file = file is not None and file.values.get("default_model") == name and flags.get("default_model") is None
+    has_all = bool(said.names) and all(server.models for server in said.remotes)
+    if not name or not has_all or not (of_file or flags.get("config")):
+        return name
+    known = said.names.get(name.casefold())
+    if known is not None:
+        return known if Path(known).is_absolute() else name
+    message = f"{name!r} is none of the models that the file names: {', '.join(dict.fromkeys(said.names.values()))}"
+    if of_file and file is not None:
+        raise file.error("default_model", message)
+    raise ConfigError(message, key=_flag_name("default_model"))
 
 
 def _value(name: str, flags: Mapping[str, object], file: ConfigFile | None, around: _Surroundings) -> object:

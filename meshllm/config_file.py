@@ -1,6 +1,7 @@
-"""The configuration file: from bytes on disk to TOML values, each with the line it stands on.
+"""The configuration file: from bytes on disk to values, each with the line it stands on.
 
-Owns reading within bounds and finding lines for messages. Doesn't know which keys exist: `config` does.
+Owns reading within bounds, and the shape that all formats become. Doesn't know which keys exist: `config` does;
+nor other formats than TOML: `config_import` does.
 """
 
 import errno
@@ -8,9 +9,10 @@ import re
 import stat
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from meshllm.config_lines import parent, toml_lines
 from meshllm.core.limits import CONFIG_FILE_BYTES
 
 _AT_LINE = re.compile(r" \(at line (\d+), column \d+\)$")
@@ -38,27 +40,44 @@ class ConfigFile:
     path: Path
     values: Mapping[str, object]
     lines: Mapping[str, int]
-    """Line of each top-level key, from 1; a key in an unusual notation may be absent."""
+    """Line of each place, such as `port` or `models[0].engine.threads`; from 1. Unusual notations may be absent."""
+    shown: Mapping[str, str] = field(default_factory=dict)
+    """What a place is called in the file, where it was read from elsewhere."""
 
-    def error(self, key: str, message: str) -> ConfigError:
+    def error(self, place: str, message: str) -> ConfigError:
         """Return the error that a value of this file deserves."""
-        return ConfigError(message, file=self.path, line=self.lines.get(key), key=key)
+        name = found = self._called(place)
+        while found and found not in self.lines:
+            found = parent(found)
+        return ConfigError(message, file=self.path, line=self.lines.get(found), key=name)
+
+    def _called(self, place: str) -> str:
+        """Return what the file calls a place, by the nearest part of it that has another name."""
+        part = place
+        while part and part not in self.shown:
+            part = parent(part)
+        return self.shown[part] + place[len(part) :] if part else place
 
 
 def read(path: Path) -> ConfigFile:
     """Read a TOML file. Raises ConfigError."""
-    text = _text(path)
+    text = text_of(path)
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise _syntax_error(path, text, str(error)) from None
     except RecursionError:
-        raise ConfigError("is nested too deeply", file=path) from None
-    return ConfigFile(path, values, _lines(text, values))
+        raise nested_too_deeply(path) from None
+    return ConfigFile(path, values, toml_lines(text))
 
 
-def _text(path: Path) -> str:
-    """Return a file's text, checked for size, kind and encoding."""
+def nested_too_deeply(path: Path) -> ConfigError:
+    """Return the error of a file that no parser should follow."""
+    return ConfigError("is nested too deeply", file=path)
+
+
+def text_of(path: Path) -> str:
+    """Return a file's text, checked for size, kind and encoding. Raises ConfigError."""
     try:
         with path.open("rb") as stream:
             content = stream.read(CONFIG_FILE_BYTES + 1)
@@ -89,17 +108,3 @@ def _syntax_error(path: Path, text: str, message: str) -> ConfigError:
         return ConfigError(message[: match.start()], file=path, line=int(match[1]))
     # The parser says "at end of document" also for a mistake in the last line.
     return ConfigError(message.removesuffix(_AT_END), file=path, line=max(len(text.splitlines()), 1))
-
-
-def _lines(text: str, keys: Mapping[str, object]) -> dict[str, int]:
-    """Return the line of each top-level key; the parser does not tell."""
-    found: dict[str, int] = {}
-    lines = text.splitlines()
-    for key in keys:
-        name = re.escape(key)
-        pattern = re.compile(rf"""\s*(?:\[+\s*)?(?:{name}|"{name}"|'{name}')\s*[=.\]]""")
-        for number, line in enumerate(lines, start=1):
-            if pattern.match(line):
-                found[key] = number
-                break
-    return found

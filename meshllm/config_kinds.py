@@ -6,7 +6,7 @@ came from.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -29,6 +29,8 @@ class ValueKind:
     toml_name: str = "a string"
     is_list: bool = False
     is_path: bool = False
+    schema: Mapping[str, object] = field(default_factory=lambda: {"type": "string"})
+    """What a JSON schema says of one value."""
 
     def read(self, given: object, *, is_text: bool) -> object:
         """Return the value; a tuple for a list. Raises ValueError."""
@@ -60,7 +62,9 @@ def _shown(value: object) -> str:
     return f"{name} {str(value)[:40]!r}" if isinstance(value, str) else f"{name} {str(value).lower()[:40]}"
 
 
-def _whole(least: int, most: int) -> ValueKind:
+def whole(least: int, most: int) -> ValueKind:
+    """Return the kind of whole numbers in a range."""
+
     def read(text: str) -> int:
         if not _WHOLE.fullmatch(text):
             raise ValueError(f"expected a whole number, not {text[:40]!r}")
@@ -69,7 +73,8 @@ def _whole(least: int, most: int) -> ValueKind:
             raise ValueError(f"expected a number from {least} to {most}, not {text[:40]}")
         return number
 
-    return ValueKind(read_text=read, types=(int,), toml_name="a whole number")
+    schema = {"type": "integer", "minimum": least, "maximum": most}
+    return ValueKind(read_text=read, types=(int,), toml_name="a whole number", schema=schema)
 
 
 def _seconds(text: str) -> float:
@@ -88,16 +93,36 @@ def _switch(text: str) -> bool:
     raise ValueError(f"expected true or false, not {text[:40]!r}")
 
 
-def _choice(*choices: str) -> ValueKind:
+def number(least: float, most: float) -> ValueKind:
+    """Return the kind of numbers in a range."""
+
+    def read(text: str) -> float:
+        try:
+            found = float(text)
+        except ValueError:
+            raise ValueError(f"expected a number, not {text[:40]!r}") from None
+        if not least <= found <= most:
+            raise ValueError(f"expected a number from {least:g} to {most:g}, not {text[:40]}")
+        return found
+
+    schema = {"type": "number", "minimum": least, "maximum": most}
+    return ValueKind(read_text=read, types=(int, float), toml_name="a number", schema=schema)
+
+
+def choice(*choices: str) -> ValueKind:
+    """Return the kind of words out of a few, in any case."""
+
     def read(text: str) -> str:
         if text.lower() not in choices:
             raise ValueError(f"expected one of {', '.join(choices)}; not {text[:40]!r}")
         return text.lower()
 
-    return ValueKind(read_text=read)
+    return ValueKind(read_text=read, schema={"enum": list(choices)})
 
 
-def _words(least: int = 1, most: int = 4096) -> Callable[[str], str]:
+def words(least: int = 1, most: int = 4096) -> Callable[[str], str]:
+    """Return what reads text of a length that can be printed."""
+
     def read(text: str) -> str:
         if not least <= len(text) <= most:
             raise ValueError(f"expected {least} to {most} characters")
@@ -111,7 +136,7 @@ def _words(least: int = 1, most: int = 4096) -> Callable[[str], str]:
 def _no_spaces(text: str) -> str:
     if any(char.isspace() for char in text) or not text.isascii():
         raise ValueError("expected ASCII characters without spaces")
-    return _words()(text)
+    return words()(text)
 
 
 def _any_text(text: str) -> str:
@@ -141,48 +166,56 @@ def _host(text: str) -> str:
         raise ValueError("expected an IPv6 address between brackets, and nothing behind them") from None
 
 
-_SECONDS = ValueKind(read_text=_seconds, types=(int, float), toml_name="a number of seconds")
-_SWITCH = ValueKind(read_text=_switch, types=(bool,), toml_name="true or false")
-_PATH = ValueKind(read_text=_words(), types=(str, Path), is_path=True)
+SECONDS = ValueKind(
+    read_text=_seconds, types=(int, float), toml_name="a number of seconds",
+    schema={"type": "number", "exclusiveMinimum": 0, "maximum": 86_400},
+)  # fmt: skip
+SWITCH = ValueKind(read_text=_switch, types=(bool,), toml_name="true or false", schema={"type": "boolean"})
+PATH = ValueKind(read_text=words(), types=(str, Path), is_path=True)
 
 KINDS: Mapping[str, ValueKind] = MappingProxyType({
-    "models": ValueKind(read_text=_words(most=512), is_list=True),
-    "models_dirs": ValueKind(read_text=_words(), types=(str, Path), is_list=True, is_path=True),
-    "state_dir": _PATH,
-    "runtime_dir": _PATH,
+    "models": ValueKind(read_text=words(most=512), is_list=True),
+    "models_dirs": ValueKind(read_text=words(), types=(str, Path), is_list=True, is_path=True),
+    "state_dir": PATH,
+    "runtime_dir": PATH,
     "host": ValueKind(read_text=_host),
-    "port": _whole(1, 65_535),
-    "name": ValueKind(read_text=_words(most=63)),
+    "port": whole(1, 65_535),
+    "name": ValueKind(read_text=words(most=63)),
     "max_vram": ValueKind(read_text=MemoryLimit.parse),
-    "ctx_size": _whole(256, 16_777_216),
-    "parallel": _whole(1, 256),
-    "threads": _whole(1, 1024),
-    "engine": ValueKind(read_text=_words()),
+    "ctx_size": whole(256, 16_777_216),
+    "parallel": whole(1, 256),
+    "threads": whole(1, 1024),
+    "engine": ValueKind(read_text=words()),
     "api_key": ValueKind(read_text=_no_spaces),
-    "insecure_no_auth": _SWITCH,
+    "insecure_no_auth": SWITCH,
     "allowed_hosts": ValueKind(read_text=_no_spaces, is_list=True),
     "allowed_origins": ValueKind(read_text=_no_spaces, is_list=True),
-    "unknown_model": _choice("reject", "fallback"),
-    "offline": _SWITCH,
-    "min_model_mb": _whole(0, 1_000_000),
-    "load_wait_s": _SECONDS,
-    "load_timeout_s": _SECONDS,
-    "drain_s": _SECONDS,
-    "engine_stall_s": _SECONDS,
+    "unknown_model": choice("reject", "fallback"),
+    "offline": SWITCH,
+    "min_model_mb": whole(0, 1_000_000),
+    "load_wait_s": SECONDS,
+    "load_timeout_s": SECONDS,
+    "drain_s": SECONDS,
+    "engine_stall_s": SECONDS,
     "join": ValueKind(read_text=_any_text, is_list=True),
-    "join_file": _PATH,
-    "require_join": _SWITCH,
-    "client": _SWITCH,
-    "mesh_name": ValueKind(read_text=_words(most=63)),
+    "join_file": PATH,
+    "require_join": SWITCH,
+    "client": SWITCH,
+    "mesh_name": ValueKind(read_text=words(most=63)),
     "peers": ValueKind(read_text=parse_peer, is_list=True),
     "advertise": ValueKind(read_text=_advertised, is_list=True),
     "bind_ip": ValueKind(read_text=_ip_address),
-    "bind_port": _whole(1, 65_535),
-    "no_mdns": _SWITCH,
-    "no_rpc": _SWITCH,
-    "no_remote_control": _SWITCH,
-    "log_level": _choice("debug", "info", "warning", "error"),
-    "log_format": _choice("pretty", "json"),
-    "log_file": _PATH,
+    "bind_port": whole(1, 65_535),
+    "no_mdns": SWITCH,
+    "no_rpc": SWITCH,
+    "no_remote_control": SWITCH,
+    "log_level": choice("debug", "info", "warning", "error"),
+    "log_format": choice("pretty", "json"),
+    "log_file": PATH,
+    "default_model": ValueKind(read_text=words(most=512)),
+    "assign": choice("auto", "disk", "off"),
+    "serve_all": SWITCH,
+    "console": whole(1, 65_535),
+    "profile": SWITCH,
 })  # fmt: skip
-"""The kind of every setting, by its name."""
+"""The kind of every setting that has one value or a list, by its name."""

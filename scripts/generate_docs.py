@@ -12,6 +12,7 @@ import difflib
 import importlib
 import inspect
 import itertools
+import json
 import re
 import sys
 import textwrap
@@ -162,7 +163,106 @@ def configuration() -> str:
             "platform's configuration folder.\n"
         ),
         table(["setting", "flag", "variables", "default", "meaning"], rows),
+        tables_of_configuration(), CONFIGURATION_EXAMPLES,
     ])  # fmt: skip
+
+
+CONFIGURATION_EXAMPLES = """## Files that others wrote
+
+`--config FILE` takes what other programs take, too, and so do `mesh-llm multi-model --config FILE` and
+`mesh-llm from-config -f FILE`. The format follows from the file's name. `mesh-llm config check FILE` says what is wrong
+with one, `mesh-llm config show` what is in force; [config.schema.json](config.schema.json) is for editors.
+
+Every entry is loaded at the start, as far as it fits, unless it says `load = "lazy"` or `"off"`. An option that cannot
+be honoured is an error that names it, with file and line.
+
+Ours, which is also that of `from-config`:
+
+```toml
+default_model = "qwen3-8b"
+
+[server]
+port = 9337
+
+[[models]]
+name = "qwen3-8b"
+aliases = ["house-model"]
+[models.quantization]
+quant = "4"
+[models.engine]
+context_tokens = 16384
+
+[[models]]
+name = "nomic-embed-text"
+load = "lazy"
+
+[[remotes]]
+name = "ollama"
+base_url = "http://127.0.0.1:11434"
+```
+
+The JSON of `multi-model`; the keys are labels, the names are those of the models:
+
+```json
+{
+  "fast": {"Plain": {"model_id": "meta-llama/Llama-3.2-3B-Instruct"}, "in_situ_quant": "Q4K"},
+  "file": {
+    "GGUF": {
+      "quantized_model_id": "bartowski/Llama-3.2-1B-Instruct-GGUF",
+      "quantized_filename": "Llama-3.2-1B-Instruct-Q4_K_M.gguf"
+    },
+    "num_device_layers": ["0:10", "1:6"]
+  }
+}
+```
+
+A list of models in YAML, some of which other servers answer for:
+
+```yaml
+default_model: mistral-7b
+models:
+  - id: mistral-7b
+    type: local
+  - id: deepseek-ai/DeepSeek-R1
+    type: remote
+    base_url: http://deepseek-node:8000
+    api_key_env: DEEPSEEK_KEY
+```
+
+llama.cpp does not quantise while it loads. `quant` (and `in_situ_quant`) therefore chooses a file that has the level:
+`4` the best of four bits, `Q4_K_M` exactly that one. `isq` is refused, with the nearest level to write instead.
+"""
+
+
+def tables_of_configuration() -> str:
+    """Return the sections about the tables of the file."""
+    keys = importlib.import_module("meshllm.config_keys")
+    sections = importlib.import_module("meshllm.config_sections").SECTIONS
+    page = ["## Tables\n", "Settings may stand at the top of the file, or in the table that groups them.\n"]
+    named = [
+        (
+            f"`[{name}]`",
+            ", ".join(f"`{key}`" + ("" if key == setting else f" (`{setting}`)") for key, setting in inside.items()),
+        )
+        for name, inside in sections.items()
+    ]
+    page.append(table(["table", "keys"], named))
+    for title, inside in (("[[models]]", keys.MODEL_KEYS), ("[[remotes]]", keys.REMOTE_KEYS)):
+        rows = [
+            (
+                f"`{title}`" + (f" or `[models.{key.table}]`" if key.table else ""), f"`{own}`",
+                ", ".join(f"`{name}`" for name in key.also), key.meaning,
+            )
+            for own, key in inside.items()
+            if own not in keys.HIDDEN_KEYS
+        ]  # fmt: skip
+        page += [f"### `{title}`\n", table(["table", "key", "also written", "meaning"], rows)]
+    return "\n".join(page)
+
+
+def configuration_schema() -> str:
+    """Return the JSON schema of the configuration file."""
+    return json.dumps(importlib.import_module("meshllm.config_schema").json_schema(), indent=1)
 
 
 def flag_of(setting: str, helps: Mapping[str, str]) -> str:
@@ -283,7 +383,8 @@ PAGES: Mapping[str, tuple[str, Callable[[], str]]] = types.MappingProxyType(
     {
         "acceptance.md": ("scripts/acceptance_rows.toml and the marks of the tests", acceptance_page.acceptance),
         "commands.md": ("meshllm/cli", commands),
-        "configuration.md": ("meshllm/config.py", configuration),
+        "config.schema.json": ("meshllm/config_keys.py and config_kinds.py", configuration_schema),
+        "configuration.md": ("meshllm/config.py and config_keys.py", configuration),
         "engine-states.md": ("meshllm/core/serving/engine_state.py", engine_states),
         "events.md": ("meshllm/core/events.py and effects.py", events),
         "http.md": ("meshllm/api/app.py and meshllm/proxy/paths.py", http),
@@ -295,6 +396,8 @@ PAGES: Mapping[str, tuple[str, Callable[[], str]]] = types.MappingProxyType(
 def page(name: str) -> str:
     """Return a whole page as it has to stand in docs/."""
     source, make = PAGES[name]
+    if name.endswith(".json"):
+        return make() + "\n"
     return HEAD.format(source=source) + "\n" + make().rstrip() + "\n"
 
 

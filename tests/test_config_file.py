@@ -15,7 +15,7 @@ def test_lines_of_keys_are_found(tmp_path: Path) -> None:
     found = read(file)
 
     assert found.values["port"] == 1
-    assert found.lines == {"port": 3, "name": 4, "table": 5}
+    assert found.lines == {"port": 3, "name": 4, "table": 5, "table.port": 6}
     assert str(found.error("name", "is odd")) == f"{file}:4: name: is odd"
 
 

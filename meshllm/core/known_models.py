@@ -20,6 +20,11 @@ MARGIN_LEAST_BYTES: Final = 256 * MIB
 MARGIN_DIVISOR: Final = 8
 """Beside its file a model takes at least an eighth of its size for cache and buffers."""
 
+_MAKERS: Final = frozenset({
+    "baai", "deepseek-ai", "google", "huggingfacetb", "meta-llama", "microsoft", "mistralai", "nomic-ai", "openai",
+    "qwen", "zai-org",
+})  # fmt: skip
+"""Who publishes the models that the catalogue has files of; a repository of that name elsewhere is something else."""
 _CHAT: Final = frozenset({"chat", "completion"})
 _TOOLS: Final = _CHAT | {"tools"}
 _EMBEDDING: Final = frozenset({"embedding"})
@@ -241,6 +246,18 @@ def find(name: str) -> tuple[CatalogModel, CatalogFile | None] | None:
                 return model, file
         if folded == model.name:
             return model, None
+    return None
+
+
+def of_hub(name: str) -> CatalogModel | None:
+    """Return the model whose files are made of a hub's `user/repo`, which may hold none that an engine reads."""
+    user, _, repository = name.strip().casefold().partition("/")
+    made_of = {repository, f"{user}_{repository}"}
+    for model in CATALOG:
+        theirs = model.repository.casefold()
+        is_made_of = user in _MAKERS and theirs.partition("/")[2].removesuffix("-gguf") in made_of
+        if is_made_of or theirs == f"{user}/{repository}":
+            return model
     return None
 
 

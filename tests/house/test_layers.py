@@ -37,7 +37,7 @@ LIBRARIES: dict[str, frozenset[str]] = {
     "daemon": frozenset({"uvloop", "psutil"}),
     "cli": frozenset({"typer", "rich", "click", "aiohttp"}),
     "testing": frozenset(),
-    "": frozenset(),
+    "": frozenset({"yaml"}),  # configurations that others wrote
 }
 
 EXCEPTIONS: dict[str, frozenset[str]] = {

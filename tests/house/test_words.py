@@ -20,6 +20,10 @@ DO_NOT_SAY = {
 """Words that have a better one in the glossary. Those that also mean something else (pool, shard) are left out."""
 
 SAID_BY_OTHERS: dict[tuple[str, str], str] = {
+    **{
+        (name, "backend"): "`RemoteBackend`, as the source documents call a server elsewhere"
+        for name in ("core/remotes.py", "config.py", "config_models.py")
+    },
     ("inventory/gguf.py", "master"): "the name of a branch, in the address of the specification",
 }
 """(module, word): the reason why a forbidden word is somebody else's there."""

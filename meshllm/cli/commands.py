@@ -25,6 +25,8 @@ class Command:
 
 COMMANDS = (
     Command("serve", "serve", "Start a node; the same as `mesh-llm` without a command."),
+    Command("multi-model", "multi_model", "Start a node with the models of --config FILE: JSON, TOML or YAML."),
+    Command("from-config", "from_config", "Start a node as -f FILE says."),
     Command("run", "run", "Ask a model one thing, or chat with it.", ("chat",)),
     Command("status", "status", "Show the node: machine, engine, mesh, models."),
     Command("ps", "ps", "Show the models in memory."),
@@ -40,6 +42,7 @@ COMMANDS = (
     Command("token", "tokens", "Print a token by which another machine joins the mesh."),
     Command("logs", "logs", "Show the node's log, or a model's."),
     Command("doctor", "doctor", "Check this machine and show every limit."),
+    Command("config", "config", "Check a configuration file, show what is in force, or print its schema."),
     Command("engine", "engine", "Show the inference engine of this machine."),
 )
 """Every command, in the order of `--help`."""

@@ -13,7 +13,7 @@ import typer
 from meshllm import __version__
 from meshllm.cli.commands import LazyGroup, plain_app
 from meshllm.cli.failures import EPILOG, CommandError, ExitCode
-from meshllm.cli.options import with_node_options
+from meshllm.cli.options import with_console_port, with_node_options
 from meshllm.cli.streams import prepare
 
 app = plain_app(group=LazyGroup)
@@ -32,6 +32,8 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
+    multi_model: Annotated[bool, typer.Option("--multi-model", hidden=True)] = False,
+    multi_model_config: Annotated[str | None, typer.Option("--multi-model-config", hidden=True)] = None,
     **flags: object,
 ) -> None:
     """Serve language models: one OpenAI-compatible address for everything that your machines can run.
@@ -40,11 +42,21 @@ def root(
     and fits. Options may stand before or after a command.
     """
     del version
+    if multi_model or multi_model_config is not None:
+        flags["config"] = _legacy_config(multi_model_config)
     ctx.obj = flags
     if ctx.invoked_subcommand is None:
         from meshllm.cli.serve import serve
 
         serve(flags)
+
+
+def _legacy_config(named: str | None) -> str:
+    """Return the file of the older spelling of `multi-model`. Raises CommandError where none is named."""
+    if named is None:
+        raise CommandError("--multi-model needs --multi-model-config FILE", ExitCode.USAGE)
+    print("note: --multi-model is deprecated; write `mesh-llm multi-model --config FILE`", file=sys.stderr)
+    return named
 
 
 def main() -> None:
@@ -67,7 +79,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     try:
-        app(args=list(arguments), prog_name="mesh-llm")
+        app(args=with_console_port(arguments), prog_name="mesh-llm")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else ExitCode.DONE
     return ExitCode.DONE

@@ -5,7 +5,7 @@ beyond their types: `config` does.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -15,7 +15,9 @@ Port = Annotated[
     typer.Option("--port", min=1, max=65_535, metavar="PORT", help="Port of the API and the console. [9337]"),
 ]
 StateDir = Annotated[str | None, typer.Option("--state-dir", metavar="FOLDER", help="Folder of the node's state.")]
-ConfigFile = Annotated[str | None, typer.Option("--config", metavar="FILE", help="Configuration file (TOML).")]
+ConfigFile = Annotated[
+    str | None, typer.Option("--config", metavar="FILE", help="Configuration file: TOML, or by its name JSON or YAML.")
+]
 ModelsDirs = Annotated[
     list[str] | None,
     typer.Option("--models-dir", metavar="FOLDER", help="Another folder of model files; may be repeated."),
@@ -24,8 +26,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.")]
 
 
+CONSOLE_PORT = 3131
+
+
 def _text(name: str, metavar: str, text: str) -> object:
     return Annotated[str | None, typer.Option(name, metavar=metavar, help=text)]
+
+
+def _text_of(*names: str, metavar: str, text: str) -> object:
+    return Annotated[str | None, typer.Option(*names, metavar=metavar, help=text)]
 
 
 def _number(name: str, metavar: str, text: str) -> object:
@@ -44,6 +53,14 @@ MODELS = _several("--model", "-m", metavar="MODEL", text="Model to serve; may be
 NODE_OPTIONS: dict[str, object] = {
     "models": MODELS,
     "models_dirs": ModelsDirs,
+    "default_model": _text_of(
+        "--default-model",
+        "--default-model-id",
+        metavar="MODEL",
+        text="What `default` and requests without a model stand for. [the first]",
+    ),
+    "serve_all": _switch("--serve-all", text="Serve everything on disk, as far as it fits; what was used last stays."),
+    "assign": _text("--assign", "WHAT", "Models that nobody serves: auto, disk for those that lie here, off. [auto]"),
     "join": _several(
         "--join",
         metavar="TOKEN",
@@ -65,6 +82,11 @@ NODE_OPTIONS: dict[str, object] = {
     "no_remote_control": _switch("--no-remote-control", text="Never let other nodes load and unload models here."),
     "host": _text("--host", "ADDRESS", "Address to listen on. [127.0.0.1]"),
     "port": Port,
+    "console": _number(
+        "--console",
+        "[PORT]",
+        "Also have the console on a port of its own, 3131 unless one is named; it is on --port, too.",
+    ),
     "name": _text("--name", "NAME", "Name of this node. [the machine's]"),
     "max_vram": _text("--max-vram", "LIMIT", "Memory that models may take: 80% or 12GB. [90%]"),
     "ctx_size": _number("--ctx-size", "TOKENS", "Context of each request."),
@@ -88,6 +110,18 @@ NODE_OPTIONS: dict[str, object] = {
     "quiet": _switch("--quiet", "-q", text="Same as --log-level warning."),
 }
 """Option of a node by setting. None of them has a default here: `config` knows it."""
+
+
+def with_console_port(arguments: Sequence[str]) -> list[str]:
+    """Return a command line in which `--console` has its port also where none is named.
+
+    Options with a value that may be absent are beyond the parser: it would take the next word.
+    """
+    found = []
+    for index, argument in enumerate(arguments):
+        is_bare = argument == "--console" and not "".join(arguments[index + 1 : index + 2]).lstrip("+-").isdigit()
+        found.append(f"--console={CONSOLE_PORT}" if is_bare else argument)
+    return found
 
 
 def with_node_options(function: Callable[..., None]) -> Callable[..., None]:

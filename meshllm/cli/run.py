@@ -12,12 +12,13 @@ from typing import Annotated
 import typer
 
 from meshllm.cli.api_client import ApiClient
-from meshllm.cli.failures import CommandError
+from meshllm.cli.failures import CommandError, ExitCode
 from meshllm.cli.node import open_node
 from meshllm.cli.options import ConfigFile, Port, StateDir
 from meshllm.cli.render import say
 from meshllm.cli.rows import items, part, text
 
+DEFAULT = "default"
 STDIN_BYTES = 1024 * 1024
 HELP = "/clear forgets the conversation, /bye ends it (so does Ctrl-D); Ctrl-C stops an answer"
 
@@ -26,9 +27,12 @@ def command(
     ctx: typer.Context,
     model: Annotated[
         str, typer.Argument(metavar="[MODEL]", help="Name of the model; without one, the node's default.")
-    ] = "default",
+    ] = DEFAULT,
     prompt: Annotated[
         str | None, typer.Argument(metavar="[PROMPT]", help="What to ask; without it and on a terminal, chat.")
+    ] = None,
+    named: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="MODEL", help="Name of the model; PROMPT may then be first.")
     ] = None,
     system: Annotated[str | None, typer.Option("--system", metavar="TEXT", help="Instructions for the model.")] = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", metavar="N", min=1, help="Longest answer.")] = None,
@@ -37,6 +41,12 @@ def command(
     config: ConfigFile = None,
 ) -> None:
     """Ask a model one thing, or chat with it."""
+    if named is not None:
+        if model != DEFAULT and prompt is not None:
+            raise CommandError(
+                "--model names the model, and so does the first word: one of them is enough", ExitCode.USAGE
+            )
+        model, prompt = named, prompt if model == DEFAULT else model
     client = open_node(ctx, port=port, state_dir=state_dir, config=config)
     chat = Chat(client, model, system, max_tokens)
     piped = "" if sys.stdin.isatty() else sys.stdin.read(STDIN_BYTES)

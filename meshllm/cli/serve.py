@@ -57,13 +57,16 @@ def serve(flags: Mapping[str, object]) -> None:
     raise typer.Exit(_run(replace(_quieter(config, flags), join=tokens)))
 
 
+_LEVELS = frozenset({"MESH_LLM_LOG_LEVEL", "NOPENAI_LOG_LEVEL"})
+
+
 def _listed(value: object) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list) else []
 
 
 def _quieter(config: Config, flags: Mapping[str, object]) -> Config:
     """Leave the telling to `Startup` on a terminal, unless somebody chose a level for the log."""
-    is_chosen = "log_level" in flags or "verbose" in flags or "MESH_LLM_LOG_LEVEL" in os.environ
+    is_chosen = "log_level" in flags or "verbose" in flags or _LEVELS & os.environ.keys()
     if is_chosen or config.log_format == "json" or config.log_level != "info" or not sys.stderr.isatty():
         return config
     return replace(config, log_level="warning")
@@ -79,7 +82,7 @@ def _run(config: Config) -> int:
         startup = Startup(
             (lambda _: None) if is_silent else say, _NoBars() if is_silent else bars,
             shlex.quote(str(config.models_dirs[0])), is_empty=not config.models and not standalone.models(config)[0],
-            needs_key=bool(config.api_key), is_client=config.client,
+            needs_key=bool(config.api_key), is_client=config.client, console=_console(config),
             # What a service writes is kept in logs, where a token has no place.
             shows_token=sys.stderr.isatty(),
         )  # fmt: skip
@@ -87,6 +90,13 @@ def _run(config: Config) -> int:
             return run(config, startup)
         except StartError as error:
             raise CommandError(error.message, error.exit_code) from None
+
+
+def _console(config: Config) -> str:
+    """Return the address of the console where it has a port of its own."""
+    if config.console in {None, config.port}:
+        return ""
+    return f"[{config.host}]:{config.console}" if ":" in config.host else f"{config.host}:{config.console}"
 
 
 class _NoBars:

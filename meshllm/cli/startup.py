@@ -37,12 +37,13 @@ class Startup:
 
     def __init__(
         self, say: Callable[[str], None], bars: Bars, folder: str, *, is_empty: bool, needs_key: bool = False,
-        is_client: bool = False, shows_token: bool = True,
+        is_client: bool = False, shows_token: bool = True, console: str = "",
     ) -> None:  # fmt: skip
         """Speak by `say`. `folder` takes models.
 
         `is_empty`: nothing was asked for and no model is on disk; `needs_key`: users have to show an API key;
         `is_client`: the node serves nothing itself; `shows_token`: only a person reads this, and no file keeps it.
+        `console`: where the console is, besides the API's address.
         """
         self._say = say
         self._bars = bars
@@ -56,6 +57,7 @@ class Startup:
         self._is_summed_up = False
         self._is_client = is_client
         self._shows_token = shows_token
+        self._console = console
         self._join: tuple[str, ...] = ()
         self._members = MeshNews(say)
 
@@ -63,6 +65,8 @@ class Startup:
         """The API listens."""
         self._address = address
         self._once("listening", f"listening on http://{address}")
+        if self._console:
+            self._once("console", f"console on http://{self._console}")
         if self._is_client:
             self._is_settled = True
             self._summary(model=None)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from meshllm.core.ids import ModelId
-from meshllm.core.quantization import best_of
+from meshllm.core.quantization import name_of_level
 
 DEFAULT_NAMES = frozenset({"", "default"})
 """Names that stand for the default register; so does none at all."""
@@ -71,7 +71,7 @@ class NameIndex:
             return exact
         for candidates in (
             self._aliases.get(asked, ()), self._folded.get(asked.casefold(), ()), self._prefixed(asked),
-            self._quantized(asked),
+            self._with_level(asked),
         ):  # fmt: skip
             if len(candidates) == 1:
                 return candidates[0]
@@ -86,18 +86,10 @@ class NameIndex:
         heads = (f"{asked.casefold()}-", f"{asked.casefold()}.")
         return tuple(sorted(model for model in self._exact.values() if model.casefold().startswith(heads)))
 
-    def _quantized(self, asked: str) -> tuple[ModelId, ...]:
+    def _with_level(self, asked: str) -> tuple[ModelId, ...]:
         """Return the model that a name with a quantisation means: `Qwen2.5-3B-Instruct:Q4_K_M`, or `:4` for bits."""
-        base, colon, level = asked.casefold().rpartition(":")
-        if not colon or not base:
-            return ()
-        found = {
-            name[len(base) + 1 :]: self._folded[name]
-            for name in self._folded
-            if name.startswith(base) and name[len(base) : len(base) + 1] in {"-", ".", ":"}
-        }
-        best = best_of(level, sorted(found))
-        return found[best] if best is not None else ()
+        found = name_of_level(asked, self._folded)
+        return self._folded[found] if found is not None else ()
 
     def _near(self, asked: str) -> tuple[str, ...]:
         names = {name.casefold(): name for name in (*self._exact, *self._aliases)}

@@ -5,7 +5,7 @@ not quantise while it loads, so a level chooses a file that has it already. Does
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 BITS = ("2", "3", "4", "5", "6", "8", "16")
 _PREFERRED = {
@@ -14,6 +14,8 @@ _PREFERRED = {
 }  # fmt: skip
 """By bits, best first; others of as many bits come after."""
 _GGUF = re.compile(r"(?:UD-)?(?:(?:I|T)?Q\d(?:_[A-Z0-9]+)*|BF16|F16|F32|FP16|MXFP4(?:_\w+)?|NVFP4)")
+_JOINTS = ("-", ".", ":")
+"""What stands between a model's name and its level."""
 _SHORT = re.compile(r"Q(\d)_?K")
 _OTHERS = re.compile(r"(?:HQQ|AFQ|FP|INT|NF)[-_]?(\d)(?:_\w+)?")
 """Levels of other programs' formats, by their bits."""
@@ -57,7 +59,27 @@ def best_of(level: str, available: Iterable[str]) -> str | None:
     return min(same) if same else None
 
 
+def name_of_level(asked: str, names: Collection[str]) -> str | None:
+    """Return which of these folded names a name with a level means, None where it means none.
+
+    `foo-7b:4` means `foo-7b-q4_k_m`; so does `user/foo-7b-gguf:4`, and `user/repo/foo-7b-q4_k_m.gguf` by its file.
+    """
+    last = asked.casefold().rpartition("/")[2]
+    if last.endswith(".gguf"):
+        stem, is_of_hub = last.removesuffix(".gguf"), asked[:1].isalnum() and asked.count("/") >= 2
+        return stem if is_of_hub and stem in names else None
+    base, colon, level = last.rpartition(":")
+    base = base.removesuffix("-gguf")
+    if not colon or not base:
+        return None
+    tails = sorted(
+        name[len(base) + 1 :] for name in names if name.startswith(base) and name[len(base) : len(base) + 1] in _JOINTS
+    )
+    best = best_of(level, tails)
+    return next((name for name in names for joint in _JOINTS if name == f"{base}{joint}{best}"), None) if best else None
+
+
 def bits_of(quantization: str) -> str:
     """Return the bits of a GGUF quantisation as one of `BITS`; empty where its name does not tell."""
-    found = re.search(r"\d+", quantization)
+    found = re.search(r"\d+", quantization) if _GGUF.fullmatch(quantization.upper()) else None
     return found[0] if found is not None and found[0] in BITS else ""

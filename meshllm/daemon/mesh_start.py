@@ -17,7 +17,7 @@ from meshllm.core.serving.lifecycle import ServingPolicy
 from meshllm.daemon.identity import own_identity
 from meshllm.daemon.joining import Newcomer, Place, place_of
 from meshllm.daemon.mesh_files import Membership, MeshFiles
-from meshllm.daemon.places import requested_names
+from meshllm.daemon.places import named, policies, requested_names
 from meshllm.daemon.standalone import engine_wishes
 from meshllm.daemon.state_dir import StateDir
 from meshllm.discovery.bootstrap import Contact, first_contacts
@@ -88,15 +88,32 @@ def begin(config: Config, state: StateDir) -> MeshStart:
 
 def core_config(config: Config, start: MeshStart) -> CoreConfig:
     """Return what the core is told."""
+    fills_gaps, downloads = _gap_filling(config, start)
     serving = ServingPolicy(
         requested=() if config.client else requested_names(config), wishes=engine_wishes(config),
-        min_unasked_bytes=config.min_model_mb * MB, drain_s=config.drain_s,
+        min_unasked_bytes=config.min_model_mb * MB, drain_s=config.drain_s, models=policies(config),
+        default_model=named(config.default_model), fills_gaps=fills_gaps, downloads=downloads,
+        serves_all=config.serve_all and not config.client, is_controllable=not config.no_remote_control,
     )  # fmt: skip
     return CoreConfig(
         node=start.node, name=config.name, serving=serving, incarnation=start.incarnation, rights=start.rights,
         mesh=start.place.mesh, tokens=start.tokens, revocations=start.revocations, is_client=config.client,
         is_joining=bool(start.contacts or config.peers),
     )  # fmt: skip
+
+
+def _gap_filling(config: Config, start: MeshStart) -> tuple[bool, bool]:
+    """Return whether this node takes over models that nobody serves, and whether it fetches their files for that.
+
+    See docs/decisions/0031: only in the mesh of its own person does a node fetch what others asked for.
+    """
+    rights = start.rights
+    for token in start.place.tokens:
+        rights |= token.rights  # what the mesh will give to a node that has yet to be let in
+    if config.client or config.assign == "off" or Rights.HOST not in rights:
+        return False, False
+    is_told = bool(config.models) or config.assign == "disk"
+    return True, Rights.ADMIN in rights and not is_told and not config.offline
 
 
 def rights_of(membership: Membership | None, now_unix_s: float) -> Rights:

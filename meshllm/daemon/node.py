@@ -170,12 +170,17 @@ class Node:
         """Open the port for peers, the management app, then the front door. Raises PortInUseError or StartError."""
         await self.mesh_link.listen()
         await self._management.open()
+        asked = self._config.port
         try:
             host, port = await self._door.start()
+            if self._config.console not in {None, port}:
+                asked = self._config.console or 0
+                await self._door.listen(asked)
         except OSError as error:
+            await self._door.close()
             await self._management.close()
             await self.mesh_link.close()
-            raise _cannot_listen(self._config, error) from error
+            raise _cannot_listen(self._config.host, asked, error) from error
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._state.write_address(self.address)
 
@@ -384,10 +389,10 @@ def _door_config(config: Config, start: MeshStart) -> FrontDoorConfig:
     )  # fmt: skip
 
 
-def _cannot_listen(config: Config, error: OSError) -> StartError:
+def _cannot_listen(host: str, port: int, error: OSError) -> StartError:
     """Say why the front door could not open, and what would help."""
-    where = f"{config.host}:{config.port}"
+    where = f"{host}:{port}"
     if error.errno == errno.EADDRINUSE:
-        holder = holder_of(config.port) or "another program"
-        return PortInUseError(f"{where} is already in use by {holder}; choose another port with --port")
+        holder = holder_of(port) or "another program"
+        return PortInUseError(f"{where} is already in use by {holder}; --port and --console choose other ports")
     return StartError(f"cannot listen on {where}: {error.strerror or error}")

@@ -19,7 +19,7 @@ from meshllm.core.names import Ambiguous, NameIndex, Unknown
 from meshllm.core.resources import Resources, format_bytes
 from meshllm.core.serving.capacity import EngineWishes, explain, plan_engine, room_for_one_more
 from meshllm.daemon.downloads import ModelDownloads
-from meshllm.daemon.places import DIGESTS_NAME, model_places
+from meshllm.daemon.places import DIGESTS_NAME, model_places, policies
 from meshllm.daemon.ports import holder_of
 from meshllm.engine.build import EngineUnusableError, probe_build
 from meshllm.inventory import gpu, machine
@@ -65,7 +65,14 @@ def resources(_config: Config) -> Resources:
 def memory(config: Config, spec: ModelSpec, measured: Resources, *, uses_gpu: bool) -> tuple[tuple[str, str], ...]:
     """Return the memory arithmetic of a model as (what, how much), as if it were loaded beside what runs."""
     room = room_for_one_more(measured, EngineBuild(kind="", version="", uses_gpu=uses_gpu), config.max_vram, {})
-    return explain(plan_engine(spec, room, engine_wishes(config), measured))
+    return explain(plan_engine(spec, room, _wishes_of(config, spec), measured))
+
+
+def _wishes_of(config: Config, spec: ModelSpec) -> EngineWishes:
+    """Return what the configuration says about one model's engine."""
+    names = NameIndex([spec.id], aliases_of([spec.id]))
+    said = next((policy for policy in policies(config) if names.resolve(policy.name) == spec.id), None)
+    return engine_wishes(config).for_model(said) if said is not None else engine_wishes(config)
 
 
 def engine_wishes(config: Config) -> EngineWishes:

@@ -39,13 +39,26 @@ async def resolve(asked: str, *, usable_bytes: int, offline: bool = False) -> Mo
     name = hub_choice.parse(asked)
     if offline:
         raise DownloadError(DownloadCode.OFFLINE, f"{asked} is not on disk, and this node was told to stay offline")
-    order = {"do": "list", "repository": name.repository}
+    files = await _listed(name.repository)
+    beside = hub_choice.repository_with_files(name)
+    if beside is not None and not hub_choice.has_models(files):
+        # Where a model was published for other programs, its maker often keeps files for ours beside it.
+        try:
+            return hub_choice.choose(asked, beside, await _listed(beside.repository), usable_bytes)
+        except DownloadError as error:
+            if error.code is not DownloadCode.NOT_FOUND:
+                raise
+    return hub_choice.choose(asked, name, files, usable_bytes)
+
+
+async def _listed(repository: str) -> list[hub_choice.HubFile]:
+    """Return the files of a hub's repository. Raises DownloadError."""
+    order = {"do": "list", "repository": repository}
     try:
         async with asyncio.timeout(limits.RESOLVE_TIMEOUT_S):
-            rows = await ChildRun(order, stall_s=limits.RESOLVE_TIMEOUT_S).run()
+            return hub_choice.listing(await ChildRun(order, stall_s=limits.RESOLVE_TIMEOUT_S).run())
     except TimeoutError:
-        raise DownloadError(DownloadCode.NETWORK, f"the model hub does not answer about {name.repository}") from None
-    return hub_choice.choose(asked, name, hub_choice.listing(rows), usable_bytes)
+        raise DownloadError(DownloadCode.NETWORK, f"the model hub does not answer about {repository}") from None
 
 
 async def fetch(

@@ -6,7 +6,7 @@ and the preference among quantisations. Decides for one file or one shard set. D
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from meshllm.core.catalog import ModelReference, model_id_of, shard_of
@@ -21,6 +21,7 @@ _QUANTIZATION: Final = re.compile(r"(?:UD-)?(?:I?Q\d\w*|BF16|F16|F32|FP16|MXFP4\
 _PREFERRED: Final = re.compile(r"(?:UD-)?(?:Q8_0|Q6_K\w*|Q5_K\w*|Q5_[01]|Q4_K_\w+|MXFP4\w*)", re.IGNORECASE)
 """From Q4_K_M to Q8: below, answers suffer; above, only memory does."""
 _COMPANIONS: Final = ("mmproj", "imatrix")
+_FILES_SUFFIX: Final = "-gguf"
 _SHOWN_MAX: Final = 12
 
 
@@ -84,6 +85,18 @@ def listing(rows: object) -> list[HubFile]:
     return files
 
 
+def has_models(files: Iterable[HubFile]) -> bool:
+    """Tell whether a repository holds anything that an engine reads."""
+    return bool(_candidates(files))
+
+
+def repository_with_files(name: HubName) -> HubName | None:
+    """Return where the maker of a model may keep its GGUF files; None where the name says which file is meant."""
+    if name.path or name.repository.lower().endswith(_FILES_SUFFIX):
+        return None
+    return replace(name, repository=f"{name.repository}{_FILES_SUFFIX.upper()}")
+
+
 def choose(asked: str, name: HubName, files: Iterable[HubFile], usable_bytes: int) -> ModelReference:
     """Return the file or the first shard that a name means. Raises DownloadError.
 
@@ -92,7 +105,7 @@ def choose(asked: str, name: HubName, files: Iterable[HubFile], usable_bytes: in
     """
     candidates = _candidates(files)
     if not candidates:
-        raise DownloadError(DownloadCode.NOT_FOUND, f"{name.repository} has no GGUF model")
+        raise DownloadError(DownloadCode.NOT_FOUND, f"{name.repository} has no GGUF model; name a repository that has")
     if name.path:
         chosen = _by_path(name, candidates)
     elif name.quantization:

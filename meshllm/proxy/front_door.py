@@ -109,7 +109,7 @@ class FrontDoor:
             allowed_hosts=frozenset(host.lower() for host in config.allowed_hosts),
             allowed_origins=frozenset(origin.lower().rstrip("/") for origin in config.allowed_origins),
         )  # fmt: skip
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._connections: set[ClientConnection] = set()
         self._by_address: Counter[str] = Counter()
         self._accepted = 0
@@ -128,14 +128,23 @@ class FrontDoor:
 
     async def start(self) -> tuple[str, int]:
         """Listen; return the bound host and port. Raises OSError, as it comes, when the port is taken."""
-        loop = asyncio.get_running_loop()
         self._connections_max = min(self._config.connections_max, descriptors_for_clients())
-        self._server = await loop.create_server(
-            lambda: ClientConnection(self), self._config.host, self._config.port, backlog=limits.HTTP_ACCEPT_BACKLOG
-        )
+        host, port = await self.listen(self._config.port)
         self._sweep()
-        host, port = self._server.sockets[0].getsockname()[:2]
         return host, port
+
+    async def listen(self, port: int) -> tuple[str, int]:
+        """Listen at one more port of the same host; the same is to be had there. Raises OSError, as it comes."""
+        server = await asyncio.get_running_loop().create_server(
+            lambda: ClientConnection(self), self._config.host, port, backlog=limits.HTTP_ACCEPT_BACKLOG
+        )
+        self._servers.append(server)
+        host, bound = server.sockets[0].getsockname()[:2]
+        return host, bound
+
+    def _stop_listening(self) -> None:
+        for server in self._servers:
+            server.close()
 
     def _begin_leaving(self) -> None:
         self.is_leaving = True
@@ -149,8 +158,7 @@ class FrontDoor:
         self._begin_leaving()
         if self._sweep_handle is not None:
             self._sweep_handle.cancel()
-        if self._server is not None:
-            self._server.close()
+        self._stop_listening()
         message = "this node is shutting down; ask another one"
         problem = Problem(status=503, code="leaving", message=message, retry_after_s=self._pursuit.retry_after_s())
         for client in tuple(self._connections):

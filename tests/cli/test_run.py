@@ -123,3 +123,39 @@ def test_chat_ends_with_the_input(shell: Shell, node: ScriptedNode, monkeypatch:
 
     assert shell("run", "tiny", "--port", node.port) == 0
     assert node.bodies(PATH) == []
+
+
+@pytest.mark.rows("CLI-5")
+@pytest.mark.parametrize(
+    ("line", "model"),
+    [
+        (["chat", "--model", "tiny", "Hi"], "tiny"),
+        (["chat", "default", "Hi"], "default"),
+        (["chat", "-m", "tiny", "default", "Hi"], "tiny"),
+    ],
+)
+def test_chat_takes_the_model_as_an_option(shell: Shell, node: ScriptedNode, line: list[str], model: str) -> None:
+    """Then the first word may be the prompt."""
+    node.answers[PATH] = (200, stream("ok"))
+
+    assert shell(*line, "--port", node.port) == 0
+    assert node.bodies(PATH)[0]["model"] == model
+    assert node.bodies(PATH)[0]["messages"] == [{"role": "user", "content": "Hi"}]
+
+
+@pytest.mark.rows("CLI-5")
+def test_chat_without_a_model_asks_the_default(
+    shell: Shell, node: ScriptedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node knows which one that is."""
+    node.answers[PATH] = (200, stream("ok"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Hi"))
+
+    assert shell("chat", "--port", node.port) == 0
+    assert node.bodies(PATH)[0]["model"] == "default"
+
+
+def test_two_models_are_one_too_many(shell: Shell, node: ScriptedNode) -> None:
+    """Exit 2, and nothing is asked."""
+    assert shell("chat", "--model", "a", "b", "Hi", "--port", node.port) == 2
+    assert node.bodies(PATH) == []

@@ -78,7 +78,7 @@ def test_every_option_reaches_the_configuration(shell: Shell, daemon: FakeDaemon
         "--engine xllamacpp --api-key k --allowed-host h --allowed-origin http://o --unknown-model fallback --offline "
         "--log-level error --log-format json --log-file /tmp/x.log --state-dir /s --join t --require-join --client "
         f"--mesh-name m --peer 192.0.2.1:1#{'a' * 52} --advertise 192.0.2.2 --bind-ip 192.0.2.3 --bind-port 4000 "
-        "--no-mdns --no-rpc --no-remote-control"
+        "--no-mdns --no-rpc --no-remote-control --default-model d --serve-all --assign disk --console 3232"
     )
 
     assert shell(*line.split()) == 0
@@ -93,6 +93,59 @@ def test_every_option_reaches_the_configuration(shell: Shell, daemon: FakeDaemon
     assert config.no_mdns
     assert config.no_rpc
     assert config.no_remote_control
+    assert (config.default_model, config.serve_all, config.assign, config.console) == ("d", True, "disk", 3232)
+
+
+@pytest.mark.rows("CLI-16", "X10")
+@pytest.mark.parametrize(
+    ("line", "port"),
+    [
+        (["--console"], 3131),
+        (["--console", "--model", "a"], 3131),
+        (["--console", "serve"], 3131),
+        (["serve", "--console"], 3131),
+        (["--console", "4000", "serve"], 4000),
+        (["--console=4000"], 4000),
+        ([], None),
+    ],
+)
+def test_console_has_a_port_of_its_own_when_asked(
+    shell: Shell, daemon: FakeDaemon, line: list[str], port: int | None
+) -> None:
+    """3131 where none is named; it says where it is."""
+    assert shell(*line) == 0
+    assert daemon.configs[0].console == port
+    assert (f"console on http://127.0.0.1:{port}" in shell.err) is (port is not None)
+
+
+@pytest.mark.rows("CLI-16")
+@pytest.mark.parametrize("port", ["0", "70000"])
+def test_console_needs_a_port_that_exists(shell: Shell, daemon: FakeDaemon, port: str) -> None:
+    """Exit 2."""
+    assert shell("--console", port) == 2
+    assert not daemon.configs
+
+
+@pytest.mark.rows("CLI-18")
+def test_folders_of_models_are_served_whole_when_asked(shell: Shell, daemon: FakeDaemon) -> None:
+    """Every folder in its order."""
+    assert shell("--models-dir", "/a", "--models-dir", "/b", "--serve-all") == 0
+    assert [str(folder) for folder in daemon.configs[0].models_dirs[:2]] == ["/a", "/b"]
+    assert daemon.configs[0].serve_all
+
+
+@pytest.mark.rows("CLI-20", "CLI-21", "CLI-22")
+def test_environment_configures_a_container(shell: Shell, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By our names, and those that people are used to."""
+    monkeypatch.setenv("MESH_LLM_MODEL", "smollm2-135m")
+    monkeypatch.setenv("MESH_LLM_DEFAULT_MODEL", "d")
+    monkeypatch.setenv("NOPENAI_LOG_LEVEL", "DEBUG")
+    monkeypatch.setenv("NOPENAI_PROFILE", "1")
+
+    assert shell() == 0
+    config = daemon.configs[0]
+    assert (config.models, config.default_model) == (("smollm2-135m",), "d")
+    assert (config.log_level, config.profile) == ("debug", True)
 
 
 def test_verbose_and_quiet_are_log_levels(shell: Shell, daemon: FakeDaemon) -> None:

@@ -51,7 +51,7 @@ def test_best_file_of_a_level_is_chosen(level: str, available: list[str], best: 
 def test_advice_names_a_quantisation_that_exists() -> None:
     """Also where the level says nothing about bits."""
     assert [nearest_of(text) for text in ("4", "Q8_0", "HQQ2", "odd")] == ["Q4_K_M", "Q8_0", "Q2_K", "Q4_K_M"]
-    assert [bits_of(text) for text in ("Q4_K_M", "BF16", "F32", "odd")] == ["4", "16", "", ""]
+    assert [bits_of(text) for text in ("Q4_K_M", "BF16", "F32", "instruct-4b")] == ["4", "16", "", ""]
 
 
 @pytest.mark.rows("CFG-11")
@@ -66,5 +66,9 @@ def test_level_finds_a_catalogue_file_and_one_on_disk() -> None:
     assert on_disk.resolve("foo-7b:4") == "Foo-7B-Q4_K_M"
     assert on_disk.resolve("Foo-7B:q8_0") == "Foo-7B-Q8_0"
     assert on_disk.resolve("foo:8") == "Foo-7B-Q8_0"
+    assert on_disk.resolve("user/Foo-7B-GGUF:4") == "Foo-7B-Q4_K_M"
+    assert on_disk.resolve("user/repo/Foo-7B-Q8_0.gguf") == "Foo-7B-Q8_0"
+    for path in ("user/repo/other.gguf", "/models/x/Foo-7B-Q8_0.gguf", "../../Foo-7B-Q8_0.gguf", "x/Foo-7B-Q8_0.gguf"):
+        assert not isinstance(on_disk.resolve(path), str)
     assert not isinstance(on_disk.resolve("foo-7b:6"), str)
     assert not isinstance(on_disk.resolve(":6"), str)

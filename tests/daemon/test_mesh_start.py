@@ -7,11 +7,13 @@ import pytest
 
 from meshllm.config import Config
 from meshllm.core.announcement import Address
-from meshllm.core.ids import NodeId
-from meshllm.core.rights import OWN_MACHINE, Rights
+from meshllm.core.ids import NodeId, TokenId
+from meshllm.core.policy import ModelPolicy
+from meshllm.core.rights import GUEST, OWN_MACHINE, Rights
 from meshllm.daemon.errors import BadTokenError
 from meshllm.daemon.mesh_start import begin, core_config, rights_of
 from meshllm.daemon.state_dir import StateDir
+from meshllm.wire.token import Token
 
 
 def a_config(tmp_path: Path) -> Config:
@@ -61,3 +63,56 @@ def test_a_client_needs_a_token(tmp_path: Path) -> None:
 def test_whoever_is_no_member_has_no_rights() -> None:
     """Until a member lets it in."""
     assert rights_of(None, 0.0) is Rights.NONE
+
+
+@pytest.mark.rows("CLI-11", "CLI-12", "CLI-13", "LIF-10")
+@pytest.mark.parametrize(
+    ("changes", "rights", "fills", "downloads"),
+    [
+        ({}, OWN_MACHINE, True, True),
+        ({}, GUEST, True, False),
+        ({}, Rights.INFER, False, False),
+        ({"models": ("m",)}, OWN_MACHINE, True, False),
+        ({"assign": "disk"}, OWN_MACHINE, True, False),
+        ({"assign": "off"}, OWN_MACHINE, False, False),
+        ({"offline": True}, OWN_MACHINE, True, False),
+        ({"client": True}, OWN_MACHINE, False, False),
+    ],
+)
+def test_gaps_are_filled_by_whoever_may_and_was_told_nothing_else(
+    tmp_path: Path, changes: dict[str, object], rights: Rights, fills: bool, downloads: bool
+) -> None:
+    """Decision 0031."""
+    config = a_config(tmp_path)
+    state = StateDir(config.state_dir, config.runtime_dir)
+    start = begin(config, state)
+    state.release()
+    token = Token(
+        mesh=start.place.mesh, issuer=start.node, addresses=(), token_id=TokenId("0" * 16), secret=b"s" * 32,
+        rights=rights, expires_unix_s=1,
+    )  # fmt: skip
+    newcomer = replace(start, place=replace(start.place, membership=None, tokens=(token,)))
+
+    serving = core_config(replace(config, **changes), newcomer).serving
+
+    assert (serving.fills_gaps, serving.downloads) == (fills, downloads)
+
+
+def test_what_is_said_of_models_reaches_the_core(tmp_path: Path) -> None:
+    """Paths as the names that their files have."""
+    file = tmp_path / "x.gguf"
+    file.write_bytes(b"")
+    config = replace(
+        a_config(tmp_path), policies=(ModelPolicy(name=str(file), slots=2),), default_model=str(file),
+        serve_all=True, no_remote_control=True,
+    )  # fmt: skip
+    state = StateDir(config.state_dir, config.runtime_dir)
+    start = begin(config, state)
+    state.release()
+
+    serving = core_config(config, start).serving
+
+    assert serving.models == (ModelPolicy(name="x", slots=2),)
+    assert serving.default_model == "x"
+    assert serving.serves_all
+    assert not serving.is_controllable

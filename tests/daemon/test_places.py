@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from meshllm.config import Config
-from meshllm.daemon.places import is_model_path, model_places, requested_names
+from meshllm.core.policy import ModelPolicy
+from meshllm.daemon.places import is_model_path, model_places, policies, requested_names
 
 
 def test_a_path_is_watched_and_asked_for_by_its_stem(tmp_path: Path) -> None:
@@ -20,3 +21,13 @@ def test_only_files_that_exist_are_paths(tmp_path: Path) -> None:
     """A model may be called anything."""
     assert not is_model_path("x.gguf")
     assert not is_model_path(str(tmp_path))
+
+
+def test_paths_in_the_configuration_are_watched_too(tmp_path: Path) -> None:
+    """What is said of a file is said of the model in it."""
+    file = tmp_path / "x.gguf"
+    file.write_bytes(b"")
+    config = Config(models_dirs=(tmp_path,), policies=(ModelPolicy(name=str(file)), ModelPolicy(name="y")))
+
+    assert model_places(config) == (tmp_path, file)
+    assert [policy.name for policy in policies(config)] == ["x", "y"]

@@ -1,15 +1,18 @@
 """Questions that need no running node."""
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from meshllm.config import Config
 from meshllm.core.engines import EngineBuild
+from meshllm.core.policy import ModelPolicy
 from meshllm.daemon import standalone
 from meshllm.daemon.standalone import StandaloneError
 from meshllm.inventory.addresses import InterfaceAddress
+from tests.core.builders import a_machine
 from tests.e2e.daemons import free_port
 from tests.inventory import gguf_builder
 
@@ -87,3 +90,16 @@ def test_addresses_for_other_nodes_are_named_without_bridges() -> None:
 
     assert standalone.network_check(found).message == "other nodes reach this one at 10.0.0.7"
     assert standalone.network_check(found[1:]).is_ok is None
+
+
+def test_memory_is_reckoned_with_what_is_said_of_the_model(tmp_path: Path) -> None:
+    """`show` says what a load would take."""
+    config = a_config(tmp_path)
+    spec = standalone.models(config)[0][0]
+    told = replace(config, policies=(ModelPolicy(name="TINY", context_tokens=256, slots=1),))
+
+    plain = dict(standalone.memory(config, spec, a_machine(), uses_gpu=False))
+    small = dict(standalone.memory(told, spec, a_machine(), uses_gpu=False))
+
+    assert "1 request, 256 tokens" in small["KV cache"]
+    assert plain["KV cache"] != small["KV cache"]

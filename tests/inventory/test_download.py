@@ -67,6 +67,20 @@ async def failure(wanted: ModelReference, into: Path, **options: object) -> Down
     return caught.value
 
 
+@pytest.mark.rows("CFG-2")
+async def test_a_model_without_files_is_found_beside_its_own_repository(hub: FakeHub) -> None:
+    """Makers keep them in a repository of the same name and `-GGUF`; with neither, the one that was named is told."""
+    hub.files["maker/Tiny"] = {"model.safetensors": CONTENT}
+    hub.files["maker/Tiny-GGUF"] = {NAME: CONTENT}
+    hub.files["maker/Other"] = {"model.safetensors": CONTENT}
+
+    found = await resolve("maker/Tiny:4", usable_bytes=1 << 40)
+
+    assert (found.repository, found.filename, found.asked_as) == ("maker/Tiny-GGUF", NAME, "maker/Tiny:4")
+    with pytest.raises(DownloadError, match="maker/Other has no GGUF model"):
+        await resolve("maker/Other", usable_bytes=1 << 40)
+
+
 async def test_a_model_arrives_with_progress(hub: FakeHub, tmp_path: Path) -> None:
     """Verified, under its name, and nothing beside it."""
     told: list[tuple[int, int]] = []

@@ -304,6 +304,23 @@ async def test_a_taken_port_is_the_callers_to_explain() -> None:
     assert caught.value.errno == errno.EADDRINUSE
 
 
+@pytest.mark.rows("CLI-16")
+async def test_the_same_is_to_be_had_at_a_second_port() -> None:
+    """The console has an address of its own, with all that it asks for; it closes with the door."""
+    async with a_house() as house:
+        host, port = await house.door.listen(0)
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(f"GET /v1/models HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        await house.door.close()
+
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(host, port)
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
 class Gate:
     """An engine that holds its answers until it is told."""
 

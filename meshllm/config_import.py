@@ -5,7 +5,6 @@ is an error that names it. Doesn't know what a setting does.
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 from meshllm.config_file import ConfigError, ConfigFile, nested_too_deeply, read, text_of
@@ -117,20 +116,14 @@ def _spec(file: ConfigFile, place: str, variant: str, spec: object) -> dict[str,
     if missing:
         raise file.error(child(place, missing[0]) if missing[0] in spec else place, f"expected a string {missing[0]}")
     if is_gguf:
-        found: dict[str, tuple[object, str]] = {
-            "name": (_gguf_name(file.path.parent, spec), child(place, "quantized_filename")),
-            "known_as": (spec["quantized_model_id"], child(place, "quantized_model_id")),
-        }
+        local = file.path.parent / str(spec["quantized_model_id"]) / str(spec["quantized_filename"])
+        name = local if local.is_file() else f"{spec['quantized_model_id']}/{spec['quantized_filename']}"
+        found: dict[str, tuple[object, str]] = {"name": (str(name), child(place, "quantized_filename"))}
+        if name is not local:  # a folder is no name to ask for
+            found["known_as"] = (spec["quantized_model_id"], child(place, "quantized_model_id"))
     else:
         found = {"name": (spec["model_id"], child(place, "model_id"))}
         found["kind"] = ("text" if variant in _TEXT_VARIANTS else "multimodal", place)
     if spec.get("max_seq_len") is not None:
         found["context_tokens"] = (spec["max_seq_len"], child(place, "max_seq_len"))
     return found
-
-
-def _gguf_name(base: Path, spec: Mapping[str, object]) -> str:
-    """Return a GGUF entry's file: a path where there is one, else a file of a hub's repository."""
-    folder, filename = str(spec["quantized_model_id"]), str(spec["quantized_filename"])
-    local = base / folder / filename
-    return str(local) if local.is_file() else f"{folder}/{filename}"

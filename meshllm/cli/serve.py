@@ -76,12 +76,13 @@ def _run(config: Config) -> int:
     from meshllm.daemon.errors import StartError
     from meshllm.daemon.node import run
 
+    is_empty = not (config.models or config.remotes or standalone.models(config)[0])
     with Bars() as bars:
         # Machines read the JSON log; lines for people between its lines would break them.
         is_silent = config.log_format == "json"
         startup = Startup(
             (lambda _: None) if is_silent else say, _NoBars() if is_silent else bars,
-            shlex.quote(str(config.models_dirs[0])), is_empty=not config.models and not standalone.models(config)[0],
+            shlex.quote(str(config.models_dirs[0])), is_empty=is_empty,
             needs_key=bool(config.api_key), is_client=config.client, console=_console(config),
             # What a service writes is kept in logs, where a token has no place.
             shows_token=sys.stderr.isatty(),

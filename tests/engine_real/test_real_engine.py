@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from meshllm.core import events as ev
-from meshllm.core.engines import EngineBuild, EngineFault
+from meshllm.core.engines import EngineBuild, EngineFault, EngineOptions
 from meshllm.core.ids import ModelId
 from meshllm.core.limits import GIB
 from meshllm.engine.build import probe_build
@@ -338,3 +338,22 @@ def test_killed_daemon_leaves_no_engine(runtime_dir: Path, smollm2: str, when: s
         _, alive = psutil.wait_procs([engine], timeout=2.0)
 
     assert alive == []
+
+
+@pytest.mark.rows("CFG-3", "CFG-6")
+async def test_what_people_said_of_a_model_reaches_the_engine(smollm2: str, runtime_dir: Path, tmp_path: Path) -> None:
+    """A template of one's own, and arguments: the engine says of itself that it has them."""
+    template = tmp_path / "t.jinja"
+    template.write_text("{% for message in messages %}<{{ message.content }}>{% endfor %}")
+    options = EngineOptions(
+        chat_template=str(template), arguments=("--temp", "0.25", "--predict=3", "--seed", "7", "--tensor-split", "1,1")
+    )
+    async with a_bench(WHEEL, runtime_dir) as bench:
+        bench.supervisor.start(dataclasses.replace(a_plan(smollm2), options=options))
+        ready = await bench.next(ev.EngineReady)
+        async with a_client(ready) as post:
+            _, applied = await post("/apply-template", {"messages": [{"role": "user", "content": "hello"}]})
+            _, answer = await post("/v1/completions", {"prompt": "one two three"})
+
+    assert applied["prompt"].startswith("<hello>")
+    assert answer["usage"]["completion_tokens"] <= 3

@@ -9,7 +9,7 @@ from meshllm.config_sections import OTHER_NAMES, SECTIONS
 from tests.config_builders import configured, refused
 
 
-@pytest.mark.rows("CFG-9", "CFG-10", "X10")
+@pytest.mark.rows("CFG-9", "CFG-10")
 def test_settings_may_stand_in_tables(tmp_path: Path) -> None:
     """The port of a file that somebody brings stays."""
     config = configured(

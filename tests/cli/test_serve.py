@@ -96,7 +96,7 @@ def test_every_option_reaches_the_configuration(shell: Shell, daemon: FakeDaemon
     assert (config.default_model, config.serve_all, config.assign, config.console) == ("d", True, "disk", 3232)
 
 
-@pytest.mark.rows("CLI-16", "X10")
+@pytest.mark.rows("CLI-16")
 @pytest.mark.parametrize(
     ("line", "port"),
     [

@@ -37,7 +37,7 @@ def test_labelled_models_are_served_by_one_daemon_as_each_was_told(daemon: Maker
         assert node.chat(model="first").status == 404
 
 
-@pytest.mark.rows("CLI-16", "X10")
+@pytest.mark.rows("CLI-16")
 def test_console_has_a_port_of_its_own(daemon: Maker) -> None:
     """The same is to be had at both; a port that is taken is told by its number."""
     console = free_port()

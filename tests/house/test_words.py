@@ -22,7 +22,7 @@ DO_NOT_SAY = {
 SAID_BY_OTHERS: dict[tuple[str, str], str] = {
     **{
         (name, "backend"): "`RemoteBackend`, as the source documents call a server elsewhere"
-        for name in ("core/remotes.py", "config.py", "config_models.py")
+        for name in ("core/remotes.py", "config.py", "config_models.py", "cli/config.py")
     },
     ("inventory/gguf.py", "master"): "the name of a branch, in the address of the specification",
 }

@@ -21,6 +21,11 @@ _HTTP_OF_OUTCOME = {
     OutcomeCode.DONE: 200, OutcomeCode.UNKNOWN_MODEL: 404, OutcomeCode.NOT_SERVED: 404,
     OutcomeCode.AMBIGUOUS_MODEL: 409, OutcomeCode.SUPERSEDED: 409, OutcomeCode.NO_CAPACITY: 503,
     OutcomeCode.LEAVING: 503, OutcomeCode.LOAD_FAILED: 500, OutcomeCode.DOWNLOAD_FAILED: 500,
+    OutcomeCode.NOT_LOADABLE: 409,
+}  # fmt: skip
+
+_CODE_OF_OUTCOME = {
+    OutcomeCode.UNKNOWN_MODEL: "model_not_found", OutcomeCode.NOT_LOADABLE: "no_loader_config",
 }  # fmt: skip
 
 
@@ -43,7 +48,7 @@ class Lifecycle:
         intent = Intent(
             verb=Verb.UNLOAD, model=found.id, request_id="", hold=body.flag("hold"), force=body.flag("force")
         )
-        if not body.flag("wait", default=True):
+        if not body.flag("wait", default=True) and not found.adopted_from:
             self._background.start(f"unload:{asked}", self._deps.ask(intent))
             return _status(asked, lifecycle_status(found), 202)
         return await self._carry_out(intent, asked, done="unloaded")
@@ -54,8 +59,9 @@ class Lifecycle:
         asked = self._ordered(body, "model_id", "model")
         self._check_scope(body)
         found = find_model(self._deps.views.newest, asked)
-        wait = body.flag("wait", default=True)
-        if isinstance(found, LocalModel) and phase_of(found) == "ready":
+        is_adopted = isinstance(found, LocalModel) and found.adopted_from != ""
+        wait = body.flag("wait", default=True) or is_adopted
+        if isinstance(found, LocalModel) and phase_of(found) == "ready" and not is_adopted:
             return _status(asked, "loaded")
         # A name that nothing here has may still be one to download: the core finds out.
         intent = Intent(verb=Verb.LOAD, model=asked if isinstance(found, Unknown) else found.id, request_id="")
@@ -112,6 +118,8 @@ class Lifecycle:
         """Return the word of the closed vocabulary for an intent that failed."""
         if outcome.code in (OutcomeCode.UNKNOWN_MODEL, OutcomeCode.NOT_SERVED):
             return "not_found"
+        if outcome.code is OutcomeCode.NOT_LOADABLE:
+            return "no_loader_config"
         found = find_model(self._deps.views.newest, outcome.model or asked)
         if outcome.code in (OutcomeCode.NO_CAPACITY, OutcomeCode.SUPERSEDED, OutcomeCode.LEAVING):
             return lifecycle_status(found) if isinstance(found, LocalModel) else "unloaded"
@@ -137,7 +145,7 @@ class Lifecycle:
 def refusal(outcome: Outcome) -> ApiError:
     """Return the error that an intent's outcome deserves."""
     status = _HTTP_OF_OUTCOME[outcome.code]
-    code = "model_not_found" if outcome.code is OutcomeCode.UNKNOWN_MODEL else str(outcome.code)
+    code = _CODE_OF_OUTCOME.get(outcome.code, str(outcome.code))
     return ApiError(status, code, outcome.message, param="model", headers=RETRY_AFTER if status == 503 else None)
 
 

@@ -54,6 +54,10 @@ class ViewCollector(Collector):
         yield CounterMetricFamily("meshllm_view_epoch", "Changes of what the node knows.", view.epoch)
         yield from _machine(view)
         yield from self._models(view)
+        up = GaugeMetricFamily("meshllm_server_up", "1 while an adopted server answers.", labels=["server"])
+        for server in view.remotes:
+            up.add_metric([server.name], float(server.is_up))
+        yield up
         for name, value in sorted(self._deps.counters().items()):
             series = _NOT_A_NAME.sub("_", name).strip("_")
             yield CounterMetricFamily(f"meshllm_{series}", f"Front door: {series.replace('_', ' ')}.", value)
@@ -66,7 +70,9 @@ class ViewCollector(Collector):
         load = GaugeMetricFamily("meshllm_model_load_seconds", "Duration of the last load.", labels=["model"])
         requests = CounterMetricFamily("meshllm_model_requests", "Requests finished.", labels=["model"])
         restarts = CounterMetricFamily("meshllm_model_restarts", "Restarts after a failure.", labels=["model"])
+        kind = GaugeMetricFamily("meshllm_model_kind", "1 for who runs a model.", labels=["model", "kind", "server"])
         for name, model in sorted(view.local.items()):
+            kind.add_metric([name, "adopted" if model.adopted_from else "engine", model.adopted_from], 1.0)
             for each in PHASES:
                 phase.add_metric([name, each], float(phase_of(model) == each))
             in_flight.add_metric([name], self._deps.in_flight(name))
@@ -75,7 +81,7 @@ class ViewCollector(Collector):
             load.add_metric([name], model.load_s)
             requests.add_metric([name], model.requests)
             restarts.add_metric([name], model.restarts)
-        return (phase, in_flight, slots, memory, load, requests, restarts)
+        return (kind, phase, in_flight, slots, memory, load, requests, restarts)
 
 
 def _machine(view: MeshView) -> Iterable[Metric]:

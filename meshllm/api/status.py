@@ -91,9 +91,14 @@ def status_document(
         ],
         "unresolved": [{"name": name, "message": message} for name, message in sorted(view.unresolved.items())],
         "requested": list(view.requested),
+        "servers": [
+            {"name": server.name, "url": server.url, "is_up": server.is_up, "models": server.models,
+             "left_out": server.left_out, "message": server.message}
+            for server in view.remotes
+        ],
         "leaving": view.leaving,
         "epoch": view.epoch,
-    }
+    }  # fmt: skip
 
 
 def _machine(resources: Resources | None) -> dict[str, object]:
@@ -117,6 +122,8 @@ def model_document(view: MeshView, model: LocalModel, now_s: float, in_flight: i
         "id": model.id,
         "state": str(model.state),
         "phase": phase_of(model),
+        "kind": "adopted" if model.adopted_from else "engine",
+        "server": model.adopted_from,
         "wanted": model.wanted,
         "held": model.held,
         "dropped": model.dropped,

@@ -67,8 +67,18 @@ def _facts(status: Document) -> list[tuple[str, object]]:
         ("processor", f"{number(machine, 'cores')} cores"),
         ("GPU", "; ".join(gpus) or no_gpu),
         ("engine", f"none can run: {failure}" if failure else described),
+        *(("server", _server(server)) for server in items(status, "servers")),
         ("default model", status.get("default_model") or "-"),
     ]
+
+
+def _server(server: Document) -> str:
+    """Return how it goes with an adopted server."""
+    where = f"{text(server, 'name')} at {text(server, 'url') or 'no place'}"
+    if not server.get("is_up"):
+        return f"{where}: {text(server, 'message')}"
+    left_out = number(server, "left_out")
+    return f"{where}: {number(server, 'models')} models{f', {left_out} more are not served' if left_out else ''}"
 
 
 def _state(phase: str, progress: float | None) -> str:

@@ -14,6 +14,7 @@ from meshllm.core.engines import EnginePlan
 from meshllm.core.ids import UNSTAMPED, ConnectionId, EventId, ModelId, NodeId
 from meshllm.core.intents import Outcome
 from meshllm.core.messages import Message
+from meshllm.core.remotes import RemoteBackend
 from meshllm.core.rights import Rights
 
 
@@ -43,6 +44,13 @@ class StopEngine(_Caused):
 
     model: ModelId
     kill: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeRemote(_Caused):
+    """Ask an adopted server which models it has. Answer: RemoteProbed."""
+
+    server: RemoteBackend
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +174,6 @@ MeshEffect = Dial | Disconnect | Send | KeepRoster | Admit | Refuse | KeepTrust
 """What is done about peers."""
 
 Effect = (
-    StartEngine | DrainEngine | StopEngine | ResolveModel | Download | CancelDownload | Answer | Notify | Leave
-    | MeshEffect
+    StartEngine | DrainEngine | StopEngine | ProbeRemote | ResolveModel | Download | CancelDownload | Answer | Notify
+    | Leave | MeshEffect
 )  # fmt: skip

@@ -90,7 +90,19 @@ class EngineEndpoint:
     socket_path: str = ""
     address: tuple[str, int] | None = None
     key: str = field(default="", repr=False)
-    """Bearer key, random for each start; never logged, never shown."""
+    """Bearer key, random for each start, or a server's own; never logged, never shown."""
+    served_name: str = ""
+    """What an adopted server calls the model; empty for engines of our own, which are asked by the model's id."""
+    is_tls: bool = False
+    authority: str = ""
+    """What `Host` says, for an adopted server."""
+    prefix: str = ""
+    """What comes before `/v1/…` at an adopted server."""
+
+    @property
+    def is_adopted(self) -> bool:
+        """Tell whether it is a server that this node neither started nor can end."""
+        return bool(self.served_name)
 
 
 class EngineFault(StrEnum):
@@ -109,6 +121,10 @@ class EngineFault(StrEnum):
     CANNOT_START = "cannot_start"  # the program is missing or not executable
     UNUSABLE_BUILD = "unusable_build"  # the self-test failed
     DOWNLOAD_FAILED = "download_failed"  # there is no file to run
+    UNREACHABLE = "unreachable"  # an adopted server does not answer
+    REFUSED = "refused"  # an adopted server does not take the key
+    BAD_ANSWER = "bad_answer"  # an adopted server speaks something else
+    NOT_LISTED = "not_listed"  # an adopted server does not have the model
 
 
 PERMANENT_FAULTS = frozenset({

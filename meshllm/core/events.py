@@ -13,6 +13,7 @@ from meshllm.core.engines import EngineBuild, EngineEndpoint, EngineFailure
 from meshllm.core.ids import UNSTAMPED, ConnectionId, EventId, ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent
 from meshllm.core.messages import Message
+from meshllm.core.remotes import ListedModel
 from meshllm.core.resources import Resources
 from meshllm.core.rights import Rights
 
@@ -103,6 +104,25 @@ class EngineExited(_Stamped):
 
     model: ModelId
     failure: EngineFailure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteProbed(_Stamped):
+    """An adopted server was asked for its models: the list, or why there is none. Answers `ProbeRemote`."""
+
+    server: str
+    """Its name in the configuration."""
+    models: tuple[ListedModel, ...] = ()
+    has_list: bool = True
+    """False for a server that answers and keeps no list: only models that were named are served then."""
+    failure: EngineFailure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteDoubted(_Stamped):
+    """A request could not be sent to an adopted server, or was lost there: a reason to ask it."""
+
+    model: ModelId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -358,7 +378,7 @@ class TaskFailed(_Stamped):
 Event = (
     Woke | ResourcesMeasured | InventoryChanged
     | EngineProbed | EngineStarted | EngineProgressed | EngineReady | EngineHung | EngineDrained | EngineExited
-    | ModelWanted | TrafficMeasured
+    | ModelWanted | TrafficMeasured | RemoteProbed | RemoteDoubted
     | DownloadProgressed | DownloadFinished | DownloadFailed | ModelAsked
     | IntentReceived | LeaveRequested | TaskFailed
     | RightsGranted | AdmissionAsked | HandshakeFailed | TokenMade | TokenRevoked | TokensRotated | NodeRevoked

@@ -151,9 +151,13 @@ class MeshCore:
             case ev.EngineHung():
                 return serving.engines.on_hung(event)
             case ev.EngineDrained():
-                return serving.engines.on_drained(event)
+                return serving.on_drained(event)
             case ev.EngineExited():
                 return serving.on_exited(event, now_s)
+            case ev.RemoteProbed():
+                return serving.adopted.on_probed(event, now_s)
+            case ev.RemoteDoubted():
+                return serving.adopted.on_doubted(event)
             case ev.ModelWanted():
                 return serving.on_wanted(event)
             case ev.TrafficMeasured():
@@ -200,7 +204,7 @@ class MeshCore:
             if own.renew(replace(said, addresses=self._addresses, rights=self._trust.rights), now_s):
                 members.say()
         if is_serving or members.table.changed or own.announcement is not picture.view.me:
-            changes |= picture.of_members(members, own.announcement, self._serving.held.names)
+            changes |= picture.of_members(members, own.announcement, self._serving.names)
         if self._joining_until_s is not None and (members.has_heard or now_s >= self._joining_until_s):
             self._joining_until_s = None
             changes["joining"] = False

@@ -46,11 +46,12 @@ class Picture:
     def of_serving(self, serving: Lifecycle, problems: tuple[ModelProblem, ...]) -> dict[str, object]:
         """Return the fields that this node's own models fill."""
         held, old = serving.held, self.view
-        local = {model: record.snapshot() for model, record in held.records.items()}
+        local = {model: record.snapshot() for model, record in held.records.items()} | serving.adopted.models
         same = {model: (old.local[model] if old.local.get(model) == entry else entry) for model, entry in local.items()}
         return {
             "local": MappingProxyType(same), "resources": held.resources,
             "default_model": held.default_model, "problems": problems,
+            "remotes": serving.adopted.states,
             "engine_build": held.build, "engine_failure": held.build_failure, "leaving": serving.leaving is not None,
             "has_inventory": serving.has_inventory, "unresolved": MappingProxyType(dict(serving.fetching.unresolved)),
         }  # fmt: skip
@@ -113,7 +114,8 @@ def own_announcement(old: Announcement, serving: Lifecycle, *, is_client: bool) 
     """Return what this node's models make true of it; `old` gives the rest."""
     held = serving.held
     records = [record for _, record in sorted(held.records.items())]
-    served = tuple(_served(record.snapshot()) for record in records if record.state in _SAID)
+    models = [*(record.snapshot() for record in records), *serving.adopted.models.values()]
+    served = tuple(_served(model) for model in models if model.state in _SAID)
     role = Role.CLIENT if is_client else Role.HOST if any(_is_ready(one) for one in served) else Role.WORKER
     build = held.build
     return replace(

@@ -17,6 +17,7 @@ from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Verb
 from meshllm.core.names import NameIndex
 from meshllm.core.policy import ModelPolicy
+from meshllm.core.remotes import RemoteState
 from meshllm.core.resources import Resources
 from meshllm.core.standing import MemberState
 
@@ -130,6 +131,8 @@ class LocalModel:
     last_used_s: float | None = None
     on_disk: ModelSpec | None = None
     """What the next load takes; None while its file is not complete on disk."""
+    adopted_from: str = ""
+    """The name of the server that has it, where that is an adopted one: nobody here loads or unloads it."""
 
     @property
     def is_ready(self) -> bool:
@@ -198,6 +201,8 @@ class MeshView:
     """What this node's configuration says, by model."""
     assignment: Assignment | None = None
     """What this node would give itself next, while it claims it."""
+    remotes: tuple[RemoteState, ...] = ()
+    """The servers that this node adopts."""
     problems: tuple[ModelProblem, ...] = ()
     engine_build: EngineBuild | None = None
     engine_failure: EngineFailure | None = None

@@ -20,9 +20,11 @@ from meshllm.core.events import (
     EngineDrained,
     Event,
     ModelAsked,
+    RemoteProbed,
 )
 from meshllm.core.ids import ModelId
 from meshllm.core.intents import Outcome
+from meshllm.core.remotes import RemoteBackend
 from meshllm.daemon import logs
 from meshllm.inventory.download_errors import DownloadError
 
@@ -53,6 +55,8 @@ class Shells:
 
     engines: Callable[[], Engines]
     """Asked late: the supervisor exists once the engine's build is known."""
+    probe: Callable[[RemoteBackend], Awaitable[RemoteProbed]]
+    """Asks an adopted server for its models."""
     downloads: Downloads
     downloaded: Callable[[], None]
     """Called when a file is complete, before its event."""
@@ -74,7 +78,7 @@ class CarryOut:
         self._shells = shells
         self._running: dict[ModelId, asyncio.Task[None]] = {}
 
-    def __call__(self, effect: Effect) -> None:
+    def __call__(self, effect: Effect) -> None:  # noqa: C901 - one line for each kind of order
         """Carry out one effect."""
         match effect:
             case do.StartEngine(plan=plan):
@@ -83,6 +87,8 @@ class CarryOut:
                 self._shells.engines().stop(model, kill=kill)
             case do.DrainEngine(model=model, within_s=within_s):
                 self._shells.start_task(f"drain:{model}", self._drain(model, within_s))
+            case do.ProbeRemote(server=server):
+                self._shells.start_task(f"probe:{server.name}", self._probe(server))
             case do.ResolveModel(asked=asked):
                 self._shells.start_task(f"resolve:{asked}", self._resolve(asked))
             case do.Download(reference=reference):
@@ -105,6 +111,9 @@ class CarryOut:
     async def _drain(self, model: ModelId, within_s: float) -> None:
         abandoned = await self._shells.idle(model, within_s)
         self._shells.post(EngineDrained(model=model, abandoned=abandoned))
+
+    async def _probe(self, server: RemoteBackend) -> None:
+        self._shells.post(await self._shells.probe(server))
 
     async def _resolve(self, asked: str) -> None:
         try:

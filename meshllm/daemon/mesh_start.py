@@ -94,6 +94,7 @@ def core_config(config: Config, start: MeshStart) -> CoreConfig:
         min_unasked_bytes=config.min_model_mb * MB, drain_s=config.drain_s, models=policies(config),
         default_model=named(config.default_model), fills_gaps=fills_gaps, downloads=downloads,
         serves_all=config.serve_all and not config.client, is_controllable=not config.no_remote_control,
+        remotes=() if config.client else config.remotes,
     )  # fmt: skip
     return CoreConfig(
         node=start.node, name=config.name, serving=serving, incarnation=start.incarnation, rights=start.rights,

@@ -45,6 +45,7 @@ from meshllm.daemon.standalone import delete_files, memory
 from meshllm.daemon.state_dir import StateDir
 from meshllm.daemon.tasks import Tasks
 from meshllm.engine.build import AUTO, EngineUnusableError, probe_build
+from meshllm.engine.endpoint import probe
 from meshllm.engine.life import EngineTimes
 from meshllm.engine.supervisor import EngineSupervisor
 from meshllm.inventory import gpu, machine
@@ -190,6 +191,7 @@ class Node:
         carry_out = CarryOut(
             Shells(
                 engines=self._supervisor,
+                probe=probe,
                 downloads=ModelDownloads(self._config.models_dirs[0], self._usable_bytes, offline=self._config.offline),
                 downloaded=self._watcher.rescan,
                 idle=self._door.idle,

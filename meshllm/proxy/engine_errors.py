@@ -99,6 +99,11 @@ def _meaning(status: int, error: _EngineError, asked: Asked) -> Problem:
         return Problem(status=400, code="context_length_exceeded", message=about, param=asked.prompt_field)
     if error.type == "not_supported_error":
         return Problem(status=400, code="capability_not_supported", message=message, param="model")
+    if status == 429:
+        return Problem(
+            status=429, code="overloaded", message=message or "the server has too much to do; try again soon",
+            retry_after_s=limits.REMOTE_RETRY_AFTER_S,
+        )  # fmt: skip
     if status in {400, 500}:
         if asked.prompt_field == "tokens" and _OUT_OF_RANGE.search(message):
             message = "a token's number is not one of this model's vocabulary"

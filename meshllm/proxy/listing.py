@@ -143,7 +143,15 @@ def model_entry(view: MeshView, model: LocalModel) -> Document:
                 "quantization": spec.quantization, "slots": model.slots,
             },
         }  # fmt: skip
-    return entry | _troubles(model)
+    return entry | _adopted(model) | _troubles(model)
+
+
+def _adopted(model: LocalModel) -> Document:
+    """Return what is known of a model at an adopted server."""
+    if not model.adopted_from:
+        return {}
+    facts: Document = {"kind": "adopted", "server": model.adopted_from}
+    return facts | ({"context_length": model.context_tokens} if model.context_tokens else {})
 
 
 def _troubles(model: LocalModel) -> Document:

@@ -178,15 +178,23 @@ def with_model(body: bytes, asked: str | None, model: str) -> bytes:
         return body
     name = msgspec.json.encode(model)
     members = msgspec.json.decode(body.removeprefix(_BOM), type=dict[str, msgspec.Raw])
-    old = members.get("model")
-    if old is None:
+    if "model" not in members:
         start = body.index(b"{") + 1
         comma = b"," if members else b""
         return b'%b"model":%b%b%b' % (body[:start], name, comma, body[start:])
-    found = list(re.finditer(rb'"model"\s*:\s*(' + re.escape(bytes(old)) + rb")", body))
+    return with_member(body, members, "model", name)
+
+
+def with_member(body: bytes, members: dict[str, msgspec.Raw], key: str, value: bytes) -> bytes:
+    """Return an object with the value of one of its members replaced, every other byte as it was where that is plain.
+
+    `members` are those of `body`, and change with it; `value` is JSON.
+    """
+    old = re.escape(bytes(members[key]))
+    found = list(re.finditer(rb'"%b"\s*:\s*(%b)' % (key.encode(), old), body))
     if len(found) == 1:
-        return body[: found[0].start(1)] + name + body[found[0].end(1) :]
-    members["model"] = msgspec.Raw(name)
+        return body[: found[0].start(1)] + value + body[found[0].end(1) :]
+    members[key] = msgspec.Raw(value)
     return msgspec.json.encode(members)
 
 

@@ -25,6 +25,7 @@ from meshllm.core.serving.routing import (
     plan_routes,
 )
 from meshllm.core.view import MeshView
+from meshllm.proxy.adopted_pool import AdoptedPool
 from meshllm.proxy.paths import InferenceDoor
 from meshllm.proxy.pool import EnginePool, Pool, TunnelEnd
 from meshllm.proxy.target import Target
@@ -48,12 +49,19 @@ class Views(Protocol):
         """Return the newest view as soon as its epoch differs from the given one."""
 
 
+class Reports(PathReports, Protocol):
+    """Who is told how it goes between here and other nodes, and adopted servers."""
+
+    def doubted(self, model: ModelId) -> None:
+        """The adopted server of a model could not be reached, or broke off."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tunnels:
     """The way to other nodes."""
 
     opener: TunnelOpener
-    reports: PathReports
+    reports: Reports
 
 
 class Targets:
@@ -69,6 +77,9 @@ class Targets:
         self._falls_back = falls_back
         self.view: MeshView | None = None
         self.known: dict[tuple[str | None, bytes], Target] = {}
+        """Those that the straight lane may take."""
+        self._off_lane: dict[tuple[str | None, bytes], Target] = {}
+        """Those that need a word changed in each request: adopted servers."""
         self._known_here: dict[tuple[str | None, bytes], Target] = {}
         """The same for requests that other nodes sent here."""
         self._tunnels = tunnels
@@ -100,7 +111,10 @@ class Targets:
         view = self.views.newest
         if view is not self.view:
             self._renew(view)
-        target = known.get((request.model, path))
+        key = (request.model, path)
+        target = known.get(key)
+        if target is None and not request.is_forwarded:
+            target = self._off_lane.get(key)
         if target is not None:
             return target
         planned = plan_routes(view, request)
@@ -108,8 +122,10 @@ class Targets:
             return planned
         first, *others = planned.routes
         target = self._prepare(first, tuple(self._prepare(route) for route in others))
+        if isinstance(target.pool, AdoptedPool) and not request.is_forwarded:
+            known = self._off_lane
         if len(known) < _REMEMBERED:
-            known[request.model, path] = target
+            known[key] = target
         return target
 
     def lacking(self, model: str | None, needs: Capability) -> Refusal | None:
@@ -152,6 +168,8 @@ class Targets:
             if isinstance(end, TunnelEnd):
                 opener, reports = self._tunnels.opener, self._tunnels.reports
                 pool = TunnelPool(end, opener, reports, self._traffic.through(end, model))
+            elif end.is_adopted:
+                pool = AdoptedPool(end, to.slots, self._traffic.of(model), self._tunnels.reports.doubted)
             else:
                 pool = EnginePool(end, to.slots, self._traffic.of(model))
             self._pools[end] = pool
@@ -161,6 +179,7 @@ class Targets:
         """Forget the routes of the last view and the pools of engines that are gone."""
         self.view = view
         self.known.clear()
+        self._off_lane.clear()
         self._known_here.clear()
         present: set[EngineEndpoint | TunnelEnd | None] = {model.endpoint for model in view.local.values()}
         present |= {

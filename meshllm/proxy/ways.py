@@ -11,8 +11,8 @@ from dataclasses import replace
 from time import monotonic
 
 from meshllm.core import limits
-from meshllm.core.events import Event, PathFailed
-from meshllm.core.ids import NodeId
+from meshllm.core.events import Event, PathFailed, RemoteDoubted
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.serving.attempts import Setback, Trail, Way, choose, verdict
 from meshllm.core.serving.ejection import Ejections
 from meshllm.proxy import openai
@@ -49,6 +49,10 @@ class Reach:
         """A tunnel could not be opened, or broke."""
         self.ejections.failed(peer, monotonic())
         self._post(PathFailed(peer=peer, reason=reason))
+
+    def doubted(self, model: ModelId) -> None:
+        """An adopted server could not be reached, or broke off."""
+        self._post(RemoteDoubted(model=model))
 
     def keep(self, peers: AbstractSet[NodeId]) -> None:
         """Forget how it went with every node but these."""

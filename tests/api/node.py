@@ -19,6 +19,7 @@ from meshllm.core.effects import Answer
 from meshllm.core.events import EngineDrained, Event, IntentReceived
 from meshllm.core.ids import MeshId, ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent, Outcome, Verb
+from meshllm.core.remotes import RemoteBackend
 from meshllm.core.rights import OWN_MACHINE, Rights
 from meshllm.core.view import Member
 from meshllm.daemon.current_view import CurrentView
@@ -170,10 +171,11 @@ class FakeNode:
 
 @asynccontextmanager
 async def a_node(
-    *specs: ModelSpec, requested: tuple[str, ...] = (), is_ready: bool = True, console: ConsoleFiles | None = None
-) -> AsyncIterator[tuple[FakeNode, Client]]:
+    *specs: ModelSpec, requested: tuple[str, ...] = (), is_ready: bool = True, console: ConsoleFiles | None = None,
+    adopts: tuple[RemoteBackend, ...] = (),
+) -> AsyncIterator[tuple[FakeNode, Client]]:  # fmt: skip
     """Yield a node, by default with the ready model `tiny`, and a client of its management API."""
-    node = FakeNode(a_story(*(specs or (a_spec("tiny"),)), requested=requested))
+    node = FakeNode(a_story(*(specs or (a_spec("tiny"),)), requested=requested, adopts=adopts))
     if is_ready:
         node.tell(ready("tiny"))
     async with TestClient(TestServer(make_app(node, console)), timeout=None) as client:  # type: ignore[arg-type]

@@ -3,10 +3,14 @@
 import pytest
 
 from meshllm.core.engines import EngineFault
+from meshllm.core.events import RemoteProbed
 from meshllm.core.ids import ModelId
 from meshllm.core.intents import Verb
+from meshllm.core.remotes import ListedModel, RemoteBackend
 from tests.api.node import Client, a_node
 from tests.core.builders import a_spec, exited, ready
+
+BOX = (RemoteBackend(name="box", base_url="http://localhost:1234"),)
 
 
 async def post(client: Client, path: str, **body: object) -> tuple[int, dict[str, object]]:
@@ -244,3 +248,36 @@ async def test_rescan_looks_at_the_folders() -> None:
     async with a_node() as (node, client):
         assert await post(client, "/v1/models/rescan") == (202, {"status": "rescanning"})
         assert node.rescans == 1
+
+
+@pytest.mark.rows("LIF-9", "T30")
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/models/unload", {"model_id": "qwen"}), ("/v1/models/unload", {"model_id": "qwen", "wait": False}),
+        ("/v1/models/unload", {"model_id": "box/qwen", "force": True}),
+        ("/v1/models/reload", {"model_id": "qwen"}), ("/v1/models/reload", {"model_id": "qwen", "wait": False}),
+    ],
+)  # fmt: skip
+async def test_nobody_loads_or_unloads_a_model_of_an_adopted_server(path: str, body: dict[str, object]) -> None:
+    """LIF-9: 409 `no_loader_config`, waiting or not; it still answers."""
+    async with a_node(adopts=BOX) as (node, client):
+        node.tell(RemoteProbed(server="box", models=(ListedModel(name="qwen"),)))
+
+        status, document = await post(client, path, **body)
+
+        assert (status, document["model_id"], document["status"]) == (409, body["model_id"], "no_loader_config")
+        assert "'box'" in str(document["error"])
+        assert node.story.model("qwen").is_ready
+
+
+@pytest.mark.rows("LIF-9", "T30")
+async def test_an_adopted_model_cannot_be_dropped() -> None:
+    """The node stays, and so does the model."""
+    async with a_node(adopts=BOX) as (node, client):
+        node.tell(RemoteProbed(server="box", models=(ListedModel(name="qwen"),)))
+
+        status, document = await post(client, "/mesh/drop", model="qwen")
+
+        assert (status, document["error"]["code"]) == (409, "no_loader_config")  # type: ignore[index]
+        assert node.story.model("qwen").is_ready

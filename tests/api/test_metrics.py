@@ -3,8 +3,9 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from meshllm.core.events import ResourcesMeasured
+from meshllm.core.events import RemoteProbed, ResourcesMeasured
 from meshllm.core.ids import ModelId
+from meshllm.core.remotes import ListedModel, RemoteBackend
 from tests.api.node import a_node
 from tests.core.builders import a_gpu, a_machine
 
@@ -40,3 +41,18 @@ async def test_scraper_may_ask_for_openmetrics() -> None:
 
         assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
         assert (await answer.text()).endswith("# EOF\n")
+
+
+async def test_an_adopted_server_and_its_models_can_be_told_apart() -> None:
+    """By kind, and by whether it answers."""
+    box = (RemoteBackend(name="box", base_url="http://h"), RemoteBackend(name="gone", base_url="http://g"))
+    async with a_node(adopts=box) as (node, client):
+        node.tell(RemoteProbed(server="box", models=(ListedModel(name="qwen"),)))
+
+        families = text_string_to_metric_families(await (await client.get("/metrics")).text())
+        samples = [sample for family in families for sample in family.samples]
+
+        kinds = {s.labels["model"]: s.labels["kind"] for s in samples if s.name == "meshllm_model_kind"}
+        up = {s.labels["server"]: s.value for s in samples if s.name == "meshllm_server_up"}
+        assert kinds == {"tiny": "engine", "qwen": "adopted"}
+        assert up == {"box": 1.0, "gone": 0.0}

@@ -21,6 +21,7 @@ from meshllm.core.engines import EngineFault, EngineState
 from meshllm.core.ids import MeshId, ModelId
 from meshllm.core.intents import Verb
 from meshllm.core.limits import GIB
+from meshllm.core.remotes import ListedModel, RemoteBackend
 from meshllm.core.resources import Resources
 from meshllm.core.rights import OWN_MACHINE
 from meshllm.core.view import LoadProgress, LocalModel, MeshView
@@ -208,3 +209,23 @@ def test_phase_and_status_follow_from_the_model(model: LocalModel, phase: str, s
     assert (phase_of(model), lifecycle_status(model)) == (phase, status)
     assert phase in PHASES
     assert status in STATUSES
+
+
+def test_adopted_servers_are_shown_with_their_state_and_their_models() -> None:
+    """CFG-16: and no key."""
+    box = RemoteBackend(name="box", base_url="https://h:8443/api/v1", api_key="sk-secret")
+    story = a_story(adopts=(box, RemoteBackend(name="gone", base_url="http://g")))
+    story.tell(ev.RemoteProbed(server="box", models=(ListedModel(name="qwen"), ListedModel(name="x" * 300))))
+    story.tell(ev.RemoteProbed(server="gone", failure=a_failure(message="nobody is there")))
+
+    document = status_document(story.core.view, story.now_s, FACTS, lambda _: 0)
+
+    assert document["servers"] == [
+        {"name": "box", "url": "https://h:8443/api", "is_up": True, "models": 1, "left_out": 1, "message": ""},
+        {"name": "gone", "url": "http://g", "is_up": False, "models": 0, "left_out": 0, "message": "nobody is there"},
+    ]
+    models = document["models"]
+    assert isinstance(models, list)
+    (model,) = models
+    assert (model["kind"], model["server"], model["phase"], model["memory_bytes"]) == ("adopted", "box", "ready", 0)
+    assert "secret" not in json.dumps(document)

@@ -42,3 +42,16 @@ def test_members_of_the_mesh_are_shown_with_what_is_wrong(shell: Shell, node: Sc
     assert "2.1 ms" in shell.out
     assert "told of by desk" in shell.out
     assert "no answer for 12 s" in shell.out
+
+
+def test_adopted_servers_are_shown_with_what_is_wrong(shell: Shell, node: ScriptedNode) -> None:
+    """In one line each."""
+    servers = [
+        {"name": "box", "url": "http://h:1", "is_up": True, "models": 3, "left_out": 2, "message": ""},
+        {"name": "gone", "url": "", "is_up": False, "models": 0, "left_out": 0, "message": "nobody is there"},
+    ]
+    node.answers["GET /api/status"] = (200, document("serving") | {"servers": servers})
+
+    assert shell("status", "--port", node.port) == 0
+    assert "box at http://h:1: 3 models, 2 more are not served" in shell.out
+    assert "gone at no place: nobody is there" in shell.out

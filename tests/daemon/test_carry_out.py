@@ -17,10 +17,12 @@ from meshllm.core.events import (
     EngineDrained,
     Event,
     ModelAsked,
+    RemoteProbed,
     TaskFailed,
 )
 from meshllm.core.ids import ModelId
 from meshllm.core.intents import Outcome, OutcomeCode
+from meshllm.core.remotes import RemoteBackend
 from meshllm.daemon.carry_out import CarryOut, Shells
 from meshllm.daemon.tasks import Tasks
 from meshllm.inventory.download_errors import DownloadCode, DownloadError
@@ -63,6 +65,10 @@ class World:
             raise self.error
         return REFERENCE
 
+    async def probe(self, server: RemoteBackend) -> RemoteProbed:
+        """Have no models."""
+        return RemoteProbed(server=server.name)
+
     async def idle(self, model: ModelId, within_s: float) -> int:
         """Have three requests left."""
         return 3
@@ -72,8 +78,9 @@ class World:
         async with asyncio.timeout(5), asyncio.TaskGroup() as group:
             tasks = Tasks(group, self.events.append)
             shells = Shells(
-                engines=lambda: self, downloads=self, downloaded=lambda: self.told.append("downloaded"),
-                idle=self.idle, mesh=self.told.append, answer=lambda *words: self.told.append(words),
+                engines=lambda: self, probe=self.probe, downloads=self,
+                downloaded=lambda: self.told.append("downloaded"), idle=self.idle,
+                mesh=self.told.append, answer=lambda *words: self.told.append(words),
                 leave=lambda *words: self.told.append(words), start_task=tasks.start, post=self.events.append,
             )  # fmt: skip
             carry_out = CarryOut(shells)
@@ -98,6 +105,15 @@ async def test_engines_answers_and_leaving_go_straight_to_their_shells() -> None
     )  # fmt: skip
 
     assert world.told == [("start", "tiny"), ("stop", "tiny", True), ("r", outcome), ("SIGTERM", 0)]
+
+
+async def test_a_server_is_asked_and_its_answer_comes_back() -> None:
+    """The core decides what it means."""
+    world = World()
+
+    await world.carry_out(do.ProbeRemote(server=RemoteBackend(name="box", base_url="http://h")))
+
+    assert world.events == [RemoteProbed(server="box")]
 
 
 @pytest.mark.rows("LIF-12")

@@ -24,6 +24,16 @@ SAID_BY_OTHERS: dict[tuple[str, str], str] = {
         (name, "backend"): "`RemoteBackend`, as the source documents call a server elsewhere"
         for name in ("core/remotes.py", "config.py", "config_models.py", "cli/config.py")
     },
+    **{
+        (name, "backend"): "the same type, where such servers are asked and served"
+        for name in (
+            "core/effects.py",
+            "core/serving/adopted.py",
+            "core/serving/lifecycle.py",
+            "daemon/carry_out.py",
+            "engine/endpoint.py",
+        )
+    },
     ("inventory/gguf.py", "master"): "the name of a branch, in the address of the specification",
 }
 """(module, word): the reason why a forbidden word is somebody else's there."""

@@ -146,3 +146,28 @@ def test_parameters_are_counted_as_people_do(parameters: int, text: str) -> None
 
     assert isinstance(detail, dict)
     assert detail["parameter_count"] == text
+
+
+@pytest.mark.parametrize("context_tokens", [0, 4096])
+def test_a_model_of_an_adopted_server_says_whose_it_is(context_tokens: int) -> None:
+    """It is this node's like any other, and nobody knows its file."""
+    model = replace(a_model("qwen", context_tokens=context_tokens), spec=None, adopted_from="box")
+
+    entry = model_detail(a_view(model), "qwen")
+
+    assert isinstance(entry, dict)
+    assert (entry["owned_by"], entry["kind"], entry["server"]) == ("local", "adopted", "box")
+    assert (entry["status"], entry["health_status"], entry["path"]) == ("loaded", "healthy", None)
+    assert entry.get("context_length") == (context_tokens or None)
+
+
+def test_a_model_whose_adopted_server_is_gone_says_why() -> None:
+    """Unloaded, unhealthy, with the reason."""
+    failure = EngineFailure(fault=EngineFault.UNREACHABLE, message="nobody is there")
+    model = replace(a_model("qwen", state=EngineState.FAILED, failure=failure), spec=None, adopted_from="box")
+
+    entry = model_detail(a_view(model), "qwen")
+
+    assert isinstance(entry, dict)
+    assert (entry["status"], entry["health_status"]) == ("unloaded", "unhealthy")
+    assert (entry["reason"], entry["error"]) == ("unreachable", "nobody is there")

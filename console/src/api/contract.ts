@@ -13,8 +13,18 @@ export interface StatusDocument {
   problems: { path: string; code: string; message: string }[];
   unresolved: { name: string; message: string }[];
   requested: string[];
+  servers: ServerStatus[]; // adopted ones
   leaving: boolean;
   epoch: number;
+}
+
+export interface ServerStatus {
+  name: string;
+  url: string; // "" where the configuration's is none
+  is_up: boolean;
+  models: number;
+  left_out: number;
+  message: string; // what is wrong; "" while it answers
 }
 
 export interface NodeStatus {
@@ -84,6 +94,8 @@ export interface ModelStatus {
   id: string;
   state: string;
   phase: string;
+  kind: string; // "engine", or "adopted": at a server that this node does not run
+  server: string; // "" for an engine
   wanted: boolean;
   held: boolean;
   dropped: boolean;

@@ -15,7 +15,10 @@ from meshllm.core.engines import EngineFailure, EngineFault, EngineState
 from meshllm.core.intents import Outcome, OutcomeCode
 from meshllm.core.known_models import CATALOG_FILES
 from meshllm.core.limits import DRAIN_S
+from meshllm.core.names import NameIndex
 from meshllm.core.policy import ModelPolicy
+from meshllm.core.remotes import RemoteBackend
+from meshllm.core.serving.adopted import Adopted
 from meshllm.core.serving.capacity import EngineWishes, NoRoom, Room, plan_engine
 from meshllm.core.serving.engine_life import EngineLife
 from meshllm.core.serving.engine_state import Signal
@@ -47,6 +50,8 @@ class ServingPolicy:
     """Serve everything on disk unasked, as far as it fits; what was used last stays."""
     is_controllable: bool = True
     """Obey other nodes that have the right to administer."""
+    remotes: tuple[RemoteBackend, ...] = ()
+    """Servers that run elsewhere and whose models this node serves as its own."""
 
 
 class Lifecycle:
@@ -59,6 +64,7 @@ class Lifecycle:
         self.fetching = Fetching(self.held, policy.requested)
         self.engines = EngineLife(self.held, policy.drain_s)
         self._orders = Orders(self.held, self.fetching, self.engines, self.leave)
+        self.adopted = Adopted(policy.remotes)
         self.leaving: str | None = None
         self._exit_code = 0
         self.has_inventory = False
@@ -130,11 +136,22 @@ class Lifecycle:
 
     def on_traffic(self, event: ev.TrafficMeasured, now_s: float) -> Effects:
         """Count requests."""
+        self.adopted.on_traffic(event, now_s)
         for model, count in event.finished:
             if (record := self.held.records.get(model)) is not None:
                 record.requests += count
                 record.last_used_s = now_s
         return []
+
+    def on_drained(self, event: ev.EngineDrained) -> Effects:
+        """Nothing is in flight at an engine that is to take nothing more."""
+        self.adopted.on_drained(event)
+        return self.engines.on_drained(event)
+
+    @property
+    def names(self) -> NameIndex:
+        """Return the names that this node's models answer to, adopted ones included."""
+        return self.adopted.names(self.held.names)
 
     def on_asked(self, event: ev.ModelAsked) -> Effects:
         """The outside found out what a name stands for, or that it stands for nothing."""
@@ -144,6 +161,8 @@ class Lifecycle:
         """Somebody asked for a change."""
         if self.leaving is not None:
             return [answer(event.intent, OutcomeCode.LEAVING, "this node is shutting down")]
+        if (refused := self.adopted.refuse(event.intent, self.held.names)) is not None:
+            return refused
         return self._orders.on_intent(event)
 
     def leave(self, reason: str) -> Effects:
@@ -151,6 +170,7 @@ class Lifecycle:
         is_second = self.leaving is not None
         self.leaving = self.leaving or reason
         effects: Effects = [] if is_second else [notice(Level.INFO, "leaving", reason=reason)]
+        effects += self.adopted.leave(self.policy.drain_s, force=is_second)
         for record in self.held.records.values():
             record.wanted = False
             outcome = Outcome(code=OutcomeCode.LEAVING, message="this node is shutting down", model=record.id)
@@ -164,11 +184,13 @@ class Lifecycle:
     def settle(self, now_s: float) -> Effects:
         """Start what is wanted and fits; say of the rest what it waits for."""
         if self.leaving is not None:
+            self.adopted.settle(now_s, self.held.records)
             gone = not any(record.has_process for record in self.held.records.values())
+            gone = gone and not self.adopted.is_draining
             return [Leave(reason=self.leaving, exit_code=self._exit_code)] if gone else []
         effects: Effects = []
         if self.has_inventory:
-            effects += self.fetching.find_pending()
+            effects += self.adopted.settle(now_s, self.held.records) + self.fetching.find_pending()
         if self.fetching.is_in_vain and not self.held.order:
             # A typing error, most likely: better told at once than served by nothing.
             self._exit_code = 1
@@ -185,10 +207,10 @@ class Lifecycle:
         return effects
 
     def next_retry_s(self) -> float | None:
-        """Return when the next restart is due."""
-        return min(
-            (record.retry_at_s for record in self.held.records.values() if record.retry_at_s is not None), default=None
-        )
+        """Return when the next restart, or question to an adopted server, is due."""
+        dues_s = [record.retry_at_s for record in self.held.records.values()]
+        dues_s.append(self.adopted.next_s() if self.has_inventory else None)
+        return min((due_s for due_s in dues_s if due_s is not None), default=None)
 
     def _choose_unasked(self) -> None:
         """Want what lies on disk, largest first, as long as it fits; only while nothing is served."""

@@ -1,0 +1,161 @@
+"""Servers that people already run, adopted by real daemons: listed, shared with the mesh, lost and found again."""
+
+import http.client
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from meshllm.core.limits import REMOTE_PROBE_INTERVAL_S
+from tests.e2e.daemons import Daemon, free_port, until
+from tests.e2e.test_mesh import listed, node_id, token_of, until_listed
+
+pytestmark = pytest.mark.e2e
+
+Make = Callable[..., Daemon]
+SEEN_S = REMOTE_PROBE_INTERVAL_S + 5.0
+
+
+@contextmanager
+def a_server(port: int = 0, **ways: object) -> Iterator[int]:
+    """Run a server in a process of its own; hand over its port."""
+    command = [sys.executable, "-m", "meshllm.testing.fake_openai_server", json.dumps({"port": port, **ways})]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        yield int(process.stdout.readline())
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+
+@contextmanager
+def asked(node: Daemon, model: str) -> Iterator[None]:
+    """Have a request under way whose answer nobody waits for."""
+    connection = http.client.HTTPConnection("127.0.0.1", node.port)
+    body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+    try:
+        yield
+    finally:
+        connection.close()
+
+
+def a_config(folder: Path, *servers: tuple[str, int, str]) -> str:
+    """Write a configuration that adopts servers (name, port, key); return its path."""
+    tables = [
+        f'[[remotes]]\nname = "{name}"\nbase_url = "http://127.0.0.1:{port}/v1"\napi_key = "{key}"\n'
+        for name, port, key in servers
+    ]
+    path = folder / f"adopt-{len(list(folder.iterdir()))}.toml"
+    path.write_text("\n".join(tables))
+    return str(path)
+
+
+@pytest.mark.rows("CFG-16", "MSH-17")
+def test_a_server_at_one_node_answers_a_request_that_enters_at_another(daemon: Make, tmp_path: Path) -> None:
+    """A node without any model file shares the server that runs beside it."""
+    with (
+        a_server(models=["llama3:8b"], key="sk-box") as port,
+        daemon("--config", a_config(tmp_path, ("box", port, "sk-box")), models=()) as first,
+    ):
+        until_listed(first, "llama3:8b")
+        with daemon("--join", token_of(first), models=()) as second:
+            until_listed(second, "llama3:8b")
+
+            here, there = first.chat(model="llama3:8b"), second.chat(model="llama3:8b")
+            stream = second.chat(model="llama3:8b", stream=True, max_tokens=5)
+
+            assert [here.status, there.status] == [200, 200]
+            assert there.headers["x-mesh-node"] == node_id(first)
+            assert there.json["model"] == "llama3:8b"
+            assert there.json["seen"]["authorization"] == "Bearer sk-box"
+            assert stream.events[-1] == "[DONE]"
+            assert stream.text == "0 1 2 3 4 "
+            status = first.run("status")
+            assert f"box at http://127.0.0.1:{port}: 1 models" in status.stdout
+            assert "sk-box" not in status.stdout + first.log
+
+
+@pytest.mark.rows("CFG-16", "MSH-17")
+def test_a_server_that_goes_away_and_returns_is_unlisted_and_listed_again(daemon: Make, tmp_path: Path) -> None:
+    """With the reason in between; nobody has to restart the node."""
+    port = free_port()
+    with daemon("--config", a_config(tmp_path, ("box", port, "")), models=()) as node:
+        with a_server(port=port):
+            until(lambda: "remote-model" in listed(node), "the model being listed", SEEN_S)
+            assert node.chat(model="remote-model").status == 200
+
+        began_s = time.monotonic()
+        refused = node.chat(model="remote-model")
+        took_s = time.monotonic() - began_s
+        shown = node.model("remote-model")
+
+        assert (refused.status, refused.error["code"]) == (503, "model_failed")
+        assert took_s < REMOTE_PROBE_INTERVAL_S
+        assert "Connection refused" in refused.error["message"]
+        assert shown["failure"]["fault"] == "unreachable"
+        assert listed(node) == set()
+        with a_server(port=port):
+            until(lambda: node.chat(model="remote-model").status == 200, "an answer", SEEN_S)
+
+
+@pytest.mark.rows("T24")
+def test_a_slow_server_does_not_delay_another(daemon: Make, tmp_path: Path) -> None:
+    """And each is asked for its own model."""
+    with (
+        a_server(models=["slow"], trouble="hang") as slow,
+        a_server(models=["fast"]) as fast,
+        daemon("--config", a_config(tmp_path, ("a", slow, ""), ("b", fast, "")), models=()) as node,
+    ):
+        until(lambda: listed(node) == {"slow", "fast"}, "both models being listed")
+        with ExitStack() as stuck:
+            for _ in range(8):
+                stuck.enter_context(asked(node, "slow"))
+            began_s = time.monotonic()
+            answers = [node.chat(model="fast") for _ in range(5)]
+            took_s = time.monotonic() - began_s
+
+        assert [answer.json["seen"]["asked_for"] for answer in answers] == ["fast"] * 5
+        assert took_s < 2.0
+
+
+@pytest.mark.rows("LIF-9", "T30")
+def test_an_adopted_model_is_not_unloaded_and_still_answers(daemon: Make, tmp_path: Path) -> None:
+    """It is not this node's to unload."""
+    with (
+        a_server() as port,
+        daemon("--config", a_config(tmp_path, ("box", port, "")), models=()) as node,
+    ):
+        until_listed(node, "remote-model")
+        for path in ("/v1/models/unload", "/v1/models/reload"):
+            answer = node.request("POST", path, {"model_id": "remote-model"})
+            assert (answer.status, answer.json["status"]) == (409, "no_loader_config")
+        dropped = node.run("drop", "remote-model")
+
+        assert dropped.returncode == 1
+        assert "does not run" in dropped.stderr
+        assert node.chat(model="remote-model").status == 200
+
+
+def test_leaving_lets_an_answer_of_a_server_finish(daemon: Make, tmp_path: Path) -> None:
+    """As for an engine of its own."""
+    with (
+        a_server(token_s=0.1) as port,
+        daemon("--config", a_config(tmp_path, ("box", port, "")), models=()) as node,
+    ):
+        until_listed(node, "remote-model")
+        with node.streaming("hello", model="remote-model", max_tokens=10) as answer:
+            first = answer.readline()
+            node.signal(signal.SIGTERM)
+            rest = answer.read()
+
+        assert first.startswith(b"data: ")
+        assert rest.endswith(b"data: [DONE]\n\n")
+        assert node.ended() == 0

@@ -49,13 +49,17 @@ def asked(node: Daemon, model: str) -> Iterator[None]:
 
 def a_config(folder: Path, *servers: tuple[str, int, str]) -> str:
     """Write a configuration that adopts servers (name, port, key); return its path."""
-    tables = [
-        f'[[remotes]]\nname = "{name}"\nbase_url = "http://127.0.0.1:{port}/v1"\napi_key = "{key}"\n'
-        for name, port, key in servers
-    ]
-    path = folder / f"adopt-{len(list(folder.iterdir()))}.toml"
-    path.write_text("\n".join(tables))
-    return str(path)
+    folder = folder / f"adopt-{len(list(folder.iterdir()))}"
+    folder.mkdir()
+    tables = []
+    for name, port, key in servers:
+        table = f'[[remotes]]\nname = "{name}"\nbase_url = "http://127.0.0.1:{port}/v1"\n'
+        if key:
+            (folder / name).write_text(key)
+            table += f'api_key_file = "{name}"\n'
+        tables.append(table)
+    (folder / "config.toml").write_text("\n".join(tables))
+    return str(folder / "config.toml")
 
 
 @pytest.mark.rows("CFG-16", "MSH-17")

@@ -64,19 +64,19 @@ def a_config(folder: Path, *servers: tuple[str, int, str]) -> str:
 
 @pytest.mark.rows("CFG-16", "MSH-17")
 def test_a_server_at_one_node_answers_a_request_that_enters_at_another(daemon: Make, tmp_path: Path) -> None:
-    """A node without any model file shares the server that runs beside it."""
+    """Beside a model of its own, whose engine this node runs."""
     with (
         a_server(models=["llama3:8b"], key="sk-box") as port,
-        daemon("--config", a_config(tmp_path, ("box", port, "sk-box")), models=()) as first,
+        daemon("--model", "tiny", "--config", a_config(tmp_path, ("box", port, "sk-box"))) as first,
     ):
-        until_listed(first, "llama3:8b")
+        until(lambda: listed(first) == {"tiny", "llama3:8b"}, "both models being listed")
         with daemon("--join", token_of(first), models=()) as second:
             until_listed(second, "llama3:8b")
 
             here, there = first.chat(model="llama3:8b"), second.chat(model="llama3:8b")
             stream = second.chat(model="llama3:8b", stream=True, max_tokens=5)
 
-            assert [here.status, there.status] == [200, 200]
+            assert [here.status, there.status, second.chat(model="tiny").status] == [200, 200, 200]
             assert there.headers["x-mesh-node"] == node_id(first)
             assert there.json["model"] == "llama3:8b"
             assert there.json["seen"]["authorization"] == "Bearer sk-box"
@@ -87,7 +87,7 @@ def test_a_server_at_one_node_answers_a_request_that_enters_at_another(daemon: M
             assert "sk-box" not in status.stdout + first.log
 
 
-@pytest.mark.rows("CFG-16", "MSH-17")
+@pytest.mark.rows("CFG-16")
 def test_a_server_that_goes_away_and_returns_is_unlisted_and_listed_again(daemon: Make, tmp_path: Path) -> None:
     """With the reason in between; nobody has to restart the node."""
     port = free_port()

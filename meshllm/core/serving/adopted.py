@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from meshllm.core import events as ev
 from meshllm.core import limits
+from meshllm.core.catalog import model_id_of
 from meshllm.core.effects import Answer, DrainEngine, Level, ProbeRemote
 from meshllm.core.engines import EngineEndpoint, EngineFailure, EngineFault, EngineState
 from meshllm.core.ids import ModelId
@@ -301,12 +302,23 @@ def _name_for(adoption: _Adoption, taken: Collection[ModelId]) -> ModelId | None
     `@` asks for a version of a model here, so it cannot be part of an id. None for a name that nobody could ask by.
     """
     said, served_name = adoption.server.said, adoption.served_name
-    name = said.aliases.get(served_name) or served_name.replace("@", "-")
+    name = said.aliases.get(served_name) or _own_name(served_name)
     for model in (name, f"{said.name}/{name}"):
         is_speakable = 0 < len(model) <= limits.MODEL_ID_CHARS and model.isprintable()
         if is_speakable and model.casefold() not in RESERVED_NAMES and model not in taken:
             return ModelId(model)
     return None
+
+
+def _own_name(served_name: str) -> str:
+    """Return what a model is called where nobody says otherwise: a file by its stem, as those on this disk are.
+
+    Servers that were given a file list its path, and the folders are nobody's business.
+    """
+    is_path = served_name.startswith(("/", "~", ".")) or "\\" in served_name
+    if is_path or served_name.lower().endswith(".gguf"):
+        served_name = model_id_of(served_name.replace("\\", "/").rstrip("/"))
+    return served_name.replace("@", "-")
 
 
 def _endpoint(server: _Server, served_name: str) -> EngineEndpoint | None:

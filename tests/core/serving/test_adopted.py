@@ -48,7 +48,7 @@ def probes(story: Story, after_s: float) -> int:
     return len([effect for effect in story.tell(ev.Woke(), after_s=after_s) if isinstance(effect, ProbeRemote)])
 
 
-@pytest.mark.rows("CFG-16", "MSH-17")
+@pytest.mark.rows("CFG-16")
 def test_what_a_server_lists_is_served_as_models_of_this_node() -> None:
     """Listed, routed, announced: nobody can tell it from an engine here but by its kind."""
     story = adopting()
@@ -215,6 +215,24 @@ def test_an_alias_and_a_sign_that_means_something_here_change_the_name() -> None
     assert names == {"chat-small": "a", "qwen-q4_k_m": "qwen@q4_k_m", "studio/default": "default"}
 
 
+@pytest.mark.parametrize(
+    ("served_name", "name"),
+    [
+        ("/srv/models/Tiny.Q4_1.gguf", "Tiny.Q4_1"), ("Tiny.Q4_1.gguf", "Tiny.Q4_1"), ("C:\\m\\Tiny.gguf", "Tiny"),
+        ("/srv/models/llama/", "llama"), ("./big-00001-of-00003.gguf", "big"), ("org/model", "org/model"),
+    ],
+)  # fmt: skip
+def test_a_file_is_called_by_its_stem(served_name: str, name: str) -> None:
+    """As one on this disk is: its server's folders are nobody's business."""
+    story = adopting()
+
+    story.tell(listed(served_name))
+
+    endpoint = story.model(name).endpoint
+    assert endpoint is not None
+    assert endpoint.served_name == served_name
+
+
 def test_names_that_nobody_could_say_are_left_out_and_counted() -> None:
     """A server may list anything."""
     story = adopting()
@@ -319,6 +337,7 @@ def test_intents_about_files_and_strangers_are_not_touched() -> None:
     assert story.outcome(unknown).code is OutcomeCode.UNKNOWN_MODEL  # type: ignore[union-attr]
 
 
+@pytest.mark.rows("MSH-17")
 def test_adopted_models_take_no_memory_and_start_nothing() -> None:
     """What is on disk is served beside them, as if they were not there."""
     story = adopting(specs=("tiny",))

@@ -93,6 +93,8 @@ class SimMesh:
         self.transport = SimTransport(self)
         self.nodes: dict[NodeId, SimNode] = {}
         self.observers: list[Observer] = []
+        self.endings: list[Callable[[NodeId], None]] = []
+        """Told of every process that has ended."""
         self.revoked: set[NodeId] = set()
         self.library = Library()
         self.events = 0
@@ -188,7 +190,15 @@ class SimMesh:
         if node.is_up and node.life == life:
             self.transport.close_all(node.node, "leaving")
             node.is_up = False
-            _stop(node)
+            self._stop(node)
+
+    def _stop(self, node: SimNode) -> None:
+        """End what runs for a process that has ended."""
+        if node.rig is not None:
+            node.rig.end()
+            node.rig = None
+        for ending in self.endings:
+            ending(node.node)
 
     def _arrange_wake(self, node: SimNode) -> None:
         due_s = node.core.next_wakeup_s()
@@ -243,7 +253,7 @@ class SimMesh:
         node = self.nodes[NodeId(name)]
         self.transport.abandon(node.node)
         node.is_up, node.is_machine_up, node.wakes_at_s = False, is_machine_up, None
-        _stop(node)
+        self._stop(node)
 
     def restart(self, name: str) -> SimNode:
         """Start a crashed or stopped node again, with what it had written down."""
@@ -340,13 +350,6 @@ class SimMesh:
         running = [node for node in self.running() if node.node not in self.revoked]
         truth = {node.node: _numbers(node.core.view.me) for node in running if not node.core.view.me.left}
         return all(node.live() == truth for node in running if node.node in truth)
-
-
-def _stop(node: SimNode) -> None:
-    """End what runs for a process that has ended."""
-    if node.rig is not None:
-        node.rig.end()
-        node.rig = None
 
 
 def _numbers(said: Announcement) -> tuple[int, int]:

@@ -253,6 +253,12 @@ class SimMachine:
         for job in jobs:
             job.end(is_complete=False)
 
+    def reported(self) -> tuple[Counter[ModelId], Counter[ModelId]]:
+        """Return the jobs done well since the last call: (all, those for other nodes)."""
+        found = self.finished, self.from_peers
+        self.finished, self.from_peers = Counter(), Counter()
+        return found
+
     # -- memory and files ------------------------------------------------------------------------------
 
     def promised_bytes(self) -> tuple[int, int]:

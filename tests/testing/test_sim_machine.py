@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Callable
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -45,7 +46,7 @@ class World:
             call()
         self.now_s = ends_s
 
-    def heard(self, kind: type) -> list[tuple[float, ev.Event]]:
+    def heard(self, kind: type) -> list[tuple[float, Any]]:
         """Return what was said of one kind."""
         return [(at_s, event) for at_s, event in self.said if isinstance(event, kind)]
 
@@ -56,6 +57,11 @@ class World:
             model=self.disk.files[TINY], context_tokens=4096, slots=slots, gpu_layers=gpu_layers, threads=4, memory=need
         )
         self.machine.carry_out(do.StartEngine(plan=plan))
+
+
+def no_ends() -> list[tuple[float, bool]]:
+    """Return a list for ends of jobs."""
+    return []
 
 
 def a_job(world: World, ends: list[tuple[float, bool]], **changes: float) -> Job:
@@ -130,7 +136,7 @@ def test_an_engine_that_is_stopped_while_it_loads_is_never_ready() -> None:
 
 def test_jobs_beyond_the_slots_wait_for_one() -> None:
     """Each ends when its turn is over."""
-    world, ends = World(), []
+    world, ends = World(), no_ends()
     world.start(slots=2)
     world.run(1.0)
 
@@ -144,7 +150,7 @@ def test_jobs_beyond_the_slots_wait_for_one() -> None:
 
 def test_an_engine_that_is_not_ready_takes_nothing() -> None:
     """Nor one that is full."""
-    world, ends = World(), []
+    world, ends = World(), no_ends()
     before = world.machine.take(TINY, a_job(world, ends))
     world.start()
     loading = world.machine.take(TINY, a_job(world, ends))
@@ -158,7 +164,7 @@ def test_an_engine_that_is_not_ready_takes_nothing() -> None:
 
 def test_a_crash_ends_its_jobs_unfinished() -> None:
     """Once each, and the engine's exit is told."""
-    world, ends = World(), []
+    world, ends = World(), no_ends()
     world.start()
     world.run(1.0)
     world.machine.take(TINY, a_job(world, ends))
@@ -174,7 +180,7 @@ def test_a_crash_ends_its_jobs_unfinished() -> None:
 
 def test_a_drain_waits_for_the_last_job() -> None:
     """Or for its time to be over."""
-    patient, hasty, ends = World(), World(), []
+    patient, hasty, ends = World(), World(), no_ends()
     for world, within_s in ((patient, 30.0), (hasty, 1.0)):
         world.start()
         world.run(1.0)
@@ -201,7 +207,7 @@ def test_an_idle_engine_is_drained_at_once() -> None:
 
 def test_nothing_is_left_of_a_process_that_ended() -> None:
     """Its jobs end unfinished."""
-    world, ends = World(), []
+    world, ends = World(), no_ends()
     world.start()
     world.run(1.0)
     world.machine.take(TINY, a_job(world, ends))

@@ -119,6 +119,11 @@ class SimRequests:
             if began:
                 self._next(pattern)
 
+    @property
+    def is_following(self) -> bool:
+        """Tell whether requests arrive by themselves."""
+        return self._pattern is not None
+
     def _move(self, pattern: Pattern) -> None:
         """Choose which models are hot."""
         if self._pattern is pattern:
@@ -149,6 +154,10 @@ class SimRequests:
         self.open.add(request)
         self._pursue(request)
         return request
+
+    def waiting(self) -> set[str]:
+        """Return the names of models that requests wait for."""
+        return {name for parked in self._parked.values() for name, requests in parked.items() if requests}
 
     # -- the way of one request --------------------------------------------------------------------------
 

@@ -15,10 +15,9 @@ from meshllm.core.ids import NodeId
 from meshllm.core.known_models import aliases_of
 from meshllm.core.members.members import Members
 from meshllm.core.names import NameIndex
-from meshllm.core.serving.groups import groups_of
 from meshllm.core.serving.lifecycle import Lifecycle
-from meshllm.core.serving.replicas import replicas_of
-from meshllm.core.standing import LIVE, MemberState
+from meshllm.core.serving.roll import Roll
+from meshllm.core.standing import MemberState
 from meshllm.core.statement import coarse
 from meshllm.core.view import LocalModel, Member, MeshView
 
@@ -30,6 +29,7 @@ class Picture:
         """Show a node that knows nothing yet."""
         self._since_s = now_s
         self._local_names: NameIndex | None = None
+        self._roll = Roll(me.node)
         alone = Member(announcement=me, state=MemberState.ALIVE, since_s=now_s)
         self.view = MeshView(
             epoch=1, at_s=now_s, me=me, members=MappingProxyType({me.node: alone}), groups=MappingProxyType({}),
@@ -59,26 +59,24 @@ class Picture:
         """Return the fields that members fill; empties the table's list of changes."""
         old, table = self.view.members, members.table
         found = dict(old)
-        is_routing = False
-        for node in sorted(table.changed):
+        changed = sorted(table.changed)
+        for node in changed:
             member = _member(members, node)
-            is_routing |= _matters(found.get(node)) or _matters(member)
             if member is None:
                 found.pop(node, None)
             else:
                 found[node] = member
         table.changed.clear()
         if old[me.node].announcement is not me:
-            is_routing |= _matters(old[me.node]) or bool(me.serving)
+            changed.append(me.node)
             state = MemberState.LEFT if me.left else MemberState.ALIVE
             found[me.node] = Member(announcement=me, state=state, since_s=self._since_s)
         fields: dict[str, object] = {"me": me, "members": MappingProxyType(found)}
-        if is_routing:
-            fields["groups"] = groups_of(found.values())
-            fields["replicas"] = replicas_of(found.values(), me.node)
-        if is_routing or local_names is not self._local_names:
+        if self._roll.take((node, found.get(node)) for node in changed):
+            fields |= {"groups": self._roll.groups, "replicas": self._roll.replicas}
+        elsewhere = self._roll.replicas
+        if local_names is not self._local_names or elsewhere.keys() != self.view.replicas.keys():
             self._local_names = local_names
-            elsewhere = replicas_of(found.values(), me.node)
             fields["names"] = local_names.including(elsewhere, aliases_of(elsewhere))
         return fields
 
@@ -93,11 +91,6 @@ def _member(members: Members, node: NodeId) -> Member | None:
         rtt_s=link.rtt_s if link is not None else None, vouched_by=entry.vouched_by, last_heard_s=entry.heard_s,
         why=entry.why or ("" if link is not None else members.problem(node)),
     )  # fmt: skip
-
-
-def _matters(member: Member | None) -> bool:
-    """Tell whether requests may be routed to a member."""
-    return member is not None and member.state in LIVE and bool(member.announcement.serving)
 
 
 _SAID = {

@@ -184,13 +184,21 @@ def _offer(need: Need, bench: _Bench, surplus: frozenset[ModelId]) -> _Offer | N
 
 def may_take(site: Site, need: Need) -> bool:
     """Tell whether a node gives itself such models at all."""
+    if need.model in site.refuses:
+        return False
+    if need.urgency is not Urgency.WAITING and need.model in site.reluctant:
+        return False
     if need.urgency is Urgency.WAITING and need.model in site.waiting:
         return True  # a request that came in there is its own affair
     return site.fills_gaps and not (need.urgency is Urgency.LYING and site.has_wishes)
 
 
 def _can_fetch(need: Need, bench: _Bench) -> bool:
-    if need.reference is None or need.urgency is Urgency.LYING:
+    return need.urgency is not Urgency.LYING and _is_fetchable(need, bench)
+
+
+def _is_fetchable(need: Need, bench: _Bench) -> bool:
+    if need.reference is None:
         return False
     used = bench.site.disk_free_bytes - bench.disk_free_bytes
     return bench.site.can_download(need.size_bytes + used) if need.size_bytes else False
@@ -273,8 +281,13 @@ def _is_idle(bench: _Bench) -> bool:
 
 def _replica_for(bench: _Bench, served: Mapping[ModelId, Need], counts: Mapping[ModelId, int]) -> Step | None:
     site = bench.site
-    here = [served[model] for model in site.disk if model in served]
-    fetched = [need for need in served.values() if need.model not in site.disk and _can_fetch(need, bench)]
+    barred = site.refuses | site.reluctant
+    here = [served[model] for model in site.disk if model in served and model not in barred]
+    fetched = [
+        need
+        for need in served.values()
+        if need.model not in site.disk and need.model not in barred and _is_fetchable(need, bench)
+    ]
     for needs, reason in ((here, Reason.LEAST_SERVED_ON_DISK), (fetched, Reason.LEAST_SERVED)):
         fitting = [
             need for need in needs if site.fit(need.model, site.disk.get(need.model, need.size_bytes), bench.room)
@@ -294,13 +307,17 @@ def _scarcity(need: Need, counts: Mapping[ModelId, int], node: NodeId) -> tuple[
 # -- why nobody can --------------------------------------------------------------------------------------------
 
 
-def lack_of(need: Need, sites: Sequence[Site]) -> str:
+def lack_of(need: Need, sites: Mapping[NodeId, Site]) -> str:
     """Return why no node can load a model even if it threw out all that rests; empty when one can."""
-    able = [site for site in sites if need.model in site.disk or (need.reference is not None and site.downloads)]
+    able = [sites[node] for node in sorted(need.holders) if node in sites]
+    if need.reference is not None:
+        able += [site for node, site in sorted(sites.items()) if site.downloads and node not in need.holders]
     if not able:
         return "no node that loads models has its file or may fetch it"
     best: tuple[int, Site] | None = None
     for site in able:
+        if need.model in site.refuses:
+            continue
         size_bytes = site.disk.get(need.model, need.size_bytes)
         room = more(site.room, sum(site.evictable.values()), site.whole)
         is_storable = need.model in site.disk or site.can_download(size_bytes)
@@ -314,7 +331,7 @@ def lack_of(need: Need, sites: Sequence[Site]) -> str:
 
 def _missing(need: Need, best: tuple[int, Site] | None) -> str:
     if best is None:
-        return ""
+        return "the nodes that have its file could not load it"
     free, site = best
     size_bytes = site.disk.get(need.model, need.size_bytes)
     needed = need_bytes(size_bytes)

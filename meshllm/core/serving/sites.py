@@ -71,6 +71,10 @@ class Site:
     """It was told what to serve, and gives itself nothing that merely lies on its disk."""
     waiting: frozenset[ModelId] = frozenset()
     """Models that requests wait for at this very node."""
+    refuses: frozenset[ModelId] = frozenset()
+    """Models that it does not take, for reasons of its own; known of this node only."""
+    reluctant: frozenset[ModelId] = frozenset()
+    """Models that it takes only for requests; the same."""
     fit: Fit = estimated
 
     def can_download(self, size_bytes: int) -> bool:

@@ -87,6 +87,13 @@ class Stock:
         self.entries: dict[ModelId, Entry] = {}
         self._said: dict[NodeId, Announcement] = {}
         self._orphaned: set[ModelId] = set()
+        self.touched: set[ModelId] = set()
+        """Models of which something changed since somebody emptied this."""
+        self._orders: dict[ModelId, ModelOrder] | None = {}
+
+    def __len__(self) -> int:
+        """Return how many live members are known, this node among them."""
+        return len(self._said)
 
     # -- what members say ------------------------------------------------------------------------------
 
@@ -104,6 +111,7 @@ class Stock:
             return Change.NOTHING
         touched = self._clear(old) if old is not None else set()
         touched |= self._add(said)
+        self._note_orders(old, said)
         for one in said.serving if self._orphaned else ():
             if one.state is ServingState.READY and one.model in self._orphaned:
                 self._unorphan(self.entries[one.model])
@@ -116,6 +124,7 @@ class Stock:
         if old is None:
             return Change.NOTHING
         self._renew(self._clear(old))
+        self._note_orders(old, None)
         return Change.MODELS
 
     def bury(self, node: NodeId, now_s: float) -> Change:
@@ -151,6 +160,23 @@ class Stock:
     def said(self, node: NodeId) -> Announcement | None:
         """Return the newest statement of a live member."""
         return self._said.get(node)
+
+    def newest(self, model: ModelId) -> ModelOrder | None:
+        """Return the newest order about a model that a live member with the right to administer holds."""
+        if self._orders is None:
+            self._orders = {}
+            for said in self._said.values():
+                for order in said.orders if Rights.ADMIN in said.rights else ():
+                    known = self._orders.get(order.model)
+                    if known is None or (order.version, order.author) > (known.version, known.author):
+                        self._orders[order.model] = order
+        return self._orders.get(model)
+
+    def _note_orders(self, old: Announcement | None, new: Announcement | None) -> None:
+        before, after = old.orders if old is not None else (), new.orders if new is not None else ()
+        if before != after or (old is not None and new is not None and old.rights != new.rights):
+            self._orders = None
+            self.touched |= {order.model for order in (*before, *after)}
 
     def everybody(self) -> list[Announcement]:
         """Return the newest statements of all live members, in order."""
@@ -189,6 +215,7 @@ class Stock:
         return entry
 
     def _renew(self, touched: set[ModelId]) -> None:
+        self.touched |= touched
         for model in touched & self.entries.keys():
             if not self.entries[model].renew():
                 del self.entries[model]
@@ -198,6 +225,7 @@ class Stock:
 
     def _unorphan(self, entry: Entry) -> None:
         node, entry.orphaned_by = entry.orphaned_by, None
+        self.touched.add(entry.model)
         self._orphaned.discard(entry.model)
         if node is not None:
             entry.wishes.pop(node, None)

@@ -17,6 +17,8 @@ from meshllm.core.members.members import Members
 from meshllm.core.names import NameIndex
 from meshllm.core.serving.groups import groups_of
 from meshllm.core.serving.lifecycle import Lifecycle
+from meshllm.core.serving.order_book import OrderBook
+from meshllm.core.serving.records import Record
 from meshllm.core.serving.replicas import replicas_of
 from meshllm.core.standing import LIVE, MemberState
 from meshllm.core.statement import coarse
@@ -46,11 +48,11 @@ class Picture:
     def of_serving(self, serving: Lifecycle, problems: tuple[ModelProblem, ...]) -> dict[str, object]:
         """Return the fields that this node's own models fill."""
         held, old = serving.held, self.view
-        local = {model: record.snapshot() for model, record in held.records.items()}
+        local = {model: _shown(record, held.book) for model, record in held.records.items()}
         same = {model: (old.local[model] if old.local.get(model) == entry else entry) for model, entry in local.items()}
         return {
             "local": MappingProxyType(same), "resources": held.resources,
-            "default_model": held.default_model, "problems": problems,
+            "problems": problems,
             "engine_build": held.build, "engine_failure": held.build_failure, "leaving": serving.leaving is not None,
             "has_inventory": serving.has_inventory, "unresolved": MappingProxyType(dict(serving.fetching.unresolved)),
         }  # fmt: skip
@@ -83,6 +85,12 @@ class Picture:
         return fields
 
 
+def _shown(record: Record, book: OrderBook) -> LocalModel:
+    """Return a model as everybody may see it: held here, or by an order for the whole mesh."""
+    model = record.snapshot()
+    return replace(model, held=True) if book.holds(record.id, record.order) else model
+
+
 def _member(members: Members, node: NodeId) -> Member | None:
     entry = members.table.entries.get(node)
     if entry is None:
@@ -113,13 +121,16 @@ def own_announcement(old: Announcement, serving: Lifecycle, *, is_client: bool) 
     """Return what this node's models make true of it; `old` gives the rest."""
     held = serving.held
     records = [record for _, record in sorted(held.records.items())]
-    served = tuple(_served(record.snapshot()) for record in records if record.state in _SAID)
+    served = tuple(
+        replace(_served(record.snapshot()), order=record.order) for record in records if record.state in _SAID
+    )
     role = Role.CLIENT if is_client else Role.HOST if any(_is_ready(one) for one in served) else Role.WORKER
     build = held.build
     return replace(
         old, role=role, resources=coarse(held.resources), serving=served,
         models_on_disk=tuple(_on_disk(record.spec) for record in records if record.spec is not None),
         engine_build=f"{build.kind} {build.version}" if build is not None else "",
+        orders=held.book.announced, default=held.book.announced_default,
     )  # fmt: skip
 
 

@@ -154,6 +154,8 @@ class SimMesh:
                 node.roster = effect.entries
             case do.KeepTrust():
                 node.config = replace(node.config, tokens=effect.tokens, revocations=effect.revocations)
+            case do.KeepOrders(kept=kept):
+                node.config = replace(node.config, kept=kept)
             case do.StartEngine(plan=plan):
                 self._later_in_life(node, sim_models.LOAD_S, sim_models.ready(plan.model.id))
             case do.DrainEngine(model=model):

@@ -6,21 +6,23 @@ nothing: `fetching`, `engine_life` and `orders` do, each about its own matter.
 
 from meshllm.core.catalog import ModelReference
 from meshllm.core.engines import EngineBuild, EngineFailure
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.known_models import aliases_of
 from meshllm.core.names import NameIndex
 from meshllm.core.policy import ModelPolicy
 from meshllm.core.resources import Resources
 from meshllm.core.serving.capacity import EngineWishes, Room, room_for_one_more
+from meshllm.core.serving.order_book import OrderBook
 from meshllm.core.serving.records import Record
 
 
 class Holdings:
     """The shared state of the life cycle."""
 
-    def __init__(self, wishes: EngineWishes, said: tuple[ModelPolicy, ...] = ()) -> None:
-        """Start with nothing known but what the configuration says of models."""
+    def __init__(self, wishes: EngineWishes, said: tuple[ModelPolicy, ...] = (), book: OrderBook | None = None) -> None:
+        """Start with nothing known but what the configuration says of models, and what was ordered."""
         self.wishes = wishes
+        self.book = book if book is not None else OrderBook(NodeId(""))
         self._said = said
         self.policies: dict[ModelId, ModelPolicy] = {}
         """What the configuration says, by the model that its names mean here."""

@@ -10,7 +10,7 @@ no handler has to think about the others.
 from dataclasses import dataclass
 
 from meshllm.core import events as ev
-from meshllm.core.effects import Leave, Level
+from meshllm.core.effects import KeptOrders, Leave, Level
 from meshllm.core.engines import EngineFailure, EngineFault, EngineState
 from meshllm.core.intents import Outcome, OutcomeCode
 from meshllm.core.known_models import CATALOG_FILES
@@ -21,6 +21,7 @@ from meshllm.core.serving.engine_life import EngineLife
 from meshllm.core.serving.engine_state import Signal
 from meshllm.core.serving.fetching import Fetching
 from meshllm.core.serving.holdings import Holdings
+from meshllm.core.serving.order_book import NOTHING_KEPT, OrderBook
 from meshllm.core.serving.orders import Orders
 from meshllm.core.serving.records import Record
 from meshllm.core.serving.replies import Effects, answer, answers, notice, taken
@@ -52,13 +53,13 @@ class ServingPolicy:
 class Lifecycle:
     """The models of this node and what is done about them."""
 
-    def __init__(self, policy: ServingPolicy) -> None:
-        """Start with nothing known."""
+    def __init__(self, policy: ServingPolicy, book: OrderBook | None = None, kept: KeptOrders = NOTHING_KEPT) -> None:
+        """Start with nothing known but what was ordered."""
         self.policy = policy
-        self.held = Holdings(policy.wishes, policy.models)
+        self.held = Holdings(policy.wishes, policy.models, book)
         self.fetching = Fetching(self.held, policy.requested)
         self.engines = EngineLife(self.held, policy.drain_s)
-        self._orders = Orders(self.held, self.fetching, self.engines, self.leave)
+        self.orders = Orders(self.held, self.fetching, self.engines, self.leave, kept)
         self.leaving: str | None = None
         self._exit_code = 0
         self.has_inventory = False
@@ -76,6 +77,7 @@ class Lifecycle:
         found = {spec.id: spec for spec in event.models}
         for spec in event.models:
             self.held.records.setdefault(spec.id, Record(id=spec.id)).take_file(spec)
+        self.orders.remember()
         effects: Effects = []
         for record in list(self.held.records.values()):
             if record.spec is not None and record.id not in found:
@@ -121,9 +123,10 @@ class Lifecycle:
     def on_wanted(self, event: ev.ModelWanted) -> Effects:
         """A request needs a model that is not loaded: want it, unless somebody said not to."""
         record = self.held.records.get(event.model)
-        if record is None or record.state is EngineState.FAILED:
+        if record is None or record.state is EngineState.FAILED or self.orders.withholds(record):
             return []
-        if not (record.held or record.dropped or record.wanted):
+        if not record.wanted:
+            record.order = self.held.book.version(record.id)
             self.held.want(record)
             record.is_lazy = True
         return []
@@ -138,13 +141,13 @@ class Lifecycle:
 
     def on_asked(self, event: ev.ModelAsked) -> Effects:
         """The outside found out what a name stands for, or that it stands for nothing."""
-        return self.fetching.on_asked(event) + self._orders.on_asked(event)
+        return self.fetching.on_asked(event) + self.orders.on_asked(event)
 
     def on_intent(self, event: ev.IntentReceived) -> Effects:
         """Somebody asked for a change."""
         if self.leaving is not None:
             return [answer(event.intent, OutcomeCode.LEAVING, "this node is shutting down")]
-        return self._orders.on_intent(event)
+        return self.orders.on_intent(event)
 
     def leave(self, reason: str) -> Effects:
         """Drain and stop everything; asked a second time, at once."""
@@ -176,6 +179,7 @@ class Lifecycle:
             return effects + self.leave(reasons) + self.settle(now_s)
         if self.has_inventory and not self.policy.requested:
             self._choose_unasked()
+        effects += self.orders.obey()
         for model in list(self.held.order):
             if (record := self.held.records.get(model)) is not None and record.wanted:
                 effects += self.fetching.download(record) if record.spec is None else self.engines.pursue(record, now_s)

@@ -32,6 +32,8 @@ class Record:
     """Wanted by a request or by an order not carried out yet: forgotten when there is no room, not kept waiting."""
     held: bool = False
     dropped: bool = False
+    order: int = 0
+    """Version of the newest order about it that whoever wanted it knew: only newer ones end that wish."""
     waiting: str = ""
     reference: ModelReference | None = None
     """Where its file comes from, while it is not on disk."""

@@ -136,7 +136,7 @@ async def test_status_says_where_a_model_is() -> None:
         assert status == 200
         assert document == {
             "model_id": "tiny", "status": "loaded", "mesh_status": "loaded", "phase": "ready",
-            "nodes": [{"node_id": node.views.newest.me.node, "status": "loaded"}],
+            "nodes": [{"node_id": node.views.newest.me.node, "name": "a", "status": "loaded", "phase": "ready"}],
         }  # fmt: skip
 
 

@@ -55,7 +55,7 @@ class _Job:
     model: ModelId
     open: int = 0
     """Parts without an outcome."""
-    last: tuple[ModelId, ...] = ()
+    then: Callable[[], Effects] | None = None
     """What this node does itself when all others have done their part: it may end with it."""
     outcomes: dict[NodeId, Outcome] = field(default_factory=dict)
 
@@ -164,12 +164,19 @@ class RemoteOrders:
     def _end_everywhere(self, intent: Intent, model: ModelId, view: MeshView, now_s: float) -> Effects:
         """Unload or drop a model at all nodes, and see to it that it stays so where nobody can be told now."""
         names = scopes.names_of(view, model)
-        for name in names:
-            self._book.order(name, Verb.UNLOAD, hold=intent.hold)
-        here = tuple(name for name in names if name in view.local)
-        is_drop = intent.verb is Verb.DROP
-        job = _Job(intent, model, open=1, last=here if is_drop else ())  # one more, until all parts are begun
-        effects = [] if is_drop else [effect for name in here for effect in self._begin_here(job, name)]
+        job = _Job(intent, model, open=1)  # one more, until all parts are begun
+
+        def end_here() -> Effects:
+            effects = [effect for name in names if name in view.local for effect in self._begin_here(job, name)]
+            for name in names:
+                self._book.order(name, Verb.UNLOAD, hold=intent.hold)
+            return effects
+
+        effects: Effects = []
+        if intent.verb is Verb.DROP:
+            job.then = end_here
+        else:
+            effects += end_here()
         for node, name in scopes.hosts_of(view, names):
             effects += self._send(job, node, name, view, now_s)
         return effects + self._part_done(job, view)
@@ -343,10 +350,9 @@ class RemoteOrders:
         job.open -= 1
         if job.open:
             return []
-        if job.last:
-            names, job.last = job.last, ()
-            job.open += 1
-            begun = [effect for name in names for effect in self._begin_here(job, name)]
+        if job.then is not None:
+            last, job.then, job.open = job.then, None, 1
+            begun = last()
             return begun + self._part_done(job, view)
         if job.intent.scope == scopes.MESH:
             outcome = scopes.combined(view, job.intent.verb, job.model, job.outcomes)
@@ -357,11 +363,9 @@ class RemoteOrders:
     def _give_up_all(self) -> Effects:
         """This node leaves: whoever waits here is told so."""
         jobs = {id(part.job): part.job for part in self._parts.values()}
-        jobs |= {id(job): job for job in self._here.values()}
         waiting = [job.intent for job in jobs.values()] + [watch.intent for watch in self._watches]
+        self._here = {name: job for name, job in self._here.items() if id(job) not in jobs}
         self._parts.clear()
-        self._here.clear()
-        self._tries.clear()
         self._watches.clear()
         return [answer(intent, OutcomeCode.LEAVING, "this node is shutting down") for intent in waiting]
 

@@ -10,7 +10,7 @@ from tests.core.builders import a_member, a_spec
 PATH = "/v1/models/default"
 
 
-@pytest.mark.rows("ADR-10", "X2")
+@pytest.mark.rows("ADR-10")
 async def test_a_choice_says_what_was_and_what_is() -> None:
     """In the mesh, where this node may choose for it; else at this node."""
     async with a_node(a_spec("tiny"), a_spec("other"), requested=("tiny",)) as (node, client):

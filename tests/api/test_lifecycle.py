@@ -246,7 +246,7 @@ async def test_rescan_looks_at_the_folders() -> None:
         assert node.rescans == 1
 
 
-@pytest.mark.rows("X7", "LIF-1")
+@pytest.mark.rows("LIF-1")
 @pytest.mark.parametrize(("scope", "sent"), [(None, "mesh"), ("mesh", "mesh"), ("node", "node"), ("aaaa", "node")])
 async def test_an_order_is_for_whom_it_says(scope: str | None, sent: str) -> None:
     """For the mesh, where nothing is said and this node may order that."""
@@ -270,7 +270,6 @@ async def test_an_order_to_another_node_is_resolved_there() -> None:
         assert (status, document["status"]) == (503, "unloaded")
 
 
-@pytest.mark.rows("X7", "X6")
 @pytest.mark.parametrize(
     ("code", "status", "word"),
     [
@@ -285,7 +284,7 @@ async def test_how_an_order_ended_is_told_in_the_closed_words(code: str, status:
         async def end(_: Intent) -> Outcome:
             return Outcome(code=OutcomeCode(code), message="because", model="tiny")
 
-        node.ask = end  # type: ignore[method-assign]
+        node.ask = end  # type: ignore[method-assign, assignment]
         answer = await post(client, "/v1/models/unload", model_id="tiny")
 
         assert answer == (status, {"model_id": "tiny", "status": word, "error": "because"})
@@ -298,7 +297,7 @@ async def test_an_order_that_is_not_allowed_is_forbidden() -> None:
         async def refuse(_: Intent) -> Outcome:
             return Outcome(code=OutcomeCode.NOT_ALLOWED, message="no")
 
-        node.ask = refuse  # type: ignore[method-assign]
+        node.ask = refuse  # type: ignore[method-assign, assignment]
         status, document = await post(client, "/v1/models/unload", model_id="tiny", scope="mesh")
 
         assert (status, document["error"]["code"]) == (403, "not_allowed")  # type: ignore[index]
@@ -315,7 +314,6 @@ async def test_a_model_that_the_mesh_does_not_know_changes_nothing() -> None:
         assert node.views.newest.orders == {}
 
 
-@pytest.mark.rows("X8")
 async def test_drop_everywhere_is_for_the_mesh() -> None:
     """A drop without it is for this node alone, whatever its rights."""
     async with a_node() as (node, client):

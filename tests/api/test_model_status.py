@@ -36,7 +36,7 @@ def among(view: MeshView, *members: Member) -> MeshView:
     return replace(view, members=MappingProxyType(known))
 
 
-@pytest.mark.rows("LIF-3", "LIF-4", "X5")
+@pytest.mark.rows("LIF-3", "LIF-4")
 @pytest.mark.parametrize(
     ("state", "status", "phase"),
     [

@@ -24,7 +24,6 @@ def test_drop_of_nothing_fails(shell: Shell, node: ScriptedNode) -> None:
     assert shell.err == "mesh-llm: this node does not serve tiny\n"
 
 
-@pytest.mark.rows("X8")
 def test_drop_everywhere_is_said(shell: Shell, node: ScriptedNode) -> None:
     """It is for all nodes."""
     node.answers["POST /mesh/drop"] = (200, {"dropped": "tiny"})

@@ -15,7 +15,6 @@ def test_unload_asks_and_tells(shell: Shell, node: ScriptedNode, name: str) -> N
     assert node.bodies("POST /v1/models/unload") == [{"model_id": "tiny", "hold": True, "force": False}]
 
 
-@pytest.mark.rows("X7")
 @pytest.mark.parametrize("command", ["load", "unload"])
 def test_an_order_says_for_whom_it_is(shell: Shell, node: ScriptedNode, command: str) -> None:
     """By scope or by node; both at once make sense only when they agree."""

@@ -43,7 +43,7 @@ def status_of(node: Daemon, model: str = "tiny") -> dict[str, object]:
     return document
 
 
-@pytest.mark.rows("LIF-1", "LIF-11", "LIF-13", "T5", "X7")
+@pytest.mark.rows("LIF-1", "LIF-11", "LIF-13", "T5")
 def test_an_unload_for_the_mesh_ends_the_engines_of_all_nodes(daemon: Make) -> None:
     """Asked for at a node that serves nothing; when it answers, the processes are gone."""
     with three(daemon) as (first, second, third):
@@ -64,14 +64,13 @@ def test_an_unload_for_the_mesh_ends_the_engines_of_all_nodes(daemon: Make) -> N
         until_listed(third, "tiny")
 
 
-@pytest.mark.rows("X29")
 def test_a_model_held_in_the_mesh_refuses_requests_until_somebody_loads_it(daemon: Make) -> None:
     """At every node that has it, not only where it was said."""
     with three(daemon) as (first, second, third):
         assert third.run("unload", "tiny", "--hold").returncode == 0
 
         for node in (first, second):
-            until(lambda node=node: node.model("tiny").get("held"), "the model to be held")
+            node.until_model("tiny", held=True)
             reply = node.chat("hello")
             assert (reply.status, reply.error["code"]) == (503, "model_held")
 
@@ -184,7 +183,7 @@ def test_a_drop_is_seen_at_once_and_one_of_nothing_fails(daemon: Make) -> None:
         assert first.process.poll() is None
 
 
-@pytest.mark.rows("ADR-10", "X2")
+@pytest.mark.rows("ADR-10")
 def test_a_default_set_at_one_node_is_the_default_at_all(daemon: Make) -> None:
     """Also after the node that set it is gone, and after a restart."""
     with (
@@ -204,7 +203,6 @@ def test_a_default_set_at_one_node_is_the_default_at_all(daemon: Make) -> None:
         assert second.get("/v1/models/default")["default_model_id"] == "other"
 
 
-@pytest.mark.rows("X7")
 def test_orders_survive_a_restart_and_reach_those_who_were_away(daemon: Make) -> None:
     """A node that comes back does not bring back what was held meanwhile."""
     with daemon("--model", "tiny", models=("tiny",)) as first:
@@ -222,7 +220,6 @@ def test_orders_survive_a_restart_and_reach_those_who_were_away(daemon: Make) ->
             assert (reply.status, reply.error["code"]) == (503, "model_held")
 
 
-@pytest.mark.rows("X7")
 def test_an_order_to_one_node_needs_its_consent(daemon: Make) -> None:
     """`--no-remote-control` refuses everybody else."""
     with (

@@ -20,7 +20,6 @@ def a_book() -> OrderBook:
     return book
 
 
-@pytest.mark.rows("X2")
 def test_the_order_of_those_who_may_say_so() -> None:
     """Node, mesh, configuration, founder, and last what was served first."""
     book = a_book()

@@ -84,7 +84,6 @@ def test_words_of_a_node_without_the_right_count_for_nothing() -> None:
     assert [(book.newest(TINY), book.default) for book in mesh.books.values()] == [(None, None)] * 2
 
 
-@pytest.mark.rows("X7")
 def test_two_halves_that_ordered_apart_agree_when_they_meet() -> None:
     """The same version on both sides: then the larger author counts, everywhere."""
     mesh = Mesh("a", "b", "c", "d")
@@ -98,7 +97,7 @@ def test_two_halves_that_ordered_apart_agree_when_they_meet() -> None:
 
     assert before is not None
     assert before.author == "a"
-    assert {book.newest(TINY).author for book in mesh.books.values()} == {"d"}
+    assert {newest.author for book in mesh.books.values() if (newest := book.newest(TINY))} == {"d"}
 
 
 @pytest.mark.parametrize("order", list(permutations("abc")))
@@ -154,7 +153,6 @@ def test_what_was_kept_goes_back_to_its_author() -> None:
     assert [len(mesh.books[name].announced) for name in "abc"] == [0, 1, 0]
 
 
-@pytest.mark.rows("X29")
 def test_an_order_is_over_when_a_request_has_brought_the_model_back() -> None:
     """Else the model would stay cold when its host dies later."""
     mesh = Mesh("a", "b")
@@ -276,7 +274,7 @@ def test_the_founders_model_is_the_default_until_somebody_chooses() -> None:
     mesh.gossip()
 
     assert founded == {DefaultChoice(model=TINY, version=0, author=NodeId("c"))}
-    assert {book.default.model for book in mesh.books.values()} == {OTHER}
+    assert {choice.model for book in mesh.books.values() if (choice := book.default)} == {OTHER}
     assert mesh.books["c"].kept().default is None
 
 

@@ -23,7 +23,6 @@ def a_view(*others: str, **more: object) -> MeshView:
     return replace(view, members=MappingProxyType({**view.members, **members}))
 
 
-@pytest.mark.rows("X7")
 def test_the_usual_scope_is_the_mesh_for_those_who_may_order_it() -> None:
     """Everybody else changes only what is theirs."""
     view = a_view()

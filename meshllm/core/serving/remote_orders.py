@@ -163,13 +163,11 @@ class RemoteOrders:
 
     def _end_everywhere(self, intent: Intent, model: ModelId, view: MeshView, now_s: float) -> Effects:
         """Unload or drop a model at all nodes, and see to it that it stays so where nobody can be told now."""
-        names = scopes.names_of(view, model)
         job = _Job(intent, model, open=1)  # one more, until all parts are begun
 
         def end_here() -> Effects:
-            effects = [effect for name in names if name in view.local for effect in self._begin_here(job, name)]
-            for name in names:
-                self._book.order(name, Verb.UNLOAD, hold=intent.hold)
+            effects = self._begin_here(job) if model in view.local else []
+            self._book.order(model, Verb.UNLOAD, hold=intent.hold)
             return effects
 
         effects: Effects = []
@@ -177,15 +175,15 @@ class RemoteOrders:
             job.then = end_here
         else:
             effects += end_here()
-        for node, name in scopes.hosts_of(view, names):
-            effects += self._send(job, node, name, view, now_s)
+        for node in scopes.hosts_of(view, model):
+            effects += self._send(job, node, model, view, now_s)
         return effects + self._part_done(job, view)
 
-    def _begin_here(self, job: _Job, name: ModelId) -> Effects:
+    def _begin_here(self, job: _Job) -> Effects:
         request_id = self._name()
         self._here[request_id] = job
         job.open += 1
-        own = replace(job.intent, model=name, scope=scopes.NODE, request_id=request_id, hold=False)
+        own = replace(job.intent, model=job.model, scope=scopes.NODE, request_id=request_id, hold=False)
         return self._around.carry_out(own)
 
     def _send(self, job: _Job, node: NodeId, model: str, view: MeshView, now_s: float) -> Effects:
@@ -341,9 +339,7 @@ class RemoteOrders:
         return [effect]
 
     def _note(self, job: _Job, node: NodeId, outcome: Outcome, view: MeshView) -> Effects:
-        known = job.outcomes.get(node)
-        if known is None or known.is_done:  # of two names of one file at one node, the one that went wrong
-            job.outcomes[node] = outcome
+        job.outcomes[node] = outcome
         return self._part_done(job, view)
 
     def _part_done(self, job: _Job, view: MeshView) -> Effects:

@@ -50,18 +50,9 @@ def find_node(view: MeshView, scope: str) -> NodeId | str:
     return f"no node of the mesh is called {scope!r}; a scope is mesh, node, or a node's name or id"
 
 
-def names_of(view: MeshView, model: ModelId) -> tuple[ModelId, ...]:
-    """Return all names that a model's file has where it is served, its own included, sorted."""
-    files = _digests(view, model)
-    found = {model}
-    found |= {local.id for local in view.local.values() if local.spec is not None and local.spec.digest in files}
-    found |= {name for name, replicas in view.replicas.items() if any(one.served.digest in files for one in replicas)}
-    return tuple(sorted(found))
-
-
-def hosts_of(view: MeshView, names: tuple[ModelId, ...]) -> tuple[tuple[NodeId, ModelId], ...]:
-    """Return the other live members that serve a model or are about to, with what they call it."""
-    return tuple((replica.node, name) for name in names for replica in view.replicas.get(name, ()))
+def hosts_of(view: MeshView, model: ModelId) -> tuple[NodeId, ...]:
+    """Return the other live members that serve a model or are about to."""
+    return tuple(replica.node for replica in view.replicas.get(model, ()))
 
 
 def is_ready_somewhere(view: MeshView, model: ModelId) -> bool:
@@ -108,10 +99,3 @@ def name_of(view: MeshView, node: NodeId) -> str:
 
 def _states(view: MeshView, model: ModelId) -> set[ServingState]:
     return {replica.served.state for replica in view.replicas.get(model, ())}
-
-
-def _digests(view: MeshView, model: ModelId) -> set[str]:
-    """Return the files that are known under a name; a file that is still being hashed is none."""
-    local = view.local.get(model)
-    found = {local.spec.digest} if local is not None and local.spec is not None else set()
-    return (found | {replica.served.digest for replica in view.replicas.get(model, ())}) - {""}

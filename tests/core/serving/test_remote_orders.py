@@ -584,12 +584,12 @@ def test_a_drop_of_what_nobody_serves_says_so() -> None:
     assert world.carried_out("a", Verb.DROP).code is OutcomeCode.NOT_SERVED
 
 
-def test_one_file_under_two_names_is_unloaded_under_both() -> None:
-    """The digest decides what is the same model."""
+def test_another_name_of_the_same_file_goes_on() -> None:
+    """Whoever orders something says which model, and requests go by name, too."""
     world = World()
     world.start("a")
     world.start("b", models=("alias=tiny",))
 
     assert world.carried_out("a", Verb.UNLOAD).is_done
 
-    assert (world.state("a"), world.state("b", ModelId("alias"))) == (EngineState.STOPPED, EngineState.STOPPED)
+    assert (world.state("a"), world.state("b", ModelId("alias"))) == (EngineState.STOPPED, EngineState.READY)

@@ -13,9 +13,11 @@ from dataclasses import replace
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from meshllm.core import messages as said
-from meshllm.core.announcement import Address, Announcement, Record
+from meshllm.core.announcement import Address, Announcement, DefaultChoice, ModelOrder, Record
 from meshllm.core.credentials import RejectCode, Revocation, TokenRecord
+from meshllm.core.effects import KeptOrders
 from meshllm.core.ids import ModelId
+from meshllm.core.intents import Intent, Outcome, OutcomeCode, Verb
 from meshllm.core.rights import GUEST, OWN_MACHINE
 from meshllm.inventory.gguf import parse_header
 from meshllm.inventory.invalid import InvalidModelError
@@ -33,6 +35,7 @@ from meshllm.wire.credentials import SignedAs
 from meshllm.wire.errors import WireError
 from meshllm.wire.frames import FrameReader, frame
 from meshllm.wire.ids import id_bytes
+from meshllm.wire.orders import kept_orders, read_orders
 from meshllm.wire.packing import pack, unpack
 from meshllm.wire.token import PREFIX, TokenError, checksum, decode_token, encode_token
 from meshllm.wire.trust import kept_trust, read_trust
@@ -130,6 +133,8 @@ def _messages() -> Iterator[Target]:
         said.Leaving(record=record, reason="asked to"), said.ErrorReport(code="malformed", message="x"),
         said.TrustDigest(revocations=b"1", tokens=b"2"), said.Revocations(entries=(open_revocation(REVOCATION),)),
         said.Tokens(records=(TOKEN_RECORD,)),
+        said.Order(intent=Intent(verb=Verb.UNLOAD, model="m", request_id="1.1", hold=True, author=NODE.id)),
+        said.OrderResult(request_id="1.1", outcome=Outcome(code=OutcomeCode.DONE, message="done", model="m")),
     )  # fmt: skip
     seeds = tuple(encode_message(message, lambda _: RECORD) for message in messages)
     yield Target("message", seeds, _message, (WireError,))
@@ -267,6 +272,10 @@ def _pastes_and_files() -> Iterator[Target]:
     yield Target("token_checked", (packed[:-4],), _token_checked, (TokenError,))
     kept = json.dumps(kept_trust([TOKEN_RECORD], [open_revocation(REVOCATION)])).encode()
     yield Target("trust_file", (kept,), _trust_file, (WireError,))
+    order = ModelOrder(model=ModelId("m"), verb=Verb.UNLOAD, version=3, author=NODE.id, hold=True)
+    choice = DefaultChoice(model=ModelId("m"), version=4, author=ADMIN.id)
+    remembered = KeptOrders(orders=(order,), default=choice, override=ModelId("o"), clock=9, held=(ModelId("h"),))
+    yield Target("orders_file", (json.dumps(kept_orders(remembered)).encode(),), _orders_file, (WireError,))
     model = build(llama())
     yield Target("gguf", (model,), lambda data: parse_header(io.BytesIO(data), len(data)), (InvalidModelError,))
     heads = (
@@ -293,6 +302,15 @@ def _trust_file(data: bytes) -> None:
         return  # the file has a checksum around it
     if isinstance(document, dict):
         read_trust(document, open_revocation)
+
+
+def _orders_file(data: bytes) -> None:
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return  # the same
+    if isinstance(document, dict):
+        read_orders(document)
 
 
 def _chunks(data: bytes) -> None:

@@ -14,6 +14,7 @@ from meshllm import __version__
 from meshllm.api.answers import Handler, errors_as_json
 from meshllm.api.background import Background
 from meshllm.api.console_files import ConsoleFiles
+from meshllm.api.defaults import Defaults
 from meshllm.api.deps import ManagementDeps
 from meshllm.api.details import Details
 from meshllm.api.diagnostics import Diagnostics
@@ -43,11 +44,18 @@ ROUTES = (
     Route("GET", "/", "The web console; its files lie beside it.", "index"),
     Route("GET", "/api/status", "Everything that is known of this node, as one JSON document.", "status"),
     Route("GET", "/api/events", "The same document as server-sent events named `status`, with each change.", "events"),
-    Route("POST", "/v1/models/unload", "Take a model out of memory: `model_id`, `hold`, `force`, `wait`.", "unload"),
-    Route("POST", "/v1/models/reload", "Bring a model into memory: `model_id`, `wait`.", "reload"),
-    Route("POST", "/v1/models/status", "Say where a model is: `model_id`.", "model_status"),
+    Route(
+        "POST", "/v1/models/unload", "Take a model out of memory: `model_id`, `scope`, `hold`, `force`, `wait`.",
+        "unload",
+    ),
+    Route("POST", "/v1/models/reload", "Bring a model into memory: `model_id`, `scope`, `wait`.", "reload"),
+    Route("POST", "/v1/models/status", "Say where a model is, node by node: `model_id`.", "model_status"),
+    Route("POST", "/v1/models/default", "Choose what answers where no model is named: `model_id`, `scope`.", "default"),
     Route("POST", "/v1/models/rescan", "Look at the model folders.", "rescan"),
-    Route("POST", "/mesh/drop", "Withdraw a model from this node: `model`, `keep_running`, `force`.", "drop"),
+    Route(
+        "POST", "/mesh/drop", "Withdraw a model from this node: `model`, `everywhere`, `keep_running`, `force`.",
+        "drop",
+    ),
     Route("POST", "/api/pull", "Download a model: `model`. Progress as one JSON object a line.", "pull"),
     Route("GET", "/api/models/{model}", "One model, its files and the memory that it takes.", "details"),
     Route("DELETE", "/api/models/{model}", "Unload a model and delete its files.", "remove"),
@@ -64,7 +72,7 @@ ROUTES = (
     Route("GET", "/healthz", "200 while the process lives.", "live"),
     Route("GET", "/readyz", "200 when a request would be answered now.", "ready"),
     Route("GET", "/metrics", "Prometheus text.", "metrics"),
-)
+)  # fmt: skip
 """Every route, in the order in which they are matched."""
 STREAMS = frozenset({"/api/events", "/api/logs"})
 """Answers without an end, which `HEAD` has no use for."""
@@ -92,7 +100,7 @@ def _handlers(deps: ManagementDeps, background: Background, console: ConsoleFile
         "index": console.index, "status": stream.status, "events": stream.events,
         "unload": lifecycle.unload, "reload": lifecycle.reload, "model_status": lifecycle.status,
         "rescan": lifecycle.rescan, "drop": lifecycle.drop, "pull": files.pull, "remove": files.remove,
-        "details": Details(deps).details,
+        "details": Details(deps).details, "default": Defaults(deps).choose,
         "nodes": trust.nodes, "expel": trust.expel, "tokens": trust.tokens, "make_token": trust.make,
         "rotate_tokens": trust.rotate, "revoke_token": trust.revoke,
         "logs": diagnostics.logs, "journal": diagnostics.journal, "limits": diagnostics.limits,

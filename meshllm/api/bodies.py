@@ -61,6 +61,10 @@ class Body:
             _refuse(key, "invalid_value", f"{key} holds half a character, a lone surrogate")
         return value
 
+    def is_null(self, key: str) -> bool:
+        """Tell whether a parameter is given as `null`."""
+        return key in self._values and self._values[key] is None
+
     def is_text(self, key: str) -> bool:
         """Tell whether a parameter is given as a string, where it may be something else."""
         return isinstance(self._values.get(key), str)

@@ -4,22 +4,27 @@ Owns the meaning of `default` there, and that no order is given by it. Doesn't c
 """
 
 from meshllm.api.answers import ApiError
+from meshllm.core.ids import ModelId
 from meshllm.core.names import AUTO_NAME, DEFAULT_NAMES, RESERVED_NAMES, Ambiguous, Unknown
+from meshllm.core.serving.scopes import is_known
 from meshllm.core.view import LocalModel, MeshView
 
 
 def find_model(view: MeshView, asked: str) -> LocalModel | Unknown:
     """Return the model that a name means here, or what is near. Raises ApiError 409 when it could mean several."""
+    found = find_id(view, asked)
+    return found if isinstance(found, Unknown) else view.local.get(found) or Unknown(asked, ())
+
+
+def find_id(view: MeshView, asked: str) -> ModelId | Unknown:
+    """Return the model of the whole mesh that a name means, or what is near. Raises ApiError 409."""
     if asked in DEFAULT_NAMES:
-        model = view.local.get(view.default_model) if view.default_model is not None else None
-        return model if model is not None else Unknown(asked, ())
-    found = view.names.resolve(asked)
+        return view.default_model if view.default_model is not None else Unknown(asked, ())
+    found = ModelId(asked) if is_known(view, ModelId(asked)) else view.names.resolve(asked)
     if isinstance(found, Ambiguous):
         candidates = ", ".join(found.candidates)
         raise ApiError(409, "ambiguous_model", f"{asked!r} could mean any of: {candidates}", param="model")
-    if isinstance(found, Unknown):
-        return found
-    return view.local.get(found) or Unknown(asked, ())
+    return found if isinstance(found, Unknown) or is_known(view, found) else Unknown(asked, ())
 
 
 def refuse_stand_in(view: MeshView, asked: str, param: str) -> None:
@@ -35,10 +40,10 @@ def refuse_stand_in(view: MeshView, asked: str, param: str) -> None:
     raise ApiError(400, "invalid_value", message, param=param)
 
 
-def not_found_message(unknown: Unknown) -> str:
+def not_found_message(unknown: Unknown, who: str = "there is no") -> str:
     """Say that there is no such model, and what is near."""
     hint = f"; did you mean {' or '.join(unknown.near)}?" if unknown.near else ""
-    return f"there is no model {unknown.asked!r}{hint}"
+    return f"{who} model {unknown.asked!r}{hint}"
 
 
 def require_model(view: MeshView, asked: str) -> LocalModel:

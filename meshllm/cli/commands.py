@@ -37,6 +37,7 @@ COMMANDS = (
     Command("load", "load", "Bring a model into memory."),
     Command("unload", "unload", "Take a model out of memory; a request brings it back.", ("stop",)),
     Command("drop", "drop", "Stop serving a model; the node ends when it was the only one."),
+    Command("default", "default", "Show or choose the model that answers where none is named."),
     Command("nodes", "nodes", "Show the nodes of the mesh: state, round trip, models."),
     Command("node", "node_orders", "Expel a node from the mesh."),
     Command("token", "tokens", "Print a token by which another machine joins the mesh."),

@@ -1,4 +1,4 @@
-"""`mesh-llm drop`: withdraw a model from the local node.
+"""`mesh-llm drop`: withdraw a model from the local node, or from all.
 
 Owns its options. Decides nothing: the node does.
 """
@@ -15,13 +15,16 @@ from meshllm.cli.render import say
 def command(
     ctx: typer.Context,
     model: Model,
+    everywhere: Annotated[bool, typer.Option("--everywhere", help="At all nodes; the others stay running.")] = False,
     keep_running: Annotated[bool, typer.Option("--keep-running", help="Stay, even without a model.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Cut off the requests in flight.")] = False,
     port: Port = None,
     state_dir: StateDir = None,
     config: ConfigFile = None,
-) -> None:
+) -> None:  # fmt: skip
     """Stop serving a model; the node ends when it was the only one."""
     client = open_node(ctx, port=port, state_dir=state_dir, config=config)
-    body = {"model": model, "keep_running": keep_running, "force": force}
+    body: dict[str, object] = {"model": model, "keep_running": keep_running, "force": force}
+    if everywhere:
+        body["everywhere"] = True
     say(f"dropped {order(client, '/mesh/drop', body, model).get('dropped', model)}")

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from meshllm.cli.node import open_node, order
-from meshllm.cli.options import ConfigFile, Model, Port, StateDir
+from meshllm.cli.node import open_node, order, scope_of
+from meshllm.cli.options import ConfigFile, Model, Node, Port, Scope, StateDir
 from meshllm.cli.render import say
 
 
@@ -16,11 +16,14 @@ def command(
     ctx: typer.Context,
     model: Model,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Don't wait until it is loaded.")] = False,
+    scope: Scope = None,
+    node: Node = None,
     port: Port = None,
     state_dir: StateDir = None,
     config: ConfigFile = None,
-) -> None:
+) -> None:  # fmt: skip
     """Bring a model into memory."""
     client = open_node(ctx, port=port, state_dir=state_dir, config=config)
-    answer = order(client, "/v1/models/reload", {"model_id": model, "wait": not no_wait}, model)
+    body = {"model_id": model, "wait": not no_wait, **scope_of(scope, node)}
+    answer = order(client, "/v1/models/reload", body, model)
     say(f"{model} is {'loading' if answer.get('status') == 'reloading' else 'loaded'}")

@@ -73,6 +73,14 @@ def order(client: ApiClient, path: str, body: Mapping[str, object], model: str) 
     return answer
 
 
+def scope_of(scope: str | None, node: str | None) -> dict[str, str]:
+    """Return what an order says of whom it is for; nothing leaves that to the node. Raises CommandError."""
+    if scope is not None and node is not None and scope != node:
+        raise CommandError("either --scope or --node")
+    found = node if scope is None else scope
+    return {} if found is None else {"scope": found}
+
+
 def _show_progress(client: ApiClient, model: str, bars: Bars) -> None:
     """Show how far the models are that are on their way; the one that was asked for may go by another name."""
     try:

@@ -24,6 +24,14 @@ ModelsDirs = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.")]
+Scope = Annotated[
+    str | None,
+    typer.Option("--scope", metavar="SCOPE", help="mesh, node, or a node's name or id. [mesh, where this node may]"),
+]
+Node = Annotated[
+    str | None,
+    typer.Option("--node", metavar="NODE", help="Only at this node: name, id, or its beginning."),
+]
 
 
 CONSOLE_PORT = 3131

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from meshllm.cli.node import open_node, order
-from meshllm.cli.options import ConfigFile, Model, Port, StateDir
+from meshllm.cli.node import open_node, order, scope_of
+from meshllm.cli.options import ConfigFile, Model, Node, Port, Scope, StateDir
 from meshllm.cli.render import say
 
 
@@ -17,11 +17,14 @@ def command(
     model: Model,
     hold: Annotated[bool, typer.Option("--hold", help="Don't let a request bring it back.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Cut off the requests in flight.")] = False,
+    scope: Scope = None,
+    node: Node = None,
     port: Port = None,
     state_dir: StateDir = None,
     config: ConfigFile = None,
-) -> None:
+) -> None:  # fmt: skip
     """Take a model out of memory; a request brings it back."""
     client = open_node(ctx, port=port, state_dir=state_dir, config=config)
-    order(client, "/v1/models/unload", {"model_id": model, "hold": hold, "force": force}, model)
+    body = {"model_id": model, "hold": hold, "force": force, **scope_of(scope, node)}
+    order(client, "/v1/models/unload", body, model)
     say(f"unloaded {model}")

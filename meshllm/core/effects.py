@@ -7,7 +7,7 @@ as an event. `cause` is the id of the event that led to the order.
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from meshllm.core.announcement import Address
+from meshllm.core.announcement import Address, DefaultChoice, ModelOrder
 from meshllm.core.catalog import ModelReference
 from meshllm.core.credentials import RejectCode, Revocation, TokenRecord
 from meshllm.core.engines import EnginePlan
@@ -144,6 +144,30 @@ class KeepTrust(_Caused):
     revocations: tuple[Revocation, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptOrders:
+    """What a node remembers of orders from one run to the next."""
+
+    orders: tuple[ModelOrder, ...] = ()
+    """Those that it carries for the mesh."""
+    default: DefaultChoice | None = None
+    override: ModelId | None = None
+    """What answers at this node where no model is named."""
+    clock: int = 0
+    """The highest version of an order that it ever knew."""
+    held: tuple[ModelId, ...] = ()
+    """Models that no request brings back at this node."""
+    dropped: tuple[ModelId, ...] = ()
+    """Models that were withdrawn from this node."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepOrders(_Caused):
+    """Write down what was ordered, for the next start. Replaces what was written before."""
+
+    kept: KeptOrders
+
+
 class Level(StrEnum):
     """How much people should care about a notice."""
 
@@ -170,7 +194,7 @@ class Leave(_Caused):
     exit_code: int = 0
 
 
-MeshEffect = Dial | Disconnect | Send | KeepRoster | Admit | Refuse | KeepTrust
+MeshEffect = Dial | Disconnect | Send | KeepRoster | Admit | Refuse | KeepTrust | KeepOrders
 """What is done about peers."""
 
 Effect = (

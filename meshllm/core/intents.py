@@ -13,6 +13,7 @@ class Verb(StrEnum):
     UNLOAD = "unload"
     DROP = "drop"
     PULL = "pull"
+    DEFAULT = "default"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +21,8 @@ class Intent:
     """A request to change what this node serves.
 
     `load` brings a model into memory; `unload` takes it out (a request brings it back, unless
-    `hold`); `drop` withdraws it from this node (only `load` brings it back); `pull` only downloads.
+    `hold`); `drop` withdraws it from this node (only `load` brings it back); `pull` only downloads;
+    `default` lets it answer where no model is named.
     """
 
     verb: Verb

@@ -250,6 +250,14 @@ HOT_PER_SLOT: Final = 20.0  # requests a minute for each slot of all hosts toget
 COOL_PER_SLOT: Final = 5.0  # ...and, with a host less, below which it has cooled
 HOT_S: Final = 30.0  # it has been hot for this long before a host is added
 COOL_S: Final = 600.0  # it has been cool for this long before an added host is taken away
+# -- orders between nodes ----------------------------------------------------------------------------
+ORDER_VERSION_MAX: Final = 2**53  # a clock that counts orders never comes near; what claims more is not counted
+ORDER_REACH_S: Final = 15.0  # for a connection to a node that is to do something
+ORDER_ANSWER_S: Final = 600.0  # for its answer: draining takes as long as that node lets it
+ORDER_LOAD_S: Final = 3_600.0  # the same where the model may have to be downloaded
+ORDER_WANTED_INTERVAL_S: Final = 10.0  # how often an order to load reminds the mesh that somebody waits
+ORDERS_OF_PEERS: Final = 256  # under way or answered lately, by which a repeated one is known
+ORDER_MESSAGE_CHARS: Final = 1_000  # of the sentence that tells how one ended
 
 # -- requests between nodes --------------------------------------------------------------------------
 HOST_ATTEMPTS: Final = 3  # hosts that one request is sent to before its first byte, never one of them twice

@@ -15,16 +15,21 @@ from meshllm.core import events as ev
 from meshllm.core.announcement import Address, Announcement, RequestedModel, Role
 from meshllm.core.catalog import ModelProblem
 from meshllm.core.credentials import Revocation, TokenRecord
-from meshllm.core.effects import Effect, Level, Notify
+from meshllm.core.effects import Effect, KeepOrders, KeptOrders, Level, Notify
 from meshllm.core.events import Event
 from meshllm.core.ids import UNSTAMPED, MeshId, NodeId
 from meshllm.core.limits import JOIN_WAIT_S
 from meshllm.core.members.members import MemberEvent, Members
 from meshllm.core.members.times import MemberTimes, wan
 from meshllm.core.members.trust import Trust, TrustEvent, TrustMessage
+from meshllm.core.messages import Order, OrderResult
+from meshllm.core.names import NameIndex
 from meshllm.core.picture import Picture
 from meshllm.core.rights import OWN_MACHINE, Rights
+from meshllm.core.serving.default_model import DefaultModel
 from meshllm.core.serving.lifecycle import Lifecycle, ServingPolicy
+from meshllm.core.serving.order_book import NOTHING_KEPT, OrderBook
+from meshllm.core.serving.remote_orders import RemoteOrders, Surroundings
 from meshllm.core.statement import OwnStatement
 from meshllm.core.view import MeshView
 
@@ -43,6 +48,10 @@ class CoreConfig:
     mesh: MeshId | None = None
     tokens: tuple[TokenRecord, ...] = ()
     revocations: tuple[Revocation, ...] = ()
+    kept: KeptOrders = NOTHING_KEPT
+    """What was ordered in earlier runs."""
+    is_founder: bool = False
+    """This node founded its mesh: its first model is the default there until somebody chooses one."""
     is_client: bool = False
     is_joining: bool = False
     """This node was told of a mesh: names that it does not know may become known in a moment."""
@@ -60,8 +69,13 @@ class MeshCore:
     def __init__(self, config: CoreConfig, now_s: float, rng: random.Random) -> None:
         """Know of nobody but oneself. `rng` spreads timers and picks members; nothing else is chance."""
         self._config = config
-        self._serving = Lifecycle(config.serving, config.node)
+        self._book = OrderBook(config.node, config.kept, is_controllable=config.serving.is_controllable)
+        self._kept = config.kept
+        self._serving = Lifecycle(config.serving, config.node, self._book, config.kept)
         self._serving.placement.joining = config.is_joining
+        self._default = DefaultModel(
+            self._book, config.serving.default_model, config.serving.requested, is_founder=config.is_founder
+        )
         self._problems: tuple[ModelProblem, ...] = ()
         self._retry_s: float | None = None
         self._addresses = config.addresses
@@ -74,6 +88,7 @@ class MeshCore:
         )  # fmt: skip
         self._own = OwnStatement(me, (config.times or wan()).soft_s)
         self._members = Members(self._own, rng, config.times, now_s)
+        self._orders = RemoteOrders(config.node, config.incarnation, self._book, self._around_orders())
         self._trust = Trust(config.node, config.rights, config.tokens, config.revocations)
         self._shunned: frozenset[NodeId] = frozenset()
         self._joining_until_s = now_s + JOIN_WAIT_S if config.is_joining else None
@@ -89,7 +104,7 @@ class MeshCore:
     def next_wakeup_s(self) -> float | None:
         """Return when the core wants a `Woke` event, if nothing else happens before."""
         due_s = self._members.next_s()
-        for at_s in (self._retry_s, self._own.soft_due_s, self._joining_until_s):
+        for at_s in (self._retry_s, self._own.soft_due_s, self._joining_until_s, self._orders.next_s()):
             if at_s is not None and (due_s is None or at_s < due_s):
                 due_s = at_s
         return due_s
@@ -101,24 +116,25 @@ class MeshCore:
     def handle(self, event: Event, now_s: float) -> tuple[Effect, ...]:
         """Take one event and return what is to be done about it. The only mutator."""
         self._members.advance(now_s)
-        ordered: list[Effect] = []
-        is_serving = False
         trusting = self._judge(event, now_s)
         if isinstance(event, MemberEvent):
             self._members.handle(event)
-        elif not isinstance(event, ev.Woke) or self._is_due(now_s):
-            is_serving = True
-            ordered = self._dispatch(event, now_s)
-            if not isinstance(event, _QUIET):
+        moved = self._members.settle()
+        is_due = self._hear_members(now_s)
+        heard = self._hear(event)
+        is_serving = is_due or heard is not None or self._is_about_models(event, now_s)
+        ordered: list[Effect] = heard or []
+        if is_serving:
+            ordered += self._dispatch(event, now_s)
+            if not isinstance(event, MemberEvent) and not isinstance(event, _QUIET):
                 self._serving.placement.look_again()
-            ordered += self._settle(now_s)
+            ordered = self._orders.sorted_out(ordered + self._settle(now_s), self.view, now_s)
             if self._serving.leaving is not None:
                 self._members.leave(self._serving.leaving)
-        effects = trusting + self._members.settle() + ordered  # goodbyes are said before the daemon ends
-        if self._hear_members(now_s) and self._serving.leaving is None:
-            is_serving = True
-            effects += self._settle(now_s)
+        effects = trusting + moved + self._members.settle() + ordered  # goodbyes are said before the daemon ends
         self._refresh(now_s, is_serving=is_serving)
+        if is_serving:
+            effects += self._end_orders(now_s)
         if event.id == UNSTAMPED:
             return tuple(effects)
         return tuple(replace(effect, cause=event.id) for effect in effects)
@@ -131,17 +147,62 @@ class MeshCore:
     def _hear_members(self, now_s: float) -> bool:
         """Tell the half of the models what members say by now; tell whether it wants to act on that at once."""
         placement, entries = self._serving.placement, self._members.table.entries
-        for node in sorted(self._members.table.changed):
+        changed = sorted(self._members.table.changed - {self._config.node})
+        for node in changed:
+            entry = entries.get(node)
+            said = None if entry is None else entry.announcement
+            self._book.hear(node, said, is_live=entry is not None and entry.is_live)
+        is_news = self._book.settle() or (bool(changed) and not self._orders.is_idle)
+        for node in changed:
             entry = entries.get(node)
             if entry is None:
                 placement.hear(node, None, None, now_s)
             else:
                 placement.hear(node, entry.state, entry.announcement, now_s)
-        return placement.is_due(now_s)
+        return is_news or (placement.is_due(now_s) and self._serving.leaving is None)
 
-    def _is_due(self, now_s: float) -> bool:
-        """Tell whether the models want something of this moment; most wake-ups are for members."""
-        return any(at_s is not None and at_s <= now_s for at_s in (self._retry_s, self._own.soft_due_s))
+    def _is_about_models(self, event: Event, now_s: float) -> bool:
+        """Tell whether the models want something of this moment; most events and wake-ups are for members."""
+        if not isinstance(event, ev.Woke):
+            return not isinstance(event, MemberEvent)
+        due = (self._retry_s, self._own.soft_due_s, self._orders.next_s())
+        return any(at_s is not None and at_s <= now_s for at_s in due)
+
+    # -- orders between nodes --------------------------------------------------------------------------
+
+    def _around_orders(self) -> Surroundings:
+        return Surroundings(
+            carry_out=lambda intent: self._serving.on_intent(ev.IntentReceived(intent=intent)),
+            want=lambda model, now_s: self._serving.on_wanted(ev.ModelWanted(model=model), now_s),
+            reach=lambda node, for_s: self._members.handle(ev.PeerWanted(peer=node, for_s=for_s)),
+            is_connected=lambda node: node in self._members.circle.links,
+        )
+
+    def _hear(self, event: Event) -> list[Effect] | None:
+        """Take what others say about orders; None where that is nothing, as nearly always."""
+        links = self._members.circle.links
+        match event:
+            case ev.PeerConnected(peer=peer) if not self._orders.is_idle:
+                return self._orders.on_connected(peer)
+            case ev.MessageReceived(peer=peer, message=Order() as order) if peer in links:
+                return self._orders.on_order(peer, links[peer].rights, order, self.view)
+            case ev.MessageReceived(peer=peer, message=OrderResult() as result) if peer in links:
+                return self._orders.on_result(peer, result, self.view)
+            case _:
+                return None
+
+    def _end_orders(self, now_s: float) -> list[Effect]:
+        """Answer what can be answered by now, and have written down what changed."""
+        is_leaving = self._serving.leaving is not None
+        effects = self._orders.advance(self.view, now_s, is_leaving=is_leaving)
+        if effects and not is_leaving:
+            effects = self._orders.sorted_out(effects + self._settle(now_s), self.view, now_s)
+            self._refresh(now_s, is_serving=True)
+        kept = self._serving.orders.kept()
+        if kept != self._kept and not is_leaving:
+            self._kept = kept
+            effects.append(KeepOrders(kept=kept))
+        return effects
 
     def _judge(self, event: Event, now_s: float) -> list[Effect]:
         """Have trust take an event that concerns it, and membership break with whoever is expelled by it."""
@@ -198,7 +259,7 @@ class MeshCore:
             case ev.ModelAsked():
                 return serving.on_asked(event)
             case ev.IntentReceived():
-                return serving.on_intent(event)
+                return self._orders.on_intent(event.intent, self.view, now_s)
             case ev.LeaveRequested():
                 return serving.leave(event.reason)
             case ev.RightsGranted():
@@ -225,18 +286,25 @@ class MeshCore:
         own, members, picture = self._own, self._members, self._picture
         changes: dict[str, object] = {}
         if is_serving:
+            self._default.first_asked(self._serving.held.names, self._serving.fetching.unresolved)
             changes = picture.of_serving(self._serving, self._problems)
             said = self._serving.statement(own.announcement, now_s, is_client=self._config.is_client)
             self._serving.placement.settled(said)
             if own.renew(replace(said, addresses=self._addresses, rights=self._trust.rights), now_s):
                 members.say()
+            self._book.hear(self._config.node, own.announcement, is_live=True)
+            self._book.settle()
         if is_serving or members.table.changed or own.announcement is not picture.view.me:
             changes |= picture.of_members(members, own.announcement, self._serving.names)
             changes |= picture.of_placement(self._serving.placement)
+        names = found if isinstance(found := changes.get("names"), NameIndex) else picture.view.names
+        changes |= {
+            "orders": self._book.orders, "default_choice": self._book.default,
+            "default_model": self._default.now(names, self._serving.held.default_model),
+        }  # fmt: skip
         if self._joining_until_s is not None and (members.has_heard or now_s >= self._joining_until_s):
             self._joining_until_s = None
             changes["joining"] = False
             self._serving.placement.joined(now_s)
         self._retry_s = self._serving.next_s(now_s)
-        if changes:
-            picture.renew(changes, now_s)
+        picture.renew(changes, now_s)

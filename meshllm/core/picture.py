@@ -15,10 +15,12 @@ from meshllm.core.known_models import aliases_of
 from meshllm.core.members.members import Members
 from meshllm.core.names import NameIndex
 from meshllm.core.serving.lifecycle import Lifecycle
+from meshllm.core.serving.order_book import OrderBook
 from meshllm.core.serving.placement import Placement
+from meshllm.core.serving.records import Record
 from meshllm.core.serving.roll import Roll
 from meshllm.core.standing import MemberState
-from meshllm.core.view import Member, MeshView
+from meshllm.core.view import LocalModel, Member, MeshView
 
 
 class Picture:
@@ -45,11 +47,10 @@ class Picture:
     def of_serving(self, serving: Lifecycle, problems: tuple[ModelProblem, ...]) -> dict[str, object]:
         """Return the fields that this node's own models fill."""
         held, old = serving.held, self.view
-        local = {model: record.snapshot() for model, record in held.records.items()} | serving.adopted.models
+        local = {model: _shown(record, held.book) for model, record in held.records.items()} | serving.adopted.models
         same = {model: (old.local[model] if old.local.get(model) == entry else entry) for model, entry in local.items()}
         return {
-            "local": MappingProxyType(same), "resources": held.resources,
-            "default_model": held.default_model, "problems": problems,
+            "local": MappingProxyType(same), "resources": held.resources, "problems": problems,
             "remotes": serving.adopted.states,
             "engine_build": held.build, "engine_failure": held.build_failure, "leaving": serving.leaving is not None,
             "has_inventory": serving.has_inventory, "unresolved": MappingProxyType(dict(serving.fetching.unresolved)),
@@ -85,6 +86,12 @@ class Picture:
             self._local_names = local_names
             fields["names"] = local_names.including(elsewhere, aliases_of(elsewhere))
         return fields
+
+
+def _shown(record: Record, book: OrderBook) -> LocalModel:
+    """Return a model as everybody may see it: held here, or by an order for the whole mesh."""
+    model = record.snapshot()
+    return replace(model, held=True) if book.holds(record.id, record.order) else model
 
 
 def _member(members: Members, node: NodeId) -> Member | None:

@@ -99,7 +99,10 @@ class CarryOut:
                     running.cancel()
             case do.Answer(request_id=request_id, outcome=outcome):
                 self._shells.answer(request_id, outcome)
-            case do.Dial() | do.Disconnect() | do.Send() | do.KeepRoster() | do.Admit() | do.Refuse() | do.KeepTrust():
+            case (
+                do.Dial() | do.Disconnect() | do.Send() | do.KeepRoster() | do.Admit() | do.Refuse()
+                | do.KeepTrust() | do.KeepOrders()
+            ):  # fmt: skip
                 self._shells.mesh(effect)
             case do.Notify():
                 logs.write(effect)

@@ -1,4 +1,4 @@
-"""What a node keeps of its mesh between two runs: its key, its membership, who was there, whom it trusts.
+"""What a node keeps of its mesh between two runs: its key, its membership, who was there, whom it trusts, its orders.
 
 Owns the names and forms of these files. Decides what the loss of each means: without its key or membership a node does
 not start, since it would come back as somebody else in silence; without the others it learns them anew. Doesn't know
@@ -25,6 +25,7 @@ KEY_NAME = "node-key.pem"
 MESH_NAME = "mesh.json"
 ROSTER_NAME = "roster.json"
 TRUST_NAME = "trust.json"
+ORDERS_NAME = "orders.json"
 INCARNATION_NAME = "incarnation.json"
 PORT_NAME = "port.json"
 FIRST_VERSION_NAME = "node.json"
@@ -165,6 +166,14 @@ class MeshFiles:
     def keep_trust(self, content: Mapping[str, object]) -> bool:
         """Write down tokens and revocations; tell whether the disk took it."""
         return self._write(TRUST_NAME, content)
+
+    def orders(self) -> Mapping[str, object]:
+        """Return what was ordered, as it was kept; empty when there is nothing."""
+        return self._read(self._folder / ORDERS_NAME) or {}
+
+    def keep_orders(self, content: Mapping[str, object]) -> bool:
+        """Write down what was ordered; tell whether the disk took it."""
+        return self._write(ORDERS_NAME, content)
 
     def _read(self, file: Path) -> Mapping[str, object] | None:
         try:

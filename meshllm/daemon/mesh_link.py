@@ -36,6 +36,7 @@ from meshllm.transport.handshake import Credentials, Welcomed
 from meshllm.transport.peers import Peers, PeersSettings, PeersUser
 from meshllm.transport.tunnels import TunnelHandler
 from meshllm.wire.errors import WireError
+from meshllm.wire.orders import kept_orders
 from meshllm.wire.trust import kept_trust
 from meshllm.wire.tunnel_frames import TunnelHead
 
@@ -181,6 +182,9 @@ class MeshLink:
             case do.KeepTrust(tokens=tokens, revocations=revocations):
                 if not self._config.client:
                     self._start.files.keep_trust(kept_trust(tokens, revocations))
+            case do.KeepOrders(kept=kept):
+                if not self._config.client:
+                    self._start.files.keep_orders(kept_orders(kept))
 
     # -- what peers give -----------------------------------------------------------------------------
 

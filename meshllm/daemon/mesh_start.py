@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 
 from meshllm.config import Config
 from meshllm.core.credentials import CertificateFacts, Revocation, TokenRecord
+from meshllm.core.effects import KeptOrders
 from meshllm.core.ids import NodeId
 from meshllm.core.mesh import CoreConfig
 from meshllm.core.rights import Rights
 from meshllm.core.serving.lifecycle import ServingPolicy
+from meshllm.core.serving.order_book import NOTHING_KEPT
 from meshllm.daemon.identity import own_identity
 from meshllm.daemon.joining import Newcomer, Place, place_of
 from meshllm.daemon.mesh_files import Membership, MeshFiles
@@ -25,6 +27,7 @@ from meshllm.transport.certificates import open_revocation, read_certificate
 from meshllm.transport.handshake import Credentials
 from meshllm.transport.identity import Identity
 from meshllm.wire.errors import WireError
+from meshllm.wire.orders import read_orders
 from meshllm.wire.trust import read_trust
 
 log = logging.getLogger(__name__)
@@ -46,6 +49,8 @@ class MeshStart:
     revocations: tuple[Revocation, ...]
     contacts: tuple[Contact, ...]
     """Whom to dial first."""
+    kept: KeptOrders = NOTHING_KEPT
+    """What was ordered in earlier runs."""
 
     @property
     def node(self) -> NodeId:
@@ -83,6 +88,7 @@ def begin(config: Config, state: StateDir) -> MeshStart:
         identity=identity, files=files, place=place, tokens=tokens, revocations=revocations,
         incarnation=CLIENT_INCARNATION if config.client else files.next_incarnation(),
         contacts=first_contacts(identity.node, place.contacts, () if config.client else files.roster()),
+        kept=_kept_orders(files),
     )  # fmt: skip
 
 
@@ -96,9 +102,11 @@ def core_config(config: Config, start: MeshStart) -> CoreConfig:
         serves_all=config.serve_all and not config.client, is_controllable=not config.no_remote_control,
         remotes=() if config.client else config.remotes,
     )  # fmt: skip
+    membership = start.place.membership
     return CoreConfig(
         node=start.node, name=config.name, serving=serving, incarnation=start.incarnation, rights=start.rights,
         mesh=start.place.mesh, tokens=start.tokens, revocations=start.revocations, is_client=config.client,
+        kept=start.kept, is_founder=membership is not None and bool(membership.root_key),
         is_joining=bool(start.contacts or config.peers),
     )  # fmt: skip
 
@@ -130,6 +138,15 @@ def rights_of(membership: Membership | None, now_unix_s: float) -> Rights:
 def certificate_of(membership: Membership, now_unix_s: float) -> CertificateFacts:
     """Return what a membership's certificate says. Raises WireError when it is no longer good."""
     return read_certificate(membership.certificate, membership.mesh, now_unix_s)
+
+
+def _kept_orders(files: MeshFiles) -> KeptOrders:
+    """Return the orders of the last run; none when they cannot be read: a node serves without them."""
+    try:
+        return read_orders(files.orders())
+    except WireError as error:
+        log.warning("orders of the last run cannot be read: %s", error.message)
+        return NOTHING_KEPT
 
 
 def _kept_trust(files: MeshFiles, place: Place) -> tuple[tuple[TokenRecord, ...], tuple[Revocation, ...]]:

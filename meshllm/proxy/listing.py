@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 from meshllm.core.catalog import CatalogModel
 from meshllm.core.engines import EngineFault, EngineState
 from meshllm.core.ids import ModelId
-from meshllm.core.names import RESERVED_NAMES, Ambiguous, Unknown
+from meshllm.core.names import AUTO_NAME, RESERVED_NAMES, Ambiguous, Unknown
 from meshllm.core.view import LocalModel, MeshView
 from meshllm.proxy.listing_elsewhere import Document, elsewhere_entry, with_elsewhere
 
@@ -63,7 +63,7 @@ def model_list(view: MeshView, options: ListOptions, catalog: Iterable[CatalogMo
 def model_detail(view: MeshView, asked: str, catalog: Iterable[CatalogModel] = ()) -> Document | Unknown | Ambiguous:
     """Return one model's entry with details, or why there is none of that name."""
     if asked in RESERVED_NAMES:
-        return pseudo_entry(view, asked)
+        return pseudo_entry(view, asked) | ({} if asked == AUTO_NAME else {"default_model_id": view.default_model})
     exact = ModelId(asked)
     found = exact if exact in view.local or exact in view.replicas else view.names.resolve(asked)
     if isinstance(found, Ambiguous):

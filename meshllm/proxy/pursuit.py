@@ -16,7 +16,7 @@ from meshllm.core import limits
 from meshllm.core.events import Event, ModelWanted
 from meshllm.core.ids import ModelId
 from meshllm.core.serving.attempts import Setback
-from meshllm.core.serving.routing import Refusal, Wait, unloaded
+from meshllm.core.serving.routing import Refusal, RefusalCode, Wait, unloaded
 from meshllm.core.view import MeshView
 from meshllm.proxy import openai
 from meshllm.proxy.forward import Exchange
@@ -137,6 +137,9 @@ class Pursuit:
             return openai.refused(found, self.retry_after_s())
         if exchange.losses >= limits.ENGINE_ATTEMPTS:
             return _given_away(exchange)
+        if isinstance(found, Wait) and RefusalCode.MODEL_UNLOADED in _said(exchange):
+            assert exchange.trip is not None  # noqa: S101 - something was said
+            return self.ways.told(exchange, exchange.trip.trail, exchange.target)  # it must not undo what was ordered
         if not is_elsewhere and found.model in view.local and unloaded(view, found.model) is None:
             wait.model = found.model
         return self.ways.next(exchange, found) if isinstance(found, Target) else found

@@ -15,7 +15,7 @@ from typing import Protocol, cast
 from meshllm.core import limits
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.rights import Rights
-from meshllm.core.serving.routing import Refusal
+from meshllm.core.serving.routing import Refusal, unloaded
 from meshllm.core.serving.tunnel_admission import Crowd, TunnelAsked, admit_tunnel
 from meshllm.proxy import openai
 from meshllm.proxy.client import ClientConnection, ClientTimes
@@ -258,7 +258,7 @@ class FarEnd:
         if exchange.failed_at is None and exchange.losses < limits.ENGINE_ATTEMPTS:
             self._host.tend(exchange, self._connect(exchange))
         else:
-            exchange.answer(_engine_lost(exchange))
+            exchange.answer(self._lost_before(exchange))
 
     def turns_elsewhere(self, exchange: Exchange, problem: Problem) -> bool:  # noqa: ARG002 - whatever it is
         """Return False: the entry node alone tries again."""
@@ -266,7 +266,7 @@ class FarEnd:
 
     def refused(self, exchange: Exchange, refusal: TunnelRefusal) -> None:  # noqa: ARG002 - never called
         """Answer that the engine is lost; requests from tunnels enter no tunnels."""
-        exchange.answer(_engine_lost(exchange))
+        exchange.answer(self._lost_before(exchange))
 
     def progressed(self, exchange: Exchange, progress: TunnelProgress) -> None:
         """Do nothing; requests from tunnels enter no tunnels."""
@@ -316,10 +316,18 @@ class FarEnd:
         try:
             connection = await exchange.target.pool.connect(errand(exchange))
         except OSError:
-            exchange.answer(_engine_lost(exchange))
+            exchange.answer(self._lost_before(exchange))
             return
         exchange.task = None
         exchange.begin(connection)
+
+    def _lost_before(self, exchange: Exchange) -> Problem:
+        """Say why no answer begins: the engine was ended on purpose, or it was lost."""
+        withdrawn = unloaded(self.routes.views.newest, exchange.target.model)
+        if withdrawn is not None:
+            return openai.refused(withdrawn, self._host.pursuit.retry_after_s())
+        message = f"the engine of {exchange.target.model} was lost before its answer began"
+        return Problem(status=502, code=openai.ENGINE_LOST, message=message, type="server_error")
 
     def _refuse(self, client: ClientConnection, arrival: Arrival, problem: Problem) -> None:
         data = problem_answer(problem, arrival.intake, self.error_lines(arrival) + b"Connection: close\r\n")
@@ -327,8 +335,3 @@ class FarEnd:
 
     def _request_id(self, arrival: Arrival | None) -> bytes:
         return (arrival.request_id if arrival is not None else None) or next(self.request_ids)
-
-
-def _engine_lost(exchange: Exchange) -> Problem:
-    message = f"the engine of {exchange.target.model} was lost before its answer began"
-    return Problem(status=502, code=openai.ENGINE_LOST, message=message, type="server_error")

@@ -165,6 +165,8 @@ class SimMesh:
                 node.roster = effect.entries
             case do.KeepTrust():
                 node.config = replace(node.config, tokens=effect.tokens, revocations=effect.revocations)
+            case do.KeepOrders(kept=kept):
+                node.config = replace(node.config, kept=kept)
             case do.Leave():
                 node.exit_code = effect.exit_code
                 life = node.life

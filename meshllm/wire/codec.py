@@ -5,13 +5,15 @@ are sealed and opened by the functions that are handed in, and travel as the byt
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from meshllm.core import messages as said
 from meshllm.core.announcement import Announcement, Record
 from meshllm.core.credentials import Revocation
 from meshllm.core.ids import NodeId
+from meshllm.core.intents import Verb
+from meshllm.core.limits import ORDER_MESSAGE_CHARS
 from meshllm.core.messages import KINDS, Message
 from meshllm.wire.errors import WireCode, WireError
 from meshllm.wire.names import check_id, check_model, check_text, check_word, fit_error, fit_text
@@ -121,6 +123,9 @@ def _map(message: Message, seal: Seal) -> dict[str, Any]:
             return {"record": _sealed(message.record, seal), "reason": fit_text(message.reason)}
         case said.Revocations():
             return {"entries": [entry.sealed for entry in message.entries]}
+        case said.OrderResult():
+            outcome = replace(message.outcome, message=fit_text(message.outcome.message, ORDER_MESSAGE_CHARS))
+            return dict(plain(replace(message, outcome=outcome)))
         case said.ErrorReport():
             return {"code": message.code, "message": fit_error(message.message)}
         case _:
@@ -167,10 +172,16 @@ def _check(message: Message) -> None:  # noqa: C901 - one arm for each kind
             for record in message.records:
                 check_token(record)
         case said.Order():
-            check_model(message.intent.model)
-            check_text(message.intent.request_id, message.intent.scope)
+            intent = message.intent
+            if intent.model or intent.verb is not Verb.DEFAULT:  # none: this node's own choice ends
+                check_model(intent.model)
+            check_text(intent.request_id, intent.scope)
+            if intent.author is not None:
+                check_id(intent.author)
         case said.OrderResult():
             check_text(message.request_id, message.outcome.model)
+            if len(message.outcome.message) > ORDER_MESSAGE_CHARS:
+                raise malformed("an answer is too long")
         case said.ErrorReport():
             check_word(message.code)
             check_text(message.message)

@@ -5,10 +5,10 @@ import pytest
 from meshllm.core.engines import EngineFault
 from meshllm.core.events import RemoteProbed
 from meshllm.core.ids import ModelId
-from meshllm.core.intents import Verb
+from meshllm.core.intents import Intent, Outcome, OutcomeCode, Verb
 from meshllm.core.remotes import ListedModel, RemoteBackend
 from tests.api.node import Client, a_node
-from tests.core.builders import a_spec, exited, ready
+from tests.core.builders import a_member, a_spec, exited, ready
 
 BOX = (RemoteBackend(name="box", base_url="http://localhost:1234"),)
 
@@ -140,7 +140,7 @@ async def test_status_says_where_a_model_is() -> None:
         assert status == 200
         assert document == {
             "model_id": "tiny", "status": "loaded", "mesh_status": "loaded", "phase": "ready",
-            "nodes": [{"node_id": node.views.newest.me.node, "status": "loaded"}],
+            "nodes": [{"node_id": node.views.newest.me.node, "name": "a", "status": "loaded", "phase": "ready"}],
         }  # fmt: skip
 
 
@@ -281,3 +281,82 @@ async def test_an_adopted_model_cannot_be_dropped() -> None:
 
         assert (status, document["error"]["code"]) == (409, "no_loader_config")  # type: ignore[index]
         assert node.story.model("qwen").is_ready
+
+
+@pytest.mark.rows("LIF-1")
+@pytest.mark.parametrize(("scope", "sent"), [(None, "mesh"), ("mesh", "mesh"), ("node", "node"), ("aaaa", "node")])
+async def test_an_order_is_for_whom_it_says(scope: str | None, sent: str) -> None:
+    """For the mesh, where nothing is said and this node may order that."""
+    async with a_node() as (node, client):
+        body = {} if scope is None else {"scope": scope}
+        answer = node.begin(post(client, "/v1/models/unload", model_id="tiny", **body))
+        await node.asked(Verb.UNLOAD)
+        node.finish_unload("tiny")
+
+        assert await answer == (200, {"model_id": "tiny", "status": "unloaded"})
+        assert node.intents[0].scope == sent
+
+
+async def test_an_order_to_another_node_is_resolved_there() -> None:
+    """It may have models that this one knows nothing of."""
+    async with a_node() as (node, client):
+        node.meet(a_member("studio"))
+        status, document = await post(client, "/v1/models/unload", model_id="far", scope="studio")
+
+        assert (node.intents[0].model, node.intents[0].scope) == ("far", "studio".ljust(52, "2"))
+        assert (status, document["status"]) == (503, "unloaded")
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "word"),
+    [
+        ("not_loadable", 409, "no_loader_config"), ("unreachable", 503, "loaded"), ("superseded", 409, "loaded"),
+        ("unknown_model", 404, "not_found"), ("load_failed", 500, "internal_error"), ("no_capacity", 503, "loaded"),
+    ],
+)  # fmt: skip
+async def test_how_an_order_ended_is_told_in_the_closed_words(code: str, status: int, word: str) -> None:
+    """With the reason beside it."""
+    async with a_node() as (node, client):
+
+        async def end(_: Intent) -> Outcome:
+            return Outcome(code=OutcomeCode(code), message="because", model="tiny")
+
+        node.ask = end  # type: ignore[method-assign, assignment]
+        answer = await post(client, "/v1/models/unload", model_id="tiny")
+
+        assert answer == (status, {"model_id": "tiny", "status": word, "error": "because"})
+
+
+async def test_an_order_that_is_not_allowed_is_forbidden() -> None:
+    """By the node that was to obey, or by this one."""
+    async with a_node() as (node, client):
+
+        async def refuse(_: Intent) -> Outcome:
+            return Outcome(code=OutcomeCode.NOT_ALLOWED, message="no")
+
+        node.ask = refuse  # type: ignore[method-assign, assignment]
+        status, document = await post(client, "/v1/models/unload", model_id="tiny", scope="mesh")
+
+        assert (status, document["error"]["code"]) == (403, "not_allowed")  # type: ignore[index]
+
+
+@pytest.mark.rows("LIF-8", "T6")
+async def test_a_model_that_the_mesh_does_not_know_changes_nothing() -> None:
+    """Not even the registers of orders."""
+    async with a_node() as (node, client):
+        for path in ("unload", "reload", "status"):
+            status, document = await post(client, f"/v1/models/{path}", model_id="nonsense", scope="mesh")
+            assert (status, document["status"]) == (404, "not_found")
+
+        assert node.views.newest.orders == {}
+
+
+async def test_drop_everywhere_is_for_the_mesh() -> None:
+    """A drop without it is for this node alone, whatever its rights."""
+    async with a_node() as (node, client):
+        for everywhere, scope in ((True, "mesh"), (False, "node")):
+            answer = node.begin(post(client, "/mesh/drop", model="tiny", everywhere=everywhere, keep_running=True))
+            await node.asked(Verb.DROP, times=len(node.intents))
+            node.finish_unload("tiny")
+            await answer
+            assert node.intents[-1].scope == scope

@@ -22,3 +22,13 @@ def test_drop_of_nothing_fails(shell: Shell, node: ScriptedNode) -> None:
 
     assert shell("drop", "tiny", "--port", node.port) == 1
     assert shell.err == "mesh-llm: this node does not serve tiny\n"
+
+
+def test_drop_everywhere_is_said(shell: Shell, node: ScriptedNode) -> None:
+    """It is for all nodes."""
+    node.answers["POST /mesh/drop"] = (200, {"dropped": "tiny"})
+
+    assert shell("drop", "tiny", "--everywhere", "--port", node.port) == 0
+    assert node.bodies("POST /mesh/drop") == [
+        {"model": "tiny", "keep_running": False, "force": False, "everywhere": True}
+    ]

@@ -170,6 +170,20 @@ def test_damaged_trust_is_learned_anew(tmp_path: Path) -> None:
     assert files.trust() == {}
 
 
+def test_damaged_orders_are_put_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A node serves without them; the mesh tells it what holds there."""
+    files = MeshFiles(tmp_path)
+    assert files.orders() == {}
+    files.keep_orders({"clock": 1})
+    assert files.orders() == {"clock": 1}
+    assert (tmp_path / "orders.json").stat().st_mode & 0o777 == 0o600
+
+    (tmp_path / "orders.json").write_bytes(b"nonsense")
+
+    assert files.orders() == {}
+    assert "a damaged file was put aside file=orders.json" in caplog.text
+
+
 def test_full_disk_is_said_and_survived_by_a_node_that_serves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

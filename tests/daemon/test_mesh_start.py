@@ -6,13 +6,16 @@ from pathlib import Path
 import pytest
 
 from meshllm.config import Config
-from meshllm.core.announcement import Address
-from meshllm.core.ids import NodeId, TokenId
+from meshllm.core.announcement import Address, ModelOrder
+from meshllm.core.effects import KeptOrders
+from meshllm.core.ids import ModelId, NodeId, TokenId
+from meshllm.core.intents import Verb
 from meshllm.core.policy import ModelPolicy
 from meshllm.core.rights import GUEST, OWN_MACHINE, Rights
 from meshllm.daemon.errors import BadTokenError
 from meshllm.daemon.mesh_start import begin, core_config, rights_of
 from meshllm.daemon.state_dir import StateDir
+from meshllm.wire.orders import kept_orders
 from meshllm.wire.token import Token
 
 
@@ -116,3 +119,21 @@ def test_what_is_said_of_models_reaches_the_core(tmp_path: Path) -> None:
     assert serving.default_model == "x"
     assert serving.serves_all
     assert not serving.is_controllable
+
+
+def test_orders_of_the_last_run_are_told_to_the_core(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What cannot be read is said, and left out."""
+    config = a_config(tmp_path)
+    state = StateDir(config.state_dir, config.runtime_dir)
+    first = begin(config, state)
+    order = ModelOrder(model=ModelId("m"), verb=Verb.UNLOAD, version=3, author=first.node, hold=True)
+    first.files.keep_orders(kept_orders(KeptOrders(orders=(order,), clock=3)))
+
+    again = core_config(config, begin(config, state))
+    first.files.keep_orders({"orders": "nonsense"})
+    after = core_config(config, begin(config, state))
+
+    state.release()
+    assert (again.kept.orders, again.kept.clock, again.is_founder) == ((order,), 3, True)
+    assert after.kept == KeptOrders()
+    assert "orders of the last run cannot be read" in caplog.text

@@ -24,6 +24,7 @@ from tests.proxy.builders import (
     TransportDouble,
     a_chat,
     a_get,
+    a_model,
     a_post,
     answer_ok,
     chunk,
@@ -316,6 +317,35 @@ async def test_an_engine_that_is_not_there_is_lost() -> None:
         reply = await told(far, GOOD)
 
     assert (reply.status, reply.error["code"]) == (502, "engine_lost")
+
+
+async def test_an_engine_that_was_ended_on_purpose_is_not_called_lost() -> None:
+    """The entry node would ask elsewhere, and at last tell its client that a host died."""
+
+    async def end(request: Request, writer: asyncio.StreamWriter) -> None:
+        far.views.publish(a_model(state=EngineState.STOPPING, wanted=False))
+        writer.transport.abort()
+
+    async with a_mesh(end) as (_, mesh):
+        far = mesh.houses[FIRST]
+        reply = await told(far, GOOD)
+
+    assert (reply.status, reply.error["code"]) == (503, "model_unloaded")
+
+
+@pytest.mark.rows("LIF-12")
+async def test_a_request_that_a_forced_unload_cut_off_elsewhere_is_told_so() -> None:
+    """With its code and words, at the node where it came in."""
+
+    async def end(request: Request, writer: asyncio.StreamWriter) -> None:
+        for house in mesh.houses.values():
+            house.views.publish(a_model(state=EngineState.STOPPING, wanted=False))
+        writer.transport.abort()
+
+    async with a_mesh(end) as (entry, mesh):
+        reply = await entry.chat()
+
+    assert (reply.status, reply.error["code"]) == (503, "model_unloaded")
 
 
 async def test_a_model_that_went_away_after_admission_is_refused() -> None:

@@ -11,6 +11,7 @@ from meshllm.core.announcement import Announcement, Record
 from meshllm.core.credentials import Revocation, TokenRecord
 from meshllm.core.ids import NodeId, TokenId
 from meshllm.core.intents import Intent, Outcome, OutcomeCode, Verb
+from meshllm.core.limits import ORDER_MESSAGE_CHARS
 from meshllm.core.messages import KINDS, Message
 from meshllm.core.rights import GUEST
 from meshllm.wire.announcements import decode_announcement, encode_announcement
@@ -82,6 +83,39 @@ MESSAGES: list[Message] = [
 def test_every_message_comes_back(message: Message) -> None:
     """There and back again."""
     assert decode(encode_message(message, seal)) == message
+
+
+def test_an_outcome_is_made_to_fit() -> None:
+    """An engine's last lines may be long, and in several lines."""
+    long = Outcome(code=OutcomeCode.LOAD_FAILED, message="one\ntwo" * 1000, model="m")
+
+    found = decode(encode_message(said.OrderResult(request_id="r1", outcome=long), seal))
+
+    assert isinstance(found, said.OrderResult)
+    assert found.outcome.message == ("one?two" * 1000)[:ORDER_MESSAGE_CHARS]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        said.Order(intent=Intent(verb=Verb.UNLOAD, model="", request_id="r")),
+        said.Order(intent=Intent(verb=Verb.UNLOAD, model="m" * 300, request_id="r")),
+        said.Order(intent=Intent(verb=Verb.UNLOAD, model="m", request_id="r" * 300)),
+        said.Order(intent=Intent(verb=Verb.UNLOAD, model="m", request_id="r", author=NodeId("me"))),
+        said.OrderResult(request_id="r", outcome=Outcome(code=OutcomeCode.DONE, message="", model="m" * 300)),
+    ],
+)
+def test_orders_out_of_bounds_are_refused(message: Message) -> None:
+    """Whoever sends them."""
+    with pytest.raises(WireError):
+        decode(encode_message(message, seal))
+
+
+def test_an_order_to_have_no_default_needs_no_model() -> None:
+    """It ends a node's own choice."""
+    order = said.Order(intent=Intent(verb=Verb.DEFAULT, model="", request_id="r"))
+
+    assert decode(encode_message(order, seal)) == order
 
 
 def test_every_kind_is_tried() -> None:

@@ -9,12 +9,13 @@ from dataclasses import replace
 
 from meshllm.core.catalog import ModelReference, ModelSpec
 from meshllm.core.engines import EngineBuild, EngineFailure, EnginePlan
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.known_models import aliases_of
 from meshllm.core.names import NameIndex
 from meshllm.core.policy import ModelPolicy
 from meshllm.core.resources import MemoryLimit, Resources
 from meshllm.core.serving.capacity import EngineWishes, NoRoom, Room, plan_engine, room_for_one_more
+from meshllm.core.serving.order_book import OrderBook
 from meshllm.core.serving.records import Record
 from meshllm.core.view import Reason
 
@@ -25,9 +26,10 @@ _STALE_MEASURES = 2
 class Holdings:
     """The shared state of the life cycle."""
 
-    def __init__(self, wishes: EngineWishes, said: tuple[ModelPolicy, ...] = ()) -> None:
-        """Start with nothing known but what the configuration says of models."""
+    def __init__(self, wishes: EngineWishes, said: tuple[ModelPolicy, ...] = (), book: OrderBook | None = None) -> None:
+        """Start with nothing known but what the configuration says of models, and what was ordered."""
         self.wishes = wishes
+        self.book = book if book is not None else OrderBook(NodeId(""))
         self._said = said
         self.policies: dict[ModelId, ModelPolicy] = {}
         """What the configuration says, by the model that its names mean here."""
@@ -53,7 +55,7 @@ class Holdings:
         record.wanted, record.reason = True, reason
         record.is_assigned = record.is_lazy = reason is not Reason.EXPLICIT
         record.withdrawn = record.rests = False
-        record.starts_at_s, record.order = None, -1
+        record.starts_at_s = None
         if record.id not in self.order:
             self.order.append(record.id)
         if self.default_model is None:

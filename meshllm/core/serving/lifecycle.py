@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from meshllm.core import events as ev
 from meshllm.core.announcement import Announcement, Role
-from meshllm.core.effects import Leave, Level
+from meshllm.core.effects import KeptOrders, Leave, Level
 from meshllm.core.engines import EngineFailure, EngineFault, EngineState
 from meshllm.core.ids import NodeId
 from meshllm.core.intents import Outcome, OutcomeCode
@@ -27,6 +27,7 @@ from meshllm.core.serving.engine_life import EngineLife
 from meshllm.core.serving.engine_state import Signal
 from meshllm.core.serving.fetching import Fetching
 from meshllm.core.serving.holdings import Holdings
+from meshllm.core.serving.order_book import NOTHING_KEPT, OrderBook
 from meshllm.core.serving.orders import Orders
 from meshllm.core.serving.placement import Placement, PlacementRules
 from meshllm.core.serving.records import Record
@@ -65,10 +66,12 @@ class ServingPolicy:
 class Lifecycle:
     """The models of this node and what is done about them."""
 
-    def __init__(self, policy: ServingPolicy, me: NodeId) -> None:
-        """Start with nothing known."""
+    def __init__(
+        self, policy: ServingPolicy, me: NodeId, book: OrderBook | None = None, kept: KeptOrders = NOTHING_KEPT
+    ) -> None:
+        """Start with nothing known but what was ordered."""
         self.policy = policy
-        self.held = Holdings(policy.wishes, policy.models)
+        self.held = Holdings(policy.wishes, policy.models, book)
         self.fetching = Fetching(self.held, policy.requested, _eager(policy.models))
         self.engines = EngineLife(self.held, policy.drain_s)
         stock = Stock()
@@ -78,7 +81,7 @@ class Lifecycle:
             min_unasked_bytes=policy.min_unasked_bytes,
         )  # fmt: skip
         self.placement = Placement(me, self.held, stock, self.upkeep, rules)
-        self._orders = Orders(self.held, self.fetching, self.engines, self.leave)
+        self.orders = Orders(self.held, self.fetching, self.engines, self.leave, kept)
         self.adopted = Adopted(policy.remotes)
         self.leaving: str | None = None
         self._exit_code = 0
@@ -97,6 +100,7 @@ class Lifecycle:
         found = {spec.id: spec for spec in event.models}
         for spec in event.models:
             self.held.records.setdefault(spec.id, Record(id=spec.id)).take_file(spec)
+        self.orders.remember()
         effects: Effects = []
         for record in list(self.held.records.values()):
             if record.spec is not None and record.id not in found:
@@ -147,7 +151,7 @@ class Lifecycle:
         record = self.held.records.get(event.model)
         if record is not None and record.spec is not None:
             policy = self.held.policy_of(record.id)
-            if record.state is EngineState.FAILED or record.held or record.dropped or record.wanted:
+            if record.state is EngineState.FAILED or self.orders.withholds(record) or record.wanted:
                 return []
             if policy.load is LoadMode.OFF or not policy.is_enabled:
                 return []
@@ -189,7 +193,7 @@ class Lifecycle:
 
     def on_asked(self, event: ev.ModelAsked) -> Effects:
         """The outside found out what a name stands for, or that it stands for nothing."""
-        return self.fetching.on_asked(event) + self._orders.on_asked(event)
+        return self.fetching.on_asked(event) + self.orders.on_asked(event)
 
     def on_intent(self, event: ev.IntentReceived) -> Effects:
         """Somebody asked for a change."""
@@ -197,7 +201,7 @@ class Lifecycle:
             return [answer(event.intent, OutcomeCode.LEAVING, "this node is shutting down")]
         if (refused := self.adopted.refuse(event.intent, self.held.names)) is not None:
             return refused
-        return self._orders.on_intent(event)
+        return self.orders.on_intent(event)
 
     def leave(self, reason: str) -> Effects:
         """Drain and stop everything; asked a second time, at once."""
@@ -239,6 +243,7 @@ class Lifecycle:
             return effects + self.leave(reasons) + self.settle(now_s, said)
         self.placement.is_equipped = self.has_inventory and self.held.build is not None
         effects += self.placement.decide(self.statement(said, now_s, is_client=said.role is Role.CLIENT), now_s)
+        effects += self.orders.obey()
         for model in list(self.held.order):
             if (record := self.held.records.get(model)) is not None and record.wanted:
                 effects += self._pursue(record, now_s)

@@ -1,31 +1,37 @@
-"""Intents: what people and programs ask for, carried out now or answered when their end is known.
+"""Intents: what people and programs ask of this node, carried out now or answered when their end is known.
 
-Owns the intents that wait for a name to be resolved. Decides what an intent means for one model; what
-follows from that is `fetching`'s and `engine_life`'s.
+Owns the intents that wait for a name to be resolved, and the marks of held and dropped models from earlier runs.
+Decides what an intent means for one model, and what the orders of the whole mesh do to this node's wishes; what follows
+from that is `fetching`'s and `engine_life`'s. Doesn't know other nodes: `remote_orders` does.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from meshllm.core import events as ev
-from meshllm.core.effects import CancelDownload
+from meshllm.core.effects import CancelDownload, KeptOrders, Level
 from meshllm.core.engines import EngineState
+from meshllm.core.ids import short
 from meshllm.core.intents import Intent, Outcome, OutcomeCode, Verb
 from meshllm.core.known_models import is_hub_name
+from meshllm.core.limits import MODELS_PER_NODE
 from meshllm.core.names import Ambiguous
 from meshllm.core.serving.engine_life import EngineLife
 from meshllm.core.serving.engine_state import Signal
 from meshllm.core.serving.fetching import Fetching
 from meshllm.core.serving.holdings import Holdings
+from meshllm.core.serving.order_book import NOTHING_KEPT
 from meshllm.core.serving.records import Record
-from meshllm.core.serving.replies import Effects, answer, answers, taken
+from meshllm.core.serving.replies import Effects, answer, answers, notice, taken
 
 
 class Orders:
     """Carries out intents."""
 
     def __init__(
-        self, held: Holdings, fetching: Fetching, engines: EngineLife, leave: Callable[[str], Effects]
-    ) -> None:
+        self, held: Holdings, fetching: Fetching, engines: EngineLife, leave: Callable[[str], Effects],
+        kept: KeptOrders = NOTHING_KEPT,
+    ) -> None:  # fmt: skip
         """Act on these; `leave` ends the node."""
         self._held = held
         self._fetching = fetching
@@ -33,6 +39,9 @@ class Orders:
         self._leave = leave
         self._asking: dict[str, list[Intent]] = {}
         """Names being resolved outside, with the intents that wait for the answer."""
+        self._held_before = set(kept.held)
+        self._dropped_before = set(kept.dropped)
+        """Models of earlier runs that are not on this disk now."""
 
     def on_intent(self, event: ev.IntentReceived) -> Effects:
         """Carry out what somebody asked for, now or when its answer is known."""
@@ -74,12 +83,15 @@ class Orders:
                 return self._unload(record, intent)
             case Verb.DROP:
                 return self._drop(record, intent)
+            case Verb.DEFAULT:
+                raise AssertionError("a default is chosen for nodes, not done to a model")
 
     def _load(self, record: Record, intent: Intent) -> Effects:
         if record.state is EngineState.READY:
             self._held.want(record)
             return [answer(intent, OutcomeCode.DONE, f"{record.id} is loaded", record.id)]
         record.held = record.dropped = False
+        record.order = self._held.book.version(record.id)
         record.forgive()
         record.retry_at_s = None  # a person does not wait for a back-off
         is_new = record.is_lazy or not record.wanted
@@ -112,19 +124,68 @@ class Orders:
 
     def _withdraw(self, record: Record, intent: Intent) -> Effects:
         """Take a model out of memory and answer when its process is gone."""
+        effects = self._take_out(record, f"{intent.verb} of {record.id} came in between", force=intent.force)
+        if not record.has_process:
+            return [*effects, answer(intent, OutcomeCode.DONE, f"{record.id} is unloaded", record.id)]
+        record.stop_waiters.append(intent.request_id)
+        return effects
+
+    def _take_out(self, record: Record, why: str, *, force: bool = False) -> Effects:
+        """Want a model no more, and end what is done for it."""
         record.wanted, record.waiting, record.withdrawn = False, "", True
-        message = f"{intent.verb} of {record.id} came in between"
-        superseded = Outcome(code=OutcomeCode.SUPERSEDED, message=message, model=record.id)
+        superseded = Outcome(code=OutcomeCode.SUPERSEDED, message=why, model=record.id)
         effects: Effects = list(answers(taken(record.load_waiters), superseded))
         if record.is_downloading and not record.pull_waiters:
             record.is_downloading, record.progress = False, None
             effects.append(CancelDownload(model=record.id))
-        if not record.has_process:
-            if record.state is not EngineState.STOPPED:
-                record.signal(Signal.STOP_ASKED)
-            return [*effects, answer(intent, OutcomeCode.DONE, f"{record.id} is unloaded", record.id)]
-        record.stop_waiters.append(intent.request_id)
-        return effects + self._engines.stop(record, force=intent.force)
+        if record.has_process:
+            return effects + self._engines.stop(record, force=force)
+        if record.state is not EngineState.STOPPED:
+            record.signal(Signal.STOP_ASKED)
+        return effects
+
+    # -- what holds without being asked again ------------------------------------------------------------
+
+    def obey(self) -> Effects:
+        """Take out of memory what is wanted against an order: late joiners bring nothing back, nor do healed meshes."""
+        effects: Effects = []
+        for record in self._held.records.values():
+            if not record.wanted:
+                continue
+            order = self._held.book.forbids(record.id, record.order)
+            if order is not None:
+                why = f"{record.id} was unloaded in the whole mesh, by {short(order.author)}"
+            elif record.held or record.dropped:
+                why = f"{record.id} was {'held' if record.held else 'dropped'} at this node"
+            else:
+                continue
+            effects += self._take_out(record, why)
+            effects.append(notice(Level.INFO, "model stays unloaded", model=record.id, reason=why))
+        return effects
+
+    def withholds(self, record: Record) -> bool:
+        """Tell whether a request may not bring a model back at this node."""
+        return record.held or record.dropped or self._held.book.holds(record.id, record.order)
+
+    def remember(self) -> None:
+        """Give models that came to this disk the marks that they had in an earlier run."""
+        records = self._held.records
+        for model in self._held_before & records.keys():
+            records[model].held = True
+        for model in self._dropped_before & records.keys():
+            records[model].dropped = True
+        self._held_before -= records.keys()
+        self._dropped_before -= records.keys()
+
+    def kept(self) -> KeptOrders:
+        """Return what is to be remembered of orders at the next start."""
+        records = self._held.records.values()
+        held = self._held_before | {record.id for record in records if record.held}
+        dropped = self._dropped_before | {record.id for record in records if record.dropped}
+        return replace(
+            self._held.book.kept(), held=tuple(sorted(held)[:MODELS_PER_NODE]),
+            dropped=tuple(sorted(dropped)[:MODELS_PER_NODE]),
+        )  # fmt: skip
 
 
 def _is_known(record: Record, intent: Intent) -> bool:

@@ -73,7 +73,7 @@ class Placement:
         self._rules = rules
         self.stock = stock
         self.upkeep = upkeep
-        self.newest: Newest = stock.newest
+        self.newest: Newest = held.book.newest
         """The newest order about a model that counts."""
         self.own_demand = Demand()
         self.demand: Mapping[ModelId, float] = MappingProxyType({})
@@ -167,7 +167,7 @@ class Placement:
         self._news = max(self._news, self.stock.put(me))
         is_due = any(at_s <= now_s for at_s in (*self._due, *self.waiting.values(), *self._declined.values()))
         self._expire(now_s)
-        effects = self.upkeep.obey(self.newest) + self.upkeep.yield_claims() + self.upkeep.rest(now_s)
+        effects = self.upkeep.yield_claims() + self.upkeep.rest(now_s)
         if effects or is_due:
             self._news = Change.MODELS
         if self._news is Change.NOTHING:

@@ -38,8 +38,6 @@ class Record:
     """The same in words, where the node gave it to itself."""
     starts_at_s: float | None = None
     """Claimed, and not to be started before this."""
-    order: int = -1
-    """Version of the newest order about it that was known when it was wanted; -1 while it is not."""
     withdrawn: bool = False
     """Somebody unloaded it here: only a request or another order brings it back."""
     rests: bool = False
@@ -50,6 +48,8 @@ class Record:
     """Where its file was fetched from, kept when it is here."""
     held: bool = False
     dropped: bool = False
+    order: int = 0
+    """Version of the newest order about it that whoever wanted it knew: only newer ones end that wish."""
     waiting: str = ""
     reference: ModelReference | None = None
     """Where its file comes from, while it is not on disk."""

@@ -89,7 +89,6 @@ class Stock:
         self._orphaned: set[ModelId] = set()
         self.touched: set[ModelId] = set()
         """Models of which something changed since somebody emptied this."""
-        self._orders: dict[ModelId, ModelOrder] | None = {}
 
     def __len__(self) -> int:
         """Return how many live members are known, this node among them."""
@@ -161,21 +160,9 @@ class Stock:
         """Return the newest statement of a live member."""
         return self._said.get(node)
 
-    def newest(self, model: ModelId) -> ModelOrder | None:
-        """Return the newest order about a model that a live member with the right to administer holds."""
-        if self._orders is None:
-            self._orders = {}
-            for said in self._said.values():
-                for order in said.orders if Rights.ADMIN in said.rights else ():
-                    known = self._orders.get(order.model)
-                    if known is None or (order.version, order.author) > (known.version, known.author):
-                        self._orders[order.model] = order
-        return self._orders.get(model)
-
     def _note_orders(self, old: Announcement | None, new: Announcement | None) -> None:
         before, after = old.orders if old is not None else (), new.orders if new is not None else ()
         if before != after or (old is not None and new is not None and old.rights != new.rights):
-            self._orders = None
             self.touched |= {order.model for order in (*before, *after)}
 
     def everybody(self) -> list[Announcement]:

@@ -46,7 +46,8 @@ def told(
         resources=coarse(held.resources), serving=served, requested=_requested(held, fetching),
         models_on_disk=tuple(_on_disk(record.spec) for record in records if record.spec is not None),
         uses=tuple((one.id, coarse_count(one.requests)) for one in records if one.spec is not None and one.requests),
-        load=_load(served), engine_build=f"{build.kind} {build.version}" if build is not None else "",
+        load=_load(served), orders=held.book.announced, default=held.book.announced_default,
+        engine_build=f"{build.kind} {build.version}" if build is not None else "",
     )  # fmt: skip
 
 
@@ -70,7 +71,7 @@ def _served(record: Record) -> ServedModel | None:
     if state is None:
         return None
     said = ServedModel(
-        model=record.id, digest="", state=state, is_assigned=record.is_assigned, order=max(record.order, 0),
+        model=record.id, digest="", state=state, is_assigned=record.is_assigned, order=record.order,
         size_bytes=record.reference.size_bytes if record.reference is not None else 0,
     )  # fmt: skip
     if state is ServingState.READY:

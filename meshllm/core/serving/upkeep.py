@@ -6,11 +6,10 @@ know what it should take instead: `placement` does.
 
 from collections.abc import Mapping
 
-from meshllm.core.announcement import ModelOrder, ServingState
+from meshllm.core.announcement import ServingState
 from meshllm.core.effects import Level
 from meshllm.core.engines import EngineState
 from meshllm.core.ids import ModelId, NodeId
-from meshllm.core.intents import Verb
 from meshllm.core.resources import format_bytes
 from meshllm.core.serving.capacity import NoRoom
 from meshllm.core.serving.claims import Claim, must_yield
@@ -19,7 +18,7 @@ from meshllm.core.serving.holdings import Holdings
 from meshllm.core.serving.rebalance import Heat, Load, Occupant, may_go, victims
 from meshllm.core.serving.records import Record
 from meshllm.core.serving.replies import Effects, notice
-from meshllm.core.serving.stock import Entry, Newest, Stock
+from meshllm.core.serving.stock import Entry, Stock
 from meshllm.core.serving.telling import told_state
 from meshllm.core.view import Reason
 
@@ -38,21 +37,7 @@ class Upkeep:
         self._stock = stock
         self.heat = Heat()
 
-    # -- orders, rivals, rest ----------------------------------------------------------------------------
-
-    def obey(self, newest: Newest) -> Effects:
-        """Unload what was ordered out of the whole mesh after it was wanted here: nobody resurrects it."""
-        effects: Effects = []
-        for record in self._held.records.values():
-            order = newest(record.id)
-            if not record.is_served:
-                record.order = -1
-            elif record.order < 0:
-                record.order = order.version if order is not None else 0
-            elif _is_against(order, record):
-                record.held |= order is not None and order.hold
-                effects += self._let_go(record, "it was unloaded in the whole mesh")
-        return effects
+    # -- rivals, rest ------------------------------------------------------------------------------------
 
     def yield_claims(self) -> Effects:
         """Give up what a better claim has taken, while it is not ready."""
@@ -181,12 +166,6 @@ class Upkeep:
 def _may_displace(record: Record) -> bool:
     """Tell whether a model may make others go."""
     return record.is_lazy and record.reason not in _REPLICAS | {Reason.HOT, Reason.WARM}
-
-
-def _is_against(order: ModelOrder | None, record: Record) -> bool:
-    if order is None or order.verb is not Verb.UNLOAD or record.order >= order.version:
-        return False
-    return record.wanted or record.state in (EngineState.READY, EngineState.STARTING)
 
 
 def _is_idle(record: Record) -> bool:

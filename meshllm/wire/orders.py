@@ -1,0 +1,38 @@
+"""Orders outside the core: the document that keeps them from one run to the next.
+
+Owns its form. Decides which values an order may have. Doesn't know files.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import msgspec
+
+from meshllm.core.effects import KeptOrders
+from meshllm.core.limits import ANNOUNCED_ORDERS, MODELS_PER_NODE, ORDER_VERSION_MAX
+from meshllm.wire.names import check_id, check_model, is_model_id
+from meshllm.wire.packing import malformed
+
+
+def kept_orders(kept: KeptOrders) -> dict[str, object]:
+    """Return what a node remembers of orders as a document."""
+    sayable = tuple(order for order in kept.orders if is_model_id(order.model))
+    document: dict[str, object] = msgspec.to_builtins(replace(kept, orders=sayable))
+    return document
+
+
+def read_orders(document: Mapping[str, object]) -> KeptOrders:
+    """Return what such a document says. Raises WireError when it is none."""
+    try:
+        kept = msgspec.convert(dict(document), KeptOrders)
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # JSON can hold half a character
+        raise malformed(str(error)) from error
+    default = () if kept.default is None else (kept.default,)
+    for order in (*kept.orders, *default):
+        check_id(order.author)
+        check_model(order.model)
+        if not 0 <= order.version <= ORDER_VERSION_MAX:
+            raise malformed("a version that no clock of orders reaches")
+    if len(kept.orders) > ANNOUNCED_ORDERS or max(len(kept.held), len(kept.dropped)) > MODELS_PER_NODE:
+        raise malformed("more orders than a node keeps")
+    return replace(kept, clock=min(max(kept.clock, 0), ORDER_VERSION_MAX))

@@ -7,16 +7,18 @@ which half may have changed, and a view is made only where it differs from the l
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import TypeGuard
 
 from meshllm.core.announcement import Announcement, DiskModel, Role, ServedModel, ServingState
 from meshllm.core.catalog import ModelProblem, ModelSpec
 from meshllm.core.engines import EngineState
 from meshllm.core.ids import NodeId
-from meshllm.core.known_models import aliases_of
 from meshllm.core.members.members import Members
 from meshllm.core.names import NameIndex
+from meshllm.core.rights import Rights
 from meshllm.core.serving.groups import groups_of
 from meshllm.core.serving.lifecycle import Lifecycle
+from meshllm.core.serving.naming import Naming
 from meshllm.core.serving.replicas import replicas_of
 from meshllm.core.standing import LIVE, MemberState
 from meshllm.core.statement import coarse
@@ -29,7 +31,7 @@ class Picture:
     def __init__(self, me: Announcement, requested: tuple[str, ...], now_s: float, *, joining: bool) -> None:
         """Show a node that knows nothing yet."""
         self._since_s = now_s
-        self._local_names: NameIndex | None = None
+        self._naming = Naming()
         alone = Member(announcement=me, state=MemberState.ALIVE, since_s=now_s)
         self.view = MeshView(
             epoch=1, at_s=now_s, me=me, members=MappingProxyType({me.node: alone}), groups=MappingProxyType({}),
@@ -63,6 +65,7 @@ class Picture:
         for node in sorted(table.changed):
             member = _member(members, node)
             is_routing |= _matters(found.get(node)) or _matters(member)
+            self._naming.hear(node, member.announcement if _may_name(member) else None)
             if member is None:
                 found.pop(node, None)
             else:
@@ -72,14 +75,12 @@ class Picture:
             is_routing |= _matters(old[me.node]) or bool(me.serving)
             state = MemberState.LEFT if me.left else MemberState.ALIVE
             found[me.node] = Member(announcement=me, state=state, since_s=self._since_s)
+            self._naming.hear(me.node, me)
         fields: dict[str, object] = {"me": me, "members": MappingProxyType(found)}
         if is_routing:
             fields["groups"] = groups_of(found.values())
             fields["replicas"] = replicas_of(found.values(), me.node)
-        if is_routing or local_names is not self._local_names:
-            self._local_names = local_names
-            elsewhere = replicas_of(found.values(), me.node)
-            fields["names"] = local_names.including(elsewhere, aliases_of(elsewhere))
+        fields["names"] = self._naming.index(local_names)
         return fields
 
 
@@ -98,6 +99,11 @@ def _member(members: Members, node: NodeId) -> Member | None:
 def _matters(member: Member | None) -> bool:
     """Tell whether requests may be routed to a member."""
     return member is not None and member.state in LIVE and bool(member.announcement.serving)
+
+
+def _may_name(member: Member | None) -> TypeGuard[Member]:
+    """Tell whether the names that a member gives to models count."""
+    return member is not None and member.state in LIVE and Rights.HOST in member.announcement.rights
 
 
 _SAID = {

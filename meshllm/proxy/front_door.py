@@ -29,7 +29,9 @@ from meshllm.core.events import Event
 from meshllm.core.ids import ModelId, NodeId, short
 from meshllm.core.known_models import CATALOG
 from meshllm.core.names import Ambiguous, Unknown
-from meshllm.core.serving.routing import Capability, Refusal, name_refused, unloaded
+from meshllm.core.serving.asleep import unloaded
+from meshllm.core.serving.meaning import name_refused
+from meshllm.core.serving.routes import Capability, Refusal
 from meshllm.core.view import MeshView
 from meshllm.proxy import openai, paths
 from meshllm.proxy.access import AccessRules

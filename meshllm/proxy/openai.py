@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from meshllm.core import limits
-from meshllm.core.serving.routing import Refusal, RefusalCode
+from meshllm.core.serving.routes import Refusal, RefusalCode
 
 CONTEXT_TOO_LONG = "context_length_exceeded"
 ENGINE_LOST = "engine_lost"

@@ -15,8 +15,9 @@ from time import monotonic
 from meshllm.core import limits
 from meshllm.core.events import Event, ModelWanted
 from meshllm.core.ids import ModelId
+from meshllm.core.serving.asleep import unloaded
 from meshllm.core.serving.attempts import Setback
-from meshllm.core.serving.routing import Refusal, Wait, unloaded
+from meshllm.core.serving.routes import Refusal, Wait
 from meshllm.core.view import MeshView
 from meshllm.proxy import openai
 from meshllm.proxy.forward import Exchange

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from meshllm.core import limits
 from meshllm.core.engines import EngineEndpoint
 from meshllm.core.ids import ModelId, NodeId
-from meshllm.core.serving.routing import (
+from meshllm.core.serving.routes import (
     FALLBACK,
     Capability,
     Local,
@@ -22,8 +22,8 @@ from meshllm.core.serving.routing import (
     RouteRequest,
     Routes,
     Wait,
-    plan_routes,
 )
+from meshllm.core.serving.routing import plan_routes
 from meshllm.core.view import MeshView
 from meshllm.proxy.paths import InferenceDoor
 from meshllm.proxy.pool import EnginePool, Pool, TunnelEnd

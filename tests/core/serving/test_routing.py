@@ -14,7 +14,8 @@ from meshllm.core.intents import Verb
 from meshllm.core.limits import GIB
 from meshllm.core.mesh import CoreConfig, MeshCore
 from meshllm.core.names import NameIndex
-from meshllm.core.serving.routing import (
+from meshllm.core.serving.asleep import unloaded
+from meshllm.core.serving.routes import (
     Capability,
     Local,
     Refusal,
@@ -23,9 +24,8 @@ from meshllm.core.serving.routing import (
     RouteRequest,
     Routes,
     Wait,
-    plan_routes,
-    unloaded,
 )
+from meshllm.core.serving.routing import plan_routes
 from meshllm.core.view import MeshView, Replica
 from tests.core.builders import Story, a_spec, a_story, exited, ready
 from tests.core.serving.test_replicas import a_replica
@@ -235,19 +235,24 @@ def test_one_name_for_two_files_elsewhere_is_ambiguous_until_it_is_pinned() -> N
     """The refusal names what to ask for instead."""
     view = with_replicas(
         two_models(),
-        a_replica("a", model="far", digest="sha256:1111"),
-        a_replica("b", model="far", digest="sha256:2222"),
+        a_replica("a", model="far", digest=f"sha256:{'1' * 64}"),
+        a_replica("b", model="far", digest=f"sha256:{'2' * 64}"),
     )
 
-    found, pinned, nowhere = (ask_view(view, name) for name in ("far", "far@sha256:22", "far@sha256:33"))
+    found, pinned, nowhere, short = (
+        ask_view(view, name)
+        for name in ("far", f"far@sha256:{'2' * 12}", f"far@sha256:{'3' * 12}", f"far@sha256:{'2' * 11}")
+    )
 
     assert isinstance(found, Refusal)
     assert found.code is RefusalCode.AMBIGUOUS_MODEL
-    assert "far@sha256:1111, far@sha256:2222" in found.message
+    assert f"far@sha256:{'1' * 12}, far@sha256:{'2' * 12}" in found.message
     assert isinstance(pinned, Routes)
     assert [route.node for route in pinned.routes] == ["b"]
     assert isinstance(nowhere, Refusal)
     assert nowhere.code is RefusalCode.MODEL_NOT_FOUND
+    assert isinstance(short, Refusal)
+    assert short.message.endswith("a digest is given with at least 12 of its digits")
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,8 @@ class Wait:
     is_asleep: bool
     """Nobody is loading it yet: the request itself has to ask for it (`ModelWanted`)."""
     progress: LoadProgress | None = None
+    is_fallback: bool = False
+    """It stands in for a name that nothing has."""
 
 
 class RefusalCode(StrEnum):

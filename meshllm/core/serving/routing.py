@@ -43,7 +43,7 @@ def _fall_back(view: MeshView, needs: Capability | None) -> Routes | Wait | None
     for model in (*default, *ready_models(view)):
         found = _plan(view, RouteRequest(model=model, needs=needs))
         if isinstance(found, Wait):
-            return found
+            return replace(found, is_fallback=True)
         if isinstance(found, Routes):
             return replace(found, routes=tuple(replace(route, reason=FALLBACK) for route in found.routes))
     return None

@@ -146,6 +146,8 @@ class Pursuit:
             return openai.refused(found, self.retry_after_s())
         if exchange.losses >= limits.ENGINE_ATTEMPTS:
             return _given_away(exchange)
+        if isinstance(found, Wait) and exchange.trip is not None and RefusalCode.MODEL_UNLOADED in _said(exchange):
+            return self.ways.told(exchange, exchange.trip.trail, exchange.target)  # it must not undo what was ordered
         if isinstance(found, Wait):
             return found
         way = self.ways.next(exchange, found)

@@ -30,6 +30,8 @@ from meshllm.proxy.tunnel_pool import refusal_of
 from meshllm.proxy.ways import Reach, Ways
 from meshllm.wire.tunnel_frames import TunnelProgress
 
+_ASKED_REMEMBERED = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -211,6 +213,8 @@ class Pursuit:
             return
         now_s = monotonic()
         if now_s - self._asked_for.get(wait.model, float("-inf")) >= limits.WANTED_AGAIN_S:
+            if len(self._asked_for) >= _ASKED_REMEMBERED:
+                self._asked_for.clear()
             self._asked_for[wait.model] = now_s
             self._post(ModelWanted(model=wait.model))
 

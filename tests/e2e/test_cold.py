@@ -126,7 +126,7 @@ def test_a_model_that_has_room_nowhere_is_refused_in_bytes(daemon: Make) -> None
         refused = entry.chat(model="huge", timeout_s=ANSWER_S)
 
         assert (refused.status, refused.error["code"]) == (503, "no_capacity")
-        assert " GB" in refused.error["message"] or " GiB" in refused.error["message"]
+        assert " GB" in refused.error["message"] or " TB" in refused.error["message"]
         assert "retry-after" in refused.headers
         assert entry.chat(model="tiny").status == 200
 

@@ -189,8 +189,10 @@ def _loading(model: LocalModel) -> str:
     """Say how far a model is."""
     progress = model.progress
     if progress is None:
-        is_next = model.state is EngineState.STOPPED and model.wanted
-        return f"the model {model.id!r} is {'about to be loaded' if is_next else model.state.replace('_', ' ')}"
+        word = model.state.replace("_", " ")
+        if model.state is EngineState.STOPPED:
+            word = "about to be loaded" if model.wanted else "not in memory yet"
+        return f"the model {model.id!r} is {word}"
     sizes = ""
     if progress.total_bytes:
         sizes = f" of {format_bytes(progress.total_bytes)}"

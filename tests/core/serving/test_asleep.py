@@ -8,7 +8,7 @@ import pytest
 
 from meshllm.core import events as ev
 from meshllm.core.announcement import ModelOrder, ServingState
-from meshllm.core.engines import EngineFault
+from meshllm.core.engines import EngineFault, EngineState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Verb
 from meshllm.core.limits import GIB
@@ -16,7 +16,7 @@ from meshllm.core.policy import LoadMode, ModelPolicy
 from meshllm.core.serving.asleep import order_version, unloaded_since
 from meshllm.core.serving.routes import Refusal, RefusalCode, RouteRequest, Routes, Wait
 from meshllm.core.serving.routing import plan_routes
-from meshllm.core.view import MeshView
+from meshllm.core.view import LoadProgress, MeshView
 from tests.core.builders import Story, a_member, a_spec, a_story, exited, ready
 from tests.core.serving.test_meaning import a_cold, a_view
 from tests.core.serving.test_replicas import a_replica
@@ -191,7 +191,10 @@ def test_a_model_that_is_unhealthy_at_every_host_is_refused() -> None:
         for node, health in (("a", "unhealthy"), ("b", "degraded"), ("c", "healthy"))
     )
 
+    leaving = a_replica("d", model="cold", state=ServingState.DRAINING)
+
     assert refused(ask(a_view(sick)))[0] is RefusalCode.MODEL_FAILED
+    assert refused(ask(a_view(sick, leaving)))[0] is RefusalCode.MODEL_FAILED
     found = ask(a_view(sick, weak, well))
     assert isinstance(found, Routes)
     assert [route.node for route in found.routes] == ["c", "b"]
@@ -211,3 +214,32 @@ def test_a_request_that_waits_hears_of_an_order_to_unload_that_came_later() -> N
     assert "`mesh-llm load cold`" in refused(unloaded_since(held, COLD, 2))[1]
     assert unloaded_since(view, COLD, 3) is None
     assert unloaded_since(loaded, COLD, 2) is None
+
+
+def test_a_file_that_was_named_by_its_digest_is_not_replaced_by_another_cold_one() -> None:
+    """The one that is asked for has to come, not one of that name."""
+    wanted, other = f"sha256:{'2' * 64}", f"sha256:{'1' * 64}"
+    sick = a_replica("a", model="cold", digest=wanted, health="unhealthy")
+
+    code, _ = refused(ask(a_view(sick, cold=(a_cold(digest=other),)), f"cold@{wanted}"))
+
+    assert code is RefusalCode.MODEL_FAILED
+
+
+def test_words_for_every_step_of_a_model_of_this_node() -> None:
+    """From the order to memory."""
+    story = a_story(a_spec("cold"), a_spec("warm"), requested=("warm",))
+    view = story.core.view
+
+    words = []
+    for facts in (
+        {"wanted": False}, {"wanted": True},
+        {"wanted": True, "progress": LoadProgress(stage="downloading", share=0.5, total_bytes=2 * GIB)},
+        {"wanted": True, "state": EngineState.BACKING_OFF},
+    ):  # fmt: skip
+        local = MappingProxyType({**view.local, COLD: replace(view.local[COLD], **facts)})
+        found = ask(replace(view, local=local))
+        assert isinstance(found, Wait)
+        words.append(found.message.removeprefix("the model 'cold' is "))
+
+    assert words == ["not in memory yet", "about to be loaded", "downloading, 50% of 2.1 GB", "backing off"]

@@ -8,8 +8,8 @@ import pytest
 
 from meshllm.core.announcement import ServingState
 from meshllm.core.ids import ModelId
-from meshllm.core.names import GivenName, NameIndex
-from meshllm.core.serving.meaning import can_do, meaning, not_found, one_file, ready_models
+from meshllm.core.names import Ambiguous, GivenName, NameIndex, Unknown
+from meshllm.core.serving.meaning import can_do, meaning, name_refused, not_found, one_file, ready_models
 from meshllm.core.serving.routes import Capability, Refusal, RefusalCode, RouteRequest, Wait
 from meshllm.core.view import ColdModel, MeshView, Replica
 from tests.core.builders import Story, a_spec, a_story, ready
@@ -182,3 +182,21 @@ def test_models_are_ready_that_answer_somewhere() -> None:
     )  # fmt: skip
 
     assert ready_models(view) == ["here", "there"]
+
+
+def test_a_model_that_the_index_does_not_have_yet_is_found_by_its_id() -> None:
+    """What answers is not hidden by a list of names that is a moment old."""
+    view = replace(a_view(a_replica("a", model="far")), names=NameIndex(()))
+
+    assert meant(view, "far") == "far"
+
+
+def test_a_name_is_refused_with_what_was_perhaps_meant() -> None:
+    """For whoever resolves names without routing."""
+    view = a_view(cold=(a_cold(),))
+
+    unknown = name_refused(view, "x", Unknown("x", ("cold",)))
+    ambiguous = name_refused(view, "y", Ambiguous("y", (ModelId("a"), ModelId("b"))))
+
+    assert unknown.message == "the model 'x' does not exist; did you mean cold?"
+    assert ambiguous.message == "the model name 'y' could mean any of: a, b"

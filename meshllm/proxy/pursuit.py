@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import monotonic
 
 from meshllm.core import limits
@@ -74,7 +74,10 @@ class Pursuit:
     async def run(self, exchange: Exchange) -> None:
         """Bring an exchange to an engine, or answer it with the reason why that cannot be."""
         now_s = monotonic()
-        wait = _Waiting(now_s + self._load_wait_s)
+        exchange.known_orders = {} if exchange.known_orders is None else exchange.known_orders
+        if exchange.waits is None or exchange.waits[0] != exchange.losses:
+            exchange.waits = (exchange.losses, now_s + self._load_wait_s)
+        wait = _Waiting(exchange.waits[1], exchange.known_orders)
         exchange.since_s = exchange.since_s or now_s
         exchange.comment_at_s = exchange.comment_at_s or now_s + self._comment_s
         if exchange.attempts and exchange.target.peer is None:
@@ -152,7 +155,7 @@ class Pursuit:
             return self.ways.told(exchange, exchange.trip.trail, exchange.target)  # it must not undo what was ordered
         if isinstance(found, Wait):
             return found
-        way = self.ways.next(exchange, found)
+        way = self.ways.next(exchange, found, is_patient=monotonic() < wait.load_ends_s)
         wait.is_coming_back = isinstance(way, Wait)
         return way
 
@@ -288,11 +291,11 @@ class _Waiting:
     """How one request waits. Times are monotonic."""
 
     load_ends_s: float
+    orders: dict[ModelId, int]
+    """The newest order about each model that the request waited for, when it began to."""
     ends_s: float = 0.0
     model: ModelId | None = None
     """What it had or was promised: if it is unloaded now, that was meant for this request too."""
-    orders: dict[ModelId, int] = field(default_factory=dict)
-    """The newest order about each model that it waited for, when it began to: later ones are meant for it too."""
     short_ends_s: float | None = None
     """Until when something is waited for that happens soon or not at all."""
     reason: str = ""

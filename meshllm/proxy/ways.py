@@ -65,17 +65,18 @@ class Ways:
         self._reach = reach
         self._retry_after_s = retry_after_s
 
-    def next(self, exchange: Exchange, found: Target) -> Target | Wait | Problem:
+    def next(self, exchange: Exchange, found: Target, *, is_patient: bool = True) -> Target | Wait | Problem:
         """Return which way of a question to take now, or what to say because none is left.
 
         Where nothing else is left but this node's engine, that is the way even if it has to be waited for. Where the
-        host of the only way lives and has lost its engine, that is waited for too: it is back in a moment.
+        host of the only way lives and has lost its engine, that is waited for too: it is back in a moment. A request
+        that is not patient any more takes no way again.
         """
         trail = exchange.trip.trail if exchange.trip is not None else Trail()
         if not (found.others or found.peer or trail.setbacks):
             return found
         targets = {target.node: target for target in (found, *found.others)}
-        for target in targets.values():
+        for target in targets.values() if is_patient else ():
             trail.forgive(target.node, target.word)
         untried = [node for node in targets if node not in trail.setbacks]
         now_s = monotonic()
@@ -89,7 +90,7 @@ class Ways:
             is_full = here.traffic.in_flight >= here.admitted
             if not (is_full and Setback.BUSY in trail.setbacks.values()):
                 return here
-        if may_come_back(trail):
+        if is_patient and may_come_back(trail):
             message = f"no host of the model {found.model!r} has it in memory right now"
             return Wait(model=found.model, message=message, is_asleep=False)
         return self.told(exchange, trail, found)

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -16,8 +17,8 @@ from meshllm.core.intents import Verb
 from meshllm.core.standing import MemberState
 from meshllm.core.view import ColdModel, Member
 from meshllm.wire.tunnel_frames import TunnelRefusal
-from tests.proxy.builders import TINY, House, Request, a_chat, a_house, a_model, a_post, answer_ok, until
-from tests.proxy.tunnels import DIGEST, FIRST, SECOND, a_mesh, a_replica
+from tests.proxy.builders import TINY, House, Reply, Request, a_chat, a_house, a_model, a_post, answer_ok, until
+from tests.proxy.tunnels import DIGEST, FIRST, SECOND, Mesh, a_mesh, a_replica
 
 COLD = ColdModel(model=TINY, nodes=(FIRST,), digest=DIGEST)
 WANTED = ModelWanted(model=TINY)
@@ -230,6 +231,26 @@ async def test_a_host_that_has_just_unloaded_the_model_leads_to_a_load(code: str
         reply = await task
 
     assert reply.status == 200
+
+
+def is_asked_again(task: asyncio.Task[Reply], mesh: Mesh, tries: int) -> bool:
+    """Tell whether a host was tried once more, or the request has ended."""
+    return task.done() or len(mesh.asked) > tries
+
+
+async def test_a_host_that_refuses_again_and_again_has_one_requests_time_and_no_more() -> None:
+    """Each try is no new wait: what a request waits in all is what counts."""
+    async with a_mesh(load_wait_s=0.5) as (entry, mesh), asyncio.TaskGroup() as group:
+        mesh.refusals[FIRST] = TunnelRefusal(code="loading", message="no")
+        task = group.create_task(entry.chat())
+        await until(lambda: mesh.asked, "the first try")
+        while not task.done():
+            entry.views.publish(replicas=(a_replica(),))
+            await until(partial(is_asked_again, task, mesh, len(mesh.asked)), "another try or the end")
+        reply = await task
+
+    assert (reply.status, reply.error["code"]) == (503, "model_loading")
+    assert len(mesh.asked) > 2
 
 
 async def test_a_request_that_ends_engines_is_not_sent_a_third_time() -> None:

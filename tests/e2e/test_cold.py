@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 
 from tests.e2e.daemons import Daemon, Reply, until
@@ -113,12 +114,9 @@ def test_a_stream_for_a_cold_model_hears_comments_until_it_is_answered(daemon: M
 @pytest.mark.rows("PRX-6")
 def test_a_model_that_has_room_nowhere_is_refused_in_bytes(daemon: Make) -> None:
     """At once, whichever node is asked."""
-    huge = gguf_builder.llama(
-        llama__block_count=1000, llama__embedding_length=65536, llama__attention__head_count=512,
-        llama__attention__head_count_kv=512,
-    )  # fmt: skip
     host = daemon("--model", "tiny")
-    gguf_builder.write(host.models / "huge.gguf", huge)
+    huge = gguf_builder.write(host.models / "huge.gguf")
+    os.truncate(huge, 2 * psutil.virtual_memory().total)  # of holes: it takes no room on the disk
     with host, daemon("--join", token_of(host), models=()) as entry:
         until_listed(entry, "tiny")
         until_known(entry, "huge")

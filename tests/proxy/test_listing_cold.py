@@ -44,7 +44,7 @@ def listed(view: Any, query: str = "pseudo=false") -> dict[str, dict[str, Any]]:
     return {entry["id"]: entry for entry in data}
 
 
-@pytest.mark.rows("LST-3", "LST-4", "LST-5", "LST-7", "X3", "X5")
+@pytest.mark.rows("LST-3", "LST-4", "LST-5", "LST-7")
 def test_a_model_on_another_nodes_disk_has_a_whole_entry() -> None:
     """What the catalogue knows of its file included."""
     view = a_view(cold=(a_cold(SMOL),), members=a_member(FIRST))
@@ -64,7 +64,7 @@ def test_a_model_on_another_nodes_disk_has_a_whole_entry() -> None:
     assert listed(a_view(cold=(a_cold(),)))["cold"]["parameter_count"] == "0"
 
 
-@pytest.mark.rows("LST-2", "LST-6", "LST-7", "LST-9", "X3")
+@pytest.mark.rows("LST-2", "LST-6", "LST-7", "LST-9")
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
@@ -100,7 +100,7 @@ def test_the_catalogue_has_what_members_have_what_they_want_and_what_can_be_fetc
     assert {entry["phase"] for entry in data[1:]} == {"sleeping", "requested", "not_downloaded"}
 
 
-@pytest.mark.rows("LIF-13", "X5")
+@pytest.mark.rows("LIF-13")
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
@@ -120,7 +120,6 @@ def test_every_step_of_a_model_elsewhere_has_its_words(
     assert (entry["status"], entry["phase"], entry["health_status"], entry["warm"]) == expected
 
 
-@pytest.mark.rows("X5", "X31")
 def test_health_is_that_of_the_best_host() -> None:
     """Loaded and unhealthy is possible, and said."""
     sick, well = a_replica(health="unhealthy"), a_replica(SECOND, health="degraded")

@@ -134,7 +134,6 @@ async def test_no_room_anywhere_ends_the_waiting_with_the_lack() -> None:
     assert "retry-after" in reply.headers
 
 
-@pytest.mark.rows("X29")
 @pytest.mark.parametrize(("hold", "hint"), [(False, "another request loads it again"), (True, "mesh-llm load tiny")])
 async def test_an_order_to_unload_is_not_undone_by_requests_that_waited_before_it(*, hold: bool, hint: str) -> None:
     """A request that comes after it loads the model again, unless it is held."""
@@ -295,7 +294,7 @@ async def test_a_hold_is_told_to_requests_that_had_come_too_far() -> None:
 # -- names that nothing has ------------------------------------------------------------------------------
 
 
-@pytest.mark.rows("X1", "PRX-5")
+@pytest.mark.rows("PRX-5")
 async def test_a_fallback_is_seen_in_the_answer_the_counters_and_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """The body names the model that answered; nobody is deceived."""
     async with a_house(unknown_model="fallback") as house:
@@ -314,7 +313,7 @@ async def test_a_fallback_is_seen_in_the_answer_the_counters_and_the_log(caplog:
     ]
 
 
-@pytest.mark.rows("X1", "PRX-5")
+@pytest.mark.rows("PRX-5")
 async def test_a_fallback_to_a_cold_default_loads_it_and_a_known_model_never_falls_back() -> None:
     """Dropped, held or cold is not unknown."""
     async with a_house(unknown_model="fallback", models=lambda _: ()) as house, asyncio.TaskGroup() as group:
@@ -332,7 +331,6 @@ async def test_a_fallback_to_a_cold_default_loads_it_and_a_known_model_never_fal
     assert counted == 1
 
 
-@pytest.mark.rows("X1")
 @pytest.mark.parametrize(("joining", "status"), [(False, 404), (True, 200)])
 async def test_an_unknown_name_is_told_at_once_but_while_joining(*, joining: bool, status: int) -> None:
     """What a mesh serves is not known before it was heard."""

@@ -42,7 +42,7 @@ def an_order(verb: Verb = Verb.UNLOAD, **facts: Any) -> ModelOrder:
     return ModelOrder(**{"model": COLD, "verb": verb, "version": 3, "author": OTHER, **facts})
 
 
-@pytest.mark.rows("LIF-6", "LIF-7", "T29", "X1")
+@pytest.mark.rows("LIF-6", "LIF-7", "T29")
 def test_a_model_on_another_nodes_disk_is_waited_for_and_asked_for() -> None:
     """Never another model; and the words say who has it."""
     member = a_member("b")
@@ -82,7 +82,6 @@ def test_a_model_that_somebody_takes_up_is_waited_for_and_asked_for_no_more(
         assert ask(view) == Wait(model=COLD, message=f"the model 'cold' is {words}", is_asleep=False)
 
 
-@pytest.mark.rows("X29")
 def test_a_held_model_is_refused_on_every_node() -> None:
     """With what lifts the hold; an order that only unloads does not keep requests from loading."""
     story = a_story(a_spec("cold"), a_spec("warm"), requested=("warm",))
@@ -107,7 +106,6 @@ def test_a_disabled_model_is_refused_even_where_it_is_ready() -> None:
         assert refused(ask(a_view(story=story, policies=policies), is_forwarded=True))[0] is RefusalCode.MODEL_DISABLED
 
 
-@pytest.mark.rows("X20")
 def test_a_model_that_loads_by_order_only_is_refused_until_it_is_ordered() -> None:
     """Where it answers, it answers."""
     policies = MappingProxyType({COLD: ModelPolicy(name="cold", load=LoadMode.OFF)})
@@ -183,7 +181,6 @@ def test_a_forwarded_request_knows_only_what_is_here() -> None:
     assert refused(ask(view, is_forwarded=True))[0] is RefusalCode.MODEL_NOT_FOUND
 
 
-@pytest.mark.rows("X31")
 def test_a_model_that_is_unhealthy_at_every_host_is_refused() -> None:
     """Never routed to for want of another; a degraded one comes after healthy ones."""
     sick, weak, well = (

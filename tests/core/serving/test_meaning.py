@@ -56,7 +56,7 @@ def test_cold_models_have_names_as_ready_ones_do() -> None:
     assert meant(view, "colt") is RefusalCode.MODEL_NOT_FOUND
 
 
-@pytest.mark.rows("ADR-2", "ADR-3", "ADR-7", "X2", "T4")
+@pytest.mark.rows("ADR-2", "ADR-3", "ADR-7", "T4")
 @pytest.mark.parametrize("name", ["default", None, ""])
 def test_the_default_is_a_name_and_stays_whoever_has_the_model(name: str | None) -> None:
     """Cold or far away: it does not move to another one that happens to be ready."""
@@ -67,7 +67,7 @@ def test_the_default_is_a_name_and_stays_whoever_has_the_model(name: str | None)
     assert [meant(view, name) for view in (cold, far, alias)] == ["cold", "far", "cold"]
 
 
-@pytest.mark.rows("ADR-5", "X2")
+@pytest.mark.rows("ADR-5")
 def test_a_default_that_nobody_has_is_refused_by_name() -> None:
     """And one that is not set, with nothing ready anywhere."""
     gone = meaning(a_view(a_replica("a", model="far"), default_model=ModelId("gone")), RouteRequest(model=None))
@@ -79,7 +79,7 @@ def test_a_default_that_nobody_has_is_refused_by_name() -> None:
     assert "'gone' is on no node" in gone.message
 
 
-@pytest.mark.rows("ADR-8", "X2")
+@pytest.mark.rows("ADR-8")
 def test_auto_is_what_answers_now_here_before_elsewhere() -> None:
     """The default before others, the least busy elsewhere, and the default itself when nothing is ready."""
     story = a_story(a_spec("here"), requested=("here",))
@@ -108,7 +108,7 @@ def test_auto_chooses_among_models_that_can_do_it() -> None:
     assert not can_do(["chat"], Capability.EMBEDDING)
 
 
-@pytest.mark.rows("REG-10", "X9")
+@pytest.mark.rows("REG-10")
 def test_an_alias_of_two_models_counts_where_both_are_one_file() -> None:
     """Then the one that answers is meant; else the candidates are told."""
     aliases = {"nick": [ModelId("cold"), ModelId("far")]}
@@ -159,7 +159,6 @@ def test_a_forwarded_request_names_an_id_and_no_version() -> None:
     assert meant(view, f"foo@{TWO}", is_forwarded=True) is RefusalCode.MODEL_NOT_FOUND
 
 
-@pytest.mark.rows("X1")
 def test_an_unknown_name_is_told_at_once_unless_the_node_is_joining() -> None:
     """Only such a refusal lets another model stand in."""
     view = a_view(cold=(a_cold("smollm"),))

@@ -92,7 +92,6 @@ def test_an_index_is_made_only_when_the_names_differ() -> None:
     assert naming.index(NameIndex([ModelId("mine")])).resolve("mine") == "mine"
 
 
-@pytest.mark.rows("X9")
 def test_one_alias_for_two_models_is_ambiguous_here() -> None:
     """Whether they are one file, their digests say: `meaning` asks them."""
     naming = Naming()

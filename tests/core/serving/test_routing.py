@@ -44,7 +44,7 @@ def two_models() -> Story:
     return story
 
 
-@pytest.mark.rows("ADR-1", "ADR-2", "ADR-3", "ADR-8", "X2")
+@pytest.mark.rows("ADR-1", "ADR-2", "ADR-3", "ADR-8")
 @pytest.mark.parametrize("name", ["warm", "WARM", None, "", "default", "auto"])
 def test_names_that_mean_the_ready_model_lead_to_it(name: str | None) -> None:
     """Omitted, empty and `default` are the default; `auto` is what is ready."""
@@ -57,7 +57,7 @@ def test_names_that_mean_the_ready_model_lead_to_it(name: str | None) -> None:
     assert found.routes[0].reason == "local"
 
 
-@pytest.mark.rows("X1")
+@pytest.mark.rows("ADR-1")
 def test_an_unknown_name_is_refused_with_near_names() -> None:
     """Never another model than the one that was asked for."""
     found = ask(two_models(), "wram")
@@ -118,7 +118,7 @@ def test_a_model_that_cannot_do_it_is_refused() -> None:
     assert "chat, completion" in found.message
 
 
-@pytest.mark.rows("ADR-5", "X2")
+@pytest.mark.rows("ADR-5")
 def test_without_any_model_there_is_no_default() -> None:
     """An empty node says so instead of answering with something."""
     found = ask(a_story(), None)
@@ -165,7 +165,7 @@ def test_a_leaving_node_takes_nothing() -> None:
     assert found.code is RefusalCode.LEAVING
 
 
-@pytest.mark.rows("PRX-5", "X1")
+@pytest.mark.rows("PRX-5")
 def test_an_unknown_name_falls_back_where_that_is_wished_and_says_so() -> None:
     """The source document's behaviour: deterministic, visible, and never for vectors."""
     view = two_models().core.view
@@ -233,7 +233,7 @@ def test_a_forwarded_request_is_never_sent_on() -> None:
     assert [route.reason for route in warm.routes] == ["local"]
 
 
-@pytest.mark.rows("REG-10", "X9")
+@pytest.mark.rows("REG-10")
 def test_one_name_for_two_files_elsewhere_is_ambiguous_until_it_is_pinned() -> None:
     """The refusal names what to ask for instead."""
     view = with_replicas(
@@ -375,7 +375,7 @@ def test_what_a_remote_model_cannot_do_is_refused_here() -> None:
     assert found.code is RefusalCode.CAPABILITY_NOT_SUPPORTED
 
 
-@pytest.mark.rows("PRX-5", "X1")
+@pytest.mark.rows("PRX-5")
 def test_a_fallback_is_the_default_and_without_one_the_first_id_that_is_ready() -> None:
     """The same on every node, whoever asks; a cold default is loaded for it."""
     replicas = [a_replica(node, model=model) for node, model in (("a", "zeta"), ("b", "beta"), ("c", "gamma"))]

@@ -220,6 +220,7 @@ class MeshCore:
         """Renew the own statement and the view, in the halves that may have changed."""
         own, members, picture = self._own, self._members, self._picture
         changes: dict[str, object] = {}
+        has_news = is_serving or bool(members.table.changed)
         if is_serving:
             changes = picture.of_serving(self._serving, self._problems)
             said = self._serving.statement(own.announcement, now_s, is_client=self._config.is_client)
@@ -233,6 +234,8 @@ class MeshCore:
             self._joining_until_s = None
             changes["joining"] = False
             self._serving.placement.joined(now_s)
-        self._retry_s = self._serving.next_s(now_s)
+            has_news = True
+        if has_news:
+            self._retry_s = self._serving.next_s(now_s)
         if changes:
             picture.renew(changes, now_s)

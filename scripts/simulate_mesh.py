@@ -1,7 +1,9 @@
 """Measure simulated meshes and compare with what was kept: `scripts/simulate`, `--rewrite`, or `--seeds 1000`.
 
-Owns the choice of what is measured and the file of kept numbers. Decides nothing about meshes:
-`meshllm.testing.sim_report` measures and `meshllm.testing.chaos` breaks things.
+With `--serving small --seeds 100` or `--serving large --seeds 100 --jobs 2` it is about who serves what.
+
+Owns the choice of what is measured and the files of kept numbers. Decides nothing about meshes:
+`meshllm.testing.sim_report` and `serving_report` measure, `chaos` and `serving_runs` break things.
 """
 
 import argparse
@@ -9,14 +11,21 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 from meshllm.core.members.times import lan, wan
-from meshllm.testing import chaos, sim_report
+from meshllm.testing import chaos, serving_report, serving_runs, sim_report
 from meshllm.testing.invariants import InvariantError
+from meshllm.testing.serving_runs import Scale, ServingOutcome
 
+SCALES = {"small": Scale(), "large": serving_runs.LARGE}
+SERVING_SEEDS = {"small": 100, "large": 10}
+"""How many runs the kept numbers are of."""
+KEPT_SERVING = Path(__file__).resolve().parents[1] / "tests" / "sim" / "serving_baseline.json"
 KEPT = Path(__file__).resolve().parents[1] / "tests" / "sim" / "baseline.json"
 LOSSES = (0.0, 0.01, 0.05, 0.20, 0.40)
 REST_NODES = (10, 50, 200, 1000)
@@ -84,15 +93,54 @@ def misfortune(seeds: int, first: int) -> int:
     return int(broken > 0)
 
 
+def _served(seed: int, scale: Scale) -> ServingOutcome | str:
+    """Play one seed of serving; return what came of it, or the story of what broke."""
+    try:
+        return serving_runs.play(seed, scale)
+    except InvariantError as error:
+        return str(error)
+
+
+def serving(scale: str, seeds: range, *, jobs: int, rewrite: bool) -> int:
+    """Run seeds of serving; print what broke and the numbers beside the kept ones. Return the exit status."""
+    began_s = time.perf_counter()
+    outcomes: list[ServingOutcome] = []
+    broken = 0
+    with ProcessPoolExecutor(jobs) as pool:
+        for found in pool.map(_served, seeds, repeat(SCALES[scale])):
+            if isinstance(found, str):
+                broken += 1
+                print(found, "\n")
+            else:
+                outcomes.append(found)
+                print(f"seed {found.seed}: {found.simulated_s:.0f} s simulated, {found.events} events", end="\r")
+            sys.stdout.flush()
+    kept: dict[str, dict[str, object]] = json.loads(KEPT_SERVING.read_text()) if KEPT_SERVING.exists() else {}
+    fresh = asdict(serving_report.summed(outcomes)) if outcomes else {}
+    is_comparable = seeds == range(SERVING_SEEDS[scale])
+    print(sim_report.compared(f"serving {scale}", fresh, kept.get(scale) if is_comparable else None))
+    print(f"{len(seeds)} seeds, {broken} broke an invariant, {time.perf_counter() - began_s:.0f} s")
+    if rewrite and is_comparable and not broken:
+        KEPT_SERVING.write_text(json.dumps(kept | {scale: fresh}, indent=1) + "\n")
+        return 0
+    return int(broken > 0 or (is_comparable and kept.get(scale) != fresh))
+
+
 def main() -> int:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, help="run this many seeds of misfortune instead of measuring")
+    parser.add_argument("--serving", choices=SCALES, help="run meshes that serve: 12 nodes and 8 models, or 200 and 40")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that run seeds of serving side by side")
     parser.add_argument("--first", type=int, default=0, help="the first of the seeds")
     parser.add_argument("--detect-seeds", type=int, default=3, help="runs of half an hour for each row of detection")
     parser.add_argument("--only", default="", help="only measurements with this in their name: rest, detect wan, …")
     parser.add_argument("--rewrite", action="store_true", help="keep the new numbers")
     options = parser.parse_args()
+    if options.serving is not None:
+        count = options.seeds if options.seeds is not None else SERVING_SEEDS[options.serving]
+        seeds = range(options.first, options.first + count)
+        return serving(options.serving, seeds, jobs=options.jobs, rewrite=options.rewrite)
     if options.seeds is not None:
         return misfortune(options.seeds, options.first)
     return report(seeds=options.detect_seeds, rewrite=options.rewrite, only=options.only)

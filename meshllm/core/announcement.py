@@ -106,7 +106,7 @@ class RequestedModel:
     package: str = ""
     """Requirement of a Python package that carries the file."""
     min_replicas: int = 1
-    """Hosts below which idle ones are not unloaded."""
+    """Hosts that it should have, and below which idle ones are not unloaded; 0: only when a request asks for it."""
     min_warm: int = 0
     """Hosts that are kept loaded although nobody asks."""
 

@@ -123,6 +123,8 @@ class TrafficMeasured(_Stamped):
     """How many of those came in from other nodes: they are demand there, not here."""
     elsewhere: tuple[tuple[ModelId, int], ...] = ()
     """Requests that came in here and that other nodes answered."""
+    in_flight: tuple[tuple[ModelId, int], ...] = ()
+    """Requests at this node's engines at the moment; models without any are left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

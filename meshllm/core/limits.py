@@ -219,6 +219,28 @@ ADMISSION_NETWORKS: Final = 1_024  # that are watched
 PEER_FEATURES: Final = 32
 PEER_FEATURE_CHARS: Final = 64
 
+# -- who serves what ---------------------------------------------------------------------------------
+DEMAND_HALF_LIFE_S: Final = 300.0  # after this long without requests a model counts as half as much in demand
+DEMAND_LEAST: Final = 0.1  # requests a minute; less is none
+DEMAND_LOOK_S: Final = 60.0  # how often fading demand is told again
+DEMAND_MODELS: Final = 64  # that a node tells its demand of, the most wanted ones
+ORPHAN_S: Final = 3_600.0  # how long others take over what a dead member served
+ORPHANS: Final = 1_024  # such models that are remembered
+WAITING_MODELS: Final = 64  # models nobody serves that requests wait for at one node; more are refused
+GAP_SETTLE_S: Final = 0.5  # a model is seen to have no host for this long before anybody reaches for it
+CLAIM_WAIT_S: Final = 1.0  # a claim is announced this long before its engine starts, so that a better one wins...
+CLAIM_WAIT_MOST_S: Final = 4.0  # ...longer in a large mesh, where news takes longer
+RANK_STEP_S: Final = 5.0  # the second best node waits this long for the best one to act, the third twice as long
+URGENT_STEP_S: Final = 2.0  # the same where requests wait
+REPLICA_QUIET_S: Final = 10.0  # the choice of another replica has held for this long before anybody acts on it
+ASSIGN_INTERVAL_S: Final = 1.0  # between two looks at who should serve what, at most, in a large mesh...
+NUMBERS_INTERVAL_S: Final = 5.0  # ...or when only load, demand or free memory changed
+DECLINE_S: Final = 60.0  # a model that did not fit or load here is left to others for this long
+HOT_PER_SLOT: Final = 20.0  # requests a minute for each slot of all hosts together, above which a model is hot
+COOL_PER_SLOT: Final = 5.0  # ...and, with a host less, below which it has cooled
+HOT_S: Final = 30.0  # it has been hot for this long before a host is added
+COOL_S: Final = 600.0  # it has been cool for this long before an added host is taken away
+
 # -- requests between nodes --------------------------------------------------------------------------
 HOST_ATTEMPTS: Final = 3  # hosts that one request is sent to before its first byte, never one of them twice
 TUNNEL_REQUEST_S: Final = 3_600.0  # for one forwarded request, to its last byte: no engine computes for nobody

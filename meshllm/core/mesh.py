@@ -22,7 +22,7 @@ from meshllm.core.limits import JOIN_WAIT_S
 from meshllm.core.members.members import MemberEvent, Members
 from meshllm.core.members.times import MemberTimes, wan
 from meshllm.core.members.trust import Trust, TrustEvent, TrustMessage
-from meshllm.core.picture import Picture, own_announcement
+from meshllm.core.picture import Picture
 from meshllm.core.rights import OWN_MACHINE, Rights
 from meshllm.core.serving.lifecycle import Lifecycle, ServingPolicy
 from meshllm.core.statement import OwnStatement
@@ -50,13 +50,18 @@ class CoreConfig:
     """None: as patient as the round trips that are measured call for."""
 
 
+_QUIET = (ev.EngineProgressed, ev.DownloadProgressed, ev.TrafficMeasured, ev.Woke, ev.TaskFailed)
+"""Events that by themselves change nothing about who should serve what."""
+
+
 class MeshCore:
     """A node's knowledge and decisions."""
 
     def __init__(self, config: CoreConfig, now_s: float, rng: random.Random) -> None:
         """Know of nobody but oneself. `rng` spreads timers and picks members; nothing else is chance."""
         self._config = config
-        self._serving = Lifecycle(config.serving)
+        self._serving = Lifecycle(config.serving, config.node)
+        self._serving.placement.joining = config.is_joining
         self._problems: tuple[ModelProblem, ...] = ()
         self._retry_s: float | None = None
         self._addresses = config.addresses
@@ -103,14 +108,36 @@ class MeshCore:
             self._members.handle(event)
         elif not isinstance(event, ev.Woke) or self._is_due(now_s):
             is_serving = True
-            ordered = self._dispatch(event, now_s) + self._serving.settle(now_s)
+            ordered = self._dispatch(event, now_s)
+            if not isinstance(event, _QUIET):
+                self._serving.placement.look_again()
+            ordered += self._settle(now_s)
             if self._serving.leaving is not None:
                 self._members.leave(self._serving.leaving)
         effects = trusting + self._members.settle() + ordered  # goodbyes are said before the daemon ends
+        if self._hear_members(now_s) and self._serving.leaving is None:
+            is_serving = True
+            effects += self._settle(now_s)
         self._refresh(now_s, is_serving=is_serving)
         if event.id == UNSTAMPED:
             return tuple(effects)
         return tuple(replace(effect, cause=event.id) for effect in effects)
+
+    def _settle(self, now_s: float) -> list[Effect]:
+        own = self._own.announcement
+        said = own if own.rights == self._trust.rights else replace(own, rights=self._trust.rights)
+        return self._serving.settle(now_s, said)
+
+    def _hear_members(self, now_s: float) -> bool:
+        """Tell the half of the models what members say by now; tell whether it wants to act on that at once."""
+        placement, entries = self._serving.placement, self._members.table.entries
+        for node in sorted(self._members.table.changed):
+            entry = entries.get(node)
+            if entry is None:
+                placement.hear(node, None, None, now_s)
+            else:
+                placement.hear(node, entry.state, entry.announcement, now_s)
+        return placement.is_due(now_s)
 
     def _is_due(self, now_s: float) -> bool:
         """Tell whether the models want something of this moment; most wake-ups are for members."""
@@ -155,7 +182,7 @@ class MeshCore:
             case ev.EngineExited():
                 return serving.on_exited(event, now_s)
             case ev.ModelWanted():
-                return serving.on_wanted(event)
+                return serving.on_wanted(event, now_s)
             case ev.TrafficMeasured():
                 return serving.on_traffic(event, now_s)
             case ev.DownloadProgressed():
@@ -193,16 +220,22 @@ class MeshCore:
         """Renew the own statement and the view, in the halves that may have changed."""
         own, members, picture = self._own, self._members, self._picture
         changes: dict[str, object] = {}
+        has_news = is_serving or bool(members.table.changed)
         if is_serving:
-            self._retry_s = self._serving.next_retry_s()
             changes = picture.of_serving(self._serving, self._problems)
-            said = own_announcement(own.announcement, self._serving, is_client=self._config.is_client)
+            said = self._serving.statement(own.announcement, now_s, is_client=self._config.is_client)
+            self._serving.placement.settled(said)
             if own.renew(replace(said, addresses=self._addresses, rights=self._trust.rights), now_s):
                 members.say()
         if is_serving or members.table.changed or own.announcement is not picture.view.me:
             changes |= picture.of_members(members, own.announcement, self._serving.held.names)
+            changes |= picture.of_placement(self._serving.placement)
         if self._joining_until_s is not None and (members.has_heard or now_s >= self._joining_until_s):
             self._joining_until_s = None
             changes["joining"] = False
+            self._serving.placement.joined(now_s)
+            has_news = True
+        if has_news:
+            self._retry_s = self._serving.next_s(now_s)
         if changes:
             picture.renew(changes, now_s)

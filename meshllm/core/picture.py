@@ -9,20 +9,18 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeGuard
 
-from meshllm.core.announcement import Announcement, DiskModel, Role, ServedModel, ServingState
-from meshllm.core.catalog import ModelProblem, ModelSpec
-from meshllm.core.engines import EngineState
+from meshllm.core.announcement import Announcement
+from meshllm.core.catalog import ModelProblem
 from meshllm.core.ids import NodeId
 from meshllm.core.members.members import Members
 from meshllm.core.names import NameIndex
 from meshllm.core.rights import Rights
-from meshllm.core.serving.groups import groups_of
 from meshllm.core.serving.lifecycle import Lifecycle
 from meshllm.core.serving.naming import Naming
-from meshllm.core.serving.replicas import replicas_of
+from meshllm.core.serving.placement import Placement
+from meshllm.core.serving.roll import Roll
 from meshllm.core.standing import LIVE, MemberState
-from meshllm.core.statement import coarse
-from meshllm.core.view import LocalModel, Member, MeshView
+from meshllm.core.view import Member, MeshView
 
 
 class Picture:
@@ -32,6 +30,7 @@ class Picture:
         """Show a node that knows nothing yet."""
         self._since_s = now_s
         self._naming = Naming()
+        self._roll = Roll(me.node)
         alone = Member(announcement=me, state=MemberState.ALIVE, since_s=now_s)
         self.view = MeshView(
             epoch=1, at_s=now_s, me=me, members=MappingProxyType({me.node: alone}), groups=MappingProxyType({}),
@@ -55,16 +54,21 @@ class Picture:
             "default_model": held.default_model, "problems": problems,
             "engine_build": held.build, "engine_failure": held.build_failure, "leaving": serving.leaving is not None,
             "has_inventory": serving.has_inventory, "unresolved": MappingProxyType(dict(serving.fetching.unresolved)),
+            "policies": MappingProxyType(held.policies),
         }  # fmt: skip
+
+    @staticmethod
+    def of_placement(placement: Placement) -> dict[str, object]:
+        """Return the fields about models that nobody serves, or that this node is about to."""
+        return {"cold": placement.cold.newest, "demand": placement.demand, "assignment": placement.assignment}
 
     def of_members(self, members: Members, me: Announcement, local_names: NameIndex) -> dict[str, object]:
         """Return the fields that members fill; empties the table's list of changes."""
         old, table = self.view.members, members.table
         found = dict(old)
-        is_routing = False
-        for node in sorted(table.changed):
+        changed = sorted(table.changed)
+        for node in changed:
             member = _member(members, node)
-            is_routing |= _matters(found.get(node)) or _matters(member)
             self._naming.hear(node, member.announcement if _may_name(member) else None)
             if member is None:
                 found.pop(node, None)
@@ -72,16 +76,20 @@ class Picture:
                 found[node] = member
         table.changed.clear()
         if old[me.node].announcement is not me:
-            is_routing |= _matters(old[me.node]) or bool(me.serving)
+            changed.append(me.node)
             state = MemberState.LEFT if me.left else MemberState.ALIVE
             found[me.node] = Member(announcement=me, state=state, since_s=self._since_s)
             self._naming.hear(me.node, me)
         fields: dict[str, object] = {"me": me, "members": MappingProxyType(found)}
-        if is_routing:
-            fields["groups"] = groups_of(found.values())
-            fields["replicas"] = replicas_of(found.values(), me.node)
+        if self._roll.take((node, found.get(node)) for node in changed):
+            fields |= {"groups": self._roll.groups, "replicas": self._roll.replicas}
         fields["names"] = self._naming.index(local_names)
         return fields
+
+
+def _may_name(member: Member | None) -> TypeGuard[Member]:
+    """Tell whether the names that a member gives to models count."""
+    return member is not None and member.state in LIVE and Rights.HOST in member.announcement.rights
 
 
 def _member(members: Members, node: NodeId) -> Member | None:
@@ -93,60 +101,4 @@ def _member(members: Members, node: NodeId) -> Member | None:
         announcement=entry.announcement, state=entry.state, since_s=entry.since_s, connected=link is not None,
         rtt_s=link.rtt_s if link is not None else None, vouched_by=entry.vouched_by, last_heard_s=entry.heard_s,
         why=entry.why or ("" if link is not None else members.problem(node)),
-    )  # fmt: skip
-
-
-def _matters(member: Member | None) -> bool:
-    """Tell whether requests may be routed to a member."""
-    return member is not None and member.state in LIVE and bool(member.announcement.serving)
-
-
-def _may_name(member: Member | None) -> TypeGuard[Member]:
-    """Tell whether the names that a member gives to models count."""
-    return member is not None and member.state in LIVE and Rights.HOST in member.announcement.rights
-
-
-_SAID = {
-    EngineState.READY: ServingState.READY,
-    EngineState.STARTING: ServingState.LOADING,
-    EngineState.BACKING_OFF: ServingState.LOADING,
-}
-"""What is announced of an engine. One that loads, or restarts after a crash, is worth waiting for at other nodes too;
-one that was told to stop is not."""
-
-
-def own_announcement(old: Announcement, serving: Lifecycle, *, is_client: bool) -> Announcement:
-    """Return what this node's models make true of it; `old` gives the rest."""
-    held = serving.held
-    records = [record for _, record in sorted(held.records.items())]
-    served = tuple(_served(record.snapshot()) for record in records if record.state in _SAID)
-    role = Role.CLIENT if is_client else Role.HOST if any(_is_ready(one) for one in served) else Role.WORKER
-    build = held.build
-    return replace(
-        old, role=role, resources=coarse(held.resources), serving=served,
-        models_on_disk=tuple(_on_disk(record.spec) for record in records if record.spec is not None),
-        engine_build=f"{build.kind} {build.version}" if build is not None else "",
-    )  # fmt: skip
-
-
-def _is_ready(served: ServedModel) -> bool:
-    return served.state is ServingState.READY
-
-
-def _on_disk(spec: ModelSpec) -> DiskModel:
-    return DiskModel(model=spec.id, digest=spec.digest, size_bytes=spec.size_bytes)
-
-
-def _served(model: LocalModel) -> ServedModel:
-    """Return what is announced of a model in memory or on its way; what changes with every request is left out."""
-    spec = model.spec
-    state = _SAID[model.state]
-    slots, context_tokens = (model.slots, model.context_tokens) if state is ServingState.READY else (0, 0)
-    said = ServedModel(model=model.id, digest="", state=state, slots=slots, context_tokens=context_tokens)
-    if spec is None:
-        return said
-    return replace(
-        said, digest=spec.digest, capabilities=tuple(sorted(spec.capabilities)), display_name=spec.display_name,
-        architecture=spec.architecture.name, quantization=spec.quantization, parameters=spec.parameters,
-        size_bytes=spec.size_bytes,
     )  # fmt: skip

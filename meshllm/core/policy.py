@@ -29,7 +29,8 @@ class ModelPolicy:
     load: LoadMode = LoadMode.LAZY
     idle_unload_s: float | None = None
     """Unload it when nobody has asked for so long."""
-    min_replicas: int = 1
+    min_replicas: int = 0
+    """Hosts below which idle ones are not unloaded, mesh-wide; 0: the last one may go as well."""
     min_warm: int = 0
     is_pinned: bool = False
     """Never unloaded to make room, nor for being idle."""

@@ -81,8 +81,8 @@ class Traffic:
     """All counters of one front door."""
 
     __slots__ = (
-        "aborted", "by_status", "bytes_in", "bytes_out", "fallbacks", "from_peers", "lost", "models", "refused",
-        "retries", "to_peers", "tunnels", "waiting",
+        "_told_in_flight", "aborted", "by_status", "bytes_in", "bytes_out", "fallbacks", "from_peers", "lost", "models",
+        "refused", "retries", "to_peers", "tunnels", "waiting",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -108,6 +108,7 @@ class Traffic:
         """Requests whose client left before the end of the answer."""
         self.lost = 0
         """Answers that broke off because their engine was lost."""
+        self._told_in_flight: tuple[tuple[ModelId, int], ...] = ()
         self.waiting = 0
         """Requests that wait for a model; the one number here that falls."""
 
@@ -147,15 +148,17 @@ class Traffic:
         }  # fmt: skip
 
     def measured(self) -> TrafficMeasured | None:
-        """Return the requests that ended since the last call, or None if none did."""
+        """Return the requests that ended since the last call and those in flight; None when both are as before."""
         finished, failed = _ended(self.models.values())
         elsewhere, _ = _ended(self.tunnels.values())
         from_peers, self.from_peers = self.from_peers, Counter()
-        if not finished and not failed and not elsewhere:
+        in_flight = tuple((model, traffic.in_flight) for model, traffic in self.models.items() if traffic.in_flight)
+        if not finished and not failed and not elsewhere and in_flight == self._told_in_flight:
             return None
+        self._told_in_flight = in_flight
         return TrafficMeasured(
             finished=tuple(finished.items()), failed=tuple(failed.items()), from_peers=tuple(from_peers.items()),
-            elsewhere=tuple(elsewhere.items()),
+            elsewhere=tuple(elsewhere.items()), in_flight=in_flight,
         )  # fmt: skip
 
 

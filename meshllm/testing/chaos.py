@@ -16,9 +16,7 @@ FAULTS_S = 120.0
 CALM_S = 25.0
 """Before the end of the faults nobody crashes any more: a crash may take 16 s to be known."""
 HEAL_S = 10.0
-"""From the last fault to one view..."""
-DETECT_S = 6.0
-"""...and this much more for a node that slept until then: it has to find out about a crash that it slept through."""
+"""From the last fault to one view, also for a node that slept until then and through the crashes of others."""
 QUIET_S = 30.0
 _PAUSE_S = (0.5, 9.0)
 _REVOKE_SHARE = 0.3
@@ -63,13 +61,12 @@ class Chaos:
     def peace(self) -> float:
         """End every fault; return how long it takes to one view. Raises InvariantError."""
         mesh = self.mesh
-        was_awake = not self._asleep
         for name in sorted(self._asleep):
             self._say("wake", name)
             mesh.wake(name)
         mesh.network.heal()
         self._say("heal")
-        took_s = check_one_view(mesh, HEAL_S if was_awake else HEAL_S + DETECT_S)
+        took_s = check_one_view(mesh, HEAL_S)
         mesh.run(QUIET_S)
         before = self.watch.counts.deaths
         check_one_view(mesh, 0.0)

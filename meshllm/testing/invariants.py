@@ -195,10 +195,11 @@ def check_elections(mesh: SimMesh) -> None:
     chosen: dict[tuple[object, ...], tuple[object, ...]] = {}
     for node in mesh.running():
         seen = tuple(sorted(node.live().items()))
-        hosts = tuple((key, group.members, group.host) for key, group in node.core.view.groups.items())
+        view = node.core.view
+        hosts = tuple((key, group.members, group.host) for key, group in view.groups.items())
         if chosen.setdefault(seen, hosts) != hosts:
             raise InvariantError(f"I9: {node.node} elects others than those who see the same")
-        if any(elect(members) != host for _, members, host in hosts):
+        if any(elect(view.members[one].announcement for one in nodes) != host for _, nodes, host in hosts):
             raise InvariantError(f"I9: {node.node} shows a host that was not elected")
 
 

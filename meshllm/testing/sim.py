@@ -9,6 +9,7 @@ import heapq
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from meshllm.core import effects as do
 from meshllm.core import events as ev
@@ -19,14 +20,17 @@ from meshllm.core.events import Event
 from meshllm.core.ids import NodeId
 from meshllm.core.members.times import MemberTimes
 from meshllm.core.mesh import CoreConfig, MeshCore
+from meshllm.core.serving.lifecycle import ServingPolicy
 from meshllm.core.standing import LIVE, MemberState
-from meshllm.testing import sim_models
+from meshllm.testing.sim_machine import SimMachine
+from meshllm.testing.sim_models import USUAL_MACHINE, Disk, Library, Machine
 from meshllm.testing.sim_network import SimNetwork, Weather
 from meshllm.testing.sim_transport import SimTransport
 
 PORT = 4000
 _ROUNDING_S = 1e-6
-_DRAIN_S = 0.1
+_NAP_S = 0.5
+"""What is due while a process is stopped is tried again this often."""
 _UNIX_S = 1_800_000_000.0
 """The time of day, for what needs one: nothing in a simulation lasts long enough for it to pass."""
 _YEAR_S = 365 * 86_400.0
@@ -52,7 +56,11 @@ class SimNode:
     sent_bytes: int = 0
     events: int = 0
     exit_code: int | None = None
-    models: tuple[str, ...] = ()
+    machine: Machine = USUAL_MACHINE
+    disk: Disk | None = None
+    """None: it has neither engine nor folder for models, and says nothing of its machine."""
+    rig: SimMachine | None = None
+    """The engines of this run of its process."""
 
     @property
     def is_running(self) -> bool:
@@ -85,7 +93,10 @@ class SimMesh:
         self.transport = SimTransport(self)
         self.nodes: dict[NodeId, SimNode] = {}
         self.observers: list[Observer] = []
+        self.endings: list[Callable[[NodeId], None]] = []
+        """Told of every process that has ended."""
         self.revoked: set[NodeId] = set()
+        self.library = Library()
         self.events = 0
         self._times = times
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -154,28 +165,40 @@ class SimMesh:
                 node.roster = effect.entries
             case do.KeepTrust():
                 node.config = replace(node.config, tokens=effect.tokens, revocations=effect.revocations)
-            case do.StartEngine(plan=plan):
-                self._later_in_life(node, sim_models.LOAD_S, sim_models.ready(plan.model.id))
-            case do.DrainEngine(model=model):
-                self._later_in_life(node, _DRAIN_S, ev.EngineDrained(model=model))
-            case do.StopEngine(model=model):
-                self._later_in_life(node, _DRAIN_S, sim_models.stopped(model))
             case do.Leave():
                 node.exit_code = effect.exit_code
                 life = node.life
                 self.later(0.05, lambda: self._end(node, life))  # what is on its way out still goes
+            case _ if node.rig is not None:
+                node.rig.carry_out(effect)
             case _:
-                pass  # downloads, answers and logs: nobody waits for them here
+                pass  # answers and logs: nobody waits for them here
 
-    def _later_in_life(self, node: SimNode, delay_s: float, event: Event) -> None:
-        """Give a node an event after a while, unless its process has ended by then."""
-        life = node.life
-        self.later(delay_s, lambda: self.post(node.node, event) if node.life == life else None)
+    def _in_life(self, node: SimNode, life: int, delay_s: float, call: Callable[[], None]) -> None:
+        """Do something after a while for a process: not while it is stopped, and never once it has ended."""
+
+        def due() -> None:
+            if node.is_up and node.life == life:
+                if node.is_asleep:
+                    self.later(_NAP_S, due)
+                else:
+                    call()
+
+        self.later(delay_s, due)
 
     def _end(self, node: SimNode, life: int) -> None:
         if node.is_up and node.life == life:
             self.transport.close_all(node.node, "leaving")
             node.is_up = False
+            self._stop(node)
+
+    def _stop(self, node: SimNode) -> None:
+        """End what runs for a process that has ended."""
+        if node.rig is not None:
+            node.rig.end()
+            node.rig = None
+        for ending in self.endings:
+            ending(node.node)
 
     def _arrange_wake(self, node: SimNode) -> None:
         due_s = node.core.next_wakeup_s()
@@ -198,16 +221,26 @@ class SimMesh:
 
     # -- lives -----------------------------------------------------------------------------------------
 
-    def start(self, name: str, seeds: Iterable[str] = (), models: Iterable[str] = ()) -> SimNode:
-        """Start a node for the first time; `seeds` are the nodes that its token names, `models` are on its disk."""
+    def start(
+        self, name: str, seeds: Iterable[str] = (), models: Iterable[str] = (), *, machine: Machine | None = None,
+        serving: ServingPolicy = ServingPolicy(),
+    ) -> SimNode:  # fmt: skip
+        """Start a node for the first time; `seeds` are the nodes that its token names, `models` are on its disk.
+
+        Without models and without a machine it is a member that can serve nothing, now or later.
+        """
         seeds, models = tuple(seeds), tuple(models)
         node = NodeId(name)
         config = CoreConfig(
-            node=node, name=name, times=self._times, addresses=(Address(host=name, port=PORT),), is_joining=bool(seeds)
-        )
+            node=node, name=name, times=self._times, addresses=(Address(host=name, port=PORT),),
+            is_joining=bool(seeds), serving=serving,
+        )  # fmt: skip
         ahead_s = self.rng.uniform(0, 1e6)
         core = MeshCore(config, self.now_s + ahead_s, random.Random(self.rng.random()))
-        found = self.nodes[node] = SimNode(node=node, core=core, config=config, clock_ahead_s=ahead_s, models=models)
+        disk = Disk(self.library.of(models)) if models or machine is not None else None
+        found = self.nodes[node] = SimNode(
+            node=node, core=core, config=config, clock_ahead_s=ahead_s, machine=machine or USUAL_MACHINE, disk=disk
+        )
         self._equip(found)
         for seed in seeds:
             address = Address(host=seed, port=PORT)
@@ -220,6 +253,7 @@ class SimMesh:
         node = self.nodes[NodeId(name)]
         self.transport.abandon(node.node)
         node.is_up, node.is_machine_up, node.wakes_at_s = False, is_machine_up, None
+        self._stop(node)
 
     def restart(self, name: str) -> SimNode:
         """Start a crashed or stopped node again, with what it had written down."""
@@ -238,10 +272,14 @@ class SimMesh:
         return node
 
     def _equip(self, node: SimNode) -> None:
-        """Let a node find its models; it serves them."""
-        if node.models:
-            for event in sim_models.having(*node.models):
-                self.post(node.node, event)
+        """Let a node find its machine and its models."""
+        if node.disk is None:
+            return
+        life = node.life
+        node.rig = SimMachine(
+            node.machine, node.disk, self.library, partial(self._in_life, node, life), partial(self.post, node.node)
+        )
+        node.rig.begin()
 
     def suspend(self, name: str) -> None:
         """Stop a node's process; packets to it are lost."""

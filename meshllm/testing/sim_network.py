@@ -57,6 +57,12 @@ class SimNetwork:
         """Return the weather of a link in one direction."""
         return self._links.get((source, target), self.weather)
 
+    def is_cut(self, source: NodeId, target: NodeId) -> bool:
+        """Tell whether nothing at all passes between two nodes, in one direction or the other."""
+        if self._sides and self._sides.get(source, 0) != self._sides.get(target, 0):
+            return True
+        return self.between(source, target).loss >= 1 or self.between(target, source).loss >= 1
+
     def arrives_after_s(self, source: NodeId, target: NodeId) -> float | None:
         """Return how long a packet takes that is sent at this moment, or None when it is lost."""
         weather = self._links.get((source, target), self.weather) if self._links else self.weather

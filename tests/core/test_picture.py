@@ -137,13 +137,16 @@ def test_a_model_that_is_about_to_answer_is_announced_as_loading() -> None:
     assert states == [[("tiny", "loading", 0)], [("tiny", "ready", 4)], [("tiny", "loading", 0)]]
 
 
-def test_a_model_that_was_unloaded_is_announced_no_more() -> None:
+def test_a_model_that_was_unloaded_is_announced_as_draining_and_then_no_more() -> None:
     """Nobody should wait for it."""
     story = a_story(a_spec(), requested=("tiny",))
     story.tell(ready("tiny"))
 
     story.ask(Verb.UNLOAD, "tiny")
+    draining = said_of(story)
+    story.tell(ev.EngineDrained(model=ModelId("tiny")))
 
+    assert draining == [("tiny", "draining", 0)]
     assert said_of(story) == []
 
 

@@ -8,7 +8,7 @@ def test_a_policy_that_says_nothing_leaves_the_choice_to_the_node() -> None:
     said = ModelPolicy(name="tiny")
 
     assert (said.load, said.is_enabled, said.is_pinned) == (LoadMode.LAZY, True, False)
-    assert (said.min_replicas, said.min_warm, said.idle_unload_s) == (1, 0, None)
+    assert (said.min_replicas, said.min_warm, said.idle_unload_s) == (0, 0, None)
 
 
 def test_the_words_of_configurations() -> None:

@@ -34,3 +34,24 @@ def test_every_order_can_be_given() -> None:
 
     assert "a: b left" in played
     assert "a: tiny at a, host a" in played
+
+
+def test_every_order_about_serving_can_be_given() -> None:
+    """Machines, requests and who serves what are part of the stories."""
+    played = play(
+        "model big 3\nstart a with big ram=8 vram=4 disk=20 load=1 fetch=1 others=1 asks=big fills fetches\n"
+        "start b via a ram=4\nrun 10\nrequest big at b\nrun 5\nbreak big at a\nrun 10\ntraffic big 2 at a\nrun 5\n"
+        "traffic off\nhosts\n----\n"
+    )
+
+    assert "model ready model=big load_s=3.0" in played
+    assert "b: request for big: complete at a, after 0.26 s" in played
+    assert "fault=crashed" in played
+    assert "\nbig: a (" in played
+
+
+@pytest.mark.parametrize("line", ["break tiny at a", "request tiny", "model big", "request tiny at nobody"])
+def test_a_wrong_line_about_serving_is_named(line: str) -> None:
+    """As any other."""
+    with pytest.raises(StoryError):
+        play(f"start a\n{line}\n----\n")

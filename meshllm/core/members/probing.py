@@ -58,6 +58,9 @@ class Probing:
         self._helps: dict[NodeId, list[Help]] = {}
         self._help_pinged_s: dict[NodeId, float] = {}
         self._seq = 0
+        self._hurries_until_s = float("-inf")
+        """Members asked before this get half the time for their first answer: this node has slept, and whoever died
+        meanwhile has been dead for others for long. Nobody is buried for that: confirming takes as long as ever."""
 
     # -- a member's rhythm ---------------------------------------------------------------------------
 
@@ -106,7 +109,8 @@ class Probing:
             self._ask_others(node, (entry.helper,) if entry.helper in circle.links else self._others(node, few=True))
         else:
             return  # in a large mesh, those who are connected to it watch it
-        self._open(node, Probe(is_confirming=False), circle.times.probe_timeout_s)
+        hurries = circle.now_s <= self._hurries_until_s
+        self._open(node, Probe(is_confirming=False), circle.times.probe_timeout_s / (2 if hurries else 1))
 
     def _confirm(self, entry: Entry) -> None:
         """Ask again in every way there is."""
@@ -235,11 +239,13 @@ class Probing:
         circle = self._circle
         self._pending.clear()
         self._helps.clear()
+        spread_s = circle.times.probe_interval_s / 10
+        self._hurries_until_s = circle.now_s + spread_s
         for node in circle.table.live():
             entry = circle.table.entries[node]
             self._judge(entry, Evidence.HEARD)
             entry.heard_s = None
-            circle.timers.set(("probe", node), circle.now_s + circle.rng.random() * circle.times.probe_interval_s / 10)
+            circle.timers.set(("probe", node), circle.now_s + circle.rng.random() * spread_s)
 
     @property
     def helping(self) -> int:

@@ -84,7 +84,8 @@ def room_for_one_more(
     """Return what is left for another engine.
 
     Two bounds hold at once: the limit less everything the ledger has promised (`taken`), and what was
-    measured free less the promises that the measurement could not see yet (`not_yet_measured`).
+    measured free less the promises that the measurement could not see: of engines that were not loaded then
+    (`not_yet_measured`), and of prompt caches, which fill later.
     """
     promised = {model: _split(plan) for model, plan in taken.items()}
     unseen = [promised[model] for model in promised.keys() & not_yet_measured]
@@ -96,7 +97,8 @@ def room_for_one_more(
     # With a GPU the limit is about the GPU; the machine's memory only has to be free.
     host_limit = (MemoryLimit(share=0.9) if uses_gpu else limit).of(resources.memory_total_bytes)
     host_limit -= sum(on_host for _, on_host in promised.values())
-    host = min(host_limit, resources.memory_free_bytes - sum(on_host for _, on_host in unseen))
+    caches = sum(plan.memory.prompt_cache_bytes for model, plan in taken.items() if model not in not_yet_measured)
+    host = min(host_limit, resources.memory_free_bytes - sum(on_host for _, on_host in unseen) - caches)
     return Room(gpu_bytes=max(gpu, 0), host_bytes=max(host, 0))
 
 

@@ -7,11 +7,11 @@ not. Doesn't know who wanted the model.
 from dataclasses import replace
 
 from meshllm.core import events as ev
-from meshllm.core.effects import DrainEngine, Level, StartEngine, StopEngine
+from meshllm.core.effects import CancelDownload, DrainEngine, Level, StartEngine, StopEngine
 from meshllm.core.engines import PERMANENT_FAULTS, EngineFailure, EngineFault, EngineState
 from meshllm.core.intents import Outcome, OutcomeCode
 from meshllm.core.limits import ENGINE_LOAD_FAILURES_MAX
-from meshllm.core.serving.capacity import NoRoom, corrected, plan_engine
+from meshllm.core.serving.capacity import NoRoom, corrected
 from meshllm.core.serving.engine_state import Signal
 from meshllm.core.serving.holdings import Holdings
 from meshllm.core.serving.records import Record
@@ -56,7 +56,7 @@ class EngineLife:
         if record.plan is not None:
             record.plan = corrected(record.plan, event.resident_bytes)
         if record.load_waiters:
-            record.is_lazy = False  # the order is carried out, and holds until it is taken back
+            record.is_lazy = record.is_assigned = False  # the order is carried out, and holds until it is taken back
         done = Outcome(code=OutcomeCode.DONE, message=f"{record.id} is loaded", model=record.id)
         line = notice(
             Level.INFO, "model ready", model=record.id, load_s=round(event.load_s, 2),
@@ -140,6 +140,19 @@ class EngineLife:
         record.signal(Signal.STOP_ASKED)
         return [StopEngine(model=record.id, kill=force)]
 
+    def withdraw(self, record: Record) -> Effects:
+        """Take a model back that the node had given itself: whoever uses it is served to the end."""
+        record.wanted, record.waiting, record.starts_at_s = False, "", None
+        effects: Effects = []
+        if record.is_downloading and not record.pull_waiters:
+            record.is_downloading, record.progress = False, None
+            effects.append(CancelDownload(model=record.id))
+        if record.has_process:
+            return effects + self.stop(record, force=False)
+        if record.state is EngineState.BACKING_OFF:
+            record.signal(Signal.STOP_ASKED)
+        return effects
+
     def pursue(self, record: Record, now_s: float) -> Effects:
         """Start a wanted model whose file is here, if it is its turn and it fits."""
         if record.retry_at_s is not None and record.retry_at_s > now_s:
@@ -152,12 +165,10 @@ class EngineLife:
             return self.give_up(record, self._held.build_failure)
         if self._held.build is None or self._held.resources is None:
             return []
-        plan = plan_engine(
-            record.spec, self._held.room(), self._held.wishes, self._held.resources, shrink=record.shrink
-        )
+        plan = self._held.plan(record.spec, self._held.room(), record.shrink)
         if isinstance(plan, NoRoom):
             return self._wait_for_room(record, plan)
-        record.waiting = ""
+        record.waiting, record.starts_at_s = "", None
         record.signal(Signal.RETRY_DUE if record.state is EngineState.BACKING_OFF else Signal.START_ASKED)
         record.plan = replace(plan, attempt=len(record.failures_s) + 1)
         record.progress = LoadProgress(stage="loading", share=0.0)
@@ -177,7 +188,7 @@ class EngineLife:
         """Say no more that there is no room, once there is."""
         if record.spec is None or self._held.build is None or self._held.resources is None:
             return
-        plan = plan_engine(record.spec, self._held.room(), self._held.wishes, self._held.resources)
+        plan = self._held.plan(record.spec, self._held.room())
         if not isinstance(plan, NoRoom):
             record.waiting = ""
 

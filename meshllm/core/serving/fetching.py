@@ -8,6 +8,7 @@ from meshllm.core import events as ev
 from meshllm.core.catalog import ModelReference
 from meshllm.core.effects import Download, Level, ResolveModel
 from meshllm.core.engines import EngineFailure, EngineFault, EngineState
+from meshllm.core.ids import ModelId
 from meshllm.core.intents import Outcome, OutcomeCode
 from meshllm.core.known_models import choose_file, find, is_hub_name, reference_of, unknown_model
 from meshllm.core.names import Ambiguous, Unknown
@@ -22,12 +23,16 @@ from meshllm.core.view import LoadProgress
 class Fetching:
     """Finds models' files and brings them here."""
 
-    def __init__(self, held: Holdings, requested: tuple[str, ...]) -> None:
-        """Have these names to find models for."""
+    def __init__(self, held: Holdings, requested: tuple[str, ...], eager: tuple[str, ...] = ()) -> None:
+        """Have these names to find models for; it matters less when none of the `eager` ones can be found."""
         self._held = held
         self._requested = requested
-        self._pending: list[str] = list(requested)
+        self.names = tuple(dict.fromkeys((*requested, *eager)))
+        """All of them, in order."""
+        self._pending: list[str] = list(self.names)
         """Requested names that no model has been found for yet."""
+        self.found: dict[str, ModelId] = {}
+        """What the requested names turned out to mean."""
         self._asking: set[str] = set()
         """Names being resolved outside."""
         self.unresolved: dict[str, str] = {}
@@ -98,8 +103,7 @@ class Fetching:
         record = self._held.record_of(event.reference)
         self._held.rename()
         if event.asked in self._pending:
-            self._pending.remove(event.asked)
-            self._held.want(record)
+            self._find(event.asked, record)
         return []
 
     def download(self, record: Record) -> Effects:
@@ -128,11 +132,16 @@ class Fetching:
             else:
                 effects += self._seek(asked)
                 continue
-            self._pending.remove(asked)
-            self.unresolved.pop(asked, None)
-            self._held.want(record)
+            self._find(asked, record)
         self._held.rename()
         return effects
+
+    def _find(self, asked: str, record: Record) -> None:
+        """A requested name means this model: it is wanted here."""
+        self._pending.remove(asked)
+        self.unresolved.pop(asked, None)
+        self.found[asked] = record.id
+        self._held.want(record)
 
     def _seek(self, asked: str) -> Effects:
         """Look outside for a requested name that may be there; refuse one that cannot."""

@@ -5,10 +5,10 @@ members were found.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from meshllm.core.announcement import ServedModel, ServingState
+from meshllm.core.announcement import Announcement, ServedModel, ServingState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.rights import Rights
 from meshllm.core.serving.election import elect
@@ -23,23 +23,29 @@ def group_key(node: NodeId, served: ServedModel) -> str:
 
 def groups_of(members: Iterable[Member]) -> Mapping[str, Group]:
     """Return the groups of all live members that may host, by key."""
-    found: dict[str, list[tuple[NodeId, ServedModel]]] = {}
+    found: dict[str, list[tuple[Announcement, ServedModel]]] = {}
     for member in members:
         said = member.announcement
-        if member.state not in LIVE or Rights.HOST not in said.rights:
-            continue
-        for served in said.serving:
-            if served.state is ServingState.READY:
-                found.setdefault(group_key(said.node, served), []).append((said.node, served))
-    return MappingProxyType({key: _group(replicas) for key, replicas in sorted(found.items())})
+        for served in hosted_by(member):
+            found.setdefault(group_key(said.node, served), []).append((said, served))
+    return MappingProxyType({key: group_of(replicas) for key, replicas in sorted(found.items())})
 
 
-def _group(replicas: list[tuple[NodeId, ServedModel]]) -> Group:
-    nodes = tuple(sorted({node for node, _ in replicas}))
-    return Group(model=_name(replicas), members=nodes, host=elect(nodes), digest=replicas[0][1].digest)
+def hosted_by(member: Member) -> tuple[ServedModel, ...]:
+    """Return what a member answers for: nothing where it does not live, or may not host."""
+    if member.state not in LIVE or Rights.HOST not in member.announcement.rights:
+        return ()
+    return tuple(served for served in member.announcement.serving if served.state is ServingState.READY)
 
 
-def _name(replicas: list[tuple[NodeId, ServedModel]]) -> ModelId:
+def group_of(replicas: Sequence[tuple[Announcement, ServedModel]]) -> Group:
+    """Return the group of some replicas of one file, with what their nodes say of themselves."""
+    nodes = tuple(sorted({said.node for said, _ in replicas}))
+    host = elect(said for said, _ in replicas)
+    return Group(model=_name(replicas), members=nodes, host=host, digest=replicas[0][1].digest)
+
+
+def _name(replicas: Sequence[tuple[Announcement, ServedModel]]) -> ModelId:
     """Return what most call it, the first in the alphabet of those."""
     counts = Counter(served.model for _, served in replicas)
     return min(counts, key=lambda model: (-counts[model], model))

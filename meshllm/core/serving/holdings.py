@@ -4,15 +4,23 @@ Owns the state that every part of the life cycle shares, and the small questions
 nothing: `fetching`, `engine_life` and `orders` do, each about its own matter.
 """
 
-from meshllm.core.catalog import ModelReference
-from meshllm.core.engines import EngineBuild, EngineFailure
+from collections.abc import Collection
+from dataclasses import replace
+
+from meshllm.core.catalog import ModelReference, ModelSpec
+from meshllm.core.engines import EngineBuild, EngineFailure, EnginePlan
 from meshllm.core.ids import ModelId
 from meshllm.core.known_models import aliases_of
 from meshllm.core.names import NameIndex
 from meshllm.core.policy import ModelPolicy
-from meshllm.core.resources import Resources
-from meshllm.core.serving.capacity import EngineWishes, Room, room_for_one_more
+from meshllm.core.resources import MemoryLimit, Resources
+from meshllm.core.serving.capacity import EngineWishes, NoRoom, Room, plan_engine, room_for_one_more
 from meshllm.core.serving.records import Record
+from meshllm.core.view import Reason
+
+_NOTHING_SAID = ModelPolicy(name="")
+_STALE_MEASURES = 2
+"""One may have been under way when an engine ended."""
 
 
 class Holdings:
@@ -32,23 +40,77 @@ class Holdings:
         self.build: EngineBuild | None = None
         self.build_failure: EngineFailure | None = None
         self.default_model: ModelId | None = None
+        self._freed_bytes = 0
+        """Of engines that have ended, while what was measured free may not show it."""
+        self._stale_measures = 0
         self._named: object = None
         """What `names` was made of, so that an unchanged index stays the same object."""
 
-    def want(self, record: Record) -> None:
-        """Want a model in memory; the first one ever wanted becomes the default."""
-        record.wanted, record.is_lazy = True, False
+    def want(self, record: Record, reason: Reason = Reason.EXPLICIT) -> None:
+        """Want a model in memory; the first one ever wanted becomes the default.
+
+        What nobody asked this node for is assigned, and forgotten when there is no room.
+        """
+        record.wanted, record.reason = True, reason
+        record.is_assigned = record.is_lazy = reason is not Reason.EXPLICIT
+        record.withdrawn = record.rests = False
+        record.starts_at_s, record.order = None, -1
         if record.id not in self.order:
             self.order.append(record.id)
         if self.default_model is None:
             self.default_model = record.id
 
+    def measured(self, resources: Resources) -> None:
+        """Take a measurement of the machine. One that was under way when an engine ended may not show it."""
+        self.resources = resources
+        self._stale_measures = max(self._stale_measures - 1, 0)
+        if not self._stale_measures:
+            self._freed_bytes = 0
+
+    def note_end(self, plan: EnginePlan) -> None:
+        """Remember that an engine's memory is free, which the next measurement shows."""
+        self._freed_bytes, self._stale_measures = self._freed_bytes + plan.memory.total_bytes, _STALE_MEASURES
+
+    @property
+    def is_stale(self) -> bool:
+        """Tell whether more is free than was measured."""
+        return self._freed_bytes > 0
+
+    @property
+    def can_plan(self) -> bool:
+        """Tell whether machine and engine are known, so that rooms can be measured."""
+        return self.resources is not None and self.build is not None
+
     def room(self) -> Room:
         """Return what is left for another engine. Machine and build have to be known."""
         assert self.resources is not None and self.build is not None  # noqa: S101, PT018 - callers checked both
-        taken = {record.id: record.plan for record in self.records.values() if record.plan is not None}
+        return self._room(self.resources, self.build, ())
+
+    def room_without(self, gone: Collection[ModelId]) -> Room:
+        """Return what would be left if some models were gone, and once what has ended shows."""
+        assert self.resources is not None and self.build is not None  # noqa: S101, PT018 - callers checked both
+        records = [self.records[model] for model in gone]
+        freed = sum(one.plan.memory.total_bytes for one in records if one.plan is not None and one.is_measured)
+        return self._room(_freed(self.resources, freed + self._freed_bytes), self.build, gone)
+
+    def _room(self, resources: Resources, build: EngineBuild, gone: Collection[ModelId]) -> Room:
+        taken = {one.id: one.plan for one in self.records.values() if one.plan is not None and one.id not in gone}
         unseen = frozenset(record.id for record in self.records.values() if not record.is_measured)
-        return room_for_one_more(self.resources, self.build, self.wishes.max_memory, taken, unseen)
+        return room_for_one_more(resources, build, self.wishes.max_memory, taken, unseen)
+
+    def plan(self, spec: ModelSpec, room: Room, shrink: int = 0) -> EnginePlan | NoRoom:
+        """Return how to run a model in a room, or why it does not fit. The machine has to be known."""
+        assert self.resources is not None  # noqa: S101 - callers checked
+        return plan_engine(spec, room, self.wishes, self.resources, shrink=shrink)
+
+    def whole(self) -> Room:
+        """Return what one model could have on this machine if nothing else ran."""
+        if self.resources is None:
+            return Room(gpu_bytes=0, host_bytes=0)
+        uses_gpu = self.build is not None and self.build.uses_gpu and bool(self.resources.gpus)
+        limit = self.wishes.max_memory
+        on_host = (MemoryLimit(share=0.9) if uses_gpu else limit).of(self.resources.memory_total_bytes)
+        return Room(gpu_bytes=limit.of(self.resources.gpu_total_bytes) if uses_gpu else 0, host_bytes=on_host)
 
     def usable_bytes(self) -> int:
         """Return the memory that one model could have on this machine if nothing else ran."""
@@ -61,7 +123,7 @@ class Holdings:
     def record_of(self, reference: ModelReference) -> Record:
         """Return the record of a model that is to be downloaded, made if need be."""
         record = self.records.setdefault(reference.id, Record(id=reference.id))
-        record.reference = reference
+        record.reference = record.source = reference
         record.asked_as = reference.asked_as
         return record
 
@@ -89,4 +151,15 @@ class Holdings:
 
     def policy_of(self, model: ModelId) -> ModelPolicy:
         """Return what the configuration says of a model; where it says nothing, the choice is the node's."""
-        return self.policies.get(model) or ModelPolicy(name=model)
+        return self.policies.get(model, _NOTHING_SAID)
+
+
+def _freed(resources: Resources, freed_bytes: int) -> Resources:
+    """Return a machine with so much more free, GPUs first."""
+    gpus = []
+    for gpu in resources.gpus:
+        back = min(freed_bytes, gpu.total_bytes - gpu.free_bytes)
+        gpus.append(replace(gpu, free_bytes=gpu.free_bytes + back))
+        freed_bytes -= back
+    free = min(resources.memory_free_bytes + freed_bytes, resources.memory_total_bytes)
+    return replace(resources, gpus=tuple(gpus), memory_free_bytes=free)

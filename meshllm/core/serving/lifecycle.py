@@ -1,29 +1,37 @@
 """What this node serves: facts and intents go in, orders to engines and downloads come out.
 
-Owns the composition of the parts over one `Holdings`, and leaving. Decides what is served unasked.
+Owns the composition of the parts over one `Holdings`, and leaving. Decides in which order they act.
 Doesn't know processes, sockets or files; `mesh.MeshCore` feeds it and turns its records into the view.
 
 Every handler changes records and returns effects; `settle` then starts whatever is wanted and fits, so
 no handler has to think about the others.
 """
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from meshllm.core import events as ev
+from meshllm.core.announcement import Announcement, Role
 from meshllm.core.effects import Leave, Level
 from meshllm.core.engines import EngineFailure, EngineFault, EngineState
+from meshllm.core.ids import NodeId
 from meshllm.core.intents import Outcome, OutcomeCode
-from meshllm.core.known_models import CATALOG_FILES
 from meshllm.core.limits import DRAIN_S
-from meshllm.core.policy import ModelPolicy
-from meshllm.core.serving.capacity import EngineWishes, NoRoom, Room, plan_engine
+from meshllm.core.policy import LoadMode, ModelPolicy
+from meshllm.core.serving.capacity import EngineWishes
 from meshllm.core.serving.engine_life import EngineLife
 from meshllm.core.serving.engine_state import Signal
 from meshllm.core.serving.fetching import Fetching
 from meshllm.core.serving.holdings import Holdings
 from meshllm.core.serving.orders import Orders
+from meshllm.core.serving.placement import Placement, PlacementRules
 from meshllm.core.serving.records import Record
 from meshllm.core.serving.replies import Effects, answer, answers, notice, taken
+from meshllm.core.serving.stock import Stock
+from meshllm.core.serving.telling import told
+from meshllm.core.serving.upkeep import Upkeep
+from meshllm.core.view import Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +60,19 @@ class ServingPolicy:
 class Lifecycle:
     """The models of this node and what is done about them."""
 
-    def __init__(self, policy: ServingPolicy) -> None:
+    def __init__(self, policy: ServingPolicy, me: NodeId) -> None:
         """Start with nothing known."""
         self.policy = policy
         self.held = Holdings(policy.wishes, policy.models)
-        self.fetching = Fetching(self.held, policy.requested)
+        self.fetching = Fetching(self.held, policy.requested, _eager(policy.models))
         self.engines = EngineLife(self.held, policy.drain_s)
+        stock = Stock()
+        self.upkeep = Upkeep(me, self.held, self.engines, stock, fills_gaps=policy.fills_gaps and not policy.serves_all)
+        rules = PlacementRules(
+            fills_gaps=policy.fills_gaps, serves_all=policy.serves_all, has_names=bool(self.fetching.names),
+            min_unasked_bytes=policy.min_unasked_bytes,
+        )  # fmt: skip
+        self.placement = Placement(me, self.held, stock, self.upkeep, rules)
         self._orders = Orders(self.held, self.fetching, self.engines, self.leave)
         self.leaving: str | None = None
         self._exit_code = 0
@@ -65,7 +80,7 @@ class Lifecycle:
 
     def on_resources(self, event: ev.ResourcesMeasured) -> Effects:
         """Take a measurement of the machine."""
-        self.held.resources = event.resources
+        self.held.measured(event.resources)
         for record in self.held.records.values():
             record.is_measured = record.state is EngineState.READY
         return []
@@ -111,29 +126,48 @@ class Lifecycle:
     def on_exited(self, event: ev.EngineExited, now_s: float) -> Effects:
         """A process is gone, and with it perhaps the last trace of a file that was deleted meanwhile."""
         record = self.held.having(event.model)
-        path = record.plan.model.path if record is not None and record.plan is not None else ""
+        path = ""
+        if record is not None and record.plan is not None:
+            path = record.plan.model.path
+            self.held.note_end(record.plan)
         effects = self.engines.on_exited(event, now_s)
         if record is not None and record.spec is None:
             effects += self._lose_file(record, path)
             self.held.rename()
         return effects
 
-    def on_wanted(self, event: ev.ModelWanted) -> Effects:
-        """A request needs a model that is not loaded: want it, unless somebody said not to."""
+    def on_wanted(self, event: ev.ModelWanted, now_s: float) -> Effects:
+        """A request needs a model that is not loaded: somebody should serve it, unless somebody said not to."""
         record = self.held.records.get(event.model)
-        if record is None or record.state is EngineState.FAILED:
-            return []
-        if not (record.held or record.dropped or record.wanted):
-            self.held.want(record)
-            record.is_lazy = True
+        if record is not None and record.spec is not None:
+            policy = self.held.policy_of(record.id)
+            if record.state is EngineState.FAILED or record.held or record.dropped or record.wanted:
+                return []
+            if policy.load is LoadMode.OFF or not policy.is_enabled:
+                return []
+            if self.held.build_failure is not None:
+                self.held.want(record, Reason.REQUESTED_BY_REQUEST)  # which ends with the reason why it cannot run
+                return []
+        self.placement.want(event.model, now_s)
         return []
 
     def on_traffic(self, event: ev.TrafficMeasured, now_s: float) -> Effects:
-        """Count requests."""
+        """Count requests: as use of the engines here, and as demand where they came in here."""
+        in_flight = dict(event.in_flight)
         for model, count in event.finished:
             if (record := self.held.records.get(model)) is not None:
                 record.requests += count
                 record.last_used_s = now_s
+        for record in self.held.records.values():
+            record.in_flight = in_flight.get(record.id, 0)
+            if record.in_flight:
+                record.last_used_s = now_s
+        entered = Counter(dict(event.finished))
+        entered.subtract(dict(event.from_peers))
+        entered.update(dict(event.elsewhere))
+        for model, count in sorted(entered.items()):
+            if count > 0:
+                self.placement.own_demand.note(model, count, now_s)
         return []
 
     def on_asked(self, event: ev.ModelAsked) -> Effects:
@@ -150,6 +184,7 @@ class Lifecycle:
         """Drain and stop everything; asked a second time, at once."""
         is_second = self.leaving is not None
         self.leaving = self.leaving or reason
+        self.placement.waiting.clear()
         effects: Effects = [] if is_second else [notice(Level.INFO, "leaving", reason=reason)]
         for record in self.held.records.values():
             record.wanted = False
@@ -161,8 +196,14 @@ class Lifecycle:
                 record.signal(Signal.STOP_ASKED)
         return effects
 
-    def settle(self, now_s: float) -> Effects:
-        """Start what is wanted and fits; say of the rest what it waits for."""
+    def statement(self, old: Announcement, now_s: float, *, is_client: bool) -> Announcement:
+        """Return what this node's models make true of it; `old` gives the rest."""
+        said = told(old, self.held, self.fetching, is_client=is_client)
+        waiting, demand = self.placement.waiting, self.placement.own_demand.told(now_s)
+        return replace(said, waiting=tuple(sorted(waiting)), demand=demand)
+
+    def settle(self, now_s: float, said: Announcement) -> Effects:
+        """Start what is wanted and fits; say of the rest what it waits for. `said` is the own announcement so far."""
         if self.leaving is not None:
             gone = not any(record.has_process for record in self.held.records.values())
             return [Leave(reason=self.leaving, exit_code=self._exit_code)] if gone else []
@@ -173,52 +214,43 @@ class Lifecycle:
             # A typing error, most likely: better told at once than served by nothing.
             self._exit_code = 1
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.fetching.unresolved.items())
-            return effects + self.leave(reasons) + self.settle(now_s)
-        if self.has_inventory and not self.policy.requested:
-            self._choose_unasked()
+            return effects + self.leave(reasons) + self.settle(now_s, said)
+        self.placement.is_equipped = self.has_inventory and self.held.build is not None
+        effects += self.placement.decide(self.statement(said, now_s, is_client=said.role is Role.CLIENT), now_s)
         for model in list(self.held.order):
             if (record := self.held.records.get(model)) is not None and record.wanted:
-                effects += self.fetching.download(record) if record.spec is None else self.engines.pursue(record, now_s)
+                effects += self._pursue(record, now_s)
         for record in self.held.records.values():
             if record.waiting and not record.wanted:
                 self.engines.look_again(record)
         return effects
 
-    def next_retry_s(self) -> float | None:
-        """Return when the next restart is due."""
-        return min(
-            (record.retry_at_s for record in self.held.records.values() if record.retry_at_s is not None), default=None
-        )
+    def _pursue(self, record: Record, now_s: float) -> Effects:
+        """Bring a wanted model a step nearer to being served."""
+        if record.starts_at_s is not None and record.starts_at_s > now_s:
+            return []  # a claim that others have yet to hear of
+        record.starts_at_s = None
+        if record.retry_at_s is not None and record.retry_at_s > now_s:
+            return []
+        if record.spec is None:
+            effects = self.fetching.download(record)
+        else:
+            clearing = self.upkeep.clear(record, is_asked=record.id in self.placement.waiting)
+            if clearing is not None:
+                record.retry_at_s = None  # every later event asks again
+                return clearing
+            effects = self.engines.pursue(record, now_s)
+        self.placement.gave_up(record, now_s)
+        return effects
 
-    def _choose_unasked(self) -> None:
-        """Want what lies on disk, largest first, as long as it fits; only while nothing is served."""
-        if (
-            self.held.build is None
-            or self.held.resources is None
-            or any(record.is_served for record in self.held.records.values())
-        ):
-            return
-        room, eligible = (
-            self.held.room(),
-            [record for record in self.held.records.values() if self._is_eligible(record)],
-        )
-        for record in sorted(eligible, key=lambda record: (-_size(record), record.id)):
-            if record.spec is None:
-                continue
-            plan = plan_engine(record.spec, room, self.held.wishes, self.held.resources)
-            if isinstance(plan, NoRoom):
-                continue
-            self.held.want(record)
-            taken = plan.memory.total_bytes
-            on_gpu = min(taken, room.gpu_bytes) if plan.gpu_layers else 0
-            room = Room(gpu_bytes=room.gpu_bytes - on_gpu, host_bytes=max(room.host_bytes - (taken - on_gpu), 0))
-
-    def _is_eligible(self, record: Record) -> bool:
-        """Tell whether a model may be served unasked: nobody has decided about it yet, and it is no toy."""
-        if record.spec is None or record.held or record.id in self.held.order:
-            return False
-        return record.id in CATALOG_FILES or record.spec.size_bytes >= self.policy.min_unasked_bytes
+    def next_s(self, now_s: float) -> float | None:
+        """Return when the next restart or start is due, or another look at who should serve what."""
+        due = [self.placement.next_s(now_s)] if self.leaving is None else []
+        for record in self.held.records.values():
+            due += [record.retry_at_s, record.starts_at_s]
+        return min((at_s for at_s in due if at_s is not None), default=None)
 
 
-def _size(record: Record) -> int:
-    return record.spec.size_bytes if record.spec is not None else 0
+def _eager(policies: Iterable[ModelPolicy]) -> tuple[str, ...]:
+    """Return the models that are to be loaded at the start."""
+    return tuple(policy.name for policy in policies if policy.load is LoadMode.EAGER and policy.is_enabled)

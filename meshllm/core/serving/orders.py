@@ -77,6 +77,7 @@ class Orders:
 
     def _load(self, record: Record, intent: Intent) -> Effects:
         if record.state is EngineState.READY:
+            self._held.want(record)
             return [answer(intent, OutcomeCode.DONE, f"{record.id} is loaded", record.id)]
         record.held = record.dropped = False
         record.forgive()
@@ -111,7 +112,7 @@ class Orders:
 
     def _withdraw(self, record: Record, intent: Intent) -> Effects:
         """Take a model out of memory and answer when its process is gone."""
-        record.wanted, record.waiting = False, ""
+        record.wanted, record.waiting, record.withdrawn = False, "", True
         message = f"{intent.verb} of {record.id} came in between"
         superseded = Outcome(code=OutcomeCode.SUPERSEDED, message=message, model=record.id)
         effects: Effects = list(answers(taken(record.load_waiters), superseded))

@@ -16,7 +16,7 @@ from meshllm.core.limits import (
     ENGINE_FAILURE_WINDOW_S,
 )
 from meshllm.core.serving.engine_state import HAS_PROCESS, Signal, next_state
-from meshllm.core.view import LoadProgress, LocalModel
+from meshllm.core.view import LoadProgress, LocalModel, Reason
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,7 +29,25 @@ class Record:
     state: EngineState = EngineState.STOPPED
     wanted: bool = False
     is_lazy: bool = False
-    """Wanted by a request or by an order not carried out yet: forgotten when there is no room, not kept waiting."""
+    """Not asked for at the start, or by an order not carried out yet: forgotten when there is no room."""
+    is_assigned: bool = False
+    """The node gave it to itself, for the mesh or for a request: it yields, and makes room unasked."""
+    reason: Reason | None = None
+    """Why it was wanted last."""
+    why: str = ""
+    """The same in words, where the node gave it to itself."""
+    starts_at_s: float | None = None
+    """Claimed, and not to be started before this."""
+    order: int = -1
+    """Version of the newest order about it that was known when it was wanted; -1 while it is not."""
+    withdrawn: bool = False
+    """Somebody unloaded it here: only a request or another order brings it back."""
+    rests: bool = False
+    """It was unloaded because nobody used it: only a request or an order brings it back."""
+    in_flight: int = 0
+    """Requests at its engine, as last reported."""
+    source: ModelReference | None = None
+    """Where its file was fetched from, kept when it is here."""
     held: bool = False
     dropped: bool = False
     waiting: str = ""
@@ -129,5 +147,5 @@ class Record:
             endpoint=self.endpoint, plan=self.plan, failure=self.failure, retry_at_s=self.retry_at_s, pid=self.pid,
             context_tokens=self.context_tokens, slots=self.slots, load_s=self.load_s,
             ready_since_s=self.ready_since_s, restarts=self.restarts, requests=self.requests,
-            last_used_s=self.last_used_s,
+            last_used_s=self.last_used_s, reason=self.reason if self.is_served else None,
         )  # fmt: skip

@@ -165,6 +165,22 @@ def test_a_sleep_that_the_daemon_noticed_does_the_same() -> None:
     assert party.state("a") is MemberState.ALIVE
 
 
+def test_a_death_that_was_slept_through_is_known_within_eight_seconds() -> None:
+    """The first answer gets half the time; confirming takes as long as ever, and so does the next question."""
+    party = Party("a", "b", "c")
+    party.tell(ev.Slept(gap_s=100.0))
+    soon_s = TIMES.probe_interval_s / 10 + TIMES.probe_timeout_s / 2
+
+    keep_talking(party, "b", "c", for_s=soon_s + 1)
+    suspected = party.state("a")
+    keep_talking(party, "b", "c", for_s=TIMES.confirm_s)
+    dead = party.state("a")
+    keep_talking(party, "b", for_s=SILENT_S + TIMES.probe_timeout_s / 2)
+
+    assert (suspected, dead) == (MemberState.SUSPECT, MemberState.DEAD)
+    assert party.state("c") is MemberState.ALIVE
+
+
 def test_a_question_about_a_third_member_is_asked_on_and_answered() -> None:
     """Two questions at once take one ping."""
     party = Party("a", "b", "c")

@@ -1,0 +1,73 @@
+"""How much models are asked for: request rates that fade, counted where requests enter the mesh.
+
+Owns the counters of this node and the coarse form in which they are told. Decides nothing. Doesn't know
+who answers the requests, nor what follows from them: `assignment` and `rebalance` do.
+
+Each node counts only requests that came in at it, so the sum over the members counts none twice.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+
+from meshllm.core.ids import ModelId
+from meshllm.core.limits import DEMAND_HALF_LIFE_S, DEMAND_LEAST, DEMAND_MODELS
+
+_FADE_PER_S = math.log(2) / DEMAND_HALF_LIFE_S
+_PER_MINUTE = 60 * _FADE_PER_S
+"""One request that has just come, as a rate: what a steady stream of them would add up to."""
+EXACT_USES = 100
+"""Counts up to here are told exactly, larger ones with two digits."""
+
+
+class Demand:
+    """Requests that entered the mesh at this node, by model."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._weights: dict[ModelId, tuple[float, float]] = {}
+        """Faded count of requests, and when it was that."""
+
+    def note(self, model: ModelId, count: int, now_s: float) -> None:
+        """Count requests that came in just now."""
+        self._weights[model] = (self._weight(model, now_s) + count, now_s)
+
+    def per_minute(self, model: ModelId, now_s: float) -> float:
+        """Return how many requests a minute a model gets, lately rather than long ago."""
+        return self._weight(model, now_s) * _PER_MINUTE
+
+    def told(self, now_s: float) -> tuple[tuple[str, float], ...]:
+        """Return the rates as they are announced: in steps, the highest ones, sorted by model; forget what faded."""
+        rates = {model: coarse_rate(self.per_minute(model, now_s)) for model in self._weights}
+        for model, rate in rates.items():
+            if not rate:
+                del self._weights[model]
+        most = sorted((model for model, rate in rates.items() if rate), key=lambda model: (-rates[model], model))
+        return tuple((model, rates[model]) for model in sorted(most[:DEMAND_MODELS]))
+
+    def _weight(self, model: ModelId, now_s: float) -> float:
+        weight, at_s = self._weights.get(model, (0.0, now_s))
+        return weight * math.exp(-_FADE_PER_S * max(now_s - at_s, 0.0))
+
+
+def coarse_rate(per_minute: float) -> float:
+    """Return a rate in steps of half an octave, so that one more request is rarely news; 0 for next to none."""
+    if per_minute < DEMAND_LEAST:
+        return 0.0
+    return round(2 ** (round(2 * math.log2(per_minute)) / 2), 3)
+
+
+def coarse_count(count: int) -> int:
+    """Return a count as it is announced: exact while small, then with two digits."""
+    if count < EXACT_USES:
+        return count
+    step = int(10 ** (len(str(count)) - 2))
+    return count // step * step
+
+
+def summed(parts: Iterable[Iterable[tuple[str, float]]]) -> Mapping[ModelId, float]:
+    """Return the demand of the whole mesh: the same sum in whatever order the members come."""
+    rates: dict[ModelId, list[float]] = {}
+    for part in parts:
+        for model, rate in part:
+            rates.setdefault(ModelId(model), []).append(rate)
+    return {model: round(math.fsum(rates[model]), 3) for model in sorted(rates)}

@@ -1,0 +1,350 @@
+"""What the mesh has of each model: who holds its file, who serves it, who wants it, who waits for it.
+
+Owns an index over the statements of live members, and the memory of what dead ones served. Decides
+which models lack hosts (`needs`); which node should help is `assignment`'s. Doesn't know how statements
+travel, nor this node's own models beyond what it says of them.
+
+Kept up to date change by change: in a mesh of two hundred, one member's news costs that member's models.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from meshllm.core.announcement import Announcement, DiskModel, ModelOrder, RequestedModel, ServedModel, ServingState
+from meshllm.core.catalog import ModelReference, model_id_of
+from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.intents import Verb
+from meshllm.core.known_models import CATALOG_FILES, find, reference_of
+from meshllm.core.limits import ORPHAN_S, ORPHANS
+from meshllm.core.rights import Rights
+from meshllm.core.serving.assignment import Need, Urgency
+from meshllm.core.serving.sites import may_host
+
+Newest = Callable[[ModelId], ModelOrder | None]
+"""The newest order about a model that counts."""
+
+
+class Change(IntEnum):
+    """What a member's news is to this node."""
+
+    NOTHING = 0
+    NUMBERS = 1
+    """Memory, load or demand: worth a look some time."""
+    MODELS = 2
+    """Somebody has, serves or wants something else than before."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """One model as the live members have it, by node."""
+
+    model: ModelId
+    files: dict[NodeId, DiskModel] = field(default_factory=dict)
+    serving: dict[NodeId, ServedModel] = field(default_factory=dict)
+    wishes: dict[NodeId, RequestedModel] = field(default_factory=dict)
+    waiting: set[NodeId] = field(default_factory=set)
+    digests: frozenset[str] = frozenset()
+    size_bytes: int = 0
+    orphaned_by: NodeId | None = None
+    """A host of it that died, while nobody has taken over."""
+    orphaned_until_s: float = 0.0
+
+    @property
+    def is_served(self) -> bool:
+        """Tell whether somebody serves it or is about to."""
+        return any(one.state is not ServingState.DRAINING for one in self.serving.values())
+
+    @property
+    def ready(self) -> list[NodeId]:
+        """Return the nodes that answer for it, sorted."""
+        return sorted(node for node, one in self.serving.items() if one.state is ServingState.READY)
+
+    @property
+    def floor(self) -> int:
+        """Return how many hosts members want it to have."""
+        return max((max(wish.min_replicas, wish.min_warm) for wish in self.wishes.values()), default=0)
+
+    @property
+    def min_warm(self) -> int:
+        """Return how many hosts members want to be kept although nobody asks."""
+        return max((wish.min_warm for wish in self.wishes.values()), default=0)
+
+    def renew(self) -> bool:
+        """Derive what follows from the rest; tell whether anything is left of it."""
+        known: list[DiskModel | ServedModel | RequestedModel] = [*self.files.values(), *self.serving.values()]
+        known += self.wishes.values()
+        self.digests = frozenset(one.digest for one in known if one.digest)
+        self.size_bytes = max((one.size_bytes for one in known), default=0)
+        return bool(known or self.waiting or self.orphaned_by is not None)
+
+
+class Stock:
+    """All models that live members speak of."""
+
+    def __init__(self) -> None:
+        """Know of none."""
+        self.entries: dict[ModelId, Entry] = {}
+        self._said: dict[NodeId, Announcement] = {}
+        self._orphaned: set[ModelId] = set()
+        self.touched: set[ModelId] = set()
+        """Models of which something changed since somebody emptied this."""
+        self._orders: dict[ModelId, ModelOrder] | None = {}
+
+    def __len__(self) -> int:
+        """Return how many live members are known, this node among them."""
+        return len(self._said)
+
+    # -- what members say ------------------------------------------------------------------------------
+
+    def put(self, said: Announcement) -> Change:
+        """Take a live member's statement; tell what kind of news it was."""
+        old = self._said.get(said.node)
+        if old is said:
+            return Change.NOTHING
+        self._said[said.node] = said
+        if old is None:
+            for entry in self._orphans():
+                if entry.orphaned_by == said.node:
+                    self._unorphan(entry)  # it has come back, and looks after its models itself
+        elif _numbers(old) == _numbers(said) and _is_same(old, said):
+            return Change.NOTHING
+        touched = self._clear(old) if old is not None else set()
+        touched |= self._add(said)
+        self._note_orders(old, said)
+        for one in said.serving if self._orphaned else ():
+            if one.state is ServingState.READY and one.model in self._orphaned:
+                self._unorphan(self.entries[one.model])
+        self._renew(touched)
+        return Change.NUMBERS if old is not None and _is_same(old, said) else Change.MODELS
+
+    def remove(self, node: NodeId) -> Change:
+        """Forget a member that left."""
+        old = self._said.pop(node, None)
+        if old is None:
+            return Change.NOTHING
+        self._renew(self._clear(old))
+        self._note_orders(old, None)
+        return Change.MODELS
+
+    def bury(self, node: NodeId, now_s: float) -> Change:
+        """Forget a member that died, but not what it served: others may take that over for a while."""
+        old = self._said.get(node)
+        if old is None:
+            return Change.NOTHING
+        wishes = {_wished(wish): wish for wish in old.requested}
+        left = [
+            one.model for one in old.serving if one.model in self.entries and one.state is not ServingState.DRAINING
+        ]
+        for model in left[: max(ORPHANS - len(self._orphaned), 0)]:
+            self._orphaned.add(model)
+            self.entries[model].orphaned_by, self.entries[model].orphaned_until_s = node, now_s + ORPHAN_S
+        self.remove(node)
+        for entry in self._orphans():
+            if entry.orphaned_by == node and entry.model in wishes:
+                entry.wishes[node] = wishes[entry.model]  # it says where the file may be fetched from
+                entry.renew()
+        return Change.MODELS
+
+    def expire(self, now_s: float) -> None:
+        """Let go of what dead members served long ago."""
+        late = [entry for entry in self._orphans() if entry.orphaned_until_s <= now_s]
+        for entry in late:
+            self._unorphan(entry)
+        self._renew({entry.model for entry in late})
+
+    def next_s(self) -> float | None:
+        """Return when something is to be let go of."""
+        return min((entry.orphaned_until_s for entry in self._orphans()), default=None)
+
+    def said(self, node: NodeId) -> Announcement | None:
+        """Return the newest statement of a live member."""
+        return self._said.get(node)
+
+    def newest(self, model: ModelId) -> ModelOrder | None:
+        """Return the newest order about a model that a live member with the right to administer holds."""
+        if self._orders is None:
+            self._orders = {}
+            for said in self._said.values():
+                for order in said.orders if Rights.ADMIN in said.rights else ():
+                    known = self._orders.get(order.model)
+                    if known is None or (order.version, order.author) > (known.version, known.author):
+                        self._orders[order.model] = order
+        return self._orders.get(model)
+
+    def _note_orders(self, old: Announcement | None, new: Announcement | None) -> None:
+        before, after = old.orders if old is not None else (), new.orders if new is not None else ()
+        if before != after or (old is not None and new is not None and old.rights != new.rights):
+            self._orders = None
+            self.touched |= {order.model for order in (*before, *after)}
+
+    def everybody(self) -> list[Announcement]:
+        """Return the newest statements of all live members, in order."""
+        return [said for _, said in sorted(self._said.items())]
+
+    def _add(self, said: Announcement) -> set[ModelId]:
+        node, touched = said.node, set[ModelId]()
+        for file in said.models_on_disk if may_host(said) else ():
+            self._entry(file.model, touched).files[node] = file
+        for one in said.serving if may_host(said) else ():
+            self._entry(one.model, touched).serving[node] = one
+        for wish in said.requested:
+            self._entry(_wished(wish), touched).wishes[node] = wish
+        for model in said.waiting:
+            self._entry(model, touched).waiting.add(node)
+        return touched
+
+    def _clear(self, said: Announcement) -> set[ModelId]:
+        node, touched = said.node, set[ModelId]()
+        for model in (
+            *(file.model for file in said.models_on_disk), *(one.model for one in said.serving),
+            *(_wished(wish) for wish in said.requested), *said.waiting,
+        ):  # fmt: skip
+            entry = self._entry(model, touched)
+            entry.files.pop(node, None)
+            entry.serving.pop(node, None)
+            entry.wishes.pop(node, None)
+            entry.waiting.discard(node)
+        return touched
+
+    def _entry(self, model: ModelId, touched: set[ModelId]) -> Entry:
+        touched.add(model)
+        entry = self.entries.get(model)
+        if entry is None:
+            entry = self.entries[model] = Entry(model)
+        return entry
+
+    def _renew(self, touched: set[ModelId]) -> None:
+        self.touched |= touched
+        for model in touched & self.entries.keys():
+            if not self.entries[model].renew():
+                del self.entries[model]
+
+    def _orphans(self) -> list[Entry]:
+        return [self.entries[model] for model in sorted(self._orphaned)]
+
+    def _unorphan(self, entry: Entry) -> None:
+        node, entry.orphaned_by = entry.orphaned_by, None
+        self.touched.add(entry.model)
+        self._orphaned.discard(entry.model)
+        if node is not None:
+            entry.wishes.pop(node, None)
+            if not entry.renew():
+                del self.entries[entry.model]
+
+    # -- what follows from it ------------------------------------------------------------------------------
+
+    def needs(
+        self, newest: Newest, demand: Mapping[ModelId, float], hot: Collection[ModelId], *, least_bytes: int
+    ) -> list[Need]:
+        """Return every model with the hosts that it has and should have.
+
+        `hot` ones should have one more than they have; smaller files than `least_bytes` outside the catalogue
+        are toys that nobody serves unasked.
+        """
+        same: dict[str, list[Entry]] = {}
+        for entry in self.entries.values():
+            for digest in entry.digests:
+                same.setdefault(digest, []).append(entry)
+        return [
+            self._need(entry, _twins(entry, same), newest(entry.model), demand.get(entry.model, 0.0), hot, least_bytes)
+            for entry in self.entries.values()
+        ]
+
+    def _need(
+        self, entry: Entry, twins: list[Entry], order: ModelOrder | None, demand: float, hot: Collection[ModelId],
+        least_bytes: int,
+    ) -> Need:  # fmt: skip
+        by_name = _hosts(entry)
+        hosts = by_name.union(*(_hosts(twin) for twin in twins))
+        is_cold = is_ordered_out(entry, order)
+        is_held = is_cold and order is not None and order.hold
+        urgency, places = Urgency.LYING, 0
+        if entry.waiting and not by_name and not is_held:
+            urgency, places, hosts = Urgency.WAITING, 1, by_name  # it was asked for by this name
+        elif not is_cold and (entry.floor or entry.orphaned_by is not None or entry.model in hot):
+            hottest = len(entry.ready) + 1 if entry.model in hot else 0
+            urgency, places = Urgency.WANTED, max(entry.floor, hottest, int(entry.orphaned_by is not None))
+        elif not is_cold and not entry.wishes and _is_first(entry, twins) and _is_no_toy(entry, least_bytes):
+            places = 1
+        return Need(
+            model=entry.model, urgency=urgency, places=places, hosts=hosts, holders=frozenset(entry.files),
+            size_bytes=entry.size_bytes, reference=self._reference(entry), demand=demand,
+            is_hot=entry.model in hot and len(hosts) >= entry.floor, is_open=not is_cold and _is_first(entry, twins),
+        )  # fmt: skip
+
+    def _reference(self, entry: Entry) -> ModelReference | None:
+        """Return where a model may be fetched from: the catalogue, or the word of a member that may host.
+
+        A package is only ever the catalogue's: no member makes others fetch programs.
+        """
+        if entry.model in CATALOG_FILES:
+            return _catalogued(entry.model)
+        for node in sorted(entry.wishes):
+            wish, said = entry.wishes[node], self._said.get(node)
+            if (said is None or Rights.HOST in said.rights) and _is_plausible(wish, entry.model):
+                return ModelReference(
+                    id=entry.model, repository=wish.repository, filename=wish.filename, size_bytes=wish.size_bytes,
+                    sha256=wish.sha256, asked_as=wish.name,
+                )  # fmt: skip
+        return None
+
+
+def is_ordered_out(entry: Entry, order: ModelOrder | None) -> bool:
+    """Tell whether somebody ordered that a model is not served, and nobody has asked for it since."""
+    if order is None or order.verb is not Verb.UNLOAD:
+        return False
+    return not any(one.order >= order.version for one in entry.serving.values())
+
+
+def _hosts(entry: Entry) -> frozenset[NodeId]:
+    return frozenset(node for node, one in entry.serving.items() if one.state is not ServingState.DRAINING)
+
+
+def _twins(entry: Entry, same: Mapping[str, list[Entry]]) -> list[Entry]:
+    """Return the other names of a model's files."""
+    return [twin for digest in entry.digests for twin in same[digest] if twin is not entry]
+
+
+def _is_first(entry: Entry, twins: Iterable[Entry]) -> bool:
+    """Tell whether a model's name stands for its file, which may have several."""
+    return all(entry.model < twin.model for twin in twins if twin.files or twin.serving)
+
+
+def _is_no_toy(entry: Entry, least_bytes: int) -> bool:
+    return bool(entry.files) and (entry.model in CATALOG_FILES or entry.size_bytes >= least_bytes)
+
+
+def _wished(wish: RequestedModel) -> ModelId:
+    return wish.model or ModelId(wish.name)
+
+
+def _is_plausible(wish: RequestedModel, model: ModelId) -> bool:
+    if not wish.repository or not wish.filename or wish.size_bytes <= 0:
+        return False
+    return model_id_of(wish.filename) == model and ".." not in wish.filename.split("/") and wish.filename[0] != "/"
+
+
+def _catalogued(model: ModelId) -> ModelReference | None:
+    found = find(model)
+    if found is None or found[1] is None:
+        return None
+    return reference_of(found[0], found[1], model)
+
+
+def _is_same(old: Announcement, new: Announcement) -> bool:
+    """Tell whether two statements of a node say the same of models, apart from numbers."""
+    return (
+        old.waiting == new.waiting and old.requested == new.requested and old.models_on_disk == new.models_on_disk
+        and (old.serving == new.serving or _states(old) == _states(new))
+        and old.rights == new.rights and old.role == new.role and old.orders == new.orders
+        and old.fills_gaps == new.fills_gaps and old.downloads == new.downloads
+    )  # fmt: skip
+
+
+def _states(said: Announcement) -> list[tuple[object, ...]]:
+    return [(one.model, one.digest, one.state, one.is_assigned, one.order) for one in said.serving]
+
+
+def _numbers(said: Announcement) -> tuple[object, ...]:
+    return said.resources, said.serving, said.demand

@@ -1,0 +1,139 @@
+"""What this node says of its models: the part of its announcement that serving makes true.
+
+Owns the way from records to statements. Decides nothing. Doesn't know when a statement is worth telling:
+`core.statement` does.
+"""
+
+from dataclasses import replace
+from functools import lru_cache
+
+from meshllm.core.announcement import Announcement, DiskModel, RequestedModel, Role, ServedModel, ServingState
+from meshllm.core.catalog import ModelReference, ModelSpec
+from meshllm.core.engines import EngineState
+from meshllm.core.ids import NO_MODEL, ModelId
+from meshllm.core.known_models import find, reference_of
+from meshllm.core.limits import ANNOUNCED_REQUESTS
+from meshllm.core.policy import LoadMode, ModelPolicy
+from meshllm.core.serving.demand import coarse_count
+from meshllm.core.serving.fetching import Fetching
+from meshllm.core.serving.holdings import Holdings
+from meshllm.core.serving.records import Record
+from meshllm.core.statement import coarse
+
+_SAID = {
+    EngineState.READY: ServingState.READY,
+    EngineState.STARTING: ServingState.LOADING,
+    EngineState.BACKING_OFF: ServingState.LOADING,
+    EngineState.DRAINING: ServingState.DRAINING,
+}
+"""What is announced of an engine. One that loads, or restarts after a crash, is worth waiting for at other nodes too;
+one that was told to stop is not."""
+
+
+def told(old: Announcement, held: Holdings, fetching: Fetching, *, is_client: bool) -> Announcement:
+    """Return what this node's models make true of it; `old` gives the rest."""
+    records = [record for _, record in sorted(held.records.items())]
+    served = tuple(one for record in records if (one := _served(record)) is not None)
+    is_host = any(one.state is ServingState.READY for one in served)
+    build = held.build
+    return replace(
+        old, role=Role.CLIENT if is_client else Role.HOST if is_host else Role.WORKER,
+        resources=coarse(held.resources), serving=served, requested=_requested(held, fetching),
+        models_on_disk=tuple(_on_disk(record.spec) for record in records if record.spec is not None),
+        uses=tuple((one.id, coarse_count(one.requests)) for one in records if one.spec is not None and one.requests),
+        load=_load(served), engine_build=f"{build.kind} {build.version}" if build is not None else "",
+    )  # fmt: skip
+
+
+def told_state(record: Record) -> ServingState | None:
+    """Return how far a model is for others; None where they should not count on it.
+
+    One that waits for room is not on its way: somebody else may serve it meanwhile.
+    """
+    if record.state in _SAID:
+        return _SAID[record.state]
+    if not record.wanted or record.waiting:
+        return None
+    if record.is_downloading:
+        return ServingState.DOWNLOADING
+    is_coming = record.is_assigned or record.spec is None  # one that has just been fetched is about to be seen
+    return ServingState.CLAIMED if is_coming else None
+
+
+def _served(record: Record) -> ServedModel | None:
+    """Return what is announced of a model in memory or on its way."""
+    state = told_state(record)
+    if state is None:
+        return None
+    said = ServedModel(
+        model=record.id, digest="", state=state, is_assigned=record.is_assigned, order=max(record.order, 0),
+        size_bytes=record.reference.size_bytes if record.reference is not None else 0,
+    )  # fmt: skip
+    if state is ServingState.READY:
+        busy = min(record.in_flight, record.slots)
+        said = replace(
+            said, slots=record.slots, context_tokens=record.context_tokens, busy=busy, queued=record.in_flight - busy
+        )
+    spec = record.served_spec
+    if spec is None:
+        return said
+    return replace(
+        said, digest=spec.digest, capabilities=tuple(sorted(spec.capabilities)), display_name=spec.display_name,
+        architecture=spec.architecture.name, quantization=spec.quantization, parameters=spec.parameters,
+        size_bytes=spec.size_bytes,
+    )  # fmt: skip
+
+
+def _on_disk(spec: ModelSpec) -> DiskModel:
+    return DiskModel(model=spec.id, digest=spec.digest, size_bytes=spec.size_bytes)
+
+
+def _load(served: tuple[ServedModel, ...]) -> float:
+    slots = sum(one.slots for one in served)
+    return round(sum(one.busy for one in served) / slots, 2) if slots else 0.0
+
+
+# -- what this node wants to be served, by whomever ------------------------------------------------------------
+
+
+def _requested(held: Holdings, fetching: Fetching) -> tuple[RequestedModel, ...]:
+    """Return what was asked for at the start, and what the configuration says of other models."""
+    found = [(name, fetching.found.get(name)) for name in fetching.names]
+    asked = {model for _, model in found if model is not None}
+    said = [(policy.name, model) for model, policy in sorted(held.policies.items()) if model not in asked]
+    wishes = [_wish(name, model, held, is_asked=model is None or model in asked) for name, model in found + said]
+    return tuple(wish for wish in wishes if wish is not None)[:ANNOUNCED_REQUESTS]
+
+
+def _wish(name: str, model: ModelId | None, held: Holdings, *, is_asked: bool) -> RequestedModel | None:
+    record = held.records.get(model) if model is not None else None
+    if model is None or record is None:
+        return RequestedModel(name=name) if is_asked else None
+    policy = held.policy_of(model)
+    if not policy.is_enabled or policy.load is LoadMode.OFF:
+        return None
+    is_withdrawn = record.withdrawn or record.held or record.dropped
+    wanted = RequestedModel(
+        name=name, model=model, digest=record.spec.digest if record.spec is not None else "",
+        size_bytes=record.spec.size_bytes if record.spec is not None else 0,
+        min_replicas=_least_hosts(record, policy, is_asked=is_asked and not is_withdrawn), min_warm=policy.min_warm,
+    )  # fmt: skip
+    source = record.source or _catalogued(model)
+    if source is None:
+        return wanted
+    return replace(
+        wanted, repository=source.repository, filename=source.filename, sha256=source.sha256, package=source.package,
+        size_bytes=wanted.size_bytes or source.size_bytes,
+    )  # fmt: skip
+
+
+def _least_hosts(record: Record, policy: ModelPolicy, *, is_asked: bool) -> int:
+    """Return how many hosts a model should have: what was asked for has one, until it rests."""
+    is_lasting = is_asked and policy.idle_unload_s is None
+    return max(policy.min_replicas, int(is_lasting or (is_asked and not record.rests)))
+
+
+@lru_cache(maxsize=512)
+def _catalogued(model: ModelId) -> ModelReference | None:
+    found = find(model) if model != NO_MODEL else None
+    return reference_of(found[0], found[1], model) if found is not None and found[1] is not None else None

@@ -92,15 +92,20 @@ def _named(view: MeshView, asked: str) -> ModelId | Wait | Refusal:
     found = view.names.resolve(asked)
     if isinstance(found, Ambiguous):
         return one_file(view, found.candidates) or name_refused(view, asked, found)
-    if not isinstance(found, Unknown) and is_known(view, found):
-        return found
-    if is_known(view, ModelId(asked)):
-        return ModelId(asked)
+    model = found if not isinstance(found, Unknown) and is_known(view, found) else ModelId(asked)
+    if is_known(view, model) and not (asked in view.requested and _is_mere_wish(view, model)):
+        return model
     if not view.has_inventory or (asked in view.requested and asked not in view.unresolved):
         return Wait(model=ModelId(asked), message=f"this node is looking for the model {asked!r}", is_asleep=False)
     if view.joining:
         return _joining(asked)
     return not_found(view, asked, found.near if isinstance(found, Unknown) else ())
+
+
+def _is_mere_wish(view: MeshView, model: ModelId) -> bool:
+    """Tell whether a model is only wanted: nobody has it or its file. What this node wants, it may still look for."""
+    cold = view.cold.get(model)
+    return cold is not None and not cold.nodes and model not in view.local and model not in view.replicas
 
 
 def _pinned(view: MeshView, name: str, digest: str, *, is_exact: bool) -> tuple[ModelId, str] | Wait | Refusal:

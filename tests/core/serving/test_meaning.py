@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from meshllm.core.announcement import ServingState
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.names import Ambiguous, GivenName, NameIndex, Unknown
 from meshllm.core.serving.meaning import can_do, meaning, name_refused, not_found, one_file, ready_models
 from meshllm.core.serving.routes import Capability, Refusal, RefusalCode, RouteRequest, Wait
@@ -199,3 +199,15 @@ def test_a_name_is_refused_with_what_was_perhaps_meant() -> None:
 
     assert unknown.message == "the model 'x' does not exist; did you mean cold?"
     assert ambiguous.message == "the model name 'y' could mean any of: a, b"
+
+
+def test_a_name_that_this_node_wants_and_nobody_has_is_looked_for_first() -> None:
+    """What others see is only its wish; whether the name stands for anything, this node finds out."""
+    wish = a_cold("user/repo", digest="")
+    seeking = a_view(cold=(wish,), requested=("user/repo",))
+    in_vain = replace(seeking, unresolved={"user/repo": "no such repository"})
+    elsewhere = a_view(cold=(replace(wish, nodes=(NodeId("b"),)),), requested=("user/repo",))
+
+    assert isinstance(meant(seeking, "user/repo"), Wait)
+    assert meant(in_vain, "user/repo") is RefusalCode.MODEL_NOT_FOUND
+    assert [meant(view, "user/repo") for view in (elsewhere, a_view(cold=(wish,)))] == ["user/repo"] * 2

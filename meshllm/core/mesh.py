@@ -285,6 +285,7 @@ class MeshCore:
         """Renew the own statement and the view, in the halves that may have changed."""
         own, members, picture = self._own, self._members, self._picture
         changes: dict[str, object] = {}
+        has_news = is_serving or bool(members.table.changed)
         if is_serving:
             self._default.first_asked(self._serving.held.names, self._serving.fetching.unresolved)
             changes = picture.of_serving(self._serving, self._problems)
@@ -306,5 +307,7 @@ class MeshCore:
             self._joining_until_s = None
             changes["joining"] = False
             self._serving.placement.joined(now_s)
-        self._retry_s = self._serving.next_s(now_s)
+            has_news = True
+        if has_news:
+            self._retry_s = self._serving.next_s(now_s)
         picture.renew(changes, now_s)

@@ -7,19 +7,21 @@ which half may have changed, and a view is made only where it differs from the l
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import TypeGuard
 
 from meshllm.core.announcement import Announcement
 from meshllm.core.catalog import ModelProblem
 from meshllm.core.ids import NodeId
-from meshllm.core.known_models import aliases_of
 from meshllm.core.members.members import Members
 from meshllm.core.names import NameIndex
+from meshllm.core.rights import Rights
 from meshllm.core.serving.lifecycle import Lifecycle
+from meshllm.core.serving.naming import Naming
 from meshllm.core.serving.order_book import OrderBook
 from meshllm.core.serving.placement import Placement
 from meshllm.core.serving.records import Record
 from meshllm.core.serving.roll import Roll
-from meshllm.core.standing import MemberState
+from meshllm.core.standing import LIVE, MemberState
 from meshllm.core.view import LocalModel, Member, MeshView
 
 
@@ -29,7 +31,7 @@ class Picture:
     def __init__(self, me: Announcement, requested: tuple[str, ...], now_s: float, *, joining: bool) -> None:
         """Show a node that knows nothing yet."""
         self._since_s = now_s
-        self._local_names: NameIndex | None = None
+        self._naming = Naming()
         self._roll = Roll(me.node)
         alone = Member(announcement=me, state=MemberState.ALIVE, since_s=now_s)
         self.view = MeshView(
@@ -69,6 +71,7 @@ class Picture:
         changed = sorted(table.changed)
         for node in changed:
             member = _member(members, node)
+            self._naming.hear(node, member.announcement if _may_name(member) else None)
             if member is None:
                 found.pop(node, None)
             else:
@@ -78,13 +81,11 @@ class Picture:
             changed.append(me.node)
             state = MemberState.LEFT if me.left else MemberState.ALIVE
             found[me.node] = Member(announcement=me, state=state, since_s=self._since_s)
+            self._naming.hear(me.node, me)
         fields: dict[str, object] = {"me": me, "members": MappingProxyType(found)}
         if self._roll.take((node, found.get(node)) for node in changed):
             fields |= {"groups": self._roll.groups, "replicas": self._roll.replicas}
-        elsewhere = self._roll.replicas
-        if local_names is not self._local_names or elsewhere.keys() != self.view.replicas.keys():
-            self._local_names = local_names
-            fields["names"] = local_names.including(elsewhere, aliases_of(elsewhere))
+        fields["names"] = self._naming.index(local_names)
         return fields
 
 
@@ -92,6 +93,11 @@ def _shown(record: Record, book: OrderBook) -> LocalModel:
     """Return a model as everybody may see it: held here, or by an order for the whole mesh."""
     model = record.snapshot()
     return replace(model, held=True) if book.holds(record.id, record.order) else model
+
+
+def _may_name(member: Member | None) -> TypeGuard[Member]:
+    """Tell whether the names that a member gives to models count."""
+    return member is not None and member.state in LIVE and Rights.HOST in member.announcement.rights
 
 
 def _member(members: Members, node: NodeId) -> Member | None:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from meshllm.core import limits
 from meshllm.core.engines import EngineEndpoint
+from meshllm.core.ids import ModelId
 from meshllm.core.serving.attempts import Setback
 from meshllm.proxy import openai, sse
 from meshllm.proxy.engine_errors import Asked, engine_problem, error_in_stream
@@ -96,6 +97,10 @@ class Exchange:
     failed_at: EngineEndpoint | TunnelEnd | None = None
     failures = 0
     """Losses in a row at `failed_at`."""
+    waits: tuple[int, float] | None = None
+    """How many engines it had lost when it began to wait, and until when it waits: another loss is another wait."""
+    known_orders: dict[ModelId, int] | None = None
+    """The newest order about each model that it waited for, when it began to: later ones are meant for it too."""
     comment_at_s = 0.0
     """When a stream that waits hears the next comment."""
     has_begun = False

@@ -29,7 +29,9 @@ from meshllm.core.events import Event
 from meshllm.core.ids import ModelId, NodeId, short
 from meshllm.core.known_models import CATALOG
 from meshllm.core.names import Ambiguous, Unknown
-from meshllm.core.serving.routing import Capability, Refusal, name_refused, unloaded
+from meshllm.core.serving.asleep import unloaded
+from meshllm.core.serving.meaning import name_refused
+from meshllm.core.serving.routes import Capability, Refusal
 from meshllm.core.view import MeshView
 from meshllm.proxy import openai, paths
 from meshllm.proxy.access import AccessRules
@@ -55,6 +57,7 @@ log = logging.getLogger(__name__)
 
 _MEASURE_INTERVAL_S = 1.0
 _LISTS_REMEMBERED = 256
+_NAMES_REMEMBERED = 1024
 _INFERENCE = Door.INFERENCE
 
 
@@ -117,6 +120,8 @@ class FrontDoor:
         self._heads: dict[str, Heads] = {}
         self._lists: dict[tuple[str, str], tuple[int, bytes]] = {}
         self._lists_epoch = -1
+        self._fallen_back: set[str | None] = set()
+        """Unknown names of which the log has been told."""
         self._tending = Tending()
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._measured_at_s = 0.0
@@ -325,6 +330,8 @@ class FrontDoor:
         if isinstance(found, Refusal):
             self._refuse(client, arrival, openai.refused(found, self._pursuit.retry_after_s()))
             return None
+        if found.is_fallback:
+            self._note_fallback(model, found.model)
         if type(found) is not Target:
             exchange = Exchange(client, intake, body, self._request_id(arrival), self, self._targets.management)
             exchange.asked_model, exchange.is_stream, exchange.trace = model, seen.is_stream, arrival.trace
@@ -346,6 +353,13 @@ class FrontDoor:
         else:
             self._pursue(exchange)
         return exchange
+
+    def _note_fallback(self, asked: str | None, model: ModelId) -> None:
+        """Count a request that another model answers than the one that was asked for, and say so once for each name."""
+        self.traffic.fallbacks += 1
+        if asked not in self._fallen_back and len(self._fallen_back) < _NAMES_REMEMBERED:
+            self._fallen_back.add(asked)
+            log.warning("unknown model falls back", extra={"fields": {"asked": asked, "model": model}})
 
     def _looked_at(self, target: Target, seen: Peek, body: bytes, door: InferenceDoor) -> Problem | Trip | None:
         """Say why a request cannot be served; return a trip if its way has to be chosen, None if it is plain."""

@@ -5,15 +5,21 @@ ones of ours, what clients read to size their context. Decides nothing; pure. Ne
 keys or folders.
 """
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from meshllm.core.catalog import CatalogModel
 from meshllm.core.engines import EngineFault, EngineState
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.known_models import find
 from meshllm.core.names import AUTO_NAME, RESERVED_NAMES, Ambiguous, Unknown
+from meshllm.core.policy import LoadMode
+from meshllm.core.serving.meaning import is_known, one_file
+from meshllm.core.standing import LIVE
 from meshllm.core.view import LocalModel, MeshView
+from meshllm.proxy.listing_cold import cold_entry, wanted_entries, with_cold
 from meshllm.proxy.listing_elsewhere import Document, elsewhere_entry, with_elsewhere
 
 _LOADED = frozenset({EngineState.READY, EngineState.DRAINING})
@@ -51,11 +57,13 @@ def model_list(view: MeshView, options: ListOptions, catalog: Iterable[CatalogMo
     if options.with_pseudo:
         data.append(pseudo_entry(view, "default"))
         data += [pseudo_entry(view, "auto")] if options.with_auto else []
-    entries = [mesh_entry(view, model) for model in sorted({*_present(view), *view.replicas})]
+    uses = _uses(view)
+    entries = [mesh_entry(view, model, uses) for model in sorted(_present(view))]
     if options.only_served:
         entries = [entry for entry in entries if entry["status"] == "loaded"]
     if options.with_catalog:
         entries += _catalog_entries(view, catalog)
+        entries += wanted_entries(view, [entry["id"] for entry in entries])
         entries.sort(key=lambda entry: str(entry["id"]))
     return {"object": "list", "data": data + entries, "default_model": view.default_model}
 
@@ -64,16 +72,24 @@ def model_detail(view: MeshView, asked: str, catalog: Iterable[CatalogModel] = (
     """Return one model's entry with details, or why there is none of that name."""
     if asked in RESERVED_NAMES:
         return pseudo_entry(view, asked) | ({} if asked == AUTO_NAME else {"default_model_id": view.default_model})
-    exact = ModelId(asked)
-    found = exact if exact in view.local or exact in view.replicas else view.names.resolve(asked)
+    found = view.names.resolve(asked)
+    if isinstance(found, Ambiguous):
+        found = one_file(view, found.candidates) or found
     if isinstance(found, Ambiguous):
         return found
+    if isinstance(found, Unknown) and is_known(view, ModelId(asked)):
+        found = ModelId(asked)
     model = None if isinstance(found, Unknown) else view.local.get(found)
-    if not isinstance(found, Unknown) and (model is None or model.dropped) and found in view.replicas:
-        digests = {replica.served.digest or None for replica in view.replicas[found]}
-        digest = digests.pop() if len(digests) == 1 else None
+    is_far = not isinstance(found, Unknown) and (found in view.replicas or found in view.cold)
+    if not isinstance(found, Unknown) and (model is None or model.dropped) and is_far:
         aliases = view.names.aliases_of(found)
-        return mesh_entry(view, found) | {"versions": [], "quota": None, "aliases": aliases, "digest": digest}
+        of_file: Document = {
+            "versions": [],
+            "quota": None,
+            "aliases": aliases,
+            "digest": _digest_elsewhere(view, found),
+        }
+        return mesh_entry(view, found, _uses(view)) | of_file
     if model is None:
         for entry in _catalog_entries(view, catalog):
             if asked in {entry["id"], entry["display_name"]}:
@@ -90,21 +106,71 @@ def model_detail(view: MeshView, asked: str, catalog: Iterable[CatalogModel] = (
             "weights_bytes": memory.weights_bytes, "kv_bytes": memory.kv_bytes,
             "overhead_bytes": memory.overhead_bytes, "prompt_cache_bytes": memory.prompt_cache_bytes,
         }  # fmt: skip
-    return mesh_entry(view, model.id) | detail
+    return mesh_entry(view, model.id, _uses(view)) | detail
 
 
-def mesh_entry(view: MeshView, model: ModelId) -> Document:
-    """Return the entry of a model, with every node that serves it."""
-    local, replicas = view.local.get(model), view.replicas.get(model, ())
+def mesh_entry(view: MeshView, model: ModelId, uses: Mapping[str, int]) -> Document:
+    """Return the entry of a model, with every node that serves it; where none does, with those that have its file.
+
+    `uses` counts the requests that other nodes' engines answered, by model.
+    """
+    entry, cold = _entry(view, model), view.cold.get(model)
+    if cold is not None:
+        entry = with_cold(view, entry, cold)
+    policy = view.policies.get(model)
+    count = entry["use_count"]
+    entry |= {
+        "warm": entry["status"] == "loaded",
+        "use_count": (count if isinstance(count, int) else 0) + uses.get(model, 0),
+        "tags": list(policy.tags) if policy is not None else [],
+    }
+    if policy is not None:
+        entry |= {"enabled": bool(entry["enabled"]) and policy.is_enabled}
+        entry |= {"display_name": policy.label} if policy.label else {}
+        entry |= {"preload": True} if policy.load is LoadMode.EAGER else {}
+    return entry
+
+
+def _entry(view: MeshView, model: ModelId) -> Document:
+    local, replicas, cold = view.local.get(model), view.replicas.get(model, ()), view.cold.get(model)
     if replicas and (local is None or local.dropped):
         return elsewhere_entry(model, replicas, _parameter_count(max(each.served.parameters for each in replicas)))
+    if cold is not None and (local is None or local.dropped):
+        known = find(model)
+        return cold_entry(view, cold, _parameter_count(known[0].parameters if known is not None else 0))
     local = view.local[model]
     digest = local.spec.digest if local.spec is not None else ""
     return with_elsewhere(model_entry(view, local), replicas, digest, is_ready=local.is_ready)
 
 
-def _present(view: MeshView) -> Iterator[ModelId]:
-    return (model.id for model in view.local.values() if not model.dropped)
+def _digest_elsewhere(view: MeshView, model: ModelId) -> str | None:
+    """Return the digest of a model that this node does not have; None where there are several, or none is known."""
+    digests = {replica.served.digest or None for replica in view.replicas.get(model, ())}
+    if not digests and (cold := view.cold.get(model)) is not None:
+        return cold.digest or None
+    return digests.pop() if len(digests) == 1 else None
+
+
+def _uses(view: MeshView) -> Counter[str]:
+    """Return the requests that other nodes' engines answered, by model."""
+    uses: Counter[str] = Counter()
+    for node, member in view.members.items():
+        if node != view.me.node and member.state in LIVE:
+            for model, count in member.announcement.uses:
+                uses[model] += count
+    return uses
+
+
+def _present(view: MeshView) -> set[ModelId]:
+    """Return the models that are listed: of this node, served elsewhere, or on a disk of somebody who may serve it."""
+    dropped = {model.id for model in view.local.values() if model.dropped}
+    only_dropped = {model for model in dropped if set(_cold_nodes(view, model)) <= {view.me.node}}
+    return {*(view.local.keys() - dropped), *view.replicas, *(view.cold.keys() - only_dropped)}
+
+
+def _cold_nodes(view: MeshView, model: ModelId) -> tuple[NodeId, ...]:
+    cold = view.cold.get(model)
+    return cold.nodes if cold is not None else ()
 
 
 def pseudo_entry(view: MeshView, name: str) -> Document:
@@ -211,6 +277,7 @@ def _catalog_entries(view: MeshView, catalog: Iterable[CatalogModel]) -> list[Do
             "path": None, "version": "1.0.0", "parameter_count": _parameter_count(model.parameters),
             "context_length": model.context_tokens, "capabilities": sorted(model.capabilities),
             "size_bytes": file.size_bytes, "enabled": True, "use_count": 0, "preload": False, "nodes": [],
+            "warm": False, "tags": [],
         }
         for model in catalog
         for file in model.files
@@ -219,7 +286,7 @@ def _catalog_entries(view: MeshView, catalog: Iterable[CatalogModel]) -> list[Do
 
 
 def _has(view: MeshView, model: ModelId) -> bool:
-    return model in view.replicas or (model in view.local and not view.local[model].dropped)
+    return model in view.replicas or model in view.cold or (model in view.local and not view.local[model].dropped)
 
 
 def _base_name(path: str) -> str:

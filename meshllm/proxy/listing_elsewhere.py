@@ -8,11 +8,20 @@ from collections.abc import Iterable, Sequence
 
 from meshllm.core.announcement import ServedModel, ServingState
 from meshllm.core.ids import ModelId
+from meshllm.core.serving.replicas import is_usable
 from meshllm.core.view import Replica
 
-_STATUS = {ServingState.READY: "loaded", ServingState.DRAINING: "loaded", ServingState.LOADING: "reloading"}
-_PHASE = {ServingState.READY: "ready", ServingState.DRAINING: "draining", ServingState.LOADING: "loading"}
-_HEALTH = {ServingState.READY: "healthy", ServingState.DRAINING: "healthy", ServingState.LOADING: "loading"}
+_STATUS = {
+    ServingState.READY: "loaded", ServingState.DRAINING: "loaded", ServingState.LOADING: "reloading",
+    ServingState.DOWNLOADING: "reloading", ServingState.CLAIMED: "reloading",
+}  # fmt: skip
+_PHASE = {
+    ServingState.READY: "ready", ServingState.DRAINING: "draining", ServingState.LOADING: "loading",
+    ServingState.DOWNLOADING: "downloading", ServingState.CLAIMED: "queued",
+}  # fmt: skip
+_FURTHEST = {state: number for number, state in enumerate([
+    ServingState.CLAIMED, ServingState.DOWNLOADING, ServingState.LOADING, ServingState.DRAINING, ServingState.READY,
+])}  # fmt: skip
 _RANK = {"loaded": 2, "reloading": 1, "unloaded": 0}
 _TROUBLES = ("progress", "error", "reason", "waiting")
 
@@ -26,7 +35,7 @@ def elsewhere_entry(model: ModelId, replicas: Sequence[Replica], parameter_count
     context = _largest_context(replicas) or best.context_tokens
     return {
         "id": model, "object": "model", "created": 0, "owned_by": "mesh",
-        "status": _STATUS[best.state], "phase": _PHASE[best.state], "health_status": _HEALTH[best.state],
+        "status": _STATUS[best.state], "phase": _PHASE[best.state], "health_status": _health(best),
         "display_name": best.display_name or model, "path": None, "version": "1.0.0", "enabled": True, "use_count": 0,
         "size_bytes": best.size_bytes, "preload": False, "nodes": nodes_of(replicas),
         "architecture": best.architecture, "parameter_count": parameter_count, "context_length": context,
@@ -55,7 +64,7 @@ def with_elsewhere(entry: Document, replicas: Sequence[Replica], digest: str, *,
     best = max((replica.served for replica in same), key=_rank)
     if _RANK[_STATUS[best.state]] > _RANK[str(entry["status"])]:
         merged |= {
-            "status": _STATUS[best.state], "phase": _PHASE[best.state], "health_status": _HEALTH[best.state],
+            "status": _STATUS[best.state], "phase": _PHASE[best.state], "health_status": _health(best),
             "enabled": True,
         }  # fmt: skip
         merged = {name: value for name, value in merged.items() if name not in _TROUBLES}
@@ -81,8 +90,13 @@ def nodes_of(replicas: Iterable[Replica]) -> list[Document]:
     ]  # fmt: skip
 
 
-def _rank(served: ServedModel) -> tuple[bool, int]:
-    return (served.state is ServingState.READY, _RANK[_STATUS[served.state]])
+def _rank(served: ServedModel) -> tuple[bool, int, bool]:
+    return (is_usable(served), _FURTHEST[served.state], served.health == "healthy")
+
+
+def _health(served: ServedModel) -> str:
+    """Return a model's health: what its node says of it, once there is something to say."""
+    return served.health if _STATUS[served.state] == "loaded" else "loading"
 
 
 def _largest_context(replicas: Iterable[Replica]) -> int:

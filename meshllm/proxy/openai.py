@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import msgspec
 
 from meshllm.core import limits
-from meshllm.core.serving.routing import Refusal, RefusalCode
+from meshllm.core.serving.routes import Refusal, RefusalCode
 
 CONTEXT_TOO_LONG = "context_length_exceeded"
+MODEL_LOADING = "model_loading"
+LEAVING = RefusalCode.LEAVING.value
 ENGINE_LOST = "engine_lost"
 """What one node tells another; a client hears of it as `host_lost`."""
 _TYPES = {
@@ -29,10 +31,12 @@ _REASONS = {
 _STATUS = {
     RefusalCode.MODEL_NOT_FOUND: 404, RefusalCode.AMBIGUOUS_MODEL: 409, RefusalCode.NO_DEFAULT_MODEL: 503,
     RefusalCode.CAPABILITY_NOT_SUPPORTED: 400, RefusalCode.NO_CAPACITY: 503, RefusalCode.MODEL_HELD: 503,
-    RefusalCode.MODEL_UNLOADED: 503, RefusalCode.MODEL_FAILED: 503, RefusalCode.LEAVING: 503,
+    RefusalCode.MODEL_DISABLED: 403, RefusalCode.MODEL_NOT_LOADED: 503, RefusalCode.MODEL_UNLOADED: 503,
+    RefusalCode.MODEL_FAILED: 503, RefusalCode.LEAVING: 503,
 }  # fmt: skip
 _ABOUT_THE_MODEL = frozenset({
     RefusalCode.MODEL_NOT_FOUND, RefusalCode.AMBIGUOUS_MODEL, RefusalCode.CAPABILITY_NOT_SUPPORTED,
+    RefusalCode.MODEL_DISABLED,
 })  # fmt: skip
 _WORTH_A_RETRY = frozenset({RefusalCode.NO_CAPACITY, RefusalCode.LEAVING, RefusalCode.MODEL_FAILED})
 

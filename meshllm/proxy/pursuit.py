@@ -15,8 +15,9 @@ from time import monotonic
 from meshllm.core import limits
 from meshllm.core.events import Event, ModelWanted
 from meshllm.core.ids import ModelId
+from meshllm.core.serving.asleep import coming, order_version, unloaded, unloaded_since
 from meshllm.core.serving.attempts import Setback
-from meshllm.core.serving.routing import Refusal, RefusalCode, Wait, unloaded
+from meshllm.core.serving.routes import Refusal, RefusalCode, Wait
 from meshllm.core.view import MeshView
 from meshllm.proxy import openai
 from meshllm.proxy.forward import Exchange
@@ -28,6 +29,8 @@ from meshllm.proxy.traffic import Traffic
 from meshllm.proxy.tunnel_pool import refusal_of
 from meshllm.proxy.ways import Reach, Ways
 from meshllm.wire.tunnel_frames import TunnelProgress
+
+_ASKED_REMEMBERED = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,8 @@ class Pursuit:
         self._load_wait_s = patience.load_wait_s
         self._comment_s = patience.comment_s
         self._rng = patience.rng
-        self._asked_for: dict[ModelId, int] = {}
-        """Model to the epoch in which it was last asked for: one event, however many requests wait."""
+        self._asked_for: dict[ModelId, float] = {}
+        """Model that nobody loads to the time when it was last asked for: one event, however many requests wait."""
 
     def retry_after_s(self) -> int:
         """Return when a refused client should come back, spread so that not all come at once."""
@@ -71,7 +74,10 @@ class Pursuit:
     async def run(self, exchange: Exchange) -> None:
         """Bring an exchange to an engine, or answer it with the reason why that cannot be."""
         now_s = monotonic()
-        wait = _Waiting(now_s + self._load_wait_s)
+        exchange.known_orders = {} if exchange.known_orders is None else exchange.known_orders
+        if exchange.waits is None or exchange.waits[0] != exchange.losses:
+            exchange.waits = (exchange.losses, now_s + self._load_wait_s)
+        wait = _Waiting(exchange.waits[1], exchange.known_orders)
         exchange.since_s = exchange.since_s or now_s
         exchange.comment_at_s = exchange.comment_at_s or now_s + self._comment_s
         if exchange.attempts and exchange.target.peer is None:
@@ -92,13 +98,13 @@ class Pursuit:
                     if exchange.setbacks > setbacks:
                         continue
                 else:
-                    self._ask_for(found, view.epoch)
+                    self._ask_for(found)
                 self._note(wait, exchange, found)
                 if not is_counted and not self._may_wait(exchange):
                     return
                 is_counted = True
                 if monotonic() >= wait.ends_s:
-                    exchange.answer(self._given_up(found, wait))
+                    self._answer(exchange, self._given_up(exchange, found, wait))
                     return
                 await self._next_change(exchange, view.epoch, found, wait)
         finally:
@@ -113,36 +119,45 @@ class Pursuit:
 
     def _note(self, wait: "_Waiting", exchange: Exchange, found: Target | Wait) -> None:
         """Say what is waited for, and until when: the node notices a lost engine soon or not at all."""
-        wait.ends_s = wait.load_ends_s
+        now_s = monotonic()
         wait.is_for_room = False
-        if isinstance(found, Wait):
-            wait.reason, wait.lost_ends_s = found.message, None
+        if isinstance(found, Wait) and found.is_asleep:
+            wait.reason = found.message
+            wait.short_of(now_s + limits.UNCLAIMED_WAIT_S)
+        elif isinstance(found, Wait) and wait.is_coming_back:
+            wait.reason = found.message
+            wait.short_of(now_s + limits.ENGINE_LOST_WAIT_S)
+        elif isinstance(found, Wait):
+            wait.reason = found.message
+            wait.whole()
         elif found.pool.endpoint == exchange.failed_at:
             wait.reason = f"the engine of {found.model} does not answer"
-            wait.lost_ends_s = wait.lost_ends_s or monotonic() + limits.ENGINE_LOST_WAIT_S
-            wait.ends_s = min(wait.load_ends_s, wait.lost_ends_s)
+            wait.short_of(now_s + limits.ENGINE_LOST_WAIT_S)
         else:
             wait.reason, wait.is_for_room = f"{found.traffic.in_flight} requests are before this one", True
+            wait.whole()
 
     def _find(self, exchange: Exchange, wait: "_Waiting", view: MeshView) -> Target | Wait | Problem:
         """Return where the request goes, what it waits for, or why it goes nowhere."""
-        door, model = exchange.intake.inference, wait.model
+        door = exchange.intake.inference
         found = self._targets.management if door is None else self._targets.find(exchange.asked_model, door)
-        is_elsewhere = isinstance(found, Target) and found.peer is not None
-        if isinstance(found, Target | Wait) and door is not None and model is not None and not is_elsewhere:
-            found = unloaded(view, model) or found
+        if door is not None and not isinstance(found, Refusal):
+            found = _withdrawn(view, found, wait) or found
+        wait.is_coming_back = False
         if isinstance(found, Refusal):
-            if exchange.trip is not None and exchange.target.peer is not None and exchange.setbacks:
+            is_gone = found.code is RefusalCode.MODEL_NOT_FOUND
+            if is_gone and exchange.trip is not None and exchange.target.peer is not None and exchange.setbacks:
                 return self.ways.told(exchange, exchange.trip.trail, exchange.target)
             return openai.refused(found, self.retry_after_s())
         if exchange.losses >= limits.ENGINE_ATTEMPTS:
             return _given_away(exchange)
-        if isinstance(found, Wait) and RefusalCode.MODEL_UNLOADED in _said(exchange):
-            assert exchange.trip is not None  # noqa: S101 - something was said
+        if isinstance(found, Wait) and exchange.trip is not None and RefusalCode.MODEL_UNLOADED in _said(exchange):
             return self.ways.told(exchange, exchange.trip.trail, exchange.target)  # it must not undo what was ordered
-        if not is_elsewhere and found.model in view.local and unloaded(view, found.model) is None:
-            wait.model = found.model
-        return self.ways.next(exchange, found) if isinstance(found, Target) else found
+        if isinstance(found, Wait):
+            return found
+        way = self.ways.next(exchange, found, is_patient=monotonic() < wait.load_ends_s)
+        wait.is_coming_back = isinstance(way, Wait)
+        return way
 
     async def _try_target(self, exchange: Exchange, target: Target) -> bool:
         """Send the request if the engine is there and has room; return whether the exchange is taken care of."""
@@ -194,9 +209,16 @@ class Pursuit:
             share = f", {progress.share:.0%} of the prompt is read" if progress.share else ""
             exchange.send_comment(f"waiting: {progress.stage}{before}{share}")
 
-    def _ask_for(self, wait: Wait, epoch: int) -> None:
-        if wait.is_asleep and self._asked_for.get(wait.model) != epoch:
-            self._asked_for[wait.model] = epoch
+    def _ask_for(self, wait: Wait) -> None:
+        """Ask for a model that nobody loads; again now and then, for as long as somebody waits for it."""
+        if not wait.is_asleep:
+            self._asked_for.pop(wait.model, None)
+            return
+        now_s = monotonic()
+        if now_s - self._asked_for.get(wait.model, float("-inf")) >= limits.WANTED_AGAIN_S:
+            if len(self._asked_for) >= _ASKED_REMEMBERED:
+                self._asked_for.clear()
+            self._asked_for[wait.model] = now_s
             self._post(ModelWanted(model=wait.model))
 
     def _may_wait(self, exchange: Exchange) -> bool:
@@ -208,17 +230,26 @@ class Pursuit:
         self._traffic.waiting += 1
         return True
 
-    def _given_up(self, found: Target | Wait, wait: "_Waiting") -> Problem:
+    def _given_up(self, exchange: Exchange, found: Target | Wait, wait: "_Waiting") -> Problem:
+        if wait.is_coming_back and exchange.trip is not None:
+            return self.ways.told(exchange, exchange.trip.trail, exchange.target)
         if isinstance(found, Wait):
-            message = f"{wait.reason}; it took longer than this request may wait"
-            return Problem(status=503, code="model_loading", message=message, retry_after_s=self.retry_after_s())
+            is_unclaimed = found.is_asleep and wait.ends_s < wait.load_ends_s
+            why = "no node takes it up" if is_unclaimed else "it took longer than this request may wait"
+            return Problem(
+                status=503, code=openai.MODEL_LOADING, message=f"{wait.reason}; {why}",
+                retry_after_s=self.retry_after_s(),
+            )  # fmt: skip
         if wait.is_for_room:
             return self.overloaded(found)
         return Problem(status=502, code="host_lost", message=wait.reason, type="server_error")
 
     async def _next_change(self, exchange: Exchange, epoch: int, found: Target | Wait, wait: "_Waiting") -> None:
         """Wait until something may have changed; keep a stream alive meanwhile."""
-        while (left_s := wait.ends_s - monotonic()) > 0:
+        ends_s = wait.ends_s
+        if isinstance(found, Wait) and found.is_asleep:
+            ends_s = min(ends_s, monotonic() + limits.WANTED_AGAIN_S)
+        while (left_s := ends_s - monotonic()) > 0:
             comment_due_s = exchange.comment_at_s - monotonic()
             says_so = exchange.is_stream and comment_due_s < left_s
             with contextlib.suppress(TimeoutError):
@@ -260,11 +291,40 @@ class _Waiting:
     """How one request waits. Times are monotonic."""
 
     load_ends_s: float
+    orders: dict[ModelId, int]
+    """The newest order about each model that the request waited for, when it began to."""
     ends_s: float = 0.0
     model: ModelId | None = None
     """What it had or was promised: if it is unloaded now, that was meant for this request too."""
-    lost_ends_s: float | None = None
-    """Until when an engine that does not answer is waited for."""
+    short_ends_s: float | None = None
+    """Until when something is waited for that happens soon or not at all."""
     reason: str = ""
     is_for_room: bool = False
     """The engine is there, and full."""
+    is_coming_back: bool = False
+    """The host is there, and its engine is not."""
+
+    def whole(self) -> None:
+        """Wait as long as a request may."""
+        self.short_ends_s, self.ends_s = None, self.load_ends_s
+
+    def short_of(self, ends_s: float) -> None:
+        """Wait until then at most, counted from the first time in a row that this is said."""
+        self.short_ends_s = self.short_ends_s or ends_s
+        self.ends_s = min(self.load_ends_s, self.short_ends_s)
+
+
+def _withdrawn(view: MeshView, found: Target | Wait, wait: _Waiting) -> Refusal | None:
+    """Return why a request does not get what it had, was promised or waits for: somebody ordered otherwise since."""
+    known = wait.orders.setdefault(found.model, order_version(view, found.model))
+    if refusal := unloaded_since(view, found.model, known):
+        return refusal
+    if isinstance(found, Target) and found.peer is not None:
+        return None
+    is_here = found.model in view.local and coming(found.model, view.replicas.get(found.model, ())) is None
+    if not is_here:
+        return None
+    refusal = unloaded(view, wait.model) if wait.model is not None else None
+    if refusal is None and unloaded(view, found.model) is None:
+        wait.model = found.model
+    return refusal

@@ -15,7 +15,8 @@ from typing import Protocol, cast
 from meshllm.core import limits
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.rights import Rights
-from meshllm.core.serving.routing import Refusal, unloaded
+from meshllm.core.serving.asleep import unloaded
+from meshllm.core.serving.routes import Refusal
 from meshllm.core.serving.tunnel_admission import Crowd, TunnelAsked, admit_tunnel
 from meshllm.proxy import openai
 from meshllm.proxy.client import ClientConnection, ClientTimes

@@ -40,6 +40,10 @@ class Target:
     """The node, where that is another one."""
     busy: int = 0
     """Requests there, as that node said last."""
+    word: object = None
+    """Stands for the newest that the node had said of itself."""
+    is_fallback: bool = False
+    """Stands in for a name that nothing has."""
     others: "tuple[Target, ...]" = ()
     """Where the same requests may go too, in order; only the first of them all has them."""
 
@@ -54,6 +58,6 @@ class Trip:
 
     def note(self, target: Target, setback: Setback, problem: Problem | None = None) -> None:
         """Remember that a target did not lead to an answer, and what it said."""
-        self.trail.note(target.node, setback, target.context_tokens)
+        self.trail.note(target.node, setback, target.context_tokens, target.word)
         if problem is not None:
             self.problems[setback] = problem

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from meshllm.core import limits
 from meshllm.core.engines import EngineEndpoint
 from meshllm.core.ids import ModelId, NodeId
-from meshllm.core.serving.routing import (
+from meshllm.core.serving.routes import (
     FALLBACK,
     Capability,
     Local,
@@ -22,8 +22,8 @@ from meshllm.core.serving.routing import (
     RouteRequest,
     Routes,
     Wait,
-    plan_routes,
 )
+from meshllm.core.serving.routing import plan_routes
 from meshllm.core.view import MeshView
 from meshllm.proxy.adopted_pool import AdoptedPool
 from meshllm.proxy.paths import InferenceDoor
@@ -121,7 +121,7 @@ class Targets:
         if not isinstance(planned, Routes):
             return planned
         first, *others = planned.routes
-        target = self._prepare(first, tuple(self._prepare(route) for route in others))
+        target = self._prepare(first, view, tuple(self._prepare(route, view) for route in others))
         if isinstance(target.pool, AdoptedPool) and not request.is_forwarded:
             known = self._off_lane
         if len(known) < _REMEMBERED:
@@ -140,14 +140,15 @@ class Targets:
         for pool in (*self._pools.values(), self._management_pool):
             pool.close()
 
-    def _prepare(self, route: Route, others: tuple[Target, ...] = ()) -> Target:
+    def _prepare(self, route: Route, view: MeshView, others: tuple[Target, ...] = ()) -> Target:
         to = route.target
         is_here = isinstance(to, Local)
         pool = self._pool_of(route)
         lines = b"X-Mesh-Node: %b\r\nX-Mesh-Model: %b\r\nX-Mesh-Route-Reason: %b\r\n" % (
             _visible(route.node), _visible(route.model), _visible(route.reason),
         )  # fmt: skip
-        if route.reason == FALLBACK:
+        is_fallback = route.reason == FALLBACK
+        if is_fallback:
             lines += b"X-Mesh-Fallback: unknown_model\r\n"
         room = admitted(to.slots) if is_here else _ANY_NUMBER
         key = to.endpoint.key if isinstance(to, Local) else ""
@@ -158,6 +159,7 @@ class Targets:
             engine_lines=(b"Authorization: Bearer %b\r\n" % key.encode() if key else b"") + b"X-Request-ID: ",
             answer_lines=b"\r\n%bX-Mesh-Attempts: 1\r\n" % lines, slots=to.slots, others=others,
             peer=None if is_here else route.node, busy=0 if isinstance(to, Local) else to.in_flight,
+            word=_word_of(view, route.node), is_fallback=is_fallback,
         )  # fmt: skip
 
     def _pool_of(self, route: Route) -> Pool:
@@ -191,6 +193,14 @@ class Targets:
             self._pools.pop(endpoint).retire()
         self._traffic.keep_tunnels(present)
         self._tunnels.reports.keep({end.node for end in present if isinstance(end, TunnelEnd)})
+
+
+def _word_of(view: MeshView, node: NodeId) -> object:
+    """Return what changes whenever a node says something."""
+    member = view.members.get(node)
+    if member is None:
+        return view.epoch
+    return (member.announcement.incarnation, member.announcement.version)
 
 
 def _visible(text: str) -> bytes:

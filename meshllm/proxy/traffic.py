@@ -81,8 +81,8 @@ class Traffic:
     """All counters of one front door."""
 
     __slots__ = (
-        "_told_in_flight", "aborted", "by_status", "bytes_in", "bytes_out", "from_peers", "lost", "models", "refused",
-        "retries", "to_peers", "tunnels", "waiting",
+        "_told_in_flight", "aborted", "by_status", "bytes_in", "bytes_out", "fallbacks", "from_peers", "lost", "models",
+        "refused", "retries", "to_peers", "tunnels", "waiting",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -102,6 +102,8 @@ class Traffic:
         self.refused = 0
         """Connections for which there was no room."""
         self.retries = 0
+        self.fallbacks = 0
+        """Requests for a name that nothing has, answered by another model."""
         self.aborted = 0
         """Requests whose client left before the end of the answer."""
         self.lost = 0
@@ -142,6 +144,7 @@ class Traffic:
             "requests": sum(self.by_status), "bytes_in": self.bytes_in, "bytes_out": self.bytes_out,
             "connections_refused": self.refused, "retries": self.retries, "clients_gone": self.aborted,
             "streams_lost": self.lost, "requests_to_peers": self.to_peers,
+            "fallback_routes": self.fallbacks,
         }  # fmt: skip
 
     def measured(self) -> TrafficMeasured | None:

@@ -13,8 +13,9 @@ from time import monotonic
 from meshllm.core import limits
 from meshllm.core.events import Event, PathFailed, RemoteDoubted
 from meshllm.core.ids import ModelId, NodeId
-from meshllm.core.serving.attempts import Setback, Trail, Way, choose, verdict
+from meshllm.core.serving.attempts import Setback, Trail, Way, choose, may_come_back, verdict
 from meshllm.core.serving.ejection import Ejections
+from meshllm.core.serving.routes import Wait
 from meshllm.proxy import openai
 from meshllm.proxy.engine_errors import context_message
 from meshllm.proxy.forward import Exchange
@@ -68,15 +69,19 @@ class Ways:
         self._reach = reach
         self._retry_after_s = retry_after_s
 
-    def next(self, exchange: Exchange, found: Target) -> Target | Problem:
+    def next(self, exchange: Exchange, found: Target, *, is_patient: bool = True) -> Target | Wait | Problem:
         """Return which way of a question to take now, or what to say because none is left.
 
-        Where nothing else is left but this node's engine, that is the way even if it has to be waited for.
+        Where nothing else is left but this node's engine, that is the way even if it has to be waited for. Where the
+        host of the only way lives and has lost its engine, that is waited for too: it is back in a moment. A request
+        that is not patient any more takes no way again.
         """
         trail = exchange.trip.trail if exchange.trip is not None else Trail()
         if not (found.others or found.peer or trail.setbacks):
             return found
         targets = {target.node: target for target in (found, *found.others)}
+        for target in targets.values() if is_patient else ():
+            trail.forgive(target.node, target.word)
         untried = [node for node in targets if node not in trail.setbacks]
         now_s = monotonic()
         way = choose([_way(target) for target in targets.values()], trail, self._reach.ejections.out(untried, now_s))
@@ -89,6 +94,9 @@ class Ways:
             is_full = here.traffic.in_flight >= here.admitted
             if not (is_full and Setback.BUSY in trail.setbacks.values()):
                 return here
+        if is_patient and may_come_back(trail):
+            message = f"no host of the model {found.model!r} has it in memory right now"
+            return Wait(model=found.model, message=message, is_asleep=False)
         return self.told(exchange, trail, found)
 
     def turns_elsewhere(self, exchange: Exchange, problem: Problem) -> bool:
@@ -103,6 +111,8 @@ class Ways:
         elif problem.code == openai.ENGINE_LOST:
             setback = Setback.ENGINE_LOST
             exchange.losses += 1
+        elif problem.code in {openai.MODEL_LOADING, openai.LEAVING}:
+            setback = Setback.NOT_READY
         else:
             setback = Setback.BUSY if problem.status == 429 else Setback.FAILED
         exchange.note(setback, problem)
@@ -143,7 +153,7 @@ class Ways:
             return Problem(status=429, code="overloaded", message=message, retry_after_s=self._retry_after_s())
         if setback is Setback.NOT_READY:
             message = f"no host of the model {model!r} has it in memory right now; try again soon"
-            return Problem(status=503, code="model_loading", message=message, retry_after_s=self._retry_after_s())
+            return Problem(status=503, code=openai.MODEL_LOADING, message=message, retry_after_s=self._retry_after_s())
         if setback is Setback.NOT_ADMITTED:
             message = f"the hosts of the model {model!r} take no requests of this node: its rights do not allow that"
             return Problem(status=502, code="not_admitted", message=message)

@@ -21,7 +21,8 @@ from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.limits import LOAD_WAIT_S, TUNNEL_OPEN_TIMEOUT_S, TUNNEL_SILENCE_S
 from meshllm.core.rights import OWN_MACHINE
 from meshllm.core.serving.attempts import Setback, Trail, Way, choose, verdict
-from meshllm.core.serving.routing import Local, Refusal, Remote, Route, RouteRequest, Routes, Wait, plan_routes
+from meshllm.core.serving.routes import Local, Refusal, Remote, Route, RouteRequest, Routes, Wait
+from meshllm.core.serving.routing import plan_routes
 from meshllm.core.serving.tunnel_admission import Crowd, DenialCode, TunnelAsked, admit_tunnel
 from meshllm.testing.sim import SimMesh, SimNode
 from meshllm.testing.sim_machine import Job

@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,11 @@ from tests.cli.conftest import Shell
 from tests.cli.scripted import ScriptedNode
 
 PATH = "POST /v1/chat/completions"
+
+
+def _sent(node: ScriptedNode) -> Any:
+    """Return the body of the first request."""
+    return node.bodies(PATH)[0]
 
 
 def stream(*pieces: str, end: str = "data: [DONE]\n\n") -> str:
@@ -41,7 +47,7 @@ def test_standard_input_is_part_of_the_prompt(
     monkeypatch.setattr(sys, "stdin", io.StringIO("a long text\n"))
 
     assert shell("run", "tiny", "Summarise:", "--port", node.port) == 0
-    assert node.bodies(PATH)[0]["messages"][0]["content"] == "Summarise:\na long text"  # type: ignore[index]
+    assert _sent(node)["messages"][0]["content"] == "Summarise:\na long text"
 
 
 @pytest.mark.rows("CLI-5")
@@ -51,7 +57,7 @@ def test_without_a_model_the_default_answers(shell: Shell, node: ScriptedNode, m
     monkeypatch.setattr(sys, "stdin", io.StringIO("hi"))
 
     assert shell("chat", "--port", node.port) == 0
-    assert node.bodies(PATH)[0]["model"] == "default"  # type: ignore[index]
+    assert _sent(node)["model"] == "default"
 
 
 def test_nothing_to_ask_is_said(shell: Shell, node: ScriptedNode) -> None:
@@ -89,7 +95,7 @@ def test_conversation_remembers_until_it_is_cleared(node: ScriptedNode, capsys: 
     chat.clear()
     chat.ask("3")
 
-    said = [[message["content"] for message in body["messages"]] for body in node.bodies(PATH)]  # type: ignore[index]
+    said = [[message["content"] for message in body["messages"]] for body in node.bodies(PATH)]
     assert said == [["1"], ["1", "one", "2"], ["3"]]
     assert capsys.readouterr().out == "one\ntwo\nthree\n"
 
@@ -139,8 +145,8 @@ def test_chat_takes_the_model_as_an_option(shell: Shell, node: ScriptedNode, lin
     node.answers[PATH] = (200, stream("ok"))
 
     assert shell(*line, "--port", node.port) == 0
-    assert node.bodies(PATH)[0]["model"] == model
-    assert node.bodies(PATH)[0]["messages"] == [{"role": "user", "content": "Hi"}]
+    assert _sent(node)["model"] == model
+    assert _sent(node)["messages"] == [{"role": "user", "content": "Hi"}]
 
 
 @pytest.mark.rows("CLI-5")
@@ -152,7 +158,7 @@ def test_chat_without_a_model_asks_the_default(
     monkeypatch.setattr(sys, "stdin", io.StringIO("Hi"))
 
     assert shell("chat", "--port", node.port) == 0
-    assert node.bodies(PATH)[0]["model"] == "default"
+    assert _sent(node)["model"] == "default"
 
 
 def test_two_models_are_one_too_many(shell: Shell, node: ScriptedNode) -> None:

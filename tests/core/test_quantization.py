@@ -2,6 +2,7 @@
 
 import pytest
 
+from meshllm.core.ids import ModelId
 from meshllm.core.known_models import find
 from meshllm.core.names import NameIndex
 from meshllm.core.quantization import best_of, bits_of, level_of, nearest_of
@@ -58,7 +59,9 @@ def test_advice_names_a_quantisation_that_exists() -> None:
 def test_level_finds_a_catalogue_file_and_one_on_disk() -> None:
     """`name:4` is a name like any other."""
     found = find("qwen3-8b:4")
-    on_disk = NameIndex(["Foo-7B-Q4_0", "Foo-7B-Q4_K_M", "Foo-7B-Q8_0"], {"foo:Q8_0": ["Foo-7B-Q8_0"]})
+    on_disk = NameIndex(
+        map(ModelId, ("Foo-7B-Q4_0", "Foo-7B-Q4_K_M", "Foo-7B-Q8_0")), {"foo:Q8_0": [ModelId("Foo-7B-Q8_0")]}
+    )
 
     assert found is not None
     assert found[1] is not None

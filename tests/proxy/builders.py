@@ -22,7 +22,7 @@ from meshllm.core.engines import EngineEndpoint, EngineState
 from meshllm.core.events import Event
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.names import NameIndex
-from meshllm.core.view import LocalModel, MeshView, Replica
+from meshllm.core.view import ColdModel, LocalModel, MeshView, Replica
 from meshllm.proxy.front_door import FrontDoor, FrontDoorConfig
 from meshllm.proxy.tunnel_pool import TunnelOpener
 from tests.core.builders import a_spec
@@ -50,9 +50,10 @@ def a_model(
 
 def a_view(
     *models: LocalModel, epoch: int = 1, default: str | None = None, aliases: Mapping[str, str] | None = None,
-    leaving: bool = False, replicas: tuple[Replica, ...] = (), node: NodeId = NODE,
+    leaving: bool = False, replicas: tuple[Replica, ...] = (), node: NodeId = NODE, cold: tuple[ColdModel, ...] = (),
+    **facts: Any,
 ) -> MeshView:  # fmt: skip
-    """Return the view of a node that has those models; the first is the default."""
+    """Return the view of a node that has those models; the first is the default. `facts` are other fields."""
     me = Announcement(node=node, name="n1", incarnation=1, version=1, role=Role.HOST, resources=None)
     elsewhere: dict[ModelId, tuple[Replica, ...]] = {}
     for replica in replicas:
@@ -60,11 +61,12 @@ def a_view(
     names = {alias: [ModelId(model)] for alias, model in (aliases or {}).items()}
     first = models[0].id if models else None
     return MeshView(
-        epoch=epoch, at_s=0.0, me=me, members=MappingProxyType({}), groups=MappingProxyType({}),
+        epoch=epoch, at_s=0.0, me=me, groups=MappingProxyType({}),
         local=MappingProxyType({model.id: model for model in models}),
-        names=NameIndex([*(model.id for model in models), *elsewhere], names), has_inventory=True,
-        replicas=MappingProxyType(elsewhere),
+        names=NameIndex([*(model.id for model in models), *elsewhere, *(one.model for one in cold)], names),
+        replicas=MappingProxyType(elsewhere), cold=MappingProxyType({one.model: one for one in cold}),
         default_model=ModelId(default) if default is not None else first, leaving=leaving,
+        **({"has_inventory": True, "members": MappingProxyType({})} | facts),
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from meshllm.core.serving.routing import Refusal, RefusalCode
+from meshllm.core.serving.routes import Refusal, RefusalCode
 from meshllm.proxy.openai import Problem, error_document, reason_phrase, refused, unknown_model
 
 
@@ -24,6 +24,7 @@ def test_an_error_has_the_four_fields_of_openai() -> None:
         (RefusalCode.MODEL_NOT_FOUND, 404), (RefusalCode.AMBIGUOUS_MODEL, 409), (RefusalCode.NO_DEFAULT_MODEL, 503),
         (RefusalCode.CAPABILITY_NOT_SUPPORTED, 400), (RefusalCode.NO_CAPACITY, 503), (RefusalCode.MODEL_HELD, 503),
         (RefusalCode.MODEL_UNLOADED, 503), (RefusalCode.MODEL_FAILED, 503), (RefusalCode.LEAVING, 503),
+        (RefusalCode.MODEL_DISABLED, 403), (RefusalCode.MODEL_NOT_LOADED, 503),
     ],
 )  # fmt: skip
 def test_refusals_have_their_status(code: RefusalCode, status: int) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from meshllm.core.engines import EngineEndpoint, EngineState
 from meshllm.core.ids import ModelId
-from meshllm.core.serving.routing import Refusal, Wait
+from meshllm.core.serving.routes import Refusal, Wait
 from meshllm.proxy.paths import INFERENCE
 from meshllm.proxy.target import Target
 from meshllm.proxy.targets import Targets, Tunnels

@@ -58,7 +58,7 @@ async def test_an_answer_comes_through_a_tunnel_as_it_was() -> None:
 async def test_a_name_becomes_the_models_own_on_its_way() -> None:
     """The far end serves what the head names, so the body has to name it too."""
     async with a_mesh() as (entry, mesh):
-        replies = [await entry.chat(model=name) for name in ("TINY", f"tiny@{DIGEST[:14]}", "auto")]
+        replies = [await entry.chat(model=name) for name in ("TINY", f"tiny@{DIGEST[:19]}", "auto")]
         asked = [request.json["model"] for request in mesh.houses[FIRST].engine.requests]
 
     assert [reply.json["model"] for reply in replies] == ["tiny"] * 3

@@ -88,9 +88,10 @@ async def test_a_refusal_leads_to_the_next_host(code: str) -> None:
         (("some_new_word", "some_new_word"), 502, "host_refused"),
     ],
 )
+@pytest.mark.rows("PRX-6")
 async def test_without_a_host_left_the_client_is_told_why(codes: tuple[str, ...], status: int, code: str) -> None:
     """With `Retry-After` where coming back helps."""
-    async with a_mesh(answer_ok, answer_ok) as (entry, mesh):
+    async with a_mesh(answer_ok, answer_ok, load_wait_s=0.2) as (entry, mesh):
         mesh.refusals |= dict(zip((FIRST, SECOND), map(refusal, codes), strict=True))
         reply = await entry.chat()
 

@@ -57,19 +57,30 @@ class Trail:
     """The context, in tokens, of the engines that it was at."""
     context_over: int = 0
     """The prompt needs more than this many tokens."""
+    words: dict[NodeId, object] = field(default_factory=dict)
+    """What was the newest word of each of those nodes then."""
 
-    def note(self, node: NodeId, setback: Setback, context_tokens: int) -> None:
-        """Remember that a way did not lead to an answer."""
+    def note(self, node: NodeId, setback: Setback, context_tokens: int, word: object = None) -> None:
+        """Remember that a way did not lead to an answer. `word` stands for what its node had said of itself."""
         self.setbacks[node] = setback
         self.contexts[node] = context_tokens
+        self.words[node] = word
         if setback is Setback.CONTEXT_TOO_LONG:
             self.context_over = max(self.context_over, context_tokens)
+
+    def forgive(self, node: NodeId, word: object) -> None:
+        """Forget that a node's engine was not there, if the node has said anything since: it may be back."""
+        if self.setbacks.get(node) in _PASSING and self.words[node] != word:
+            del self.setbacks[node]
 
     def fits(self, context_tokens: int) -> bool:
         """Tell whether the prompt may fit into a context."""
         return context_tokens == 0 or context_tokens > self.context_over
 
 
+_PASSING = frozenset({Setback.NOT_READY, Setback.ENGINE_LOST})
+"""Setbacks of a host that lives: its engine is loaded or restarted, or somebody else's is."""
+_FINAL = frozenset({Setback.BUSY, Setback.FAILED, Setback.CONTEXT_TOO_LONG})
 _WORTH_KNOWING = (
     Setback.BUSY, Setback.NOT_READY, Setback.FAILED, Setback.LOST, Setback.UNREACHABLE, Setback.ENGINE_LOST,
     Setback.NOT_ADMITTED,
@@ -110,3 +121,8 @@ def verdict(trail: Trail) -> Setback:
     if not told:
         return Setback.CONTEXT_TOO_LONG if trail.context_over else Setback.UNREACHABLE
     return min(told, key=_WORTH_KNOWING.index)
+
+
+def may_come_back(trail: Trail) -> bool:
+    """Tell whether a request without a way is better kept waiting: a host may have its engine back in a moment."""
+    return not _PASSING.isdisjoint(trail.setbacks.values()) and verdict(trail) not in _FINAL

@@ -19,6 +19,7 @@ from meshllm.core.serving.order_book import OrderBook
 from meshllm.core.serving.records import Record
 from meshllm.core.view import Reason
 
+_NOTHING_SAID = ModelPolicy(name="")
 _STALE_MEASURES = 2
 """One may have been under way when an engine ended."""
 
@@ -156,7 +157,7 @@ class Holdings:
 
     def policy_of(self, model: ModelId) -> ModelPolicy:
         """Return what the configuration says of a model; where it says nothing, the choice is the node's."""
-        return self.policies.get(model) or ModelPolicy(name=model)
+        return self.policies.get(model, _NOTHING_SAID)
 
 
 def _freed(resources: Resources, freed_bytes: int) -> Resources:

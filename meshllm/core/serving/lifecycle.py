@@ -75,7 +75,7 @@ class Lifecycle:
         self.fetching = Fetching(self.held, policy.requested, _eager(policy.models))
         self.engines = EngineLife(self.held, policy.drain_s)
         stock = Stock()
-        self.upkeep = Upkeep(me, self.held, self.engines, stock)
+        self.upkeep = Upkeep(me, self.held, self.engines, stock, fills_gaps=policy.fills_gaps and not policy.serves_all)
         rules = PlacementRules(
             fills_gaps=policy.fills_gaps, serves_all=policy.serves_all, has_names=bool(self.fetching.names),
             min_unasked_bytes=policy.min_unasked_bytes,

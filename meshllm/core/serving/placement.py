@@ -24,6 +24,7 @@ from meshllm.core.limits import (
     FULL_MESH_MEMBERS,
     GAP_SETTLE_S,
     LOAD_WAIT_S,
+    NUMBERS_INTERVAL_S,
     RANK_STEP_S,
     REPLICA_QUIET_S,
     URGENT_STEP_S,
@@ -92,6 +93,7 @@ class Placement:
         """The replica that this node would take, and since when."""
         self._declined: dict[ModelId, float] = {}
         """What was tried in vain, and until when it is left to others."""
+        self._known: dict[NodeId, tuple[Announcement, Site | None]] = {}
         self._news = Change.MODELS
         self._looked_s = float("-inf")
         self._due: list[float] = []
@@ -109,7 +111,7 @@ class Placement:
         if change is Change.NOTHING:
             return
         self._news = max(self._news, change)
-        pause_s = ASSIGN_INTERVAL_S
+        pause_s = ASSIGN_INTERVAL_S if self.waiting else NUMBERS_INTERVAL_S
         if change is Change.MODELS:
             self.cold.renew(self.newest)
             pause_s = min(_NEWS_PAUSE_S * max(1.0, len(self.stock) / FULL_MESH_MEMBERS), ASSIGN_INTERVAL_S)
@@ -274,7 +276,7 @@ class Placement:
         record.why = step.assignment.message
         order = self.newest(model)
         record.order = order.version if order is not None else 0
-        if not self._is_alone and step.urgency is not Urgency.WAITING:
+        if self._rules.fills_gaps and not self._is_alone and step.urgency is not Urgency.WAITING:
             record.starts_at_s = now_s + claim_wait_s(len(self.stock))
         return [notice(Level.INFO, "taking a model", model=model, reason=str(reason), why=record.why)]
 
@@ -288,7 +290,13 @@ class Placement:
     # -- what this node and others could -----------------------------------------------------------------------
 
     def _sites(self, own: Site | None) -> list[Site]:
-        others = [site for said in self.stock.everybody() if said.node != self._me and (site := site_of(said))]
+        """Return all nodes that may host; another one is looked at anew only when it has said something."""
+        known, self._known = self._known, {}
+        for said in self.stock.everybody():
+            if said.node != self._me:
+                old = known.get(said.node)
+                self._known[said.node] = old if old is not None and old[0] is said else (said, site_of(said))
+        others = [site for _, site in self._known.values() if site is not None]
         return others if own is None else [*others, own]
 
     def _own_site(self, me: Announcement) -> Site | None:

@@ -7,13 +7,15 @@ or local models; `routing` does. Doesn't know how members were found.
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from meshllm.core.announcement import ServingState
+from meshllm.core.announcement import ServedModel, ServingState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.rights import Rights
 from meshllm.core.standing import LIVE, MemberState
 from meshllm.core.view import Member, Replica
 
 _DIGEST_CHARS = 12
+_HEALTHY = "healthy"
+_UNHEALTHY = "unhealthy"
 
 
 def replicas_of(members: Iterable[Member], me: NodeId) -> Mapping[ModelId, tuple[Replica, ...]]:
@@ -36,15 +38,20 @@ def replicas_of(members: Iterable[Member], me: NodeId) -> Mapping[ModelId, tuple
 
 
 def in_order(replicas: Iterable[Replica]) -> tuple[Replica, ...]:
-    """Return ready replicas, best first: not suspected, least busy for its size, near, then by id."""
-    ready = (replica for replica in replicas if replica.served.state is ServingState.READY)
-    return tuple(sorted(ready, key=_cost))
+    """Return usable replicas, best first: not suspected, healthy, least busy for its size, near, then by id."""
+    return tuple(sorted((replica for replica in replicas if is_usable(replica.served)), key=_cost))
 
 
-def _cost(replica: Replica) -> tuple[bool, float, float, NodeId]:
+def is_usable(served: ServedModel) -> bool:
+    """Tell whether requests may go to a served model: it is ready, and its own checks do not say that it fails."""
+    return served.state is ServingState.READY and served.health != _UNHEALTHY
+
+
+def _cost(replica: Replica) -> tuple[bool, bool, float, float, NodeId]:
     served = replica.served
     crowding = (served.busy + served.queued) / max(served.slots, 1)
-    return (replica.is_suspect, crowding, float("inf") if replica.rtt_s is None else replica.rtt_s, replica.node)
+    rtt_s = float("inf") if replica.rtt_s is None else replica.rtt_s
+    return (replica.is_suspect, served.health != _HEALTHY, crowding, rtt_s, replica.node)
 
 
 def digests(replicas: Sequence[Replica]) -> tuple[str, ...]:

@@ -62,7 +62,8 @@ def told_state(record: Record) -> ServingState | None:
         return None
     if record.is_downloading:
         return ServingState.DOWNLOADING
-    return ServingState.CLAIMED if record.is_assigned else None
+    is_coming = record.is_assigned or record.spec is None  # one that has just been fetched is about to be seen
+    return ServingState.CLAIMED if is_coming else None
 
 
 def _served(record: Record) -> ServedModel | None:

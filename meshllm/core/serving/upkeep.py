@@ -29,8 +29,9 @@ _GOING = frozenset({EngineState.DRAINING, EngineState.STOPPING})
 class Upkeep:
     """Lets go of models."""
 
-    def __init__(self, me: NodeId, held: Holdings, engines: EngineLife, stock: Stock) -> None:
-        """Act on these."""
+    def __init__(self, me: NodeId, held: Holdings, engines: EngineLife, stock: Stock, *, fills_gaps: bool) -> None:
+        """Act on these. A node that fills no gaps serves what is on its disk, whoever else does."""
+        self._fills_gaps = fills_gaps
         self._me = me
         self._held = held
         self._engines = engines
@@ -45,6 +46,8 @@ class Upkeep:
         for record in self._held.records.values():
             entry, state = self._stock.entries.get(record.id), told_state(record)
             if not record.is_assigned or entry is None or state is None or record.reason in _REPLICAS:
+                continue
+            if not self._fills_gaps and record.reason is not Reason.REQUESTED_BY_REQUEST:
                 continue
             mine = Claim(node=self._me, state=state, is_assigned=True)
             winner = must_yield(mine, self._rivals(entry), record.id, self._places(record, entry))

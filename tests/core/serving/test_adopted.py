@@ -15,7 +15,8 @@ from meshllm.core.intents import OutcomeCode, Verb
 from meshllm.core.mesh import CoreConfig, MeshCore
 from meshllm.core.remotes import ListedModel, RemoteBackend
 from meshllm.core.serving.lifecycle import ServingPolicy
-from meshllm.core.serving.routing import Refusal, RefusalCode, RouteRequest, Routes, plan_routes
+from meshllm.core.serving.routes import Refusal, RefusalCode, RouteRequest, Routes
+from meshllm.core.serving.routing import plan_routes
 from tests.core.builders import Story, a_failure, a_spec, a_story, ready
 
 OLLAMA = RemoteBackend(name="ollama", base_url="http://localhost:11434", api_key="sk-1")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from meshllm.core.ids import NodeId
-from meshllm.core.serving.attempts import Setback, Trail, Way, choose, verdict
+from meshllm.core.serving.attempts import Setback, Trail, Way, choose, may_come_back, verdict
 
 HERE = NodeId("here")
 
@@ -91,3 +91,34 @@ def test_a_prompt_that_was_too_long_goes_only_to_larger_contexts() -> None:
 def test_what_is_told_is_what_helps_most(setbacks: list[tuple[str, Setback, int]], expected: Setback) -> None:
     """Coming back later helps a busy mesh, nothing helps a prompt that fits nowhere."""
     assert verdict(a_trail(*setbacks)) is expected
+
+
+@pytest.mark.parametrize(
+    ("setbacks", "expected"),
+    [
+        ([Setback.ENGINE_LOST], True), ([Setback.NOT_READY], True), ([Setback.UNREACHABLE, Setback.ENGINE_LOST], True),
+        ([Setback.UNREACHABLE], False), ([Setback.NOT_READY, Setback.BUSY], False),
+        ([Setback.NOT_READY, Setback.CONTEXT_TOO_LONG], True), ([], False),
+    ],
+)  # fmt: skip
+def test_a_request_waits_for_hosts_that_live_without_their_engine(setbacks: list[Setback], expected: bool) -> None:
+    """Not for those that are gone, and not where a client can do better itself."""
+    trail = a_trail(*((node, setback, 0) for node, setback in zip("bcd", setbacks, strict=False)))
+
+    assert may_come_back(trail) is expected
+
+
+def test_a_host_without_its_engine_is_asked_again_when_it_has_said_something_since() -> None:
+    """Its engine may be back; that it was busy or lost is not forgotten."""
+    trail = Trail()
+    for node, setback in (("b", Setback.ENGINE_LOST), ("c", Setback.LOST)):
+        trail.note(NodeId(node), setback, 0, word=1)
+
+    trail.forgive(NodeId("b"), 1)
+    before = chosen(a_way("b"), a_way("c"), trail=trail)
+    trail.forgive(NodeId("b"), 2)
+    trail.forgive(NodeId("c"), 2)
+
+    assert before is None
+    assert chosen(a_way("b"), a_way("c"), trail=trail) == "b"
+    assert list(trail.setbacks) == ["c"]

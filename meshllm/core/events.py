@@ -13,6 +13,7 @@ from meshllm.core.engines import EngineBuild, EngineEndpoint, EngineFailure
 from meshllm.core.ids import UNSTAMPED, ConnectionId, EventId, ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent
 from meshllm.core.messages import Message
+from meshllm.core.registration import Registration
 from meshllm.core.resources import Resources
 from meshllm.core.rights import Rights
 
@@ -123,6 +124,20 @@ class TrafficMeasured(_Stamped):
     """How many of those came in from other nodes: they are demand there, not here."""
     elsewhere: tuple[tuple[ModelId, int], ...] = ()
     """Requests that came in here and that other nodes answered."""
+    first_tokens: tuple[tuple[ModelId, tuple[tuple[int, int], ...]], ...] = ()
+    """How long streams at this node's engines took to begin: (step, count), see `core.health`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryChanged(_Stamped):
+    """Versions were registered here or taken back, or read at the start. Complete, not a difference."""
+
+    entries: tuple[Registration, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthAsked(_Stamped):
+    """Somebody wants the models to be looked at now; the folders were looked at just before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -358,7 +373,7 @@ class TaskFailed(_Stamped):
 Event = (
     Woke | ResourcesMeasured | InventoryChanged
     | EngineProbed | EngineStarted | EngineProgressed | EngineReady | EngineHung | EngineDrained | EngineExited
-    | ModelWanted | TrafficMeasured
+    | ModelWanted | TrafficMeasured | RegistryChanged | HealthAsked
     | DownloadProgressed | DownloadFinished | DownloadFailed | ModelAsked
     | IntentReceived | LeaveRequested | TaskFailed
     | RightsGranted | AdmissionAsked | HandshakeFailed | TokenMade | TokenRevoked | TokensRotated | NodeRevoked

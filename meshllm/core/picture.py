@@ -17,8 +17,10 @@ from meshllm.core.members.members import Members
 from meshllm.core.names import NameIndex
 from meshllm.core.rights import Rights
 from meshllm.core.serving.groups import groups_of
+from meshllm.core.serving.health import local_health
 from meshllm.core.serving.lifecycle import Lifecycle
 from meshllm.core.serving.naming import Naming
+from meshllm.core.serving.registry import names_said
 from meshllm.core.serving.replicas import replicas_of
 from meshllm.core.standing import LIVE, MemberState
 from meshllm.core.statement import coarse
@@ -52,7 +54,7 @@ class Picture:
         same = {model: (old.local[model] if old.local.get(model) == entry else entry) for model, entry in local.items()}
         return {
             "local": MappingProxyType(same), "resources": held.resources,
-            "default_model": held.default_model, "problems": problems,
+            "default_model": held.default_model, "problems": problems, "registered": held.registered,
             "engine_build": held.build, "engine_failure": held.build_failure, "leaving": serving.leaving is not None,
             "has_inventory": serving.has_inventory, "unresolved": MappingProxyType(dict(serving.fetching.unresolved)),
         }  # fmt: skip
@@ -122,10 +124,12 @@ def own_announcement(old: Announcement, serving: Lifecycle, *, is_client: bool) 
     served = tuple(_served(record.snapshot()) for record in records if record.state in _SAID)
     role = Role.CLIENT if is_client else Role.HOST if any(_is_ready(one) for one in served) else Role.WORKER
     build = held.build
+    on_disk = {record.id: record.spec for record in records if record.spec is not None}
     return replace(
         old, role=role, resources=coarse(held.resources), serving=served,
         models_on_disk=tuple(_on_disk(record.spec) for record in records if record.spec is not None),
         engine_build=f"{build.kind} {build.version}" if build is not None else "",
+        names=names_said(held.policies, held.registered, on_disk),
     )  # fmt: skip
 
 
@@ -142,7 +146,10 @@ def _served(model: LocalModel) -> ServedModel:
     spec = model.spec
     state = _SAID[model.state]
     slots, context_tokens = (model.slots, model.context_tokens) if state is ServingState.READY else (0, 0)
-    said = ServedModel(model=model.id, digest="", state=state, slots=slots, context_tokens=context_tokens)
+    health = str(local_health(model)) if state is ServingState.READY else "healthy"
+    said = ServedModel(
+        model=model.id, digest="", state=state, slots=slots, context_tokens=context_tokens, health=health
+    )
     if spec is None:
         return said
     return replace(

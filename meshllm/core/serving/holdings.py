@@ -10,6 +10,7 @@ from meshllm.core.ids import ModelId
 from meshllm.core.known_models import aliases_of
 from meshllm.core.names import NameIndex
 from meshllm.core.policy import ModelPolicy
+from meshllm.core.registration import Registration
 from meshllm.core.resources import Resources
 from meshllm.core.serving.capacity import EngineWishes, Room, room_for_one_more
 from meshllm.core.serving.records import Record
@@ -32,6 +33,8 @@ class Holdings:
         self.build: EngineBuild | None = None
         self.build_failure: EngineFailure | None = None
         self.default_model: ModelId | None = None
+        self.registered: tuple[Registration, ...] = ()
+        """Versions that were registered on this node."""
         self._named: object = None
         """What `names` was made of, so that an unchanged index stays the same object."""
 

@@ -20,6 +20,7 @@ from meshllm.core.serving.capacity import EngineWishes, NoRoom, Room, plan_engin
 from meshllm.core.serving.engine_life import EngineLife
 from meshllm.core.serving.engine_state import Signal
 from meshllm.core.serving.fetching import Fetching
+from meshllm.core.serving.health import HealthLedger
 from meshllm.core.serving.holdings import Holdings
 from meshllm.core.serving.orders import Orders
 from meshllm.core.serving.records import Record
@@ -59,6 +60,7 @@ class Lifecycle:
         self.fetching = Fetching(self.held, policy.requested)
         self.engines = EngineLife(self.held, policy.drain_s)
         self._orders = Orders(self.held, self.fetching, self.engines, self.leave)
+        self.health = HealthLedger()
         self.leaving: str | None = None
         self._exit_code = 0
         self.has_inventory = False
@@ -74,9 +76,12 @@ class Lifecycle:
         """Take the complete list of model files."""
         self.has_inventory = True
         found = {spec.id: spec for spec in event.models}
-        for spec in event.models:
-            self.held.records.setdefault(spec.id, Record(id=spec.id)).take_file(spec)
         effects: Effects = []
+        for spec in event.models:
+            record = self.held.records.setdefault(spec.id, Record(id=spec.id))
+            if record.spec is None:
+                effects.append(notice(Level.INFO, f"Model discovered: {spec.id}"))
+            record.take_file(spec)
         for record in list(self.held.records.values()):
             if record.spec is not None and record.id not in found:
                 effects += self._lose_file(record, record.spec.path)
@@ -130,10 +135,18 @@ class Lifecycle:
 
     def on_traffic(self, event: ev.TrafficMeasured, now_s: float) -> Effects:
         """Count requests."""
+        self.health.count(event, now_s)
         for model, count in event.finished:
             if (record := self.held.records.get(model)) is not None:
                 record.requests += count
                 record.last_used_s = now_s
+        return []
+
+    def on_look(self, event: ev.RegistryChanged | ev.HealthAsked, now_s: float) -> Effects:
+        """Look at every model: somebody asked, or what its file should be has changed."""
+        if isinstance(event, ev.RegistryChanged):
+            self.held.registered = event.entries
+        self.health.ask(now_s)
         return []
 
     def on_asked(self, event: ev.ModelAsked) -> Effects:
@@ -163,6 +176,11 @@ class Lifecycle:
 
     def settle(self, now_s: float) -> Effects:
         """Start what is wanted and fits; say of the rest what it waits for."""
+        effects = self._settle(now_s)
+        self.health.settle(self.held.records.values(), self.held.registered, now_s)
+        return effects
+
+    def _settle(self, now_s: float) -> Effects:
         if self.leaving is not None:
             gone = not any(record.has_process for record in self.held.records.values())
             return [Leave(reason=self.leaving, exit_code=self._exit_code)] if gone else []
@@ -173,7 +191,7 @@ class Lifecycle:
             # A typing error, most likely: better told at once than served by nothing.
             self._exit_code = 1
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.fetching.unresolved.items())
-            return effects + self.leave(reasons) + self.settle(now_s)
+            return effects + self.leave(reasons) + self._settle(now_s)
         if self.has_inventory and not self.policy.requested:
             self._choose_unasked()
         for model in list(self.held.order):
@@ -185,10 +203,9 @@ class Lifecycle:
         return effects
 
     def next_retry_s(self) -> float | None:
-        """Return when the next restart is due."""
-        return min(
-            (record.retry_at_s for record in self.held.records.values() if record.retry_at_s is not None), default=None
-        )
+        """Return when the next restart is due, or the next look at the models."""
+        due_s = [record.retry_at_s for record in self.held.records.values()] + [self.health.next_s()]
+        return min((at_s for at_s in due_s if at_s is not None), default=None)
 
     def _choose_unasked(self) -> None:
         """Want what lies on disk, largest first, as long as it fits; only while nothing is served."""

@@ -1,0 +1,109 @@
+"""Who has a model, and how it is there: one line for each node.
+
+Owns the reading of a view for everybody who shows a model in detail. Decides nothing about routes or names.
+Doesn't know HTTP.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from meshllm.core.announcement import ServingState
+from meshllm.core.engines import EngineState
+from meshllm.core.health import HealthChecks, HealthState
+from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.serving.health import local_health, remote_health
+from meshllm.core.standing import LIVE
+from meshllm.core.view import LocalModel, MeshView, Replica
+
+_LOADED = frozenset({EngineState.READY, EngineState.DRAINING})
+_COMING = frozenset({EngineState.STARTING, EngineState.BACKING_OFF})
+_STATUS_SAID = {
+    ServingState.READY: "loaded", ServingState.DRAINING: "loaded",
+    ServingState.CLAIMED: "reloading", ServingState.DOWNLOADING: "reloading", ServingState.LOADING: "reloading",
+}  # fmt: skip
+_STATUSES = ("loaded", "reloading", "unloaded")
+_RANK = (
+    HealthState.HEALTHY, HealthState.DEGRADED, HealthState.LOADING, HealthState.UNKNOWN, HealthState.UNHEALTHY,
+)  # fmt: skip
+
+
+def best_health(states: Iterable[HealthState]) -> HealthState:
+    """Return how a model is in the mesh: as well as the best of its hosts."""
+    return min(states, key=_RANK.index, default=HealthState.UNKNOWN)
+
+
+def best_status(hosts: Iterable["Host"]) -> str:
+    """Return how far a model is in the mesh: as far as on the host where it is farthest."""
+    return min((host.status for host in hosts), key=_STATUSES.index, default="unloaded")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """One node that serves a model or has its file. The names of the fields are those that people see."""
+
+    node_id: NodeId
+    name: str
+    status: str
+    """`loaded`, `reloading` or `unloaded`."""
+    health_status: HealthState
+    digest: str | None
+    slots: int = 0
+    context_length: int = 0
+    size_bytes: int = 0
+    checks: HealthChecks | None = None
+    """Of this node only; others tell what they make of theirs."""
+    checked_s: float | None = None
+    """When it was measured, as far as it is known here, on this node's clock."""
+
+
+def hosts_of(view: MeshView, model: ModelId) -> tuple[Host, ...]:
+    """Return the nodes that serve a model or have its file: this one first, then by id."""
+    local = view.local.get(model)
+    here = [] if local is None or local.dropped else [_own(view, local)]
+    found = {replica.node: _serving(view, replica) for replica in view.replicas.get(model, ())}
+    for node, member in view.members.items():
+        if node == view.me.node or node in found or member.state not in LIVE:
+            continue
+        stored = next((one for one in member.announcement.models_on_disk if one.model == model), None)
+        if stored is not None:
+            found[node] = Host(
+                node_id=node, name=member.announcement.name, status="unloaded", digest=stored.digest or None,
+                health_status=HealthState.UNKNOWN, size_bytes=stored.size_bytes,
+            )  # fmt: skip
+    return (*here, *(found[node] for node in sorted(found)))
+
+
+def _serving(view: MeshView, replica: Replica) -> Host:
+    served, member = replica.served, view.members.get(replica.node)
+    return Host(
+        node_id=replica.node, name=replica.name, status=_STATUS_SAID[served.state], digest=served.digest or None,
+        health_status=remote_health(served), slots=served.slots, context_length=served.context_tokens,
+        size_bytes=served.size_bytes, checked_s=member.last_heard_s if member is not None else None,
+    )  # fmt: skip
+
+
+def _own(view: MeshView, model: LocalModel) -> Host:
+    status = "loaded" if model.state in _LOADED else "reloading" if _is_coming(model) else "unloaded"
+    return Host(
+        node_id=view.me.node, name=view.me.name, status=status, health_status=local_health(model),
+        digest=(model.spec.digest if model.spec is not None else "") or None, slots=model.slots,
+        context_length=model.context_tokens, checks=model.checks,
+        size_bytes=model.spec.size_bytes if model.spec is not None else 0,
+        checked_s=model.checks.checked_s if model.checks is not None else None,
+    )  # fmt: skip
+
+
+def _is_coming(model: LocalModel) -> bool:
+    return model.state in _COMING or (model.state is EngineState.STOPPED and model.progress is not None)
+
+
+def mesh_uses(view: MeshView) -> Mapping[str, int]:
+    """Return how many requests each model answered, on all living nodes together."""
+    total: Counter[str] = Counter()
+    for node, member in view.members.items():
+        if node != view.me.node and member.state in LIVE:
+            total.update(dict(member.announcement.uses))
+    for model in view.local.values():
+        total[model.id] += model.requests
+    return total

@@ -34,6 +34,10 @@ class Digests(Protocol):
         """Return `sha256:<hex>` of a model's files, or an empty string."""
         ...
 
+    def damage_of(self, version: FileVersion) -> str:
+        """Return how a file differs from what its digest says, in words, or an empty string."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
@@ -198,6 +202,8 @@ class _Look:
             chat_template=found.chat_template,
             mmproj=projector.path if projector is not None else None,
             capabilities=found.capabilities | {"vision"} if sees else found.capabilities,
+            damage=next((words for version in versions if (words := self._digests.damage_of(version))), ""),
+            inode=members[0].inode,
         )
 
     def _refuse(self, path: str, code: str, message: str) -> None:

@@ -22,6 +22,10 @@ class NoDigests:
         """Return that nothing is known."""
         return ""
 
+    def damage_of(self, version: FileVersion) -> str:
+        """Return that nothing is wrong."""
+        return ""
+
 
 def look(*folders: Path) -> Inventory:
     """Scan folders without digests."""

@@ -7,7 +7,7 @@ those of several moments can be added up.
 
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 RESPONSE_TIME_MOST_S = 5.0
@@ -62,7 +62,7 @@ class HealthChecks:
     """Share of the requests of the last minutes that failed; None where there were too few to tell."""
     reason: str = ""
     """What is wrong, in words."""
-    checked_s: float = field(default=0.0, compare=False)
+    checked_s: float = 0.0
     """When, on the core's clock."""
 
     @property

@@ -55,8 +55,3 @@ def test_percentile_is_where_that_share_has_begun() -> None:
     assert percentile_s({quick: 19, slow: 1}, 0.95) == FIRST_TOKEN_STEPS_S[quick]
     assert percentile_s({quick: 18, slow: 2}, 0.95) == FIRST_TOKEN_STEPS_S[slow]
     assert percentile_s({quick: 1}, 1.01) == FIRST_TOKEN_STEPS_S[-1]
-
-
-def test_the_moment_of_a_check_is_no_difference() -> None:
-    """Or everybody would be told that nothing changed, every half minute."""
-    assert HealthChecks(checked_s=1.0) == HealthChecks(checked_s=2.0)

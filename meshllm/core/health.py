@@ -66,6 +66,14 @@ class HealthChecks:
     """When, on the core's clock."""
 
     @property
+    def facts(self) -> dict[str, str | float | None]:
+        """Return the measurements by the names that people see."""
+        return {
+            "file_integrity": str(self.file_integrity), "memory": str(self.memory),
+            "response_time_s": self.response_time_s, "error_rate": self.error_rate,
+        }  # fmt: skip
+
+    @property
     def is_broken(self) -> bool:
         """Tell whether an engine's answers cannot be relied on, however well it runs."""
         return self.file_integrity is Integrity.FAILED

@@ -37,6 +37,9 @@ class RegistryNotes:
     quantization: str = ""
 
 
+NO_NOTES = RegistryNotes()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
     """One version of a registered name: a name for a file, and what the file was then."""
@@ -51,4 +54,4 @@ class Registration:
     registered_unix_s: float
     aliases: tuple[str, ...] = ()
     """Other words for the version, such as `stable`; `name@stable` means it."""
-    notes: RegistryNotes = RegistryNotes()
+    notes: RegistryNotes = NO_NOTES

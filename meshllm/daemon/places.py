@@ -5,6 +5,7 @@ from pathlib import Path
 from meshllm.config import Config
 
 DIGESTS_NAME = "digests.json"
+REGISTRY_NAME = "registry.json"
 MANAGEMENT_SOCKET_NAME = "api.sock"
 
 

@@ -56,6 +56,14 @@ class Host:
     checked_s: float | None = None
     """When it was measured, as far as it is known here, on this node's clock."""
 
+    @property
+    def facts(self) -> dict[str, object]:
+        """Return what is said of it by the names that people see, but for its health in detail."""
+        return {
+            "node_id": self.node_id, "name": self.name, "status": self.status, "digest": self.digest,
+            "slots": self.slots, "context_length": self.context_length, "health_status": str(self.health_status),
+        }  # fmt: skip
+
 
 def hosts_of(view: MeshView, model: ModelId) -> tuple[Host, ...]:
     """Return the nodes that serve a model or have its file: this one first, then by id."""

@@ -49,7 +49,7 @@ def _detail(view: MeshView, asked: str, model: ModelId, pin: str) -> Document:
         "version": version, "health_status": str(best_health(host.health_status for host in hosts)),
         "use_count": mesh_uses(view).get(model, 0), "nodes": [host.facts for host in hosts],
         "versions": [version_document(one) for one in versions], "quota": None,
-        "aliases": list(view.names.aliases_of(model)), "digest": digests.pop() if len(digests) == 1 else None,
+        "aliases": view.names.aliases_of(model), "digest": digests.pop() if len(digests) == 1 else None,
         "health": None if own is None else own.facts | {"reason": own.reason},
     }  # fmt: skip
     local = view.local.get(model)

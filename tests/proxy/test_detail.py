@@ -103,7 +103,7 @@ def test_a_version_is_shown_with_all_versions_of_its_name() -> None:
     for name in ("foo", "foo@1.1.0", "tiny"):
         detail = shown(view, name)
         assert (detail["id"], detail["version"]) == ("tiny", "1.1.0")
-        (version,) = detail["versions"]  # type: ignore[misc, attr-defined]
+        version = detail["versions"][0]  # type: ignore[index]
         assert (version["version"], version["registered_at"], version["nodes"]) == (
             "1.1.0", "2023-11-14T22:13:20Z", [view.me.node],
         )  # fmt: skip

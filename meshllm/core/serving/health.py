@@ -6,7 +6,7 @@ traffic, digests and states come in as events and records.
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from meshllm.core.announcement import ServedModel, ServingState
@@ -24,6 +24,8 @@ _SHARE = 0.95
 _LOADED = frozenset({EngineState.READY, EngineState.DRAINING})
 _DOWN = frozenset({EngineState.BACKING_OFF, EngineState.FAILED})
 _FILE_FAULTS = frozenset({EngineFault.BAD_FILE, EngineFault.MISSING_FILE})
+
+_ByPath = Mapping[str, Sequence[Registration]]
 
 
 # -- measuring -------------------------------------------------------------------------------------------
@@ -67,10 +69,10 @@ class HealthLedger:
         is_due = now_s >= self._due_s
         if is_due:
             self._forget(now_s)
-        expected = {one.model: one for one in registered}
+        expected = _by_path(registered)
         for record in records:
             if is_due or record.checks is not None or record.has_process or record.spec is not None:
-                record.checks = self._checked(record, expected.get(record.id), now_s, is_due=is_due)
+                record.checks = self._checked(record, expected, now_s, is_due=is_due)
         if is_due:
             self._due_s = now_s + HEALTH_INTERVAL_S
         self._is_running = any(record.state in _LOADED for record in records)
@@ -92,9 +94,10 @@ class HealthLedger:
             if not slices:
                 del self._slices[model]
 
-    def _checked(self, record: Record, registered: Registration | None, now_s: float, *, is_due: bool) -> HealthChecks:
+    def _checked(self, record: Record, registered: _ByPath, now_s: float, *, is_due: bool) -> HealthChecks:
         old = record.checks or HealthChecks()
-        integrity, reason = _integrity(record, registered)
+        path = record.spec.path if record.spec is not None else ""
+        integrity, reason = _integrity(record, registered.get(path, ()))
         checks = replace(old, file_integrity=integrity, memory=_allocation(record), reason=reason)
         if is_due or record.checks is None:
             slices = self._slices.get(record.id, ())
@@ -108,7 +111,14 @@ class HealthLedger:
         return checks
 
 
-def _integrity(record: Record, registered: Registration | None) -> tuple[Integrity, str]:
+def _by_path(registered: Iterable[Registration]) -> _ByPath:
+    found: dict[str, list[Registration]] = {}
+    for one in registered:
+        found.setdefault(one.path, []).append(one)
+    return found
+
+
+def _integrity(record: Record, registered: Sequence[Registration]) -> tuple[Integrity, str]:
     """Return what is known of a record's file, and what is wrong with it."""
     spec, loaded = record.spec, record.plan.model if record.plan is not None else None
     if spec is None:
@@ -117,8 +127,8 @@ def _integrity(record: Record, registered: Registration | None) -> tuple[Integri
         return Integrity.FAILED, spec.damage
     if loaded is not None and _is_written_over(loaded, spec):
         return Integrity.FAILED, "its file was written to while an engine had it in memory; load it again"
-    if registered is not None and spec.digest and registered.path == spec.path and spec.digest != registered.digest:
-        version = f"{registered.name} {registered.version}"
+    if spec.digest and registered and all(one.digest != spec.digest for one in registered):
+        version = f"{registered[0].name} {registered[0].version}"
         return Integrity.FAILED, f"its file is not the one that was registered as {version}; register it again"
     return (Integrity.OK, "") if spec.digest else (Integrity.UNKNOWN, "")
 

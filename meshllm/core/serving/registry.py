@@ -92,20 +92,24 @@ def names_said(
 ) -> tuple[NamedModel, ...]:
     """Return the names that a node tells of: configured aliases and versions of files that it has.
 
-    A version whose file was replaced by another is not told: it would be another model under its name.
+    A version whose file was replaced by another is not told: it would be another model under its name. One whose file
+    was renamed is.
     """
     said = [
         NamedModel(name=alias, model=model)
         for model, policy in policies.items() if model in on_disk
         for alias in policy.aliases
     ]  # fmt: skip
+    by_digest = {spec.digest: model for model, spec in on_disk.items() if spec.digest}
     for one in mine:
         spec = on_disk.get(one.model)
-        if spec is None or spec.digest not in ("", one.digest):
+        is_unchanged = spec is not None and spec.digest in ("", one.digest)
+        model = one.model if is_unchanged else by_digest.get(one.digest)
+        if model is None:
             continue
         names = (one.name, *(f"{one.name}@{alias}" for alias in one.aliases))
         said += [
-            NamedModel(name=name, model=one.model, version=one.version, registered_unix_s=one.registered_unix_s)
+            NamedModel(name=name, model=model, version=one.version, registered_unix_s=one.registered_unix_s)
             for name in names
         ]
     return tuple(sorted(said, key=lambda named: (named.name, named.version, named.model)))[:ANNOUNCED_NAMES]

@@ -157,6 +157,8 @@ def test_a_file_that_is_not_the_registered_one_is_never_loaded() -> None:
     assert health(story) is HealthState.UNHEALTHY
     assert isinstance(found, Refusal)
     assert "small 1.0.0" in found.message
+    story.tell(ev.RegistryChanged(entries=(entry, replace(entry, version="1.1.0", digest="sha256:tiny"))))
+    assert health(story) is HealthState.UNKNOWN
 
 
 def test_a_deleted_file_degrades_the_engine_that_has_it() -> None:

@@ -146,6 +146,8 @@ def test_names_are_told_of_files_that_are_there_and_unchanged() -> None:
 
     assert [(one.name, one.version) for one in said] == [("foo", "1.0.0"), ("foo@stable", "1.0.0"), ("nick", "")]
     assert {one.model for one in said} == {OLD}
+    renamed = names_said({}, (an_entry("1.0.0", "before", digest=f"sha256:{NEW}"),), on_disk)
+    assert [(one.name, one.model) for one in renamed] == [("foo", NEW)]
 
 
 @pytest.mark.rows("REG-8")

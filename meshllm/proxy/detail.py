@@ -8,16 +8,15 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from meshllm.core.catalog import CatalogModel
-from meshllm.core.health import HealthState
 from meshllm.core.ids import ModelId
 from meshllm.core.names import RESERVED_NAMES
 from meshllm.core.registration import FIRST_VERSION
-from meshllm.core.serving.hosts import Host, best_health, best_status, hosts_of, mesh_uses
+from meshllm.core.serving.hosts import best_health, hosts_of
 from meshllm.core.serving.meaning import meaning
 from meshllm.core.serving.registry import KnownVersion, registered_names, versions_of
 from meshllm.core.serving.routes import Refusal, RefusalCode, RouteRequest, Wait
 from meshllm.core.view import MeshView
-from meshllm.proxy.listing import base_name, catalog_entries, mesh_entry, pseudo_entry
+from meshllm.proxy.listing import base_name, catalog_entries, mesh_entry, pseudo_entry, uses_elsewhere
 from meshllm.proxy.listing_elsewhere import Document
 
 
@@ -43,11 +42,11 @@ def _detail(view: MeshView, asked: str, model: ModelId, pin: str) -> Document:
     digests = {host.digest for host in hosts if host.digest}
     versions = _versions(view, asked, model)
     version = next((one.version for one in versions if one.model == model), FIRST_VERSION)
-    entry = mesh_entry(view, model) if model in view.local or model in view.replicas else _cold_entry(model, hosts)
+    entry = mesh_entry(view, model, uses_elsewhere(view))
     own = next((host.checks for host in hosts if host.checks is not None), None)
     detail: Document = {
         "version": version, "health_status": str(best_health(host.health_status for host in hosts)),
-        "use_count": mesh_uses(view).get(model, 0), "nodes": [host.facts for host in hosts],
+        "nodes": [host.facts for host in hosts],
         "versions": [version_document(one) for one in versions], "quota": None,
         "aliases": view.names.aliases_of(model), "digest": digests.pop() if len(digests) == 1 else None,
         "health": None if own is None else own.facts | {"reason": own.reason},
@@ -80,15 +79,4 @@ def version_document(one: KnownVersion) -> Document:
         "version": one.version, "model": one.model, "digest": one.digest or None, "size_bytes": one.size_bytes,
         "registered_at": since.strftime("%Y-%m-%dT%H:%M:%SZ") if since is not None else None,
         "nodes": list(one.nodes), "aliases": list(one.aliases),
-    }  # fmt: skip
-
-
-def _cold_entry(model: ModelId, hosts: Iterable[Host]) -> Document:
-    """Return the entry of a model that lies on other nodes' disks alone."""
-    hosts = tuple(hosts)
-    return {
-        "id": model, "object": "model", "created": 0, "owned_by": "mesh", "status": best_status(hosts),
-        "phase": "sleeping", "health_status": str(HealthState.UNKNOWN), "display_name": model, "path": None,
-        "version": FIRST_VERSION, "enabled": True, "use_count": 0, "preload": False,
-        "size_bytes": max((host.size_bytes for host in hosts), default=0),
     }  # fmt: skip

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from meshllm.core.catalog import CatalogModel
-from meshllm.core.engines import EngineFault, EngineState
+from meshllm.core.engines import EngineState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.known_models import find
-from meshllm.core.names import RESERVED_NAMES, Ambiguous, Unknown
 from meshllm.core.policy import LoadMode
 from meshllm.core.serving.health import local_health
 from meshllm.core.standing import LIVE

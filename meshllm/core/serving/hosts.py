@@ -4,14 +4,13 @@ Owns the reading of a view for everybody who shows a model in detail. Decides no
 Doesn't know HTTP.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from meshllm.core.announcement import ServingState
 from meshllm.core.engines import EngineState
 from meshllm.core.health import HealthChecks, HealthState
-from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.ids import ModelId, NodeId, short
 from meshllm.core.serving.health import local_health, remote_health
 from meshllm.core.standing import LIVE
 from meshllm.core.view import LocalModel, MeshView, Replica
@@ -69,17 +68,28 @@ def hosts_of(view: MeshView, model: ModelId) -> tuple[Host, ...]:
     """Return the nodes that serve a model or have its file: this one first, then by id."""
     local = view.local.get(model)
     here = [] if local is None or local.dropped else [_own(view, local)]
-    found = {replica.node: _serving(view, replica) for replica in view.replicas.get(model, ())}
+    found = _storing(view, model) | {replica.node: _serving(view, replica) for replica in view.replicas.get(model, ())}
+    return (*here, *(found[node] for node in sorted(found) if node != view.me.node))
+
+
+def _storing(view: MeshView, model: ModelId) -> dict[NodeId, Host]:
+    """Return the nodes that have a model's file."""
+    cold = view.cold.get(model)
+    found = {} if cold is None else {node: _stored(view, node, cold.digest, cold.size_bytes) for node in cold.nodes}
     for node, member in view.members.items():
-        if node == view.me.node or node in found or member.state not in LIVE:
-            continue
-        stored = next((one for one in member.announcement.models_on_disk if one.model == model), None)
-        if stored is not None:
-            found[node] = Host(
-                node_id=node, name=member.announcement.name, status="unloaded", digest=stored.digest or None,
-                health_status=HealthState.UNKNOWN, size_bytes=stored.size_bytes,
-            )  # fmt: skip
-    return (*here, *(found[node] for node in sorted(found)))
+        if member.state in LIVE:
+            for one in member.announcement.models_on_disk:
+                if one.model == model:
+                    found[node] = _stored(view, node, one.digest, one.size_bytes)
+    return found
+
+
+def _stored(view: MeshView, node: NodeId, digest: str, size_bytes: int) -> Host:
+    member = view.members.get(node)
+    return Host(
+        node_id=node, name=member.announcement.name if member is not None else short(node), status="unloaded",
+        health_status=HealthState.UNKNOWN, digest=digest or None, size_bytes=size_bytes,
+    )  # fmt: skip
 
 
 def _serving(view: MeshView, replica: Replica) -> Host:
@@ -104,14 +114,3 @@ def _own(view: MeshView, model: LocalModel) -> Host:
 
 def _is_coming(model: LocalModel) -> bool:
     return model.state in _COMING or (model.state is EngineState.STOPPED and model.progress is not None)
-
-
-def mesh_uses(view: MeshView) -> Mapping[str, int]:
-    """Return how many requests each model answered, on all living nodes together."""
-    total: Counter[str] = Counter()
-    for node, member in view.members.items():
-        if node != view.me.node and member.state in LIVE:
-            total.update(dict(member.announcement.uses))
-    for model in view.local.values():
-        total[model.id] += model.requests
-    return total

@@ -12,7 +12,8 @@ from meshllm.core.health import Allocation, HealthChecks, HealthState, Integrity
 from meshllm.core.ids import ModelId
 from meshllm.core.registration import Registration
 from meshllm.core.serving.health import local_health, remote_health
-from meshllm.core.serving.routing import Refusal, RefusalCode, RouteRequest, Routes, plan_routes
+from meshllm.core.serving.routes import Refusal, RefusalCode, RouteRequest, Routes
+from meshllm.core.serving.routing import plan_routes
 from tests.core.builders import Story, a_spec, a_story, exited, ready
 from tests.core.serving.test_replicas import a_served
 

@@ -9,7 +9,7 @@ from meshllm.core import events as ev
 from meshllm.core.announcement import DiskModel
 from meshllm.core.health import HealthState
 from meshllm.core.ids import ModelId, NodeId
-from meshllm.core.serving.hosts import Host, best_health, best_status, hosts_of, mesh_uses
+from meshllm.core.serving.hosts import Host, best_health, best_status, hosts_of
 from meshllm.core.serving.replicas import replicas_of
 from meshllm.core.standing import MemberState
 from meshllm.core.view import Member, MeshView
@@ -64,11 +64,3 @@ def test_a_model_is_as_well_and_as_far_as_on_its_best_host() -> None:
     assert best_health([]) is HealthState.UNKNOWN
     assert [best_health(states[: count + 1]) for count in range(4)] == states
     assert (best_status(hosts), best_status([])) == ("reloading", "unloaded")
-
-
-@pytest.mark.rows("REG-11")
-def test_uses_are_those_of_all_living_nodes() -> None:
-    """What the dead have done is not known any more."""
-    view = a_view(with_disk(a_member("b"), "x"), with_disk(a_member("c", state=MemberState.DEAD), "x"))
-
-    assert mesh_uses(view)["tiny"] == 7

@@ -98,17 +98,19 @@ class HealthLedger:
         old = record.checks or HealthChecks()
         path = record.spec.path if record.spec is not None else ""
         integrity, reason = _integrity(record, registered.get(path, ()))
-        checks = replace(old, file_integrity=integrity, memory=_allocation(record), reason=reason)
-        if is_due or record.checks is None:
-            slices = self._slices.get(record.id, ())
-            finished, failed = (sum(getattr(one, name) for one in slices) for name in ("finished", "failed"))
-            times: Counter[int] = sum((one.first_tokens for one in slices), Counter())
-            total = finished + failed
-            checks = replace(
-                checks, response_time_s=percentile_s(times, _SHARE), checked_s=now_s,
-                error_rate=round(failed / total, 4) if total >= HEALTH_LEAST_REQUESTS else None,
-            )  # fmt: skip
-        return checks
+        memory = _allocation(record)
+        if (integrity, reason, memory) != (old.file_integrity, old.reason, old.memory):
+            old = replace(old, file_integrity=integrity, memory=memory, reason=reason)
+        if not is_due and record.checks is not None:
+            return old
+        slices = self._slices.get(record.id, ())
+        finished, failed = (sum(getattr(one, name) for one in slices) for name in ("finished", "failed"))
+        times: Counter[int] = sum((one.first_tokens for one in slices), Counter())
+        total = finished + failed
+        return replace(
+            old, response_time_s=percentile_s(times, _SHARE), checked_s=now_s,
+            error_rate=round(failed / total, 4) if total >= HEALTH_LEAST_REQUESTS else None,
+        )  # fmt: skip
 
 
 def _by_path(registered: Iterable[Registration]) -> _ByPath:

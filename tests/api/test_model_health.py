@@ -35,7 +35,6 @@ async def test_health_of_a_model_is_the_same_document_at_both_paths() -> None:
         assert not node.intents
 
 
-@pytest.mark.rows("HLT-6")
 async def test_a_check_looks_now_and_answers_for_one_model_or_all() -> None:
     """Without a body: all. Of an unknown model: 404."""
     async with a_node(a_spec("tiny"), a_spec("other"), requested=("tiny",)) as (_, client):

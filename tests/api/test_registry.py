@@ -10,7 +10,7 @@ from tests.core.builders import a_spec
 REGISTER = "/v1/models/register"
 
 
-@pytest.mark.rows("REG-6", "REG-7", "REG-14")
+@pytest.mark.rows("REG-6", "REG-7")
 async def test_a_version_is_registered_with_what_is_said_of_it() -> None:
     """201 with the object; a version that nobody says is 1.0.0; of the path, only the last part is shown."""
     async with a_node(a_spec("tiny"), a_spec("tiny-v2"), requested=("tiny",)) as (node, client):
@@ -36,7 +36,7 @@ async def test_a_version_is_registered_with_what_is_said_of_it() -> None:
         )  # fmt: skip
 
 
-@pytest.mark.rows("REG-8", "X25")
+@pytest.mark.rows("REG-8")
 async def test_versions_are_listed_the_newest_first_under_ids_with_slashes() -> None:
     """And taken back; a model whose own name ends like a suffix is reached by escaping."""
     async with a_node(a_spec("tiny"), a_spec("tiny-v2"), requested=("tiny",)) as (_, client):
@@ -61,7 +61,7 @@ async def test_versions_are_listed_the_newest_first_under_ids_with_slashes() -> 
         assert (await client.get("/v1/models/nothing/versions")).status == 404
 
 
-@pytest.mark.rows("REG-6", "REG-7", "X2")
+@pytest.mark.rows("REG-6", "REG-7")
 @pytest.mark.parametrize(
     ("code", "status"),
     [
@@ -84,7 +84,6 @@ async def test_refusals_have_their_status_and_the_parameter(code: str, status: i
         assert (error["code"], error["message"], error["param"]) == (code, "because", "version")
 
 
-@pytest.mark.rows("REG-14")
 @pytest.mark.parametrize(
     ("fields", "param"),
     [

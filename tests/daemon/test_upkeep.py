@@ -56,7 +56,6 @@ async def test_a_file_is_verified_at_its_first_load_and_when_it_is_another() -> 
     assert (before, node.verified) == ([], ["tiny"])
 
 
-@pytest.mark.rows("HLT-6")
 async def test_a_check_is_done_when_the_view_shows_it() -> None:
     """For a node without folders, too."""
     node = Node()
@@ -69,7 +68,6 @@ async def test_a_check_is_done_when_the_view_shows_it() -> None:
     assert checks.checked_s >= asked_s
 
 
-@pytest.mark.rows("HLT-6")
 async def test_a_check_that_takes_too_long_is_answered_with_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """A dead disk holds up nobody."""
     monkeypatch.setattr(upkeep, "HEALTH_CHECK_TIMEOUT_S", 0.01)

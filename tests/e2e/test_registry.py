@@ -71,7 +71,7 @@ def test_a_version_registered_on_one_node_answers_on_another(daemon: Make) -> No
             assert (status, refused["error"]["code"]) == (409, "version_conflict")  # type: ignore[index]
 
 
-@pytest.mark.rows("REG-4", "REG-5", "LST-10", "X26")
+@pytest.mark.rows("REG-4", "REG-5", "LST-10")
 def test_a_file_that_is_copied_in_is_discovered_without_a_restart(daemon: Make) -> None:
     """Within two seconds of a rescan, in the log too; `jq` over the list finds it."""
     with daemon("--model", "tiny", models=("tiny",)) as node:
@@ -93,7 +93,7 @@ def test_a_file_that_is_copied_in_is_discovered_without_a_restart(daemon: Make) 
             assert json.loads(found.stdout)["id"] == "new-model"
 
 
-@pytest.mark.rows("HLT-5", "HLT-6", "REG-17", "X31", "X5")
+@pytest.mark.rows("HLT-5", "REG-17")
 def test_a_file_that_is_overwritten_in_place_takes_its_model_out_of_service(daemon: Make) -> None:
     """On both nodes: told as unhealthy, never routed to, well again after another load."""
     with daemon("--model", "tiny", models=()) as first:

@@ -114,7 +114,7 @@ async def test_a_rescan_does_not_wait_for_the_interval(tmp_path: Path) -> None:
     assert inventory.models[0].id == "A"
 
 
-@pytest.mark.rows("REG-5", "X26")
+@pytest.mark.rows("REG-5")
 async def test_whoever_asks_for_a_look_hears_when_it_was_told(tmp_path: Path) -> None:
     """Not before, and without waiting for the interval."""
     folder = tmp_path / "models"

@@ -64,7 +64,7 @@ def test_one_model_is_found_by_any_of_its_names_and_nothing_by_none() -> None:
     assert isinstance(early, Refusal)
 
 
-@pytest.mark.rows("LST-8", "REG-11", "X5")
+@pytest.mark.rows("LST-8", "REG-11")
 def test_a_model_has_its_nodes_digest_health_and_uses_in_the_whole_mesh() -> None:
     """This node's file and engine, and another node's file."""
     checks = HealthChecks(file_integrity=Integrity.OK, error_rate=0.5)
@@ -126,7 +126,7 @@ def test_a_model_on_anothers_disk_alone_has_details_too() -> None:
     assert [node["node_id"] for node in detail["nodes"]] == [THERE]  # type: ignore[attr-defined]
 
 
-@pytest.mark.rows("LST-8", "X25")
+@pytest.mark.rows("LST-8")
 async def test_suffixes_and_verbs_go_to_management_and_everything_else_is_a_model() -> None:
     """Greedy, with escaping; 404 in the envelope."""
     async with a_house(models=lambda socket: (a_model("a/versions", socket=socket),)) as house:

@@ -63,7 +63,7 @@ def test_a_model_goes_from_unknown_over_loading_to_healthy() -> None:
     assert (checks.file_integrity, checks.memory) == (Integrity.OK, Allocation.OK)
 
 
-@pytest.mark.rows("HLT-2", "X27")
+@pytest.mark.rows("HLT-2")
 def test_errors_count_when_they_are_looked_at_every_half_minute() -> None:
     """Not in between, and not from a handful of requests."""
     story = serving()
@@ -113,7 +113,7 @@ def damaged() -> Iterator[tuple[str, ModelSpec, ModelSpec]]:
     yield "overwritten", before, replace(before, modified_s=2.0, digest="sha256:else")
 
 
-@pytest.mark.rows("REG-17", "HLT-3", "X31")
+@pytest.mark.rows("REG-17", "HLT-3")
 @pytest.mark.parametrize(("before", "after"), [pytest.param(*case, id=name) for name, *case in damaged()])
 def test_a_model_whose_file_is_not_what_it_was_is_not_routed(before: ModelSpec, after: ModelSpec) -> None:
     """Its engine runs, and what it answers cannot be relied on: 503, with the reason, rather than that."""

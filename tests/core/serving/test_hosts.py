@@ -52,7 +52,6 @@ def test_hosts_are_this_node_then_those_that_serve_or_have_the_file() -> None:
     assert hosts_of(view, ModelId("nothing")) == ()
 
 
-@pytest.mark.rows("X5")
 def test_a_model_is_as_well_and_as_far_as_on_its_best_host() -> None:
     """One healthy host is enough for whoever asks."""
     states = [HealthState.UNHEALTHY, HealthState.UNKNOWN, HealthState.LOADING, HealthState.DEGRADED]

@@ -61,7 +61,7 @@ def a_view(*entries: Registration, members: tuple[Member, ...] = ()) -> MeshView
     return replace(view, members=MappingProxyType(known))
 
 
-@pytest.mark.rows("REG-6", "REG-7", "X2")
+@pytest.mark.rows("REG-6", "REG-7")
 @pytest.mark.parametrize(
     ("name", "version", "alias", "code"),
     [

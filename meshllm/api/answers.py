@@ -7,6 +7,7 @@ import json
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 
 from aiohttp import web
 
@@ -52,6 +53,11 @@ def json_answer(document: object, status: int = 200, headers: Mapping[str, str] 
 def dumps(document: object) -> str:
     """Return compact JSON."""
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+
+
+def moment(unix_s: float) -> str:
+    """Return a moment as `2026-01-19T08:00:00Z`."""
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def encoded(text: str) -> bytes:

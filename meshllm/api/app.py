@@ -22,6 +22,8 @@ from meshllm.api.files import Files
 from meshllm.api.health import Health
 from meshllm.api.lifecycle import Lifecycle
 from meshllm.api.metrics import Metrics
+from meshllm.api.model_health import ModelHealth
+from meshllm.api.registry import Registry
 from meshllm.api.stream import StatusStream
 from meshllm.api.trust import Trust
 from meshllm.core.limits import MANAGEMENT_BODY_BYTES
@@ -52,6 +54,10 @@ ROUTES = (
     Route("POST", "/v1/models/status", "Say where a model is, node by node: `model_id`.", "model_status"),
     Route("POST", "/v1/models/default", "Choose what answers where no model is named: `model_id`, `scope`.", "default"),
     Route("POST", "/v1/models/rescan", "Look at the model folders.", "rescan"),
+    Route("POST", "/v1/models/register", "Register a version: `id`, `version`, `path`, `alias`, `digest`.", "register"),
+    Route("GET", "/v1/models/{model:.+}/versions", "The versions of a model in the mesh, newest first.", "versions"),
+    Route("DELETE", "/v1/models/{model:.+}/versions/{version}", "Take back a version registered here.", "unregister"),
+    Route("GET", "/v1/models/{model:.+}/health", "How a model is, node by node.", "model_health"),
     Route(
         "POST", "/mesh/drop", "Withdraw a model from this node: `model`, `everywhere`, `keep_running`, `force`.",
         "drop",
@@ -69,6 +75,8 @@ ROUTES = (
     Route("GET", "/api/journal", "The newest events and what followed from each: `?count=`.", "journal"),
     Route("GET", "/api/limits", "Every written limit by name.", "limits"),
     Route("GET", "/health", "How the node is: 200 healthy or degraded, 503 unhealthy.", "health"),
+    Route("GET", "/health/model/{model:.+}", "How a model is, node by node.", "model_health"),
+    Route("POST", "/health/check", "Look at models now: `model_id`, or all of them.", "health_check"),
     Route("GET", "/healthz", "200 while the process lives.", "live"),
     Route("GET", "/readyz", "200 when a request would be answered now.", "ready"),
     Route("GET", "/metrics", "Prometheus text.", "metrics"),
@@ -96,11 +104,14 @@ def _handlers(deps: ManagementDeps, background: Background, console: ConsoleFile
     stream = StatusStream(deps, background, __version__)
     lifecycle, files = Lifecycle(deps, background), Files(deps, background)
     diagnostics, health, trust = Diagnostics(deps, background), Health(deps), Trust(deps)
+    registry, model_health = Registry(deps), ModelHealth(deps)
     return {
         "index": console.index, "status": stream.status, "events": stream.events,
         "unload": lifecycle.unload, "reload": lifecycle.reload, "model_status": lifecycle.status,
         "rescan": lifecycle.rescan, "drop": lifecycle.drop, "pull": files.pull, "remove": files.remove,
         "details": Details(deps).details, "default": Defaults(deps).choose,
+        "register": registry.register, "versions": registry.versions, "unregister": registry.unregister,
+        "model_health": model_health.model, "health_check": model_health.check,
         "nodes": trust.nodes, "expel": trust.expel, "tokens": trust.tokens, "make_token": trust.make,
         "rotate_tokens": trust.rotate, "revoke_token": trust.revoke,
         "logs": diagnostics.logs, "journal": diagnostics.journal, "limits": diagnostics.limits,

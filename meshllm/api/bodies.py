@@ -29,6 +29,10 @@ class Body:
         """Return the first of several names of one parameter that is given, or the first of all."""
         return next((each for each in keys if each in self._values), keys[0])
 
+    def has(self, *keys: str) -> bool:
+        """Tell whether a parameter is given by one of these names."""
+        return self._values.get(self.key(*keys)) is not None
+
     def name(self, *keys: str) -> str:
         """Return a required, non-empty string, given by one of these names. Raises ApiError 400."""
         found = self.key(*keys)

@@ -12,6 +12,7 @@ from meshllm.core.effects import Effect
 from meshllm.core.events import Event
 from meshllm.core.ids import MeshId, ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent, Outcome
+from meshllm.core.registration import NO_NOTES, Registration, RegistryNotes
 from meshllm.core.rights import Rights
 from meshllm.core.view import MeshView
 
@@ -48,6 +49,29 @@ class TokenFacts:
     uses_left: int | None
     """None for any number."""
     made_by: NodeId
+
+
+class RegistryRefusalError(Exception):
+    """A version that cannot be registered or taken back; the message is for people."""
+
+    def __init__(self, code: str, message: str, param: str = "") -> None:
+        """Keep a word for programs, and the part of the request at fault."""
+        super().__init__(message)
+        self.code, self.message, self.param = code, message, param
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrationWish:
+    """What somebody wants to be registered."""
+
+    name: str
+    version: str
+    path: str
+    """As it was written: a file, or the folder of one model; relative to a model folder, or whole."""
+    alias: str = ""
+    digest: str = ""
+    """What the file has to be; empty for whatever it is."""
+    notes: RegistryNotes = NO_NOTES
 
 
 class Views(Protocol):
@@ -131,6 +155,15 @@ class ManagementDeps(Protocol):
 
     async def revoke_node(self, node: NodeId, reason: str) -> None:
         """Expel a node for good. Raises MeshRefusalError."""
+
+    async def register(self, wish: RegistrationWish) -> Registration:
+        """Register a version when its file is known and hashed. Raises RegistryRefusalError."""
+
+    async def unregister(self, name: str, version: str) -> Registration:
+        """Take a version back that was registered here; its file stays. Raises RegistryRefusalError."""
+
+    async def check_health(self) -> None:
+        """Look at files and engines now; return when the view shows what was found, or when that takes too long."""
 
     async def remove(self, model: ModelId) -> tuple[Path, ...]:
         """Delete a model's files and return which they were. Raises OSError."""

@@ -10,7 +10,12 @@ from aiohttp import web
 from meshllm.api.answers import json_answer
 from meshllm.api.deps import ManagementDeps
 from meshllm.api.status import phase_of
+from meshllm.core.engines import EngineState
+from meshllm.core.health import HealthState
+from meshllm.core.serving.health import local_health
 from meshllm.core.view import MeshView
+
+_WELL = frozenset({HealthState.HEALTHY, HealthState.UNKNOWN})
 
 
 class Health:
@@ -53,7 +58,8 @@ def health_of(view: MeshView) -> str:
         return "unhealthy"
     if phases & {"failed", "retrying"}:
         return "degraded" if phases & {"ready", "retrying", "loading", "downloading", "queued"} else "unhealthy"
-    return "degraded" if view.unresolved else "healthy"
+    unwell = any(model.state is EngineState.READY and local_health(model) not in _WELL for model in view.local.values())
+    return "degraded" if view.unresolved or unwell else "healthy"
 
 
 def unready_because(view: MeshView) -> str:

@@ -6,6 +6,8 @@ Owns the meaning of `default` there, and that no order is given by it. Doesn't c
 from meshllm.api.answers import ApiError
 from meshllm.core.ids import ModelId
 from meshllm.core.names import AUTO_NAME, DEFAULT_NAMES, RESERVED_NAMES, Ambiguous, Unknown
+from meshllm.core.serving.meaning import meaning
+from meshllm.core.serving.routes import Refusal, RefusalCode, RouteRequest, Wait
 from meshllm.core.serving.scopes import is_known
 from meshllm.core.view import LocalModel, MeshView
 
@@ -52,3 +54,14 @@ def require_model(view: MeshView, asked: str) -> LocalModel:
     if isinstance(found, Unknown):
         raise ApiError(404, "model_not_found", not_found_message(found), param="model")
     return found
+
+
+def require_anywhere(view: MeshView, asked: str) -> ModelId:
+    """Return the model that a name means in the mesh, whoever has it. Raises ApiError 404 or 409."""
+    found = meaning(view, RouteRequest(model=asked))
+    if isinstance(found, Wait):
+        raise ApiError(404, "model_not_found", found.message, param="model")
+    if isinstance(found, Refusal):
+        is_clash = found.code is RefusalCode.AMBIGUOUS_MODEL
+        raise ApiError(409 if is_clash else 404, str(found.code), found.message, param="model")
+    return found[0]

@@ -12,6 +12,7 @@ from meshllm.api.members import member_documents, mesh_document
 from meshllm.core.engines import EngineFault, EngineState
 from meshllm.core.ids import ModelId
 from meshllm.core.resources import Resources
+from meshllm.core.serving.health import local_health
 from meshllm.core.view import LocalModel, MeshView
 
 PHASES = (
@@ -141,6 +142,8 @@ def model_document(view: MeshView, model: LocalModel, now_s: float, in_flight: i
         "in_flight": in_flight,
         "pid": model.pid,
         "aliases": list(view.names.aliases_of(model.id)),
+        "versions": [f"{one.name}@{one.version}" for one in view.registered if one.model == model.id],
+        "health_status": str(local_health(model)),
         "ready_for_s": None if model.ready_since_s is None else round(max(now_s - model.ready_since_s, 0.0), 1),
         "load_s": round(model.load_s, 3),
         "restarts": model.restarts,

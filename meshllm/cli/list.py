@@ -33,12 +33,12 @@ def command(
     if as_json:
         print_json(rows)
         return
-    columns = ("NAME", "SIZE", "QUANTIZATION", "PARAMETERS", "CONTEXT", "STATE")
+    columns = ("NAME", "SIZE", "QUANTIZATION", "PARAMETERS", "CONTEXT", "STATE", "ALSO CALLED")
     print_table(
         columns,
         [
             (row.id, size(row.size_bytes), row.quantization or "-", count_of(row.parameters),
-             count_of(row.train_context_tokens), row.phase)
+             count_of(row.train_context_tokens), row.phase, ", ".join([*row.aliases, *row.versions]) or "-")
             for row in rows
         ],
     )  # fmt: skip

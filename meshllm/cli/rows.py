@@ -28,6 +28,10 @@ class ModelRow:
     capabilities: list[str]
     digest: str
     aliases: list[str] = field(default_factory=list)
+    versions: list[str] = field(default_factory=list)
+    """Names and versions under which it is registered on this node, as `name@1.1.0`."""
+    health: str = ""
+    """`healthy`, `degraded`, `unhealthy`, `loading` or `unknown`."""
     context_tokens: int = 0
     slots: int = 0
     memory_bytes: int = 0
@@ -65,6 +69,7 @@ def row_of(model: Document) -> ModelRow:
         quantization=text(model, "quantization"), parameters=number(model, "parameters"),
         architecture=text(model, "architecture"), train_context_tokens=number(model, "train_context_tokens"),
         capabilities=texts(model, "capabilities"), digest=text(model, "digest"), aliases=texts(model, "aliases"),
+        versions=texts(model, "versions"), health=text(model, "health_status"),
         context_tokens=number(model, "context_tokens"), slots=number(model, "slots"),
         memory_bytes=number(model, "memory_bytes"), requests=number(model, "requests"),
         in_flight=number(model, "in_flight"), pid=pid if isinstance(pid, int) else None,

@@ -4,7 +4,7 @@ Owns the lines. The arithmetic is `core.serving.capacity`'s. Asks the running no
 folders than this command; works without one too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from urllib.parse import quote
 
@@ -15,7 +15,7 @@ from meshllm.cli.api_client import ApiClient
 from meshllm.cli.node import look
 from meshllm.cli.options import ConfigFile, Json, Model, ModelsDirs, Port, StateDir
 from meshllm.cli.render import count_of, print_facts, print_json, size
-from meshllm.cli.rows import ModelRow, part, row_of, row_of_spec, texts
+from meshllm.cli.rows import Document, ModelRow, items, number, part, row_of, row_of_spec, text, texts
 from meshllm.config import Config
 
 
@@ -32,9 +32,13 @@ def command(
     found = look(ctx, port=port, state_dir=state_dir, config=config, models_dirs=models_dirs)
     shown = _on_disk(found.config, model) if found.status is None else _of_node(found.client, model)
     if as_json:
-        print_json({"model": asdict(shown.row), "files": shown.files, "memory": dict(shown.memory)})
+        print_json({
+            "model": asdict(shown.row), "files": shown.files, "memory": dict(shown.memory), "nodes": shown.nodes,
+            "versions": shown.versions,
+        })  # fmt: skip
         return
-    print_facts([*_facts(shown), *((f"memory: {name}", value) for name, value in shown.memory.items())])
+    memory = [(f"memory: {name}", value) for name, value in shown.memory.items()]
+    print_facts([*_facts(shown), *map(_version, shown.versions), *map(_node, shown.nodes), *memory])
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +48,19 @@ class _Shown:
     row: ModelRow
     files: list[str]
     memory: Mapping[str, object]
+    health: str = ""
+    nodes: Sequence[Document] = ()
+    """Those that serve it or have its file."""
+    versions: Sequence[Document] = ()
 
 
 def _of_node(client: ApiClient, asked: str) -> _Shown:
     """Return what the running node knows of a model. Raises CommandError."""
     document = client.get(f"/api/models/{quote(asked, safe='')}")
-    return _Shown(row_of(part(document, "model")), texts(document, "files"), part(document, "memory"))
+    return _Shown(
+        row_of(part(document, "model")), texts(document, "files"), part(document, "memory"),
+        text(document, "health_status"), list(items(document, "nodes")), list(items(document, "versions")),
+    )  # fmt: skip
 
 
 def _on_disk(config: Config, asked: str) -> _Shown:
@@ -62,11 +73,12 @@ def _on_disk(config: Config, asked: str) -> _Shown:
 
 def _facts(shown: _Shown) -> list[tuple[str, object]]:
     row, files = shown.row, shown.files
-    file = files[0] if files else "none is here yet"
+    file = files[0] if files else "on other nodes" if shown.nodes else "none is here yet"
     return [
         ("name", row.id),
         ("also called", ", ".join(row.aliases) or "-"),
         ("state", f"{row.phase}: {row.message}" if row.message else row.phase),
+        *([("health", shown.health)] if shown.health else []),
         ("file", file if len(files) < 2 else f"{file} and {len(files) - 1} more"),
         ("size", size(row.size_bytes)),
         ("digest", row.digest or "not computed yet"),
@@ -76,3 +88,16 @@ def _facts(shown: _Shown) -> list[tuple[str, object]]:
         ("trained context", count_of(row.train_context_tokens)),
         ("can do", ", ".join(row.capabilities) or "-"),
     ]
+
+
+def _version(version: Document) -> tuple[str, object]:
+    """Return the line of a version: `version 1.1.0: sha256:0123456789ab, stable`."""
+    words = [text(version, "digest")[:19] or "not computed yet", *texts(version, "aliases")]
+    return f"version {text(version, 'version')}", ", ".join(words)
+
+
+def _node(node: Document) -> tuple[str, object]:
+    """Return the line of a node that has the model."""
+    slots = number(node, "slots")
+    words = [text(node, "status"), text(node, "health_status"), f"{slots} slots" if slots else ""]
+    return f"node {text(node, 'name')}", ", ".join(word for word in words if word)

@@ -63,6 +63,10 @@ class ModelSpec:
     """Path of the multimodal projector that belongs to it, if one lies beside it."""
     capabilities: frozenset[str] = frozenset()
     """Of `chat`, `completion`, `embedding`, `rerank`, `tools`, `vision`."""
+    damage: str = ""
+    """Why its content is not what it was, in words; empty as long as its digest holds."""
+    inode: int = 0
+    """Number of the file on its file system: another file in the same place has another; 0 when unknown."""
 
     @property
     def version(self) -> tuple[str, int, float]:

@@ -13,6 +13,7 @@ from meshllm.core.engines import EngineBuild, EngineEndpoint, EngineFailure
 from meshllm.core.ids import UNSTAMPED, ConnectionId, EventId, ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent
 from meshllm.core.messages import Message
+from meshllm.core.registration import Registration
 from meshllm.core.remotes import ListedModel
 from meshllm.core.resources import Resources
 from meshllm.core.rights import Rights
@@ -145,6 +146,20 @@ class TrafficMeasured(_Stamped):
     """Requests that came in here and that other nodes answered."""
     in_flight: tuple[tuple[ModelId, int], ...] = ()
     """Requests at this node's engines at the moment; models without any are left out."""
+    first_tokens: tuple[tuple[ModelId, tuple[tuple[int, int], ...]], ...] = ()
+    """How long streams at this node's engines took to begin: (step, count), see `core.health`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryChanged(_Stamped):
+    """Versions were registered here or taken back, or read at the start. Complete, not a difference."""
+
+    entries: tuple[Registration, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthAsked(_Stamped):
+    """Somebody wants the models to be looked at now; the folders were looked at just before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -380,7 +395,7 @@ class TaskFailed(_Stamped):
 Event = (
     Woke | ResourcesMeasured | InventoryChanged
     | EngineProbed | EngineStarted | EngineProgressed | EngineReady | EngineHung | EngineDrained | EngineExited
-    | ModelWanted | TrafficMeasured | RemoteProbed | RemoteDoubted
+    | ModelWanted | TrafficMeasured | RemoteProbed | RemoteDoubted | RegistryChanged | HealthAsked
     | DownloadProgressed | DownloadFinished | DownloadFailed | ModelAsked
     | IntentReceived | LeaveRequested | TaskFailed
     | RightsGranted | AdmissionAsked | HandshakeFailed | TokenMade | TokenRevoked | TokensRotated | NodeRevoked

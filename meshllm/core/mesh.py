@@ -250,6 +250,8 @@ class MeshCore:
                 return serving.on_wanted(event, now_s)
             case ev.TrafficMeasured():
                 return serving.on_traffic(event, now_s)
+            case ev.RegistryChanged() | ev.HealthAsked():
+                return serving.on_look(event, now_s)
             case ev.DownloadProgressed():
                 return serving.fetching.on_download_progressed(event)
             case ev.DownloadFinished():

@@ -13,10 +13,12 @@ from meshllm.core.announcement import Announcement, DefaultChoice, ModelOrder, S
 from meshllm.core.catalog import ModelProblem, ModelSpec
 from meshllm.core.credentials import Revocation, TokenRecord
 from meshllm.core.engines import EngineBuild, EngineEndpoint, EngineFailure, EnginePlan, EngineState
+from meshllm.core.health import HealthChecks
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Verb
 from meshllm.core.names import NameIndex
 from meshllm.core.policy import ModelPolicy
+from meshllm.core.registration import Registration
 from meshllm.core.remotes import RemoteState
 from meshllm.core.resources import Resources
 from meshllm.core.standing import MemberState
@@ -133,11 +135,13 @@ class LocalModel:
     """What the next load takes; None while its file is not complete on disk."""
     adopted_from: str = ""
     """The name of the server that has it, where that is an adopted one: nobody here loads or unloads it."""
+    checks: HealthChecks | None = None
+    """What was measured of it; None before anything was."""
 
     @property
     def is_ready(self) -> bool:
-        """Tell whether it takes new requests."""
-        return self.state is EngineState.READY
+        """Tell whether it takes new requests: its engine runs, and its answers can be relied on."""
+        return self.state is EngineState.READY and (self.checks is None or not self.checks.is_broken)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +207,8 @@ class MeshView:
     """What this node would give itself next, while it claims it."""
     remotes: tuple[RemoteState, ...] = ()
     """The servers that this node adopts."""
+    registered: tuple[Registration, ...] = ()
+    """Versions that were registered on this node; others' are in their announcements."""
     problems: tuple[ModelProblem, ...] = ()
     engine_build: EngineBuild | None = None
     engine_failure: EngineFailure | None = None

@@ -19,7 +19,7 @@ from typing import Protocol
 import uvloop
 
 from meshllm.api.app import ManagementServer
-from meshllm.api.deps import MeshFacts, MeshRefusalError, TokenFacts
+from meshllm.api.deps import MeshFacts, MeshRefusalError, RegistrationWish, TokenFacts
 from meshllm.config import Config, is_loopback
 from meshllm.core.engines import EngineBuild
 from meshllm.core.events import EngineProbed, InventoryChanged, LeaveRequested, ResourcesMeasured
@@ -27,6 +27,7 @@ from meshllm.core.ids import ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent, Outcome
 from meshllm.core.limits import ENGINE_STOP_POLITE_S, JOURNAL_EVENTS
 from meshllm.core.mesh import MeshCore
+from meshllm.core.registration import Registration
 from meshllm.core.rights import Rights
 from meshllm.core.view import MeshView
 from meshllm.daemon import logs
@@ -39,11 +40,13 @@ from meshllm.daemon.journal import Entry, Journal
 from meshllm.daemon.loop import Loop
 from meshllm.daemon.mesh_link import MeshLink
 from meshllm.daemon.mesh_start import MeshStart, begin, core_config
-from meshllm.daemon.places import DIGESTS_NAME, MANAGEMENT_SOCKET_NAME, model_places
+from meshllm.daemon.places import DIGESTS_NAME, MANAGEMENT_SOCKET_NAME, REGISTRY_NAME, model_places
 from meshllm.daemon.ports import holder_of
+from meshllm.daemon.registrations import Registrations
 from meshllm.daemon.standalone import delete_files, memory
 from meshllm.daemon.state_dir import StateDir
 from meshllm.daemon.tasks import Tasks
+from meshllm.daemon.upkeep import check_health, verify_loaded
 from meshllm.engine.build import AUTO, EngineUnusableError, probe_build
 from meshllm.engine.endpoint import probe
 from meshllm.engine.life import EngineTimes
@@ -160,6 +163,10 @@ class Node:
         self._asking = Asking(self._loop.post)
         self._engines: EngineSupervisor | None = None
         self._watcher = ModelWatcher(model_places(config), DigestStore(state.path / DIGESTS_NAME), self._on_inventory)
+        self._registry = Registrations(
+            state.path / REGISTRY_NAME, model_places(config), self.views, self._watcher.look, self._loop.post
+        )
+        self._registry.read()
         self.mesh_link = MeshLink(start, config, self.views, self._loop.post, self._serve_tunnel)
         socket = state.runtime / MANAGEMENT_SOCKET_NAME
         self._door = FrontDoor(_door_config(config, start), self.views, self._loop.post, socket, tunnels=self.mesh_link)
@@ -215,7 +222,10 @@ class Node:
         return tasks
 
     def _host_work(self, tasks: Tasks) -> dict[str, Coroutine[object, object, None]]:
-        return {"engine-probe": self._probe(tasks), "inventory": self._watcher.run()}
+        return {
+            "engine-probe": self._probe(tasks), "inventory": self._watcher.run(),
+            "verify": verify_loaded(self.views, self._watcher.verify),
+        }  # fmt: skip
 
     def _client_work(self) -> dict[str, Coroutine[object, object, None]]:
         """Return what a client does in the place of serving: nothing, and it says so to its core."""
@@ -372,6 +382,18 @@ class Node:
     async def revoke_node(self, node: NodeId, reason: str) -> None:
         """Expel a node for good. Raises MeshRefusalError."""
         self.mesh_link.invitations.revoke_node(node, reason)
+
+    async def register(self, wish: RegistrationWish) -> Registration:
+        """Register a version of a model. Raises RegistryRefusalError."""
+        return await self._registry.register(wish)
+
+    async def unregister(self, name: str, version: str) -> Registration:
+        """Take a registered version back. Raises RegistryRefusalError."""
+        return await self._registry.unregister(name, version)
+
+    async def check_health(self) -> None:
+        """Look at files and engines now."""
+        await check_health(self.views, None if self._config.client else self._watcher, self._loop.post)
 
     async def remove(self, model: ModelId) -> tuple[Path, ...]:
         """Delete a model's files. Raises OSError."""

@@ -8,6 +8,7 @@ from meshllm.core.catalog import model_id_of
 from meshllm.core.policy import ModelPolicy
 
 DIGESTS_NAME = "digests.json"
+REGISTRY_NAME = "registry.json"
 MANAGEMENT_SOCKET_NAME = "api.sock"
 
 

@@ -1,7 +1,8 @@
 """SHA-256 of model files, remembered as long as a file does not change.
 
 Owns the state file of known digests. Decides when a remembered digest still holds: same path, size and
-modification time. Doesn't know what the files are. A lost or damaged state file only costs time.
+modification time; and what is damaged: the same of those, and another content. Doesn't know what the files
+are. A lost or damaged state file only costs time.
 """
 
 import asyncio
@@ -42,6 +43,9 @@ class DigestStore:
         """Read what was remembered; start empty where that is impossible."""
         self._state_file = state_file
         self._known = _load(state_file)
+        self._proven: set[FileVersion] = set()
+        """Hashed since the start, so that memory and disk agree."""
+        self._damage: dict[str, tuple[FileVersion, str]] = {}
 
     def digest_of(self, version: FileVersion) -> str:
         """Return the SHA-256 of a file, or an empty string while it is not known."""
@@ -71,8 +75,41 @@ class DigestStore:
             stop.set()
         if digest:
             self._known[version.path] = (version, digest)
+            self._prove(version)
             await asyncio.to_thread(self.save)
         return digest
+
+    def damage_of(self, version: FileVersion) -> str:
+        """Return how a file differs from what is remembered of it, in words; empty where it doesn't."""
+        known = self._damage.get(version.path)
+        return known[1] if known is not None and known[0] == version else ""
+
+    async def verify_file(self, version: FileVersion) -> bool:
+        """Hash a file again whose digest was remembered from an earlier run; tell whether it turned out to be damaged.
+
+        What was hashed since the start is not read again. Runs in a thread, as `hash_file`.
+        """
+        expected = self.digest_of(version)
+        if not expected or version in self._proven:
+            return False
+        stop = threading.Event()
+        try:
+            digest = await asyncio.to_thread(_sha256, version, stop)  # no deadline, as above
+        finally:
+            stop.set()
+        if not digest:
+            return False  # it changed meanwhile, and is looked at anew
+        self._prove(version)
+        if digest == expected:
+            return False
+        message = f"its content changed, though its time did not: sha256 was {expected[:12]}…, is {digest[:12]}…"
+        self._damage[version.path] = (version, message)
+        _LOG.warning("file damaged path=%s: %s", version.path, message)
+        return True
+
+    def _prove(self, version: FileVersion) -> None:
+        self._proven = {one for one in self._proven if one.path != version.path} | {version}
+        self._damage.pop(version.path, None)
 
     def save(self) -> None:
         """Write the state file; a failure is logged and costs only time at the next start."""

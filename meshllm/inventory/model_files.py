@@ -34,6 +34,10 @@ class Digests(Protocol):
         """Return `sha256:<hex>` of a model's files, or an empty string."""
         ...
 
+    def damage_of(self, version: FileVersion) -> str:
+        """Return how a file differs from what its digest says, in words, or an empty string."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
@@ -92,6 +96,8 @@ class _Look:
         self._before = before or self
         self._reads: dict[str, _ReadFile] = {}
         self.models: dict[ModelId, ModelSpec] = {}
+        self._paths: set[str] = set()
+        """Of the models so far."""
         self.problems: list[ModelProblem] = []
         self.headers: dict[tuple[FileVersion, int], _ReadFile] = {}
         self.files: dict[str, FoundFile] = {}
@@ -114,7 +120,7 @@ class _Look:
             shard = shard_of(file.stem)
             key = (file.folder, shard[0], shard[2]) if shard else (file.folder, file.name, 1)
             sets.setdefault(key, []).append(file)
-        for (folder, _, count), members in sets.items():
+        for (folder, _, count), members in sorted(sets.items(), key=_is_called_otherwise):
             try:
                 self._add(root, members, count, projectors.get(folder, []))
             except InvalidModelError as error:
@@ -147,11 +153,11 @@ class _Look:
             return
         _check_shards(members, headers, count)
         found = facts(headers[0])
-        model = _id_of(members[0], root)
+        if members[0].path in self._paths:
+            return  # one of the folders lies in another
+        model = self._free_id(_id_of(members[0], root), members[0], root)
         _check_id(model, members[0].path)
         rival = self.models.get(model)
-        if rival is not None and rival.path == members[0].path:
-            return  # one of the folders lies in another
         if rival is not None:
             message = f"the id {model!r} is already that of {shown(rival.path)}, which was found first"
             self._refuse(members[0].path, "duplicate_id", message)
@@ -159,9 +165,20 @@ class _Look:
             self._refuse(members[0].path, "too_many", f"a node lists at most {limits.MODELS_PER_NODE} models")
         else:
             is_flat = Path(members[0].folder) == root
+            self._paths.add(members[0].path)
             self.models[model] = self._spec(
                 model, members, headers, found, projector_for(model, projectors, is_flat=is_flat)
             )
+
+    def _free_id(self, model: ModelId, file: FoundFile, root: Path) -> ModelId:
+        """Return a model's id, or where that is taken the name of its folder.
+
+        So two versions may lie side by side under one file name: `Foo-v1.1/Foo.gguf` beside `Foo/Foo.gguf`.
+        """
+        folder = Path(file.folder)
+        if model not in self.models or folder == root or ModelId(folder.name) in self.models:
+            return model
+        return ModelId(folder.name)
 
     def _headers_of(self, members: list[FoundFile]) -> list[GgufHeader] | None:
         """Return the headers of all files of a model, or None after saying which have none."""
@@ -198,10 +215,18 @@ class _Look:
             chat_template=found.chat_template,
             mmproj=projector.path if projector is not None else None,
             capabilities=found.capabilities | {"vision"} if sees else found.capabilities,
+            damage=next((words for version in versions if (words := self._digests.damage_of(version))), ""),
+            inode=members[0].inode,
         )
 
     def _refuse(self, path: str, code: str, message: str) -> None:
         self.problems.append(ModelProblem(path=shown(path), code=str(code), message=message))
+
+
+def _is_called_otherwise(found: tuple[tuple[str, str, int], list[FoundFile]]) -> bool:
+    """Tell whether a model's files are called otherwise than their folder: such a one is not the first to be named."""
+    (folder, _, _), members = found
+    return Path(folder).name != model_id_of(members[0].name)
 
 
 def _check_shards(members: list[FoundFile], headers: list[GgufHeader], count: int) -> None:

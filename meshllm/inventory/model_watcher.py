@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from meshllm.core import limits
+from meshllm.core.catalog import ModelSpec
 from meshllm.inventory.digests import DigestStore, FileVersion
 from meshllm.inventory.model_files import Inventory, ModelScanner
 
@@ -31,6 +32,8 @@ class ModelWatcher:
         self._woken = asyncio.Event()
         self._unhashed: list[FileVersion] = []
         self._unhashable: set[FileVersion] = set()
+        self._doubtful: list[FileVersion] = []
+        self._onlookers: list[asyncio.Event] = []
         self._has_work = asyncio.Event()
 
     async def run(self) -> None:
@@ -43,16 +46,31 @@ class ModelWatcher:
         """Look at the folders at once. To be called in the event loop."""
         self._woken.set()
 
+    async def look(self) -> None:
+        """Look at the folders and return when that was told. The caller sets the deadline."""
+        done = asyncio.Event()
+        self._onlookers.append(done)
+        self._woken.set()
+        await done.wait()
+
+    def verify(self, spec: ModelSpec) -> None:
+        """Hash a model's files again, unless that was done since the start. To be called in the event loop."""
+        self._doubtful += [one for one in self._scanner.versions_of(spec) if one not in self._doubtful]
+        self._has_work.set()
+
     async def _scan_forever(self) -> None:
         last: Inventory | None = None
         while True:
             self._woken.clear()
+            onlookers, self._onlookers = self._onlookers, []
             # No deadline: a dead network disk holds up this thread and nothing else, and a second one would too.
             inventory = await asyncio.to_thread(self._scanner.scan)
             if inventory != last:
                 last = inventory
                 self._on_change(inventory)
             self._plan_hashing(inventory)
+            for done in onlookers:
+                done.set()
             try:
                 async with asyncio.timeout(self._interval_s):
                     await self._woken.wait()
@@ -79,3 +97,8 @@ class ModelWatcher:
                 if not await self._digests.hash_file(version):
                     self._unhashable.add(version)
                 self._woken.set()
+            while self._doubtful and not self._unhashed:
+                if await self._digests.verify_file(self._doubtful.pop(0)):
+                    self._woken.set()
+            if self._unhashed:
+                self._has_work.set()

@@ -7,6 +7,7 @@ cut, never silently. Doesn't read bodies, choose routes or wait; the front door 
 
 import asyncio
 from enum import IntEnum
+from time import monotonic
 from typing import Protocol
 
 from meshllm.core import limits
@@ -90,6 +91,8 @@ class Exchange:
     trace = b""
     since_s = 0.0
     """Monotonic time from which its own time runs."""
+    sent_s = 0.0
+    """When a stream was sent to its engine, until that begins to answer; 0 for what is no stream."""
     attempts = 0
     losses = 0
     """Engines that were lost while they worked on it."""
@@ -151,6 +154,8 @@ class Exchange:
             self._is_counted = True
             self.traffic = target.traffic
             self.traffic.begin()
+        if self.is_stream:
+            self.sent_s = monotonic()
         self._connection = connection
         connection.send(
             self, b"".join((intake.engine_lines, length, target.engine_lines, self.request_id, b"\r\n\r\n", body))
@@ -202,6 +207,9 @@ class Exchange:
     def _pass_piece(self, data: bytes) -> None:
         """Do what `on_piece` does, for the first piece and those that are not passed on as they are."""
         if self._head is not None:
+            if self.sent_s:
+                self.traffic.first_token(monotonic() - self.sent_s)
+                self.sent_s = 0.0
             data = self._opening(self._head) + self._framed(data)
             self._head = None
             self._has_body = True

@@ -28,18 +28,17 @@ from meshllm.core import limits
 from meshllm.core.events import Event
 from meshllm.core.ids import ModelId, NodeId, short
 from meshllm.core.known_models import CATALOG
-from meshllm.core.names import Ambiguous, Unknown
 from meshllm.core.serving.asleep import unloaded
-from meshllm.core.serving.meaning import name_refused
 from meshllm.core.serving.routes import Capability, Refusal
 from meshllm.core.view import MeshView
 from meshllm.proxy import openai, paths
 from meshllm.proxy.access import AccessRules
 from meshllm.proxy.client import ClientConnection
+from meshllm.proxy.detail import model_detail
 from meshllm.proxy.forward import Exchange, problem_answer
 from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.intake import Door, Intake, connection_line
-from meshllm.proxy.listing import ListOptions, model_detail, model_list
+from meshllm.proxy.listing import ListOptions, model_list
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.paths import InferenceDoor
 from meshllm.proxy.peek import INVALID_JSON, BodyError, Peek, peek
@@ -417,11 +416,10 @@ class FrontDoor:
     def _new_models_document(self, view: MeshView, intake: Intake) -> tuple[int, bytes]:
         if not intake.asked_model:
             return 200, msgspec.json.encode(model_list(view, ListOptions.parse(intake.head.query), CATALOG))
-        asked = unquote(intake.asked_model)
+        asked = unquote(intake.asked_model)[: limits.MODEL_NAME_BYTES]
         found = model_detail(view, asked, CATALOG)
-        if isinstance(found, Unknown | Ambiguous):
-            refusal = name_refused(view, asked[: limits.MODEL_NAME_BYTES], found)
-            problem = openai.refused(refusal, self._pursuit.retry_after_s())
+        if isinstance(found, Refusal):
+            problem = openai.refused(found, self._pursuit.retry_after_s())
             return problem.status, openai.error_document(problem)
         return 200, msgspec.json.encode(found)
 

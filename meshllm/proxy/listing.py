@@ -1,4 +1,4 @@
-"""`GET /v1/models` and `/v1/models/{id}` as documents made of a view.
+"""`GET /v1/models` as a document made of a view.
 
 Owns the shape of a model's entry: OpenAI's fields, the lifecycle words of other servers beside finer
 ones of ours, what clients read to size their context. Decides nothing; pure. Never shows endpoints,
@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from meshllm.core.catalog import CatalogModel
-from meshllm.core.engines import EngineFault, EngineState
+from meshllm.core.engines import EngineState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.known_models import find
-from meshllm.core.names import AUTO_NAME, RESERVED_NAMES, Ambiguous, Unknown
 from meshllm.core.policy import LoadMode
-from meshllm.core.serving.meaning import is_known, one_file
+from meshllm.core.serving.health import local_health
 from meshllm.core.standing import LIVE
 from meshllm.core.view import LocalModel, MeshView
 from meshllm.proxy.listing_cold import cold_entry, wanted_entries, with_cold
@@ -24,7 +23,6 @@ from meshllm.proxy.listing_elsewhere import Document, elsewhere_entry, with_else
 
 _LOADED = frozenset({EngineState.READY, EngineState.DRAINING})
 _COMING = frozenset({EngineState.STARTING, EngineState.BACKING_OFF})
-_FILE_FAULTS = frozenset({EngineFault.BAD_FILE, EngineFault.MISSING_FILE})
 _YES = frozenset({"1", "true", "yes"})
 _NO = frozenset({"0", "false", "no"})
 
@@ -57,56 +55,15 @@ def model_list(view: MeshView, options: ListOptions, catalog: Iterable[CatalogMo
     if options.with_pseudo:
         data.append(pseudo_entry(view, "default"))
         data += [pseudo_entry(view, "auto")] if options.with_auto else []
-    uses = _uses(view)
+    uses = uses_elsewhere(view)
     entries = [mesh_entry(view, model, uses) for model in sorted(_present(view))]
     if options.only_served:
         entries = [entry for entry in entries if entry["status"] == "loaded"]
     if options.with_catalog:
-        entries += _catalog_entries(view, catalog)
+        entries += catalog_entries(view, catalog)
         entries += wanted_entries(view, [entry["id"] for entry in entries])
         entries.sort(key=lambda entry: str(entry["id"]))
     return {"object": "list", "data": data + entries, "default_model": view.default_model}
-
-
-def model_detail(view: MeshView, asked: str, catalog: Iterable[CatalogModel] = ()) -> Document | Unknown | Ambiguous:
-    """Return one model's entry with details, or why there is none of that name."""
-    if asked in RESERVED_NAMES:
-        return pseudo_entry(view, asked) | ({} if asked == AUTO_NAME else {"default_model_id": view.default_model})
-    found = view.names.resolve(asked)
-    if isinstance(found, Ambiguous):
-        found = one_file(view, found.candidates) or found
-    if isinstance(found, Ambiguous):
-        return found
-    if isinstance(found, Unknown) and is_known(view, ModelId(asked)):
-        found = ModelId(asked)
-    model = None if isinstance(found, Unknown) else view.local.get(found)
-    is_far = not isinstance(found, Unknown) and (found in view.replicas or found in view.cold)
-    if not isinstance(found, Unknown) and (model is None or model.dropped) and is_far:
-        aliases = view.names.aliases_of(found)
-        of_file: Document = {
-            "versions": [],
-            "quota": None,
-            "aliases": aliases,
-            "digest": _digest_elsewhere(view, found),
-        }
-        return mesh_entry(view, found, _uses(view)) | of_file
-    if model is None:
-        for entry in _catalog_entries(view, catalog):
-            if asked in {entry["id"], entry["display_name"]}:
-                return entry
-        return found if isinstance(found, Unknown) else Unknown(asked, ())
-    spec = model.spec
-    detail: Document = {"versions": [], "quota": None, "aliases": view.names.aliases_of(model.id)}
-    if spec is not None:
-        detail |= {"digest": spec.digest or None, "files": [_base_name(file) for file in spec.files]}
-        detail["versions"] = [{"version": "1.0.0", "digest": spec.digest or None, "status": _status(model)}]
-    if model.plan is not None:
-        memory = model.plan.memory
-        detail["memory"] = {
-            "weights_bytes": memory.weights_bytes, "kv_bytes": memory.kv_bytes,
-            "overhead_bytes": memory.overhead_bytes, "prompt_cache_bytes": memory.prompt_cache_bytes,
-        }  # fmt: skip
-    return mesh_entry(view, model.id, _uses(view)) | detail
 
 
 def mesh_entry(view: MeshView, model: ModelId, uses: Mapping[str, int]) -> Document:
@@ -143,15 +100,7 @@ def _entry(view: MeshView, model: ModelId) -> Document:
     return with_elsewhere(model_entry(view, local), replicas, digest, is_ready=local.is_ready)
 
 
-def _digest_elsewhere(view: MeshView, model: ModelId) -> str | None:
-    """Return the digest of a model that this node does not have; None where there are several, or none is known."""
-    digests = {replica.served.digest or None for replica in view.replicas.get(model, ())}
-    if not digests and (cold := view.cold.get(model)) is not None:
-        return cold.digest or None
-    return digests.pop() if len(digests) == 1 else None
-
-
-def _uses(view: MeshView) -> Counter[str]:
+def uses_elsewhere(view: MeshView) -> Counter[str]:
     """Return the requests that other nodes' engines answered, by model."""
     uses: Counter[str] = Counter()
     for node, member in view.members.items():
@@ -185,14 +134,15 @@ def model_entry(view: MeshView, model: LocalModel) -> Document:
     spec = model.spec
     entry: Document = {
         "id": model.id, "object": "model", "created": int(spec.modified_s) if spec else 0, "owned_by": "local",
-        "status": _status(model), "phase": _phase(model), "health_status": _health(model),
+        "status": _status(model), "phase": _phase(model), "health_status": str(local_health(model)),
         "display_name": (spec.display_name if spec else "") or model.id,
-        "path": _base_name(spec.path) if spec else None, "version": "1.0.0",
+        "path": base_name(spec.path) if spec else None, "version": "1.0.0",
         "enabled": not (model.held or model.dropped),
         "use_count": model.requests, "size_bytes": spec.size_bytes if spec else 0, "preload": model.wanted,
         "nodes": [{
             "node_id": view.me.node, "name": view.me.name, "status": _status(model), "slots": model.slots,
             "digest": (spec.digest if spec else "") or None, "context_length": model.context_tokens,
+            "health_status": str(local_health(model)),
         }],
     }  # fmt: skip
     if spec is not None:
@@ -257,18 +207,7 @@ def _phase(model: LocalModel) -> str:
     return model.state.value
 
 
-def _health(model: LocalModel) -> str:
-    """Return the health of a model: unknown, healthy, degraded, unhealthy, loading."""
-    if model.state in _LOADED:
-        return "healthy"
-    if model.state is EngineState.FAILED or (model.failure is not None and model.failure.fault in _FILE_FAULTS):
-        return "unhealthy"
-    if model.state is EngineState.BACKING_OFF:
-        return "degraded"
-    return "loading" if model.state is EngineState.STARTING else "unknown"
-
-
-def _catalog_entries(view: MeshView, catalog: Iterable[CatalogModel]) -> list[Document]:
+def catalog_entries(view: MeshView, catalog: Iterable[CatalogModel]) -> list[Document]:
     """Return entries of well-known models that this node could fetch and does not have."""
     return [
         {
@@ -289,7 +228,7 @@ def _has(view: MeshView, model: ModelId) -> bool:
     return model in view.replicas or model in view.cold or (model in view.local and not view.local[model].dropped)
 
 
-def _base_name(path: str) -> str:
+def base_name(path: str) -> str:
     """Return the last part of a path; the folders are nobody's business."""
     return path.replace("\\", "/").rsplit("/", 1)[-1]
 

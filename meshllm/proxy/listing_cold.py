@@ -74,5 +74,5 @@ def _node(view: MeshView, node: NodeId, cold: ColdModel) -> Document:
     member = view.members.get(node)
     return {
         "node_id": node, "name": member.announcement.name if member is not None else short(node), "status": "unloaded",
-        "slots": 0, "digest": cold.digest or None, "context_length": 0,
+        "slots": 0, "digest": cold.digest or None, "context_length": 0, "health_status": "unknown",
     }  # fmt: skip

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from meshllm.core.announcement import ServedModel, ServingState
 from meshllm.core.ids import ModelId
+from meshllm.core.serving.health import remote_health
 from meshllm.core.serving.replicas import is_usable
 from meshllm.core.view import Replica
 
@@ -35,7 +36,7 @@ def elsewhere_entry(model: ModelId, replicas: Sequence[Replica], parameter_count
     context = _largest_context(replicas) or best.context_tokens
     return {
         "id": model, "object": "model", "created": 0, "owned_by": "mesh",
-        "status": _STATUS[best.state], "phase": _PHASE[best.state], "health_status": _health(best),
+        "status": _STATUS[best.state], "phase": _PHASE[best.state], "health_status": str(remote_health(best)),
         "display_name": best.display_name or model, "path": None, "version": "1.0.0", "enabled": True, "use_count": 0,
         "size_bytes": best.size_bytes, "preload": False, "nodes": nodes_of(replicas),
         "architecture": best.architecture, "parameter_count": parameter_count, "context_length": context,
@@ -64,7 +65,7 @@ def with_elsewhere(entry: Document, replicas: Sequence[Replica], digest: str, *,
     best = max((replica.served for replica in same), key=_rank)
     if _RANK[_STATUS[best.state]] > _RANK[str(entry["status"])]:
         merged |= {
-            "status": _STATUS[best.state], "phase": _PHASE[best.state], "health_status": _health(best),
+            "status": _STATUS[best.state], "phase": _PHASE[best.state], "health_status": str(remote_health(best)),
             "enabled": True,
         }  # fmt: skip
         merged = {name: value for name, value in merged.items() if name not in _TROUBLES}
@@ -85,6 +86,7 @@ def nodes_of(replicas: Iterable[Replica]) -> list[Document]:
             "node_id": replica.node, "name": replica.name, "status": _STATUS[replica.served.state],
             "slots": replica.served.slots, "digest": replica.served.digest or None,
             "context_length": replica.served.context_tokens,
+            "health_status": str(remote_health(replica.served)),
         }
         for replica in replicas
     ]  # fmt: skip
@@ -92,11 +94,6 @@ def nodes_of(replicas: Iterable[Replica]) -> list[Document]:
 
 def _rank(served: ServedModel) -> tuple[bool, int, bool]:
     return (is_usable(served), _FURTHEST[served.state], served.health == "healthy")
-
-
-def _health(served: ServedModel) -> str:
-    """Return a model's health: what its node says of it, once there is something to say."""
-    return served.health if _STATUS[served.state] == "loaded" else "loading"
 
 
 def _largest_context(replicas: Iterable[Replica]) -> int:

@@ -62,7 +62,8 @@ class StraightLane(asyncio.Protocol):
 
     __slots__ = (
         "_arrival", "_body", "_connection", "_exchange", "_heads", "_house", "_is_stream", "_known", "_phase",
-        "_request_id", "_request_ids", "_routes", "_since_s", "_target", "_traffic", "_transport", "is_paused",
+        "_request_id", "_request_ids", "_routes", "_sent_s", "_since_s", "_target", "_traffic", "_transport",
+        "is_paused",
     )  # fmt: skip
 
     is_head = False
@@ -87,6 +88,7 @@ class StraightLane(asyncio.Protocol):
         self._request_id = b""
         self._body = b""
         self._is_stream = False
+        self._sent_s = 0.0
 
     def data_received(self, data: bytes) -> None:
         """Serve a request that came whole with a head met before at once; leave anything else to `receive`."""
@@ -139,7 +141,8 @@ class StraightLane(asyncio.Protocol):
         traffic.in_flight += 1
         self._phase = _STRAIGHT
         self._arrival, self._body, self._target = arrival, body, target
-        self._is_stream = document.get("stream") is True
+        is_stream = self._is_stream = document.get("stream") is True
+        self._sent_s = monotonic() if is_stream else 0.0
         request_id = self._request_id = arrival.request_id or next(self._request_ids)
         connection = self._connection = idle.pop()
         connection.relay = self
@@ -198,6 +201,7 @@ class StraightLane(asyncio.Protocol):
         connection, self._connection = cast("EngineConnection", self._connection), None
         exchange = Exchange(self, self._arrival.intake, self._body, self._request_id, self._house, self._target)
         exchange.is_stream, exchange.trace = self._is_stream, self._arrival.trace
+        exchange.sent_s = self._sent_s
         exchange.take_over(connection)
         if connection.relay is self:
             connection.relay = exchange

@@ -11,6 +11,7 @@ from time import monotonic
 
 from meshllm.core import limits
 from meshllm.core.events import TrafficMeasured
+from meshllm.core.health import first_token_step
 from meshllm.core.ids import ModelId
 
 STATUS_CLASSES = range(1, 6)
@@ -20,7 +21,9 @@ STATUS_CLASSES = range(1, 6)
 class ModelTraffic:
     """The requests at one model's engine. Plain fields: they change with every request."""
 
-    __slots__ = ("failed_since", "finished_since", "in_flight", "last_progress_s", "model", "waiters")
+    __slots__ = (
+        "failed_since", "finished_since", "first_tokens_since", "in_flight", "last_progress_s", "model", "waiters",
+    )  # fmt: skip
 
     def __init__(self, model: ModelId) -> None:
         """Start with nothing."""
@@ -29,6 +32,8 @@ class ModelTraffic:
         self.finished_since = 0
         """Requests that ended well since the last report; likewise the failed ones."""
         self.failed_since = 0
+        self.first_tokens_since: dict[int, int] = {}
+        """How long streams took to begin since the last report: how many by step, see `core.health`."""
         self.last_progress_s = 0.0
         """Monotonic time of the last byte from the engine, or of the first request after a rest."""
         self.waiters: list[asyncio.Event] = []
@@ -49,6 +54,11 @@ class ModelTraffic:
             self.finished_since += 1
         if self.waiters:
             self.wake()
+
+    def first_token(self, took_s: float) -> None:
+        """Count how long a stream took to begin, the queue included."""
+        step = first_token_step(took_s)
+        self.first_tokens_since[step] = self.first_tokens_since.get(step, 0) + 1
 
     def wake(self) -> None:
         """Wake whoever waits for a request to end."""
@@ -153,13 +163,24 @@ class Traffic:
         elsewhere, _ = _ended(self.tunnels.values())
         from_peers, self.from_peers = self.from_peers, Counter()
         in_flight = tuple((model, traffic.in_flight) for model, traffic in self.models.items() if traffic.in_flight)
-        if not finished and not failed and not elsewhere and in_flight == self._told_in_flight:
+        first_tokens = _begun(self.models.values())
+        if not (finished or failed or elsewhere or first_tokens) and in_flight == self._told_in_flight:
             return None
         self._told_in_flight = in_flight
         return TrafficMeasured(
             finished=tuple(finished.items()), failed=tuple(failed.items()), from_peers=tuple(from_peers.items()),
-            elsewhere=tuple(elsewhere.items()), in_flight=in_flight,
+            elsewhere=tuple(elsewhere.items()), in_flight=in_flight, first_tokens=first_tokens,
         )  # fmt: skip
+
+
+def _begun(traffics: Iterable[ModelTraffic]) -> tuple[tuple[ModelId, tuple[tuple[int, int], ...]], ...]:
+    """Return how long streams took to begin since the last call, by model."""
+    found = []
+    for traffic in traffics:
+        if traffic.first_tokens_since:
+            found.append((traffic.model, tuple(sorted(traffic.first_tokens_since.items()))))
+            traffic.first_tokens_since = {}
+    return tuple(found)
 
 
 def _ended(traffics: Iterable[ModelTraffic]) -> tuple[Counter[ModelId], Counter[ModelId]]:

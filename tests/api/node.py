@@ -13,14 +13,16 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from meshllm.api.app import make_app
 from meshllm.api.console_files import ConsoleFiles
-from meshllm.api.deps import MeshFacts, MeshRefusalError, TokenFacts
+from meshllm.api.deps import MeshFacts, MeshRefusalError, RegistrationWish, RegistryRefusalError, TokenFacts
 from meshllm.core.catalog import ModelSpec
 from meshllm.core.effects import Answer
-from meshllm.core.events import EngineDrained, Event, IntentReceived
+from meshllm.core.events import EngineDrained, Event, HealthAsked, IntentReceived, RegistryChanged
 from meshllm.core.ids import MeshId, ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent, Outcome, Verb
+from meshllm.core.registration import Registration
 from meshllm.core.remotes import RemoteBackend
 from meshllm.core.rights import OWN_MACHINE, Rights
+from meshllm.core.serving.replicas import replicas_of
 from meshllm.core.view import Member
 from meshllm.daemon.current_view import CurrentView
 from meshllm.daemon.journal import Journal
@@ -54,6 +56,8 @@ class FakeNode:
         self.made: list[tuple[Rights, float, int | None]] = []
         self.expelled: list[tuple[NodeId, str]] = []
         self.refusal: MeshRefusalError | None = None
+        self.registry_refusal: RegistryRefusalError | None = None
+        self.wishes: list[RegistrationWish] = []
         self.log = Journal()
         self._requests: set[asyncio.Task[Any]] = set()
 
@@ -70,7 +74,9 @@ class FakeNode:
         """Let the view show other members."""
         view = self.views.newest
         known = {**view.members, **{member.announcement.node: member for member in members}}
-        self.views.publish(replace(view, members=MappingProxyType(known), epoch=view.epoch + 1))
+        replicas = replicas_of(known.values(), view.me.node)
+        new = replace(view, members=MappingProxyType(known), replicas=replicas, epoch=view.epoch + 1)
+        self.views.publish(new)
 
     async def ask(self, intent: Intent) -> Outcome:
         """Hand an intent to the core and wait for its answer."""
@@ -160,6 +166,32 @@ class FakeNode:
         """Note whom."""
         self._may()
         self.expelled.append((node, reason))
+
+    async def register(self, wish: RegistrationWish) -> Registration:
+        """Note the wish and tell the core, or refuse as told."""
+        if self.registry_refusal is not None:
+            raise self.registry_refusal
+        self.wishes.append(wish)
+        model = ModelId(Path(wish.path).stem)
+        made = Registration(
+            name=wish.name, version=wish.version, model=model, digest=f"sha256:{model}", path=wish.path, size_bytes=5,
+            registered_unix_s=1_700_000_000.0, aliases=(wish.alias,) if wish.alias else (), notes=wish.notes,
+        )  # fmt: skip
+        self.tell(RegistryChanged(entries=(*self.views.newest.registered, made)))
+        return made
+
+    async def unregister(self, name: str, version: str) -> Registration:
+        """Take the entry back, or refuse as told."""
+        if self.registry_refusal is not None:
+            raise self.registry_refusal
+        known = self.views.newest.registered
+        gone = next(one for one in known if (one.name, one.version) == (name, version))
+        self.tell(RegistryChanged(entries=tuple(one for one in known if one is not gone)))
+        return gone
+
+    async def check_health(self) -> None:
+        """Let the core look."""
+        self.tell(HealthAsked())
 
     async def remove(self, model: ModelId) -> tuple[Path, ...]:
         """Note the model, or fail as told."""

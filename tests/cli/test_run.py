@@ -4,7 +4,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -95,7 +95,8 @@ def test_conversation_remembers_until_it_is_cleared(node: ScriptedNode, capsys: 
     chat.clear()
     chat.ask("3")
 
-    said = [[message["content"] for message in body["messages"]] for body in node.bodies(PATH)]
+    bodies = cast("list[Any]", node.bodies(PATH))
+    said = [[message["content"] for message in body["messages"]] for body in bodies]
     assert said == [["1"], ["1", "one", "2"], ["3"]]
     assert capsys.readouterr().out == "one\ntwo\nthree\n"
 

@@ -57,3 +57,21 @@ def test_name_with_a_slash_reaches_the_node_whole(shell: Shell, node: ScriptedNo
     assert (shown["model"]["id"], shown["model"]["phase"]) == ("r", "ready")
     assert shown["files"] == ["/elsewhere/r.gguf"]
     assert shown["memory"]["fits"] == "yes"
+
+
+@pytest.mark.rows("LST-8")
+def test_model_of_other_nodes_is_shown_with_its_nodes_versions_and_health(shell: Shell, node: ScriptedNode) -> None:
+    """Also by a client, which has none itself."""
+    away = {"id": "far", "phase": "ready", "size_bytes": 10**8, "architecture": "llama", "aliases": []}
+    node.answers["GET /api/models/far"] = (200, {
+        "model": away, "files": [], "memory": {}, "health_status": "degraded",
+        "nodes": [{"name": "attic", "status": "loaded", "health_status": "degraded", "slots": 4}],
+        "versions": [{"version": "1.1.0", "digest": "sha256:0123456789abcdef", "aliases": ["stable"]}],
+    })  # fmt: skip
+
+    assert shell("show", "far", "--port", node.port) == 0
+
+    for words in ("on other nodes", "node attic", "loaded, degraded, 4 slots", "version 1.1.0", "0123456789ab, stable"):
+        assert words in shell.out
+    assert shell("show", "far", "--json", "--port", node.port) == 0
+    assert json.loads(shell.out)["nodes"][0]["name"] == "attic"

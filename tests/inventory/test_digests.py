@@ -188,3 +188,36 @@ async def test_cancelling_stops_the_thread(tmp_path: Path, state: Path, monkeypa
     assert stops[0].is_set()
     assert real(version, stops[0]) == ""
     assert store.digest_of(version) == ""
+
+
+@pytest.mark.rows("REG-17")
+async def test_content_that_changed_without_its_time_is_found_by_hashing_it_again(tmp_path: Path, state: Path) -> None:
+    """A digest of an earlier run is only a memory; one of this run is not computed twice."""
+    path = tmp_path / "a"
+    version = file_with(path, b"hello")
+    first = DigestStore(state)
+    await first.hash_file(version)
+    path.write_bytes(b"jello")
+    os.utime(path, ns=(version.mtime_ns, version.mtime_ns))
+    later = DigestStore(state)
+
+    unread = await first.verify_file(version)
+    found = await later.verify_file(version)
+
+    assert (unread, found) == (False, True)
+    assert "sha256 was 2cf24dba5fb0" in later.damage_of(version)
+    assert not first.damage_of(version)
+    assert not await later.verify_file(version)
+    assert not later.damage_of(file_with(path, b"another"))
+
+
+async def test_a_file_that_is_gone_or_unknown_is_not_called_damaged(tmp_path: Path, state: Path) -> None:
+    """The watcher sees that it is gone."""
+    version = file_with(tmp_path / "a", b"hello")
+    await DigestStore(state).hash_file(version)
+    later = DigestStore(state)
+    (tmp_path / "a").unlink()
+
+    assert not await later.verify_file(version)
+    assert not await later.verify_file(FileVersion("nothing", 1, 1))
+    assert not later.damage_of(version)

@@ -1,6 +1,7 @@
 """Folders become models and problems: every layout, every fault, and changes while someone watches."""
 
 import os
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,10 @@ class NoDigests:
 
     def combined(self, versions: Iterable[FileVersion]) -> str:
         """Return that nothing is known."""
+        return ""
+
+    def damage_of(self, version: FileVersion) -> str:
+        """Return that nothing is wrong."""
         return ""
 
 
@@ -260,6 +265,36 @@ def test_of_two_models_with_one_id_the_first_folder_wins(tmp_path: Path) -> None
 
     assert [spec.path for spec in inventory.models] == [str(first)]
     assert [(problem.path, problem.code) for problem in inventory.problems] == [(str(second), "duplicate_id")]
+
+
+@pytest.mark.rows("REG-9")
+def test_two_versions_may_lie_side_by_side_under_one_file_name(tmp_path: Path) -> None:
+    """One goes by its folder's name; a third of the same folder's name has nothing left to be called."""
+    write(tmp_path / "Foo" / "Foo.gguf")
+    write(tmp_path / "Foo-v1.1" / "Foo.gguf", llama(general__name="Next"))
+    third = write(tmp_path / "more" / "Foo-v1.1" / "Foo.gguf")
+
+    inventory = look(tmp_path, tmp_path / "Foo-v1.1")
+
+    assert {spec.id: spec.display_name for spec in inventory.models} == {"Foo": "Test Model", "Foo-v1.1": "Next"}
+    assert [(problem.path, problem.code) for problem in inventory.problems] == [(str(third), "duplicate_id")]
+
+
+@pytest.mark.slow
+@pytest.mark.rows("REG-15")
+def test_two_hundred_models_are_listed_and_looked_at_again_quickly(tmp_path: Path) -> None:
+    """No fixed number of models that anybody would meet; headers are read once."""
+    for number in range(200):
+        write(tmp_path / f"Model-{number:03}-1B.gguf")
+    scanner = ModelScanner((tmp_path,), NoDigests())
+    first = scanner.scan()
+
+    began_s = time.process_time()
+    again = scanner.scan()
+
+    assert len(first.models) == 200
+    assert again == first
+    assert time.process_time() - began_s < 1.0
 
 
 def test_folders_within_folders_are_no_duplicates(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -111,3 +112,41 @@ async def test_a_rescan_does_not_wait_for_the_interval(tmp_path: Path) -> None:
         inventory = await told.until("A")
 
     assert inventory.models[0].id == "A"
+
+
+@pytest.mark.rows("REG-5")
+async def test_whoever_asks_for_a_look_hears_when_it_was_told(tmp_path: Path) -> None:
+    """Not before, and without waiting for the interval."""
+    folder = tmp_path / "models"
+    told = Told()
+
+    async with watching(folder, told, interval_s=3600.0) as watcher:
+        await told.until()
+        write(folder / "A.gguf")
+        await watcher.look()
+
+    assert [spec.id for spec in told.inventories[-1].models] == ["A"]
+
+
+@pytest.mark.rows("REG-17")
+async def test_a_damaged_file_is_told_when_it_is_verified(tmp_path: Path) -> None:
+    """Its digest was remembered from an earlier run, and its time is the same."""
+    path = write(tmp_path / "models" / "A.gguf")
+    told = Told()
+    async with watching(path.parent, told):
+        await told.until("A", hashed=True)
+    status = path.stat()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    again = Told()
+
+    async with watching(path.parent, again) as watcher, asyncio.timeout(WAIT_S):
+        before = (await again.until("A", hashed=True)).models[0]
+        watcher.verify(before)
+        while not again.inventories[-1].models[0].damage:
+            await watcher.look()
+
+    assert not before.damage
+    assert again.inventories[-1].models[0].inode == status.st_ino

@@ -8,6 +8,8 @@ from functools import partial
 import pytest
 
 from meshllm.core.engines import EngineEndpoint, EngineState
+from meshllm.core.health import FIRST_TOKEN_STEPS_S
+from meshllm.core.ids import ModelId
 from meshllm.daemon.logs import PlainFormatter
 from tests.proxy.builders import (
     CHAT,
@@ -50,6 +52,20 @@ async def test_an_answer_keeps_its_bytes_and_says_who_gave_it() -> None:
     assert {name: reply.headers[name] for name in ("x-mesh-model", "x-mesh-route-reason", "x-mesh-attempts")} == {
         "x-mesh-model": "tiny", "x-mesh-route-reason": "local", "x-mesh-attempts": "1",
     }  # fmt: skip
+
+
+@pytest.mark.rows("HLT-2")
+async def test_streams_are_timed_to_their_first_piece_and_whole_answers_are_not() -> None:
+    """On the straight lane, which the second of two equal requests takes, and off it."""
+    async with a_house() as house:
+        client = await house.connect()
+        for is_stream in (True, True, False, False):
+            await client.send(a_post(a_chat(stream=is_stream)))
+            await client.receive()
+        timed = house.door.traffic.of(ModelId("tiny")).first_tokens_since
+
+        assert sum(timed.values()) == 2
+        assert max(FIRST_TOKEN_STEPS_S[step] for step in timed) < 5.0
 
 
 @pytest.mark.rows("API-9")

@@ -7,9 +7,9 @@ import pytest
 
 from meshllm.core.catalog import CatalogFile, CatalogModel
 from meshllm.core.engines import EngineFailure, EngineFault, EngineState
-from meshllm.core.names import Ambiguous, Unknown
 from meshllm.core.view import LoadProgress
-from meshllm.proxy.listing import ListOptions, model_detail, model_list
+from meshllm.proxy.detail import model_detail
+from meshllm.proxy.listing import ListOptions, model_list
 from tests.core.builders import a_spec
 from tests.proxy.builders import a_model, a_view
 
@@ -64,7 +64,7 @@ def test_the_query_chooses_what_is_listed(query: str, expected: list[str]) -> No
         (EngineState.READY, {}, ("loaded", "ready", "healthy")),
         (EngineState.DRAINING, {}, ("loaded", "draining", "healthy")),
         (EngineState.STARTING, {}, ("reloading", "loading", "loading")),
-        (EngineState.BACKING_OFF, {}, ("reloading", "backing_off", "degraded")),
+        (EngineState.BACKING_OFF, {}, ("reloading", "backing_off", "unhealthy")),
         (EngineState.STOPPING, {}, ("unloaded", "stopping", "unknown")),
         (EngineState.FAILED, {}, ("unloaded", "failed", "unhealthy")),
         (EngineState.STOPPED, {}, ("unloaded", "sleeping", "unknown")),
@@ -122,17 +122,6 @@ def test_troubles_are_told() -> None:
 
     assert isinstance(detail, dict)
     assert (detail["error"], detail["reason"], detail["waiting"]) == ("the file is cut short", "bad_file", "room")
-
-
-def test_one_model_is_found_by_any_of_its_names() -> None:
-    """The same resolution as for requests."""
-    view = a_view(a_model("tiny"), a_model("Two-Q4"), a_model("Two-Q8"), aliases={"nick": "tiny"})
-
-    assert {model_detail(view, name)["id"] for name in ("tiny", "TINY", "nick")} == {"tiny"}  # type: ignore[index]
-    assert isinstance(model_detail(view, "two"), Ambiguous)
-    assert isinstance(model_detail(view, "tini"), Unknown)
-    assert model_detail(view, "default")["id"] == "default"  # type: ignore[index]
-    assert model_detail(view, "Small-Q4", CATALOG)["phase"] == "not_downloaded"  # type: ignore[index]
 
 
 @pytest.mark.rows("LST-5")

@@ -16,7 +16,8 @@ from meshllm.core.known_models import CATALOG
 from meshllm.core.policy import LoadMode, ModelPolicy
 from meshllm.core.standing import MemberState
 from meshllm.core.view import ColdModel, Member
-from meshllm.proxy.listing import ListOptions, model_detail, model_list
+from meshllm.proxy.detail import model_detail
+from meshllm.proxy.listing import ListOptions, model_list
 from tests.proxy.builders import NODE, a_get, a_house, a_model, a_view
 from tests.proxy.tunnels import DIGEST, FIRST, SECOND, a_replica
 
@@ -58,7 +59,15 @@ def test_a_model_on_another_nodes_disk_has_a_whole_entry() -> None:
     }.items() <= entry.items()  # fmt: skip
     assert entry.keys() >= LST_5
     assert entry["nodes"] == [
-        {"node_id": FIRST, "name": "b", "status": "unloaded", "slots": 0, "digest": DIGEST, "context_length": 0}
+        {
+            "node_id": FIRST,
+            "name": "b",
+            "status": "unloaded",
+            "slots": 0,
+            "digest": DIGEST,
+            "context_length": 0,
+            "health_status": "unknown",
+        }
     ]
     assert entry["meta"]["quantization"] == "Q4_1"
     assert listed(a_view(cold=(a_cold(),)))["cold"]["parameter_count"] == "0"

@@ -7,9 +7,10 @@ import pytest
 
 from meshllm.core.announcement import ServingState
 from meshllm.core.engines import EngineFailure, EngineFault, EngineState
-from meshllm.core.names import Unknown
+from meshllm.core.serving.routes import Refusal
 from meshllm.core.view import LocalModel
-from meshllm.proxy.listing import ListOptions, model_detail, model_list
+from meshllm.proxy.detail import model_detail
+from meshllm.proxy.listing import ListOptions, model_list
 from tests.core.builders import a_spec
 from tests.proxy.builders import NODE, a_get, a_house, a_model, a_view
 from tests.proxy.tunnels import DIGEST, FIRST, SECOND, a_replica
@@ -118,7 +119,7 @@ def test_one_model_of_others_has_details() -> None:
         detail = model_detail(view, name)
         assert isinstance(detail, dict)
         assert (detail["id"], detail["digest"], detail["aliases"]) == ("tiny", DIGEST, ())
-    assert isinstance(model_detail(view, "tinny"), Unknown)
+    assert isinstance(model_detail(view, "tinny"), Refusal)
 
 
 async def test_the_list_is_made_once_for_a_view() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from meshllm.core import limits
 from meshllm.core.events import TrafficMeasured
+from meshllm.core.health import first_token_step
 from meshllm.core.ids import ModelId
 from meshllm.proxy.traffic import Traffic, admitted
 
@@ -96,3 +97,15 @@ def test_tunnels_that_lead_nowhere_any_more_are_forgotten_when_all_is_told() -> 
     traffic.keep_tunnels(set())
 
     assert traffic.tunnels == {}
+
+
+def test_how_long_streams_took_to_begin_is_reported_in_steps_once() -> None:
+    """A few numbers, however many requests."""
+    traffic = Traffic()
+    tiny = traffic.of(ModelId("tiny"))
+    for took_s in (0.2, 0.2, 9.0):
+        tiny.first_token(took_s)
+
+    steps = ((first_token_step(0.2), 2), (first_token_step(9.0), 1))
+    assert traffic.measured() == TrafficMeasured(finished=(), first_tokens=(("tiny", steps),))
+    assert traffic.measured() is None

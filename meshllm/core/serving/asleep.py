@@ -175,6 +175,9 @@ def _not_ready_here(model: LocalModel) -> Wait | Refusal:
     if model.dropped:
         message = f"the model {model.id!r} was dropped from this node; `mesh-llm load {model.id}` {_BACK}"
         return Refusal(code=RefusalCode.MODEL_NOT_FOUND, message=message, model=model.id)
+    if model.checks is not None and model.checks.is_broken:
+        message = f"the model {model.id!r} cannot be served: {model.checks.reason}"
+        return Refusal(code=RefusalCode.MODEL_FAILED, message=message, model=model.id)
     if model.state is EngineState.FAILED and model.failure is not None:
         message = f"the model {model.id!r} cannot be served: {model.failure.message}"
         return Refusal(code=RefusalCode.MODEL_FAILED, message=message, model=model.id)

@@ -13,6 +13,7 @@ from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.known_models import aliases_of
 from meshllm.core.names import NameIndex
 from meshllm.core.policy import ModelPolicy
+from meshllm.core.registration import Registration
 from meshllm.core.resources import MemoryLimit, Resources
 from meshllm.core.serving.capacity import EngineWishes, NoRoom, Room, plan_engine, room_for_one_more
 from meshllm.core.serving.order_book import OrderBook
@@ -45,6 +46,8 @@ class Holdings:
         self._freed_bytes = 0
         """Of engines that have ended, while what was measured free may not show it."""
         self._stale_measures = 0
+        self.registered: tuple[Registration, ...] = ()
+        """Versions that were registered on this node."""
         self._named: object = None
         """What `names` was made of, so that an unchanged index stays the same object."""
 

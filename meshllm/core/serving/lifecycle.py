@@ -26,6 +26,7 @@ from meshllm.core.serving.capacity import EngineWishes
 from meshllm.core.serving.engine_life import EngineLife
 from meshllm.core.serving.engine_state import Signal
 from meshllm.core.serving.fetching import Fetching
+from meshllm.core.serving.health import HealthLedger
 from meshllm.core.serving.holdings import Holdings
 from meshllm.core.serving.order_book import NOTHING_KEPT, OrderBook
 from meshllm.core.serving.orders import Orders
@@ -83,6 +84,7 @@ class Lifecycle:
         self.placement = Placement(me, self.held, stock, self.upkeep, rules)
         self.orders = Orders(self.held, self.fetching, self.engines, self.leave, kept)
         self.adopted = Adopted(policy.remotes)
+        self.health = HealthLedger()
         self.leaving: str | None = None
         self._exit_code = 0
         self.has_inventory = False
@@ -98,10 +100,13 @@ class Lifecycle:
         """Take the complete list of model files."""
         self.has_inventory = True
         found = {spec.id: spec for spec in event.models}
-        for spec in event.models:
-            self.held.records.setdefault(spec.id, Record(id=spec.id)).take_file(spec)
-        self.orders.remember()
         effects: Effects = []
+        for spec in event.models:
+            record = self.held.records.setdefault(spec.id, Record(id=spec.id))
+            if record.spec is None:
+                effects.append(notice(Level.INFO, f"Model discovered: {spec.id}"))
+            record.take_file(spec)
+        self.orders.remember()
         for record in list(self.held.records.values()):
             if record.spec is not None and record.id not in found:
                 effects += self._lose_file(record, record.spec.path)
@@ -164,6 +169,7 @@ class Lifecycle:
     def on_traffic(self, event: ev.TrafficMeasured, now_s: float) -> Effects:
         """Count requests: as use of the engines here, and as demand where they came in here."""
         self.adopted.on_traffic(event, now_s)
+        self.health.count(event, now_s)
         in_flight = dict(event.in_flight)
         for model, count in event.finished:
             if (record := self.held.records.get(model)) is not None:
@@ -190,6 +196,13 @@ class Lifecycle:
     def names(self) -> NameIndex:
         """Return the names that this node's models answer to, adopted ones included."""
         return self.adopted.names(self.held.names)
+
+    def on_look(self, event: ev.RegistryChanged | ev.HealthAsked, now_s: float) -> Effects:
+        """Look at every model: somebody asked, or what its file should be has changed."""
+        if isinstance(event, ev.RegistryChanged):
+            self.held.registered = event.entries
+        self.health.ask(now_s)
+        return []
 
     def on_asked(self, event: ev.ModelAsked) -> Effects:
         """The outside found out what a name stands for, or that it stands for nothing."""
@@ -228,6 +241,11 @@ class Lifecycle:
 
     def settle(self, now_s: float, said: Announcement) -> Effects:
         """Start what is wanted and fits; say of the rest what it waits for. `said` is the own announcement so far."""
+        effects = self._settle(now_s, said)
+        self.health.settle(self.held.records.values(), self.held.registered, now_s)
+        return effects
+
+    def _settle(self, now_s: float, said: Announcement) -> Effects:
         if self.leaving is not None:
             self.adopted.settle(now_s, self.held.records)
             gone = not any(record.has_process for record in self.held.records.values())
@@ -240,7 +258,7 @@ class Lifecycle:
             # A typing error, most likely: better told at once than served by nothing.
             self._exit_code = 1
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.fetching.unresolved.items())
-            return effects + self.leave(reasons) + self.settle(now_s, said)
+            return effects + self.leave(reasons) + self._settle(now_s, said)
         self.placement.is_equipped = self.has_inventory and self.held.build is not None
         effects += self.placement.decide(self.statement(said, now_s, is_client=said.role is Role.CLIENT), now_s)
         effects += self.orders.obey()
@@ -273,6 +291,7 @@ class Lifecycle:
     def next_s(self, now_s: float) -> float | None:
         """Return when a restart, a start, a question to an adopted server, or a look at who serves what is due."""
         due = [self.placement.next_s(now_s)] if self.leaving is None else []
+        due.append(self.health.next_s())
         due.append(self.adopted.next_s() if self.has_inventory else None)
         for record in self.held.records.values():
             due += [record.retry_at_s, record.starts_at_s]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from meshllm.core.catalog import ModelReference, ModelSpec
 from meshllm.core.engines import EngineEndpoint, EngineFailure, EnginePlan, EngineState
+from meshllm.core.health import HealthChecks
 from meshllm.core.ids import ModelId
 from meshllm.core.limits import (
     ENGINE_BACKOFF_FIRST_S,
@@ -69,6 +70,8 @@ class Record:
     restarts: int = 0
     requests: int = 0
     last_used_s: float | None = None
+    checks: HealthChecks | None = None
+    """What `health` measured of it."""
     is_measured: bool = False
     """The machine's free memory was measured after this engine became ready."""
     shrink: int = 0
@@ -147,5 +150,5 @@ class Record:
             endpoint=self.endpoint, plan=self.plan, failure=self.failure, retry_at_s=self.retry_at_s, pid=self.pid,
             context_tokens=self.context_tokens, slots=self.slots, load_s=self.load_s,
             ready_since_s=self.ready_since_s, restarts=self.restarts, requests=self.requests,
-            last_used_s=self.last_used_s, reason=self.reason if self.is_served else None,
+            last_used_s=self.last_used_s, reason=self.reason if self.is_served else None, checks=self.checks,
         )  # fmt: skip

@@ -17,8 +17,10 @@ from meshllm.core.limits import ANNOUNCED_REQUESTS
 from meshllm.core.policy import LoadMode, ModelPolicy
 from meshllm.core.serving.demand import coarse_count
 from meshllm.core.serving.fetching import Fetching
+from meshllm.core.serving.health import local_health
 from meshllm.core.serving.holdings import Holdings
 from meshllm.core.serving.records import Record
+from meshllm.core.serving.registry import names_said
 from meshllm.core.statement import coarse
 from meshllm.core.view import LocalModel
 
@@ -41,12 +43,13 @@ def told(
     served += tuple(_adopted(model) for model in adopted if model.state in _SAID)
     is_host = any(one.state is ServingState.READY for one in served)
     build = held.build
+    on_disk = {record.id: record.spec for record in records if record.spec is not None}
     return replace(
         old, role=Role.CLIENT if is_client else Role.HOST if is_host else Role.WORKER,
         resources=coarse(held.resources), serving=served, requested=_requested(held, fetching),
         models_on_disk=tuple(_on_disk(record.spec) for record in records if record.spec is not None),
         uses=tuple((one.id, coarse_count(one.requests)) for one in records if one.spec is not None and one.requests),
-        load=_load(served), orders=held.book.announced, default=held.book.announced_default,
+        load=_load(served), orders=held.book.announced, names=names_said(held.policies, held.registered, on_disk), default=held.book.announced_default,
         engine_build=f"{build.kind} {build.version}" if build is not None else "",
     )  # fmt: skip
 
@@ -78,7 +81,12 @@ def _served(record: Record) -> ServedModel | None:
     if state is ServingState.READY:
         busy = min(record.in_flight, record.slots)
         said = replace(
-            said, slots=record.slots, context_tokens=record.context_tokens, busy=busy, queued=record.in_flight - busy
+            said,
+            health=str(local_health(record.snapshot())),
+            slots=record.slots,
+            context_tokens=record.context_tokens,
+            busy=busy,
+            queued=record.in_flight - busy,
         )
     spec = record.served_spec
     if spec is None:

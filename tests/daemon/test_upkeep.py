@@ -1,0 +1,79 @@
+"""Files are verified when an engine has read them; a check is answered when the view shows it."""
+
+import asyncio
+
+import pytest
+
+from meshllm.core.catalog import ModelSpec
+from meshllm.core.events import Event
+from meshllm.core.ids import ModelId
+from meshllm.daemon import upkeep
+from meshllm.daemon.current_view import CurrentView
+from meshllm.daemon.upkeep import check_health, verify_loaded
+from tests.core.builders import Story, a_spec, a_story, exited, ready
+
+
+class Node:
+    """A core whose clock is the loop's, and its views."""
+
+    def __init__(self) -> None:
+        self.story: Story = a_story(a_spec("tiny"), requested=("tiny",))
+        self.views = CurrentView(self.story.core.view)
+        self.verified: list[str] = []
+        self.is_heard = True
+
+    def tell(self, event: Event) -> None:
+        """Let something happen, now."""
+        if self.is_heard:
+            self.story.now_s = asyncio.get_running_loop().time()
+            self.story.tell(event)
+            self.views.publish(self.story.core.view)
+
+    def verify(self, spec: ModelSpec) -> None:
+        """Note what is to be verified."""
+        self.verified.append(spec.id)
+
+
+async def turns(count: int = 5) -> None:
+    """Let tasks run."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.rows("REG-17")
+async def test_a_file_is_verified_at_its_first_load_and_when_it_is_another() -> None:
+    """Not with every load."""
+    node = Node()
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(verify_loaded(node.views, node.verify))
+        await turns()
+        before = list(node.verified)
+        for event in (ready("tiny"), exited("tiny")):
+            node.tell(event)
+            await turns()
+        watching.cancel()
+
+    assert (before, node.verified) == ([], ["tiny"])
+
+
+async def test_a_check_is_done_when_the_view_shows_it() -> None:
+    """For a node without folders, too."""
+    node = Node()
+    asked_s = asyncio.get_running_loop().time()
+
+    await check_health(node.views, None, node.tell)
+
+    checks = node.views.newest.local[ModelId("tiny")].checks
+    assert checks is not None
+    assert checks.checked_s >= asked_s
+
+
+async def test_a_check_that_takes_too_long_is_answered_with_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead disk holds up nobody."""
+    monkeypatch.setattr(upkeep, "HEALTH_CHECK_TIMEOUT_S", 0.01)
+    node = Node()
+    node.is_heard = False
+
+    await check_health(node.views, None, node.tell)
+
+    assert node.views.newest is node.story.core.view

@@ -308,7 +308,7 @@ def _scarcity(need: Need, counts: Mapping[ModelId, int], node: NodeId) -> tuple[
 
 
 def lack_of(need: Need, sites: Mapping[NodeId, Site]) -> str:
-    """Return why no node can load a model even if it threw out all that rests; empty when one can."""
+    """Return why no node can load a model even if it threw out all that it gave itself; empty when one can."""
     able = [sites[node] for node in sorted(need.holders) if node in sites]
     if need.reference is not None:
         able += [site for node, site in sorted(sites.items()) if site.downloads and node not in need.holders]
@@ -319,7 +319,7 @@ def lack_of(need: Need, sites: Mapping[NodeId, Site]) -> str:
         if need.model in site.refuses:
             continue
         size_bytes = site.disk.get(need.model, need.size_bytes)
-        room = more(site.room, sum(site.evictable.values()), site.whole)
+        room = more(site.room, site.removable_bytes, site.whole)
         is_storable = need.model in site.disk or site.can_download(size_bytes)
         if is_storable and site.fit(need.model, size_bytes, room) is not None:
             return ""

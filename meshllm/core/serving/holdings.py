@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from meshllm.core.catalog import ModelReference, ModelSpec
-from meshllm.core.engines import EngineBuild, EngineFailure, EnginePlan
+from meshllm.core.engines import EngineBuild, EngineFailure, EnginePlan, EngineState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.known_models import aliases_of
 from meshllm.core.names import NameIndex
@@ -99,7 +99,8 @@ class Holdings:
         """Return what would be left if some models were gone, and once what has ended shows."""
         assert self.resources is not None and self.build is not None  # noqa: S101, PT018 - callers checked both
         records = [self.records[model] for model in gone]
-        freed = sum(one.plan.memory.total_bytes for one in records if one.plan is not None and one.is_measured)
+        seen = [one for one in records if one.is_measured or one.state is EngineState.STOPPING]
+        freed = sum(one.plan.memory.total_bytes for one in seen if one.plan is not None)
         return self._room(_freed(self.resources, freed + self._freed_bytes), self.build, gone)
 
     def _room(self, resources: Resources, build: EngineBuild, gone: Collection[ModelId]) -> Room:

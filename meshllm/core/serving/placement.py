@@ -187,6 +187,8 @@ class Placement:
         """Look at demand and loads."""
         self.demand = summed(said.demand for said in self.stock.everybody())
         self._hot = self.upkeep.feel(self.demand, now_s)
+        if (due_s := self.upkeep.heat.next_s(now_s)) is not None:
+            self._due.append(due_s)
         if self.own_demand.told(now_s):
             self._due.append(now_s + DEMAND_LOOK_S)
 
@@ -312,7 +314,11 @@ class Placement:
             base, room=less(held.room(), claimed), whole=held.whole(), waiting=frozenset(self.waiting), fit=self._fit,
             fills_gaps=base.fills_gaps and not is_full, refuses=self._refused(), reluctant=self._reluctant(),
             evictable={one.model: plans[one.model].memory.total_bytes for one in self.upkeep.occupants()},
+            removable_bytes=sum(plan.memory.total_bytes for model, plan in plans.items() if self._is_removable(model)),
         )  # fmt: skip
+
+    def _is_removable(self, model: ModelId) -> bool:
+        return self._held.records[model].is_assigned and not self._held.policy_of(model).is_pinned
 
     def _fit(self, model: ModelId, size_bytes: int, room: Room) -> Room | None:
         record = self._held.records.get(model)
@@ -346,6 +352,10 @@ class Placement:
         cold = [need for need in needs if need.model not in here and (not need.hosts or need.model in self.waiting)]
         lacks = {need.model: lack for need in cold if (lack := lack_of(need, able))}
         self.cold.explain(lacks, self.newest)
+        for need in cold:
+            record = self._held.records.get(need.model)
+            if record is not None and need.model not in lacks:
+                record.waiting = ""  # of those that nobody wants here
         for model in lacks.keys() & self.waiting.keys():
             del self.waiting[model]
             self._tell_lack(model)

@@ -64,6 +64,8 @@ class Site:
     """Models that it serves, is about to serve, or has not quite stopped serving."""
     evictable: Mapping[ModelId, int]
     """Bytes that models would give back that it gave itself and that rest."""
+    removable_bytes: int = 0
+    """The same, with those that are at work: what requests may wait for."""
     disk_free_bytes: int = 0
     fills_gaps: bool = False
     downloads: bool = False
@@ -96,6 +98,7 @@ def site_of(said: Announcement) -> Site | None:
         disk={one.model: one.size_bytes for one in said.models_on_disk},
         serves=frozenset(one.model for one in said.serving),
         evictable={one.model: need_bytes(one.size_bytes) for one in said.serving if _rests(one)},
+        removable_bytes=sum(need_bytes(one.size_bytes) for one in said.serving if one.is_assigned),
         disk_free_bytes=said.resources.disk_free_bytes, fills_gaps=said.fills_gaps, downloads=said.downloads,
         has_wishes=bool(said.requested), waiting=frozenset(said.waiting),
     )  # fmt: skip

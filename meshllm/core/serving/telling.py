@@ -49,7 +49,8 @@ def told(
         resources=coarse(held.resources), serving=served, requested=_requested(held, fetching),
         models_on_disk=tuple(_on_disk(record.spec) for record in records if record.spec is not None),
         uses=tuple((one.id, coarse_count(one.requests)) for one in records if one.spec is not None and one.requests),
-        load=_load(served), orders=held.book.announced, names=names_said(held.policies, held.registered, on_disk), default=held.book.announced_default,
+        load=_load(served), orders=held.book.announced, names=names_said(held.policies, held.registered, on_disk),
+        default=held.book.announced_default,
         engine_build=f"{build.kind} {build.version}" if build is not None else "",
     )  # fmt: skip
 

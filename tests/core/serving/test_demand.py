@@ -1,5 +1,7 @@
 """How much models are asked for, and how that is told."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,7 +75,9 @@ def test_counts_are_exact_while_they_are_small(count: int, told: int) -> None:
 
 
 @given(st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1e6)), max_size=3), max_size=6), st.randoms())
-def test_the_sum_does_not_depend_on_the_order_of_members(parts: list[list[tuple[str, float]]], chance: object) -> None:
+def test_the_sum_does_not_depend_on_the_order_of_members(
+    parts: list[list[tuple[str, float]]], chance: random.Random
+) -> None:
     """Nodes with the same view come to the same demand, to the last digit."""
     shuffled = list(parts)
     chance.shuffle(shuffled)

@@ -47,7 +47,9 @@ def told(
     return replace(
         old, role=Role.CLIENT if is_client else Role.HOST if is_host else Role.WORKER,
         resources=coarse(held.resources), serving=served, requested=_requested(held, fetching),
-        models_on_disk=tuple(_on_disk(record.spec) for record in records if record.spec is not None),
+        models_on_disk=tuple(
+            _on_disk(one.spec) for one in records if one.spec is not None and not one.dropped
+        ),
         uses=tuple((one.id, coarse_count(one.requests)) for one in records if one.spec is not None and one.requests),
         load=_load(served), orders=held.book.announced, names=names_said(held.policies, held.registered, on_disk),
         default=held.book.announced_default,

@@ -61,7 +61,7 @@ class MeshCore:
         """Know of nobody but oneself. `rng` spreads timers and picks members; nothing else is chance."""
         self._config = config
         self._serving = Lifecycle(config.serving, config.node)
-        self._serving.placement.joining = config.is_joining
+        self._serving.gap_filling.joining = config.is_joining
         self._problems: tuple[ModelProblem, ...] = ()
         self._retry_s: float | None = None
         self._addresses = config.addresses
@@ -110,7 +110,7 @@ class MeshCore:
             is_serving = True
             ordered = self._dispatch(event, now_s)
             if not isinstance(event, _QUIET):
-                self._serving.placement.look_again()
+                self._serving.gap_filling.look_again()
             ordered += self._settle(now_s)
             if self._serving.leaving is not None:
                 self._members.leave(self._serving.leaving)
@@ -130,14 +130,14 @@ class MeshCore:
 
     def _hear_members(self, now_s: float) -> bool:
         """Tell the half of the models what members say by now; tell whether it wants to act on that at once."""
-        placement, entries = self._serving.placement, self._members.table.entries
+        gaps, entries = self._serving.gap_filling, self._members.table.entries
         for node in sorted(self._members.table.changed):
             entry = entries.get(node)
             if entry is None:
-                placement.hear(node, None, None, now_s)
+                gaps.hear(node, None, None, now_s)
             else:
-                placement.hear(node, entry.state, entry.announcement, now_s)
-        return placement.is_due(now_s)
+                gaps.hear(node, entry.state, entry.announcement, now_s)
+        return gaps.is_due(now_s)
 
     def _is_due(self, now_s: float) -> bool:
         """Tell whether the models want something of this moment; most wake-ups are for members."""
@@ -224,16 +224,16 @@ class MeshCore:
         if is_serving:
             changes = picture.of_serving(self._serving, self._problems)
             said = self._serving.statement(own.announcement, now_s, is_client=self._config.is_client)
-            self._serving.placement.settled(said)
+            self._serving.gap_filling.settled(said)
             if own.renew(replace(said, addresses=self._addresses, rights=self._trust.rights), now_s):
                 members.say()
         if is_serving or members.table.changed or own.announcement is not picture.view.me:
             changes |= picture.of_members(members, own.announcement, self._serving.held.names)
-            changes |= picture.of_placement(self._serving.placement)
+            changes |= picture.of_gap_filling(self._serving.gap_filling)
         if self._joining_until_s is not None and (members.has_heard or now_s >= self._joining_until_s):
             self._joining_until_s = None
             changes["joining"] = False
-            self._serving.placement.joined(now_s)
+            self._serving.gap_filling.joined(now_s)
             has_news = True
         if has_news:
             self._retry_s = self._serving.next_s(now_s)

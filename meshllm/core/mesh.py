@@ -72,7 +72,7 @@ class MeshCore:
         self._book = OrderBook(config.node, config.kept, is_controllable=config.serving.is_controllable)
         self._kept = config.kept
         self._serving = Lifecycle(config.serving, config.node, self._book, config.kept)
-        self._serving.placement.joining = config.is_joining
+        self._serving.gap_filling.joining = config.is_joining
         self._default = DefaultModel(
             self._book, config.serving.default_model, config.serving.requested, is_founder=config.is_founder
         )
@@ -127,7 +127,7 @@ class MeshCore:
         if is_serving:
             ordered += self._dispatch(event, now_s)
             if not isinstance(event, MemberEvent) and not isinstance(event, _QUIET):
-                self._serving.placement.look_again()
+                self._serving.gap_filling.look_again()
             ordered = self._orders.sorted_out(ordered + self._settle(now_s), self.view, now_s)
             if self._serving.leaving is not None:
                 self._members.leave(self._serving.leaving)
@@ -146,7 +146,7 @@ class MeshCore:
 
     def _hear_members(self, now_s: float) -> bool:
         """Tell the half of the models what members say by now; tell whether it wants to act on that at once."""
-        placement, entries = self._serving.placement, self._members.table.entries
+        gaps, entries = self._serving.gap_filling, self._members.table.entries
         changed = sorted(self._members.table.changed - {self._config.node})
         for node in changed:
             entry = entries.get(node)
@@ -156,10 +156,10 @@ class MeshCore:
         for node in changed:
             entry = entries.get(node)
             if entry is None:
-                placement.hear(node, None, None, now_s)
+                gaps.hear(node, None, None, now_s)
             else:
-                placement.hear(node, entry.state, entry.announcement, now_s)
-        return is_news or (placement.is_due(now_s) and self._serving.leaving is None)
+                gaps.hear(node, entry.state, entry.announcement, now_s)
+        return is_news or (gaps.is_due(now_s) and self._serving.leaving is None)
 
     def _is_about_models(self, event: Event, now_s: float) -> bool:
         """Tell whether the models want something of this moment; most events and wake-ups are for members."""
@@ -292,14 +292,14 @@ class MeshCore:
             self._default.first_asked(self._serving.held.names, self._serving.fetching.unresolved)
             changes = picture.of_serving(self._serving, self._problems)
             said = self._serving.statement(own.announcement, now_s, is_client=self._config.is_client)
-            self._serving.placement.settled(said)
+            self._serving.gap_filling.settled(said)
             if own.renew(replace(said, addresses=self._addresses, rights=self._trust.rights), now_s):
                 members.say()
             self._book.hear(self._config.node, own.announcement, is_live=True)
             self._book.settle()
         if is_serving or members.table.changed or own.announcement is not picture.view.me:
             changes |= picture.of_members(members, own.announcement, self._serving.names)
-            changes |= picture.of_placement(self._serving.placement)
+            changes |= picture.of_gap_filling(self._serving.gap_filling)
         names = found if isinstance(found := changes.get("names"), NameIndex) else picture.view.names
         changes |= {
             "orders": self._book.orders, "default_choice": self._book.default,
@@ -308,7 +308,7 @@ class MeshCore:
         if self._joining_until_s is not None and (members.has_heard or now_s >= self._joining_until_s):
             self._joining_until_s = None
             changes["joining"] = False
-            self._serving.placement.joined(now_s)
+            self._serving.gap_filling.joined(now_s)
             has_news = True
         if has_news:
             self._retry_s = self._serving.next_s(now_s)

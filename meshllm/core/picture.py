@@ -15,10 +15,10 @@ from meshllm.core.ids import NodeId
 from meshllm.core.members.members import Members
 from meshllm.core.names import NameIndex
 from meshllm.core.rights import Rights
+from meshllm.core.serving.gap_filling import GapFilling
 from meshllm.core.serving.lifecycle import Lifecycle
 from meshllm.core.serving.naming import Naming
 from meshllm.core.serving.order_book import OrderBook
-from meshllm.core.serving.placement import Placement
 from meshllm.core.serving.records import Record
 from meshllm.core.serving.roll import Roll
 from meshllm.core.standing import LIVE, MemberState
@@ -61,9 +61,9 @@ class Picture:
         }  # fmt: skip
 
     @staticmethod
-    def of_placement(placement: Placement) -> dict[str, object]:
+    def of_gap_filling(gaps: GapFilling) -> dict[str, object]:
         """Return the fields about models that nobody serves, or that this node is about to."""
-        return {"cold": placement.cold.newest, "demand": placement.demand, "assignment": placement.assignment}
+        return {"cold": gaps.cold.newest, "demand": gaps.demand, "assignment": gaps.assignment}
 
     def of_members(self, members: Members, me: Announcement, local_names: NameIndex) -> dict[str, object]:
         """Return the fields that members fill; empties the table's list of changes."""

@@ -10,6 +10,7 @@ Invariant: (incarnation, version) never falls, and two different statements neve
 from dataclasses import replace
 
 from meshllm.core.announcement import Announcement, Record
+from meshllm.core.limits import GIB
 from meshllm.core.resources import Resources
 
 MEMORY_STEPS = 64
@@ -76,17 +77,18 @@ def _fixed(resources: Resources | None) -> Resources | None:
     if resources is None:
         return None
     gpus = tuple(replace(gpu, free_bytes=0) for gpu in resources.gpus)
-    return replace(resources, memory_free_bytes=0, gpus=gpus)
+    return replace(resources, memory_free_bytes=0, disk_free_bytes=0, gpus=gpus)
 
 
 def coarse(resources: Resources | None) -> Resources | None:
-    """Return resources with free memory in steps: what everybody else needs to know of it."""
+    """Return resources with free memory and disk in steps: what everybody else needs to know of it."""
     if resources is None:
         return None
     gpus = tuple(replace(gpu, free_bytes=_step(gpu.free_bytes, gpu.total_bytes)) for gpu in resources.gpus)
     return replace(
-        resources, memory_free_bytes=_step(resources.memory_free_bytes, resources.memory_total_bytes), gpus=gpus
-    )
+        resources, memory_free_bytes=_step(resources.memory_free_bytes, resources.memory_total_bytes), gpus=gpus,
+        disk_free_bytes=resources.disk_free_bytes // GIB * GIB,
+    )  # fmt: skip
 
 
 def _step(free_bytes: int, total_bytes: int) -> int:

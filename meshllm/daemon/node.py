@@ -12,6 +12,7 @@ import random
 import secrets
 import signal
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -279,7 +280,8 @@ class Node:
         found = await asyncio.to_thread(gpu.probe)
         while True:
             resources = await asyncio.to_thread(machine.measure, found.gpus, found.problem)
-            self._loop.post(ResourcesMeasured(resources=resources))
+            free_bytes = await asyncio.to_thread(machine.free_disk_bytes, self._config.models_dirs[0])
+            self._loop.post(ResourcesMeasured(resources=replace(resources, disk_free_bytes=free_bytes)))
             await asyncio.sleep(MEASURE_INTERVAL_S)
             if found.gpus:
                 found = await asyncio.to_thread(gpu.probe)

@@ -1,4 +1,4 @@
-"""Measures the machine: processors and memory, as far as this process may use them.
+"""Measures the machine: processors, memory and disk, as far as this process may use them.
 
 Owns the reading of psutil and of Linux control groups. Decides nothing: the smallest bound that holds is the
 answer. Doesn't know what the memory is for. GPUs are measured by `gpu` and only passed through.
@@ -6,6 +6,7 @@ answer. Doesn't know what the memory is for. GPUs are measured by `gpu` and only
 
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,15 @@ def measure(
         gpu_problem=problem,
         container_limited=is_limited,
     )
+
+
+def free_disk_bytes(folder: Path) -> int:
+    """Return what is free on the disk of a folder that may not exist yet; 0 when nobody can tell."""
+    existing = next((path for path in (folder, *folder.parents) if path.exists()), None)
+    try:
+        return shutil.disk_usage(existing).free if existing is not None else 0
+    except OSError:
+        return 0
 
 
 def _cores(root: Path, membership: Path) -> int:

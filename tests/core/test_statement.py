@@ -93,3 +93,18 @@ def test_free_memory_is_told_in_steps() -> None:
 
     assert one == other
     assert coarse(None) is None
+
+
+def test_a_free_disk_is_told_in_gigabytes_and_at_its_leisure() -> None:
+    """Logs are written all the time."""
+    machine = a_machine()
+    one, other, less = (
+        coarse(replace(machine, disk_free_bytes=free)) for free in (5 * GIB + 1, 5 * GIB + MIB, 4 * GIB)
+    )
+    own = OwnStatement(an_announcement("a", resources=one), 5.0)
+    own.renew(replace(own.announcement, load=0.5), 0.0)
+
+    is_news = own.renew(replace(own.announcement, resources=less), 1.0)
+
+    assert one == other
+    assert not is_news

@@ -7,7 +7,7 @@ import pytest
 
 from meshllm.core.limits import GIB, MIB
 from meshllm.core.resources import Gpu
-from meshllm.inventory.machine import measure
+from meshllm.inventory.machine import free_disk_bytes, measure
 
 
 class Container:
@@ -143,3 +143,22 @@ def test_affinity_counts(container: Container, monkeypatch: pytest.MonkeyPatch) 
     measured = measure(root=container.root, membership=container.membership)
 
     assert measured.cores == 2
+
+
+def test_the_free_disk_is_that_of_a_folder_which_may_not_exist_yet(tmp_path: Path) -> None:
+    """Downloads make it when they need it."""
+    free = free_disk_bytes(tmp_path / "not" / "there")
+
+    assert free > 0
+    assert abs(free - psutil.disk_usage(str(tmp_path)).free) < GIB
+
+
+def test_a_disk_that_cannot_be_asked_has_nothing_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is fetched to where nobody knows the room."""
+
+    def refuse(_path: Path) -> None:
+        raise OSError
+
+    monkeypatch.setattr("shutil.disk_usage", refuse)
+
+    assert free_disk_bytes(tmp_path) == 0

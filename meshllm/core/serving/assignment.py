@@ -1,7 +1,7 @@
 """Which node should serve which model: one pure function that every node applies to its own view.
 
 Owns the order of the four priorities and of the nodes for each model. Decides who should act, and who is
-next if that one does not; when to act is `placement`'s, who yields in a collision `claims`'. Doesn't know
+next if that one does not; when to act is `gap_filling`'s, who yields in a collision `claims`'. Doesn't know
 how anything was announced.
 
 The order: what requests wait for; what members want to be served; what merely lies on disks. In each, a
@@ -53,7 +53,7 @@ class Need:
     demand: float = 0.0
     is_hot: bool = False
     is_open: bool = True
-    """A node without work may take it although it has a host: no order speaks against it."""
+    """A node without work may take it although it has a host: it is served unasked at all."""
     overdue: int = 0
     """How many of the best nodes have let their time pass."""
 

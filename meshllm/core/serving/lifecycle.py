@@ -26,11 +26,11 @@ from meshllm.core.serving.capacity import EngineWishes
 from meshllm.core.serving.engine_life import EngineLife
 from meshllm.core.serving.engine_state import Signal
 from meshllm.core.serving.fetching import Fetching
+from meshllm.core.serving.gap_filling import GapFilling, GapRules
 from meshllm.core.serving.health import HealthLedger
 from meshllm.core.serving.holdings import Holdings
 from meshllm.core.serving.order_book import NOTHING_KEPT, OrderBook
 from meshllm.core.serving.orders import Orders
-from meshllm.core.serving.placement import Placement, PlacementRules
 from meshllm.core.serving.records import Record
 from meshllm.core.serving.replies import Effects, answer, answers, notice, taken
 from meshllm.core.serving.stock import Stock
@@ -77,11 +77,11 @@ class Lifecycle:
         self.engines = EngineLife(self.held, policy.drain_s)
         stock = Stock()
         self.upkeep = Upkeep(me, self.held, self.engines, stock, fills_gaps=policy.fills_gaps and not policy.serves_all)
-        rules = PlacementRules(
+        rules = GapRules(
             fills_gaps=policy.fills_gaps, serves_all=policy.serves_all, has_names=bool(self.fetching.names),
             min_unasked_bytes=policy.min_unasked_bytes,
         )  # fmt: skip
-        self.placement = Placement(me, self.held, stock, self.upkeep, rules)
+        self.gap_filling = GapFilling(me, self.held, stock, self.upkeep, rules)
         self.orders = Orders(self.held, self.fetching, self.engines, self.leave, kept)
         self.adopted = Adopted(policy.remotes)
         self.health = HealthLedger()
@@ -163,7 +163,7 @@ class Lifecycle:
             if self.held.build_failure is not None:
                 self.held.want(record, Reason.REQUESTED_BY_REQUEST)  # which ends with the reason why it cannot run
                 return []
-        self.placement.want(event.model, now_s)
+        self.gap_filling.want(event.model, now_s)
         return []
 
     def on_traffic(self, event: ev.TrafficMeasured, now_s: float) -> Effects:
@@ -184,7 +184,7 @@ class Lifecycle:
         entered.update(dict(event.elsewhere))
         for model, count in sorted(entered.items()):
             if count > 0:
-                self.placement.own_demand.note(model, count, now_s)
+                self.gap_filling.own_demand.note(model, count, now_s)
         return []
 
     def on_drained(self, event: ev.EngineDrained) -> Effects:
@@ -220,7 +220,7 @@ class Lifecycle:
         """Drain and stop everything; asked a second time, at once."""
         is_second = self.leaving is not None
         self.leaving = self.leaving or reason
-        self.placement.waiting.clear()
+        self.gap_filling.waiting.clear()
         effects: Effects = [] if is_second else [notice(Level.INFO, "leaving", reason=reason)]
         effects += self.adopted.leave(self.policy.drain_s, force=is_second)
         for record in self.held.records.values():
@@ -236,7 +236,7 @@ class Lifecycle:
     def statement(self, old: Announcement, now_s: float, *, is_client: bool) -> Announcement:
         """Return what this node's models make true of it; `old` gives the rest."""
         said = told(old, self.held, self.fetching, self.adopted.models.values(), is_client=is_client)
-        waiting, demand = self.placement.waiting, self.placement.own_demand.told(now_s)
+        waiting, demand = self.gap_filling.waiting, self.gap_filling.own_demand.told(now_s)
         return replace(said, waiting=tuple(sorted(waiting)), demand=demand)
 
     def settle(self, now_s: float, said: Announcement) -> Effects:
@@ -259,8 +259,8 @@ class Lifecycle:
             self._exit_code = 1
             reasons = "; ".join(f"{name}: {reason}" for name, reason in self.fetching.unresolved.items())
             return effects + self.leave(reasons) + self._settle(now_s, said)
-        self.placement.is_equipped = self.has_inventory and self.held.build is not None
-        effects += self.placement.decide(self.statement(said, now_s, is_client=said.role is Role.CLIENT), now_s)
+        self.gap_filling.is_equipped = self.has_inventory and self.held.build is not None
+        effects += self.gap_filling.decide(self.statement(said, now_s, is_client=said.role is Role.CLIENT), now_s)
         effects += self.orders.obey()
         for model in list(self.held.order):
             if (record := self.held.records.get(model)) is not None and record.wanted:
@@ -280,17 +280,17 @@ class Lifecycle:
         if record.spec is None:
             effects = self.fetching.download(record)
         else:
-            clearing = self.upkeep.clear(record, is_asked=record.id in self.placement.waiting)
+            clearing = self.upkeep.clear(record, is_asked=record.id in self.gap_filling.waiting)
             if clearing is not None:
                 record.retry_at_s = None  # every later event asks again
                 return clearing
             effects = self.engines.pursue(record, now_s)
-        self.placement.gave_up(record, now_s)
+        self.gap_filling.gave_up(record, now_s)
         return effects
 
     def next_s(self, now_s: float) -> float | None:
         """Return when a restart, a start, a question to an adopted server, or a look at who serves what is due."""
-        due = [self.placement.next_s(now_s)] if self.leaving is None else []
+        due = [self.gap_filling.next_s(now_s)] if self.leaving is None else []
         due.append(self.health.next_s())
         due.append(self.adopted.next_s() if self.has_inventory else None)
         for record in self.held.records.values():

@@ -1,7 +1,7 @@
 """When a model gets another host, when it loses one, and what makes room for what.
 
 Owns the thresholds and their hysteresis. Decides nothing about single nodes: it answers the questions that
-`placement` asks. Doesn't know engines or announcements.
+`gap_filling` asks. Doesn't know engines or announcements.
 
 A model is added to slowly and taken from more slowly still: hot for half a minute, cool for ten, with a
 gap between the two thresholds that one host more or less cannot bridge.

@@ -257,7 +257,7 @@ class Stock:
         return Need(
             model=entry.model, urgency=urgency, places=places, hosts=hosts, holders=frozenset(entry.files),
             size_bytes=entry.size_bytes, reference=self._reference(entry), demand=demand,
-            is_hot=entry.model in hot and len(hosts) >= entry.floor, is_open=not is_cold and _is_first(entry, twins),
+            is_hot=entry.model in hot and len(hosts) >= entry.floor, is_open=places > 0 and _is_first(entry, twins),
         )  # fmt: skip
 
     def _reference(self, entry: Entry) -> ModelReference | None:

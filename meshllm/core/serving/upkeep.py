@@ -1,7 +1,7 @@
 """When this node takes a model out of its memory by itself: for others, for rest, for an order, for room.
 
 Owns the reasons for letting go, each said in the log. Decides about this node's own models only. Doesn't
-know what it should take instead: `placement` does.
+know what it should take instead: `gap_filling` does.
 """
 
 from collections.abc import Mapping

@@ -54,7 +54,7 @@ _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlacementRules:
+class GapRules:
     """What the configuration says about models that nobody asked this node for."""
 
     fills_gaps: bool = False
@@ -64,10 +64,10 @@ class PlacementRules:
     min_unasked_bytes: int = 0
 
 
-class Placement:
+class GapFilling:
     """What this node gives itself."""
 
-    def __init__(self, me: NodeId, held: Holdings, stock: Stock, upkeep: Upkeep, rules: PlacementRules) -> None:
+    def __init__(self, me: NodeId, held: Holdings, stock: Stock, upkeep: Upkeep, rules: GapRules) -> None:
         """Act on these; `rules` come from the configuration."""
         self._me = me
         self._held = held

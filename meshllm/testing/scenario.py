@@ -15,6 +15,7 @@ asks=big,sim/huge fills fetches` (GiB, GiB a second; models it is told to serve;
 `hosts` (who serves what, and why).
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
@@ -50,6 +51,7 @@ class Scenario:
     def __init__(self) -> None:
         """Begin with an empty mesh of usual weather."""
         self._lines: list[str] = []
+        self._ends: Counter[str] = Counter()
         self.requests: SimRequests
         self.mesh = self._make({})
         self._orders: dict[str, Callable[[list[str]], None]] = {
@@ -124,6 +126,9 @@ class Scenario:
     def _traffic(self, words: list[str]) -> None:
         if words == ["off"]:
             self.requests.follow(None)
+            ends = ", ".join(f"{count} {end}" for end, count in sorted(self._ends.items()))
+            self._lines.append(f"{self.mesh.now_s:8.2f} requests until now: {ends}")
+            self._ends.clear()
             return
         model, rate, _, *entries = words
         self.requests.follow(Pattern(per_s=float(rate), models=(model,), entries=tuple(entries)))
@@ -193,8 +198,9 @@ class Scenario:
         self._lines += [f"{model}: {', '.join(nodes)}" for model, nodes in sorted(found.items())] or ["no hosts"]
 
     def _ended(self, request: SimRequest) -> None:
-        """Say how a request ended; of many, only what is worth a line."""
-        if request.end == COMPLETE and self.requests.is_following:
+        """Say how a request ended; many are counted."""
+        if self.requests.is_following:
+            self._ends[request.end] += 1
             return
         where = f" at {request.hosts[-1]}" if request.end == COMPLETE else ""
         took_s = (request.begun_s or self.mesh.now_s) - request.asked_s

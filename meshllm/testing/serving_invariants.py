@@ -269,7 +269,8 @@ class ServingWatch:
         fillers: dict[ModelId, list[NodeId]] = {}
         for node in running:
             for served in node.core.view.me.serving:
-                if served.state in _AT_WORK and served.is_assigned and _reason(node, served.model) in _FILLS:
+                is_filler = served.is_assigned and node.config.serving.fills_gaps
+                if is_filler and served.state in _AT_WORK and _reason(node, served.model) in _FILLS:
                     fillers.setdefault(served.model, []).append(node.node)
         now_s = self._mesh.now_s
         pairs = {

@@ -258,7 +258,7 @@ class SimMesh:
     def restart(self, name: str) -> SimNode:
         """Start a crashed or stopped node again, with what it had written down."""
         node = self.nodes[NodeId(name)]
-        node.config = replace(node.config, incarnation=node.config.incarnation + 1, is_joining=False)
+        node.config = replace(node.config, incarnation=node.config.incarnation + 1, is_joining=bool(node.roster))
         node.clock_ahead_s = self.rng.uniform(0, 1e6)
         node.core = MeshCore(node.config, self.now_s + node.clock_ahead_s, random.Random(self.rng.random()))
         node.life += 1

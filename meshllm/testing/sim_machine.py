@@ -104,6 +104,7 @@ class SimMachine:
         self._downloads: dict[ModelId, object] = {}
         """What tells a download from an earlier one of the same model that was cancelled."""
         self._is_measuring = False
+        self._told_in_flight: tuple[tuple[ModelId, int], ...] = ()
 
     def begin(self) -> None:
         """Tell the core what there is: the machine, its engine, its files."""
@@ -253,11 +254,23 @@ class SimMachine:
         for job in jobs:
             job.end(is_complete=False)
 
-    def reported(self) -> tuple[Counter[ModelId], Counter[ModelId]]:
-        """Return the jobs done well since the last call: (all, those for other nodes)."""
-        found = self.finished, self.from_peers
+    def traffic(self, elsewhere: Counter[ModelId]) -> ev.TrafficMeasured | None:
+        """Return what ended since the last call and what is in flight; None when both are as before.
+
+        `elsewhere` are requests that came in here and were answered at other nodes.
+        """
+        in_flight = tuple((model, engine.in_flight) for model, engine in self.engines.items() if engine.in_flight)
+        if not self.finished and not elsewhere and in_flight == self._told_in_flight:
+            return None
+        self._told_in_flight = in_flight
+        finished, from_peers = self.finished, self.from_peers
         self.finished, self.from_peers = Counter(), Counter()
-        return found
+        return ev.TrafficMeasured(
+            finished=tuple(finished.items()),
+            from_peers=tuple(from_peers.items()),
+            in_flight=in_flight,
+            elsewhere=tuple(elsewhere.items()),
+        )
 
     # -- memory and files ------------------------------------------------------------------------------
 

@@ -187,7 +187,7 @@ class SimRequests:
         routes = {route.node: route for route in found.routes}
         way = choose([self._way(node, route) for route in found.routes], request.trail)
         if way is None:
-            self._end(request, verdict(request.trail).value if request.trail.setbacks else Setback.BUSY.value)
+            self._wait_for_room(request, node, found)
             return
         route = routes[way.node]
         request.hosts.append(route.node)
@@ -195,6 +195,14 @@ class SimRequests:
             self._work(request, node, route)
         else:
             self._open(request, node, route)
+
+    def _wait_for_room(self, request: SimRequest, node: SimNode, found: Routes) -> None:
+        """Have a request ask again soon that could only go to this node's own full engine; refuse all others."""
+        is_here = any(route.node == node.node for route in found.routes) and node.node not in request.trail.setbacks
+        if is_here and self.mesh.now_s - request.asked_s < self._load_wait_s:
+            self.mesh.later(_AGAIN_S, partial(self._pursue, request))
+        else:
+            self._end(request, verdict(request.trail).value if request.trail.setbacks else Setback.BUSY.value)
 
     def _way(self, node: SimNode, route: Route) -> Way:
         engine = node.rig.engines.get(route.model) if node.rig is not None else None
@@ -353,13 +361,10 @@ class SimRequests:
         for node in self.mesh.running():
             rig = node.rig
             elsewhere = self._elsewhere.pop(node.node, Counter())
-            finished, from_peers = rig.reported() if rig is not None else (Counter(), Counter())
-            if not (finished or elsewhere):
-                continue
-            traffic = ev.TrafficMeasured(
-                finished=tuple(finished.items()),
-                from_peers=tuple(from_peers.items()),
-                elsewhere=tuple(elsewhere.items()),
-            )
-            self.mesh.post(node.node, traffic)
+            if rig is not None:
+                traffic = rig.traffic(elsewhere)
+            else:
+                traffic = ev.TrafficMeasured(finished=(), elsewhere=tuple(elsewhere.items())) if elsewhere else None
+            if traffic is not None:
+                self.mesh.post(node.node, traffic)
         self.mesh.later(REPORT_S, self._report)

@@ -6,7 +6,6 @@ import pytest
 
 from meshllm.core import effects as do
 from meshllm.core import events as ev
-from meshllm.core.announcement import Record
 from meshllm.core.engines import EnginePlan, MemoryNeed
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.limits import GIB
@@ -60,16 +59,16 @@ def test_memory_that_is_given_away_twice_is_found() -> None:
         watch(node, ev.Woke(), tuple(do.StartEngine(plan=a_plan(mesh, 3 * GIB)) for _ in range(3)))
 
 
-def test_two_nodes_that_fill_one_gap_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_nodes_that_fill_one_gap_are_found() -> None:
     """Not at once: they have a moment to notice each other. Who could not know of the other is excused."""
     mesh, watch = a_pair(at_b=("tiny",))
-    monkeypatch.setattr(must, "_reason", lambda *_: Reason.UNSERVED_ON_DISK)
-    for node in (mesh.nodes[A], mesh.nodes[B]):
-        own = node.core._own
-        said = replace(
-            own.announcement, serving=tuple(replace(one, is_assigned=True) for one in own.announcement.serving)
-        )
-        own.record = Record(announcement=said)
+    for name in (A, B):
+        pretend(mesh, name, fills_gaps=True)
+        record = mesh.nodes[name].core._serving.held.records[TINY]
+        record.is_assigned, record.reason = True, Reason.UNSERVED_ON_DISK
+        rig = mesh.nodes[name].rig
+        assert rig is not None
+        rig._measure()
 
     mesh.run(30.0)
     watch._excused.clear()

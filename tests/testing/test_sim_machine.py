@@ -1,6 +1,7 @@
 """Engines and downloads that take their time."""
 
 import heapq
+from collections import Counter
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -145,7 +146,9 @@ def test_jobs_beyond_the_slots_wait_for_one() -> None:
 
     assert taken == [True, True, True]
     assert ends == [(3.0, True), (3.0, True), (5.0, True)]
-    assert (world.machine.finished[TINY], world.machine.from_peers[TINY]) == (3, 3)
+    told = world.machine.traffic(Counter())
+    assert told == ev.TrafficMeasured(finished=((TINY, 3),), from_peers=((TINY, 3),))
+    assert world.machine.traffic(Counter()) is None
 
 
 def test_an_engine_that_is_not_ready_takes_nothing() -> None:

@@ -112,20 +112,32 @@ def test_an_unknown_name_is_refused() -> None:
     assert dict(requests.ends) == {"model_not_found": 1}
 
 
-def test_a_host_that_is_not_ready_any_more_sends_requests_on() -> None:
-    """Views are always a little old."""
+def test_an_engine_that_is_lost_sends_requests_on() -> None:
+    """Before the first byte; its host lives and has it again in a moment."""
     mesh, requests = a_mesh()
-    first = requests.ask("tiny", "c").hosts[0]
-    mesh.run(5.0)
-    rig = mesh.nodes[NodeId(first)].rig
+    request = requests.ask("tiny", "c", 8.0)
+    mesh.run(0.5)
+    rig = mesh.nodes[request.hosts[0]].rig
     assert rig is not None
 
-    rig.crash_engine("tiny")
-    request = requests.ask("tiny", "c")
+    rig.crash_engine(ModelId("tiny"))
     mesh.run(60.0)
 
     assert request.end == "complete"
     assert len(set(request.hosts)) == 2
+
+
+def test_a_host_that_does_not_have_the_model_any_more_refuses() -> None:
+    """Views are always a little old; the next way is taken at once."""
+    mesh, requests = a_mesh()
+    request = requests.ask("tiny", "c")
+    host = mesh.nodes[request.hosts[0]]
+    assert host.rig is not None
+
+    host.rig.crash_engine(ModelId("tiny"))  # while the tunnel is being opened
+    mesh.run(60.0)
+
+    assert (request.end, len(set(request.hosts))) == ("complete", 2)
 
 
 def test_arrivals_follow_their_seed() -> None:

@@ -123,7 +123,8 @@ def serving(scale: str, seeds: range, *, jobs: int, rewrite: bool) -> int:
     if rewrite and is_comparable and not broken:
         KEPT_SERVING.write_text(json.dumps(kept | {scale: fresh}, indent=1) + "\n")
         return 0
-    return int(broken > 0 or (is_comparable and kept.get(scale) != fresh))
+    is_changed = is_comparable and scale in kept and kept[scale] != fresh
+    return int(broken > 0 or is_changed)
 
 
 def main() -> int:

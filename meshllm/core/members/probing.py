@@ -58,9 +58,6 @@ class Probing:
         self._helps: dict[NodeId, list[Help]] = {}
         self._help_pinged_s: dict[NodeId, float] = {}
         self._seq = 0
-        self._hurries_until_s = float("-inf")
-        """Members asked before this get half the time for their first answer: this node has slept, and whoever died
-        meanwhile has been dead for others for long. Nobody is buried for that: confirming takes as long as ever."""
 
     # -- a member's rhythm ---------------------------------------------------------------------------
 
@@ -109,7 +106,9 @@ class Probing:
             self._ask_others(node, (entry.helper,) if entry.helper in circle.links else self._others(node, few=True))
         else:
             return  # in a large mesh, those who are connected to it watch it
-        hurries = circle.now_s <= self._hurries_until_s
+        # Of one that was never heard, or not since this node slept, there is nothing but old rumours: half the time is
+        # enough for doubt. Nobody is buried sooner for that on less: confirming takes as long as ever.
+        hurries = entry.heard_s is None
         self._open(node, Probe(is_confirming=False), circle.times.probe_timeout_s / (2 if hurries else 1))
 
     def _confirm(self, entry: Entry) -> None:
@@ -239,13 +238,11 @@ class Probing:
         circle = self._circle
         self._pending.clear()
         self._helps.clear()
-        spread_s = circle.times.probe_interval_s / 10
-        self._hurries_until_s = circle.now_s + spread_s
         for node in circle.table.live():
             entry = circle.table.entries[node]
             self._judge(entry, Evidence.HEARD)
             entry.heard_s = None
-            circle.timers.set(("probe", node), circle.now_s + circle.rng.random() * spread_s)
+            circle.timers.set(("probe", node), circle.now_s + circle.rng.random() * circle.times.probe_interval_s / 10)
 
     @property
     def helping(self) -> int:

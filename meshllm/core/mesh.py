@@ -273,13 +273,8 @@ class MeshCore:
             case ev.Woke():
                 return []
             case ev.TaskFailed():
-                return [
-                    Notify(
-                        level=Level.ERROR,
-                        message="task failed",
-                        fields=(("task", event.task), ("error", event.message)),
-                    )
-                ]
+                said = (("task", event.task), ("error", event.message))
+                return [Notify(level=Level.ERROR, message="task failed", fields=said)]
             case _:
                 return []  # of members: handled before
 

@@ -243,15 +243,15 @@ class ServingWatch:
         return node.config.serving.fills_gaps and (is_here or self._may_fetch(node, spec))
 
     def _may_fetch(self, node: SimNode, spec: ModelSpec) -> bool:
-        """Tell whether a node would download a model: it may, there is room, and somebody says where it is."""
+        """Tell whether a node would download a model: it may, there is room, and a live member says where it is."""
         free_bytes = node.machine.disk_bytes - (node.disk.fetched_bytes if node.disk is not None else 0)
         is_told = any(
             wanted.model == spec.id and wanted.repository
-            for member in node.core.view.members.values() for wanted in member.announcement.requested
+            for member in node.core.view.members.values() if member.state in LIVE
+            for wanted in member.announcement.requested
         )  # fmt: skip
-        return node.config.serving.downloads and is_told and (
-            free_bytes >= 2 * (spec.size_bytes + disk_reserve_bytes(spec.size_bytes))
-        )  # fmt: skip
+        is_storable = free_bytes >= 2 * (spec.size_bytes + disk_reserve_bytes(spec.size_bytes))
+        return node.config.serving.downloads and is_told and is_storable
 
     def _is_known(self, model: ModelId, running: list[SimNode]) -> bool:
         """Tell whether nobody thinks any more that a node serves a model which does not run."""

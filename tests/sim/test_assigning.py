@@ -1,5 +1,7 @@
 """Who serves what, among real cores that hear of one another late: joiners, deaths, requests."""
 
+import functools
+
 import pytest
 
 from meshllm.core import events as ev
@@ -39,7 +41,7 @@ def check_three_joiners(seed: int) -> None:
     for name in JOINERS:
         mesh.later(
             mesh.rng.uniform(0, 0.2),
-            lambda name=name: mesh.start(name, ["a"], MODELS, machine=Machine(memory_bytes=8 * GIB), serving=FILLS),
+            functools.partial(mesh.start, name, ["a"], MODELS, machine=Machine(memory_bytes=8 * GIB), serving=FILLS),
         )
 
     mesh.run(30.0)

@@ -1,4 +1,4 @@
-"""Who serves what, in meshes of all sorts of machines; `scripts/simulate --serving small --seeds 100` runs more."""
+"""Who serves what, in meshes of all sorts of machines; `scripts/simulate --serving small` runs more of it."""
 
 from dataclasses import replace
 

@@ -36,6 +36,8 @@ class Probe:
     is_confirming: bool
     asked: int = 0
     """How many others were asked."""
+    is_half: bool = False
+    """There was nobody else to ask: halfway it is looked whether there is by now, as after a sleep."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,6 +84,8 @@ class Probing:
             entry.why = entry.why or _SILENT
             self._judge(entry, Evidence.PROBE_FAILED)
             self._confirm(entry)
+        elif probe.is_half and not self._others(node, few=True):
+            self._open(node, Probe(is_confirming=True), self._circle.times.confirm_s / 2)
         elif self._circle.may_accuse and (probe.asked or not self._others(node, few=True)):
             self._bury(entry)
         else:
@@ -116,7 +120,8 @@ class Probing:
         circle, node = self._circle, entry.node
         is_linked = node in circle.links
         others = self._others(node, few=is_linked)
-        self._open(node, Probe(is_confirming=True, asked=len(others)), circle.times.confirm_s)
+        probe = Probe(is_confirming=True, asked=len(others), is_half=not others)
+        self._open(node, probe, circle.times.confirm_s / (2 if probe.is_half else 1))
         if is_linked:
             self._ping(node)
         self._ask_others(node, others)
@@ -189,6 +194,7 @@ class Probing:
         if reason == REFUSED:
             self._judge(entry, Evidence.PROBE_FAILED)
             soon_s, due_s = circle.now_s + circle.times.refused_s * circle.stretch, circle.timers.due_s(("probe", node))
+            self._pending[node].is_half = False
             if due_s is None or soon_s < due_s:
                 circle.timers.set(("probe", node), soon_s)
 

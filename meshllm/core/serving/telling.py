@@ -131,6 +131,8 @@ def _requested(held: Holdings, fetching: Fetching) -> tuple[RequestedModel, ...]
 
 def _wish(name: str, model: ModelId | None, held: Holdings, *, is_asked: bool) -> RequestedModel | None:
     record = held.records.get(model) if model is not None else None
+    if record is not None and record.dropped:
+        return None
     if model is None or record is None:
         return RequestedModel(name=name) if is_asked else None
     policy = held.policy_of(model)

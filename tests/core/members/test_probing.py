@@ -181,6 +181,36 @@ def test_a_death_that_was_slept_through_is_known_within_eight_seconds() -> None:
     assert party.state("c") is MemberState.ALIVE
 
 
+def test_who_had_nobody_to_ask_asks_as_soon_as_somebody_is_there() -> None:
+    """After a sleep all connections are lost at once; the question does not wait for another round."""
+    party = Party("a", "b", "c")
+    for peer in ("b", "c", "a"):
+        party.lose(peer)
+    party.effects.clear()
+
+    party.connect("b")
+    party.connect("c")
+    keep_talking(party, "b", "c", for_s=TIMES.confirm_s / 2 + 1)
+    asked = len(party.said(PingRequest))
+    keep_talking(party, "b", "c", for_s=TIMES.confirm_s)
+
+    assert asked == 2
+    assert party.state("a") is MemberState.DEAD
+
+
+def test_alone_with_one_other_the_verdict_takes_as_long_as_ever() -> None:
+    """There is nobody to ask, halfway or later."""
+    party = Party("a")
+    party.lose("a")
+
+    party.advance(TIMES.confirm_s - 0.5)
+    early = party.state("a")
+    party.advance(1.0)
+
+    assert early is not MemberState.DEAD
+    assert party.state("a") is MemberState.DEAD
+
+
 def test_a_question_about_a_third_member_is_asked_on_and_answered() -> None:
     """Two questions at once take one ping."""
     party = Party("a", "b", "c")

@@ -49,7 +49,7 @@ class ColdModels:
 
     def _cold(self, model: ModelId, newest: Newest) -> ColdModel | None:
         entry = self._stock.entries.get(model)
-        if entry is None or entry.is_served or not (entry.files or entry.wishes):
+        if entry is None or entry.hosts or not (entry.files or entry.wishes):
             return None
         digest = next(iter(entry.digests)) if len(entry.digests) == 1 else ""
         return ColdModel(

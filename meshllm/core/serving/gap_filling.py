@@ -169,6 +169,7 @@ class GapFilling:
         self._news = max(self._news, self.stock.put(me))
         is_due = any(at_s <= now_s for at_s in (*self._due, *self.waiting.values(), *self._declined.values()))
         self._expire(now_s)
+        self._forget_failed(now_s)
         effects = self.upkeep.yield_claims() + self.upkeep.rest(now_s)
         if effects or is_due:
             self._news = Change.MODELS
@@ -201,6 +202,17 @@ class GapFilling:
             entry = self.stock.entries.get(model)
             if until_s <= now_s or (entry is not None and entry.ready):
                 del self.waiting[model]
+
+    def _forget_failed(self, now_s: float) -> None:
+        """Leave to others what could not be fetched here: a request for it is theirs as well."""
+        for record in list(self._held.records.values()):
+            is_vain = record.spec is None and record.state is EngineState.FAILED and not record.wanted
+            if is_vain and record.is_assigned:
+                self._declined[record.id] = now_s + DECLINE_S
+                self._held.order.remove(record.id)
+                del self._held.records[record.id]
+                self._held.rename()
+                self._news = Change.MODELS
 
     def _needs(self, now_s: float) -> list[Need]:
         """Return what every model has and lacks, with how many nodes have let their time pass."""

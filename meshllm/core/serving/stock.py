@@ -8,18 +8,16 @@ Kept up to date change by change: in a mesh of two hundred, one member's news co
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import IntEnum
 
-from meshllm.core.announcement import Announcement, DiskModel, ModelOrder, RequestedModel, ServedModel, ServingState
-from meshllm.core.catalog import ModelReference, model_id_of
+from meshllm.core.announcement import Announcement, ModelOrder, ServingState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Verb
-from meshllm.core.known_models import CATALOG_FILES, find, reference_of
+from meshllm.core.known_models import CATALOG_FILES
 from meshllm.core.limits import ORPHAN_S, ORPHANS
-from meshllm.core.rights import Rights
 from meshllm.core.serving.assignment import Need, Urgency
 from meshllm.core.serving.sites import may_host
+from meshllm.core.serving.stock_entry import Entry, is_source, wished
 
 Newest = Callable[[ModelId], ModelOrder | None]
 """The newest order about a model that counts."""
@@ -33,50 +31,6 @@ class Change(IntEnum):
     """Memory, load or demand: worth a look some time."""
     MODELS = 2
     """Somebody has, serves or wants something else than before."""
-
-
-@dataclass(slots=True)
-class Entry:
-    """One model as the live members have it, by node."""
-
-    model: ModelId
-    files: dict[NodeId, DiskModel] = field(default_factory=dict)
-    serving: dict[NodeId, ServedModel] = field(default_factory=dict)
-    wishes: dict[NodeId, RequestedModel] = field(default_factory=dict)
-    waiting: set[NodeId] = field(default_factory=set)
-    digests: frozenset[str] = frozenset()
-    size_bytes: int = 0
-    orphaned_by: NodeId | None = None
-    """A host of it that died, while nobody has taken over."""
-    orphaned_until_s: float = 0.0
-
-    @property
-    def is_served(self) -> bool:
-        """Tell whether somebody serves it or is about to."""
-        return any(one.state is not ServingState.DRAINING for one in self.serving.values())
-
-    @property
-    def ready(self) -> list[NodeId]:
-        """Return the nodes that answer for it, sorted."""
-        return sorted(node for node, one in self.serving.items() if one.state is ServingState.READY)
-
-    @property
-    def floor(self) -> int:
-        """Return how many hosts members want it to have."""
-        return max((max(wish.min_replicas, wish.min_warm) for wish in self.wishes.values()), default=0)
-
-    @property
-    def min_warm(self) -> int:
-        """Return how many hosts members want to be kept although nobody asks."""
-        return max((wish.min_warm for wish in self.wishes.values()), default=0)
-
-    def renew(self) -> bool:
-        """Derive what follows from the rest; tell whether anything is left of it."""
-        known: list[DiskModel | ServedModel | RequestedModel] = [*self.files.values(), *self.serving.values()]
-        known += self.wishes.values()
-        self.digests = frozenset(one.digest for one in known if one.digest)
-        self.size_bytes = max((one.size_bytes for one in known), default=0)
-        return bool(known or self.waiting or self.orphaned_by is not None)
 
 
 class Stock:
@@ -131,7 +85,9 @@ class Stock:
         old = self._said.get(node)
         if old is None:
             return Change.NOTHING
-        wishes = {_wished(wish): wish for wish in old.requested}
+        for wish in old.requested:
+            if is_source(wish, old):
+                self.entries[wished(wish)].remembered = wish  # perhaps nobody else knows where its file is
         left = [
             one.model for one in old.serving if one.model in self.entries and one.state is not ServingState.DRAINING
         ]
@@ -139,10 +95,6 @@ class Stock:
             self._orphaned.add(model)
             self.entries[model].orphaned_by, self.entries[model].orphaned_until_s = node, now_s + ORPHAN_S
         self.remove(node)
-        for entry in self._orphans():
-            if entry.orphaned_by == node and entry.model in wishes:
-                entry.wishes[node] = wishes[entry.model]  # it says where the file may be fetched from
-                entry.renew()
         return Change.MODELS
 
     def expire(self, now_s: float) -> None:
@@ -176,7 +128,10 @@ class Stock:
         for one in said.serving if may_host(said) else ():
             self._entry(one.model, touched).serving[node] = one
         for wish in said.requested:
-            self._entry(_wished(wish), touched).wishes[node] = wish
+            entry = self._entry(wished(wish), touched)
+            entry.wishes[node] = wish
+            if is_source(wish, said):
+                entry.sources[node] = wish
         for model in said.waiting:
             self._entry(model, touched).waiting.add(node)
         return touched
@@ -185,12 +140,13 @@ class Stock:
         node, touched = said.node, set[ModelId]()
         for model in (
             *(file.model for file in said.models_on_disk), *(one.model for one in said.serving),
-            *(_wished(wish) for wish in said.requested), *said.waiting,
+            *(wished(wish) for wish in said.requested), *said.waiting,
         ):  # fmt: skip
             entry = self._entry(model, touched)
             entry.files.pop(node, None)
             entry.serving.pop(node, None)
             entry.wishes.pop(node, None)
+            entry.sources.pop(node, None)
             entry.waiting.discard(node)
         return touched
 
@@ -211,13 +167,11 @@ class Stock:
         return [self.entries[model] for model in sorted(self._orphaned)]
 
     def _unorphan(self, entry: Entry) -> None:
-        node, entry.orphaned_by = entry.orphaned_by, None
+        entry.orphaned_by = None
         self.touched.add(entry.model)
         self._orphaned.discard(entry.model)
-        if node is not None:
-            entry.wishes.pop(node, None)
-            if not entry.renew():
-                del self.entries[entry.model]
+        if not entry.renew():
+            del self.entries[entry.model]
 
     # -- what follows from it ------------------------------------------------------------------------------
 
@@ -242,8 +196,8 @@ class Stock:
         self, entry: Entry, twins: list[Entry], order: ModelOrder | None, demand: float, hot: Collection[ModelId],
         least_bytes: int,
     ) -> Need:  # fmt: skip
-        by_name = _hosts(entry)
-        hosts = by_name.union(*(_hosts(twin) for twin in twins))
+        by_name = entry.hosts
+        hosts = by_name.union(*(twin.hosts for twin in twins)) if twins else by_name
         is_cold = is_ordered_out(entry, order)
         is_held = is_cold and order is not None and order.hold
         urgency, places = Urgency.LYING, 0
@@ -255,26 +209,10 @@ class Stock:
         elif not is_cold and not entry.wishes and _is_first(entry, twins) and _is_no_toy(entry, least_bytes):
             places = 1
         return Need(
-            model=entry.model, urgency=urgency, places=places, hosts=hosts, holders=frozenset(entry.files),
-            size_bytes=entry.size_bytes, reference=self._reference(entry), demand=demand,
+            model=entry.model, urgency=urgency, places=places, hosts=hosts, holders=entry.holders,
+            size_bytes=entry.size_bytes, reference=entry.reference, demand=demand,
             is_hot=entry.model in hot and len(hosts) >= entry.floor, is_open=places > 0 and _is_first(entry, twins),
         )  # fmt: skip
-
-    def _reference(self, entry: Entry) -> ModelReference | None:
-        """Return where a model may be fetched from: the catalogue, or the word of a member that may host.
-
-        A package is only ever the catalogue's: no member makes others fetch programs.
-        """
-        if entry.model in CATALOG_FILES:
-            return _catalogued(entry.model)
-        for node in sorted(entry.wishes):
-            wish, said = entry.wishes[node], self._said.get(node)
-            if (said is None or Rights.HOST in said.rights) and _is_plausible(wish, entry.model):
-                return ModelReference(
-                    id=entry.model, repository=wish.repository, filename=wish.filename, size_bytes=wish.size_bytes,
-                    sha256=wish.sha256, asked_as=wish.name,
-                )  # fmt: skip
-        return None
 
 
 def is_ordered_out(entry: Entry, order: ModelOrder | None) -> bool:
@@ -282,10 +220,6 @@ def is_ordered_out(entry: Entry, order: ModelOrder | None) -> bool:
     if order is None or order.verb is not Verb.UNLOAD:
         return False
     return not any(one.order >= order.version for one in entry.serving.values())
-
-
-def _hosts(entry: Entry) -> frozenset[NodeId]:
-    return frozenset(node for node, one in entry.serving.items() if one.state is not ServingState.DRAINING)
 
 
 def _twins(entry: Entry, same: Mapping[str, list[Entry]]) -> list[Entry]:
@@ -300,23 +234,6 @@ def _is_first(entry: Entry, twins: Iterable[Entry]) -> bool:
 
 def _is_no_toy(entry: Entry, least_bytes: int) -> bool:
     return bool(entry.files) and (entry.model in CATALOG_FILES or entry.size_bytes >= least_bytes)
-
-
-def _wished(wish: RequestedModel) -> ModelId:
-    return wish.model or ModelId(wish.name)
-
-
-def _is_plausible(wish: RequestedModel, model: ModelId) -> bool:
-    if not wish.repository or not wish.filename or wish.size_bytes <= 0:
-        return False
-    return model_id_of(wish.filename) == model and ".." not in wish.filename.split("/") and wish.filename[0] != "/"
-
-
-def _catalogued(model: ModelId) -> ModelReference | None:
-    found = find(model)
-    if found is None or found[1] is None:
-        return None
-    return reference_of(found[0], found[1], model)
 
 
 def _is_same(old: Announcement, new: Announcement) -> bool:

@@ -5,8 +5,8 @@ know what it should take instead: `gap_filling` does.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from meshllm.core.announcement import ServingState
 from meshllm.core.effects import Level
 from meshllm.core.engines import EngineState
 from meshllm.core.ids import ModelId, NodeId
@@ -15,10 +15,11 @@ from meshllm.core.serving.capacity import NoRoom
 from meshllm.core.serving.claims import Claim, must_yield
 from meshllm.core.serving.engine_life import EngineLife
 from meshllm.core.serving.holdings import Holdings
-from meshllm.core.serving.rebalance import Heat, Load, Occupant, may_go, victims
+from meshllm.core.serving.rebalance import Heat, Occupant, may_go, victims
 from meshllm.core.serving.records import Record
 from meshllm.core.serving.replies import Effects, notice
-from meshllm.core.serving.stock import Entry, Stock
+from meshllm.core.serving.stock import Stock
+from meshllm.core.serving.stock_entry import Entry
 from meshllm.core.serving.telling import told_state
 from meshllm.core.view import Reason
 
@@ -101,14 +102,11 @@ class Upkeep:
 
     def feel(self, demand: Mapping[ModelId, float], now_s: float) -> frozenset[ModelId]:
         """Take the loads of all served models; return those that are hot."""
-        loads: dict[ModelId, Load] = {}
-        for model, entry in self._stock.entries.items():
-            ready = [one for one in entry.serving.values() if one.state is ServingState.READY]
-            if ready:
-                loads[model] = Load(
-                    per_minute=demand.get(model, 0.0), slots=sum(one.slots for one in ready),
-                    busy=sum(one.busy for one in ready), queued=sum(one.queued for one in ready),
-                )  # fmt: skip
+        loads = {
+            model: replace(entry.load, per_minute=demand.get(model, 0.0))
+            for model, entry in self._stock.entries.items()
+            if entry.load is not None
+        }
         spare = {one.id: one.slots for one in self._held.records.values() if one.reason is Reason.HOT and _is_idle(one)}
         self.heat.look(loads, spare, now_s)
         return self.heat.hot(now_s)

@@ -299,6 +299,23 @@ def test_a_model_that_does_not_load_here_is_left_to_others() -> None:
     assert (story.started(), story.serving()) == (["x"], [])
 
 
+def test_a_model_that_could_not_be_fetched_here_is_left_to_others() -> None:
+    """And is tried again some time, if nobody has it by then."""
+    machine = replace(a_machine(), disk_free_bytes=100 * GIB)
+    wish = RequestedModel(name="q", model=X, size_bytes=GIB, repository="u/r", filename="x.gguf")
+    story = among_others(policy=replace(FILLS, downloads=True), machine=machine)
+    story.hear(a_node(PEER, requested=(wish,)))
+    story.wait(3.0)
+
+    story.tell(ev.DownloadFailed(model=X, code="disk_full", message="the disk is full"))
+    known = X in story.core.view.local
+    story.wait(DECLINE_S / 2)
+    before = len(story.of(Download))
+    story.wait(DECLINE_S)
+
+    assert (known, before, len(story.of(Download))) == (False, 1, 2)
+
+
 def test_a_model_that_somebody_unloaded_here_comes_back_only_for_a_request() -> None:
     """X29: people decide."""
     story = Neighbourhood(a_spec("x", size_bytes=GIB))

@@ -174,9 +174,22 @@ def test_where_the_file_of_a_dead_hosts_model_may_be_fetched_is_remembered() -> 
 
     stock.bury(NodeId("a"), 0.0)
 
-    assert the_need(stock).reference is not None
+    need = the_need(stock)
+    assert need.reference is not None
+    assert need.size_bytes == 10
     stock.expire(ORPHAN_S)
     assert stock.entries == {}
+
+
+def test_who_knew_where_a_file_is_may_die_before_the_host() -> None:
+    """The host had it from somewhere, and says nothing of it."""
+    wish = RequestedModel(name="q", model=X, size_bytes=10, repository="u/r", filename="x.gguf")
+    stock = a_stock(a_node("a", requested=(wish,)), a_node("b", a_served()), a_node("c"))
+
+    stock.bury(NodeId("a"), 0.0)
+    stock.bury(NodeId("b"), 0.0)
+
+    assert the_need(stock).reference is not None
 
 
 def test_a_dead_member_that_comes_back_looks_after_its_models_itself() -> None:

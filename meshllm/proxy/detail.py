@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from meshllm.core.catalog import CatalogModel
 from meshllm.core.ids import ModelId
-from meshllm.core.names import RESERVED_NAMES
+from meshllm.core.names import AUTO_NAME, RESERVED_NAMES
 from meshllm.core.registration import FIRST_VERSION
 from meshllm.core.serving.hosts import best_health, hosts_of
 from meshllm.core.serving.meaning import meaning
@@ -23,7 +23,8 @@ from meshllm.proxy.listing_elsewhere import Document
 def model_detail(view: MeshView, asked: str, catalog: Iterable[CatalogModel] = ()) -> Document | Refusal:
     """Return one model's entry with details, or why there is none of that name."""
     if asked in RESERVED_NAMES:
-        return pseudo_entry(view, asked)
+        chosen: Document = {} if asked == AUTO_NAME else {"default_model_id": view.default_model}
+        return pseudo_entry(view, asked) | chosen
     found = meaning(view, RouteRequest(model=asked))
     if not isinstance(found, Wait | Refusal):
         return _detail(view, asked, *found)

@@ -29,7 +29,7 @@ def daemon(tmp_path: Path) -> Callable[..., Daemon]:
             prefix=prefix,
         )
         for name in models:
-            gguf_builder.write(made.models / f"{name}.gguf")
+            gguf_builder.write(made.models / f"{name}.gguf", gguf_builder.llama(**{"general.name": name}))
         return made
 
     return make

@@ -117,7 +117,8 @@ def test_a_killed_daemon_is_gone_soon_and_so_are_its_engines(daemon: Make) -> No
         until(lambda: not any(engine.is_running() and engine.status() != "zombie" for engine in engines),
               "the engines to die", ENGINES_DIE_S)  # fmt: skip
         until_gone(second, "tiny", GONE_AFTER_KILL_S)
-        assert second.chat("hello").status == 404
+        refused = second.chat("hello")
+        assert (refused.status, refused.error["code"]) == (503, "no_capacity")  # known, and nobody left has its file
 
 
 @pytest.mark.rows("MSH-15")

@@ -147,7 +147,7 @@ def _cold_elsewhere(view: MeshView, cold: ColdModel, found: Wait | Refusal) -> W
     if isinstance(found, Wait):
         return _asleep(view, cold) if cold.lack else None
     if found.code is RefusalCode.NO_CAPACITY:
-        return _asleep(view, cold)
+        return None if cold.lack and view.me.node in cold.nodes else _asleep(view, cold)
     others = [node for node in cold.nodes if node != view.me.node]
     return _asleep(view, cold) if others and found.code in _HERE_ALONE else None
 

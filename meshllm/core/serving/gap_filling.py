@@ -360,13 +360,14 @@ class GapFilling:
     def _explain(self, sites: list[Site], needs: list[Need]) -> None:
         """Say of every cold model why nobody can load it; no request waits for one that nobody can."""
         able = {site.node: site for site in sites if site.fills_gaps or site.node == self._me}
-        here = {record.id for record in self._held.records.values() if record.wanted or record.has_process}
+        records = self._held.records.values()
+        here = {one.id for one in records if one.has_process or (one.wanted and not one.waiting)}
         cold = [need for need in needs if need.model not in here and (not need.hosts or need.model in self.waiting)]
         lacks = {need.model: lack for need in cold if (lack := lack_of(need, able))}
         self.cold.explain(lacks, self.newest)
         for need in cold:
             record = self._held.records.get(need.model)
-            if record is not None and need.model not in lacks:
+            if record is not None and not record.wanted and need.model not in lacks:
                 record.waiting = ""  # of those that nobody wants here
         for model in lacks.keys() & self.waiting.keys():
             del self.waiting[model]

@@ -19,6 +19,7 @@ from typing import Any, Self
 import psutil
 
 WAIT_S = 10.0
+STREAM_SILENCE_S = 25.0  # twice the interval of comments, and some
 POLL_S = 0.02
 PAUSE = threading.Event()
 
@@ -218,7 +219,7 @@ class Daemon:
     @contextmanager
     def streaming(self, text: str, *, model: str = "tiny", **fields: object) -> Iterator[http.client.HTTPResponse]:
         """Send a streaming chat request and hand over the answer while it comes."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_S)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=STREAM_SILENCE_S)
         body = {"model": model, "messages": [{"role": "user", "content": text}], "stream": True, **fields}
         connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
         try:

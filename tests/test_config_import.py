@@ -181,7 +181,7 @@ def test_other_formats_are_read_only_when_named(tmp_path: Path) -> None:
 @pytest.mark.rows("CFG-16", "CFG-23")
 def test_mistake_in_yaml_has_its_line(tmp_path: Path) -> None:
     """As in every other format."""
-    error = refused(tmp_path, "models:\n  - id: a\n    type: lokal\n", name="m.yml")
+    error = refused(tmp_path, "models:\n  - id: a\n    type: lokal\n", name="m.yml")  # codespell:ignore
 
     assert (error.line, error.key) == (3, "models[0].type")
 

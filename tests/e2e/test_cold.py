@@ -136,7 +136,7 @@ def test_auto_takes_what_answers_and_an_unknown_name_is_told_at_once(daemon: Mak
         until_listed(entry, "tiny")
         until_known(entry, "other")
 
-        auto, unknown = entry.chat(model="auto"), entry.chat(model="othre")
+        auto, unknown = entry.chat(model="auto"), entry.chat(model="othre")  # codespell:ignore
 
         assert (auto.status, auto.headers["x-mesh-model"]) == (200, "tiny")
         assert (unknown.status, unknown.error["code"]) == (404, "model_not_found")

@@ -282,6 +282,27 @@ EJECTION_FIRST_S: Final = 5.0  # doubles each time
 EJECTION_MAX_S: Final = 300.0
 EJECTION_TRIAL_S: Final = 10.0  # one request tries a node that was out; others keep away for this long at most
 
+# -- routing -------------------------------------------------------------------------------------------
+PREFIX_BYTES: Final = 1 * MIB  # of a prompt, from its beginning, that is remembered
+PREFIX_BLOCKS: Final = 131_072  # of all engines together, some 250 bytes of memory each
+PREFIX_ENGINE_BYTES: Final = 16 * MIB  # of prompts that an engine is thought to keep, before its answers teach better
+PREFIX_ENGINE_LEAST_BYTES: Final = 64 * KIB  # below which that estimate never sinks
+ROUTED_ENGINES: Final = 16_384  # whose loads and speeds are remembered
+ROUTING_HALF_LIFE_S: Final = 60.0  # of what is remembered of loads, speeds and waits
+BALANCE_FACTOR: Final = 1.1  # of the fair share of recent requests, beyond which a host gets no new conversation...
+BALANCE_SLACK: Final = 2.0  # ...once it is this many requests beyond it
+LATENCY_EXPLORATION: Final = 0.05  # share of requests by which `latency_based` looks whether others became quicker
+ROUND_ROBIN_SETS: Final = 1_024  # sets of candidates whose turn is remembered
+AFFINITY_SESSIONS: Final = 16_384  # the ones used last
+AFFINITY_TIMEOUT_MOST_S: Final = 86_400.0
+DECISIONS_KEPT: Final = 1_000  # with their candidates, for `GET /api/explain`
+ROUTING_NAMES_COUNTED: Final = 1_024  # models and hosts whose picks are counted; the rest is counted together
+ROUTING_RETRIES_MOST: Final = 10
+ROUTING_RETRY_DELAY_MOST_S: Final = 60.0
+ROUTING_WEIGHTS: Final = 256
+ROUTING_WEIGHT_MOST: Final = 1e6
+ROUTING_SHADOWS: Final = 64
+
 # -- daemon ------------------------------------------------------------------------------------------
 INBOX_EVENTS: Final = 10_000
 JOURNAL_EVENTS: Final = 4_096

@@ -1,0 +1,163 @@
+"""What people may say about routing: partial changes, their refusals, and which choice counts."""
+
+import pytest
+
+from meshllm.core.ids import NodeId
+from meshllm.core.routing_config import (
+    DEFAULT,
+    ConfigFault,
+    RoutingChoice,
+    RoutingConfig,
+    RoutingConfigError,
+    RoutingRegister,
+    Strategy,
+    newest,
+    patched,
+    shown,
+)
+
+ME, OTHER = NodeId("me"), NodeId("other")
+
+
+@pytest.mark.rows("RTE-1")
+def test_there_are_eight_strategies_by_their_names() -> None:
+    """People write them."""
+    assert list(Strategy) == [
+        "round_robin", "least_loaded", "cache_aware", "quota_aware", "random", "weighted_random", "latency_based",
+        "affinity_based",
+    ]  # fmt: skip
+
+
+@pytest.mark.rows("RTE-1")
+@pytest.mark.parametrize("value", ["fastest", "", 3, None, ["random"], {}])
+def test_any_other_strategy_is_refused_with_the_list(value: object) -> None:
+    """Null brings the default back and is no mistake."""
+    if value is None:
+        assert patched(RoutingConfig(strategy=Strategy.RANDOM), {"strategy": None}) == DEFAULT
+        return
+
+    with pytest.raises(RoutingConfigError, match=r"round_robin, least_loaded, .*affinity_based") as caught:
+        patched(DEFAULT, {"strategy": value})
+
+    assert (caught.value.fault, caught.value.key) == (ConfigFault.INVALID_STRATEGY, "strategy")
+
+
+@pytest.mark.rows("RTE-2")
+def test_the_document_of_a_node_that_was_told_nothing() -> None:
+    """Every key, with its default."""
+    assert RoutingRegister().shown() == {
+        "strategy": "cache_aware", "model_strategy": "least_loaded", "enable_health_checks": True,
+        "enable_quota_checks": True, "enable_cache_optimization": True, "max_load_threshold": 0.85,
+        "min_cache_hit_rate": 0.3, "affinity_timeout_sec": 300, "affinity_from_user": False, "max_retries": 3,
+        "retry_delay_ms": 100, "unknown_model": "reject", "ab_test_enabled": False, "ab_test_split": 0.5,
+        "ab_test_model_a": None, "ab_test_model_b": None, "weights": {},
+        "score_weights": {"cache": 0.4, "load": 0.4, "quota": 0.2}, "shadow": [], "routing_time_alarm_us": 1000,
+        "scope": "mesh", "version": 0,
+    }  # fmt: skip
+
+
+def test_a_change_leaves_what_it_does_not_name() -> None:
+    """Somebody who posts one key means one key."""
+    before = patched(DEFAULT, {"strategy": "random", "weights": {"a": 1, "b": 2}})
+
+    after = patched(before, {"max_retries": 1, "retry_delay_ms": 250, "weights": {"a": None, "c": 0.5}})
+
+    assert (after.strategy, after.max_retries, after.retry_delay_s) == (Strategy.RANDOM, 1, 0.25)
+    assert after.weights == (("b", 2.0), ("c", 0.5))
+
+
+def test_what_is_shown_can_be_sent_back() -> None:
+    """A person edits what they got."""
+    config = patched(DEFAULT, {
+        "strategy": "weighted_random", "weights": {"x": 3}, "score_weights": {"cache": 1}, "max_load_threshold": 0.5,
+        "shadow": [{"of": "a", "to": "b", "sample": 0.1}], "ab_test_model_a": "a", "unknown_model": "fallback",
+    })  # fmt: skip
+
+    assert patched(DEFAULT, shown(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault", "key"),
+    [
+        ({"stratgy": "random"}, ConfigFault.UNKNOWN_KEY, "stratgy"),
+        ({"max_load_threshold": 1.5}, ConfigFault.INVALID_VALUE, "max_load_threshold"),
+        ({"max_load_threshold": True}, ConfigFault.INVALID_VALUE, "max_load_threshold"),
+        ({"min_cache_hit_rate": float("nan")}, ConfigFault.INVALID_VALUE, "min_cache_hit_rate"),
+        ({"affinity_timeout_sec": "300"}, ConfigFault.INVALID_VALUE, "affinity_timeout_sec"),
+        ({"affinity_timeout_sec": -1}, ConfigFault.INVALID_VALUE, "affinity_timeout_sec"),
+        ({"enable_quota_checks": 1}, ConfigFault.INVALID_VALUE, "enable_quota_checks"),
+        ({"max_retries": 2.5}, ConfigFault.INVALID_VALUE, "max_retries"),
+        ({"max_retries": 11}, ConfigFault.INVALID_VALUE, "max_retries"),
+        ({"unknown_model": "guess"}, ConfigFault.INVALID_VALUE, "unknown_model"),
+        ({"weights": [1]}, ConfigFault.INVALID_VALUE, "weights"),
+        ({"weights": {"a": -1}}, ConfigFault.INVALID_VALUE, "weights.a"),
+        ({"weights": {"": 1}}, ConfigFault.INVALID_VALUE, "weights"),
+        ({"score_weights": {"speed": 1}}, ConfigFault.INVALID_VALUE, "score_weights"),
+        ({"score_weights": 3}, ConfigFault.INVALID_VALUE, "score_weights"),
+        ({"shadow": {}}, ConfigFault.INVALID_VALUE, "shadow"),
+        ({"shadow": [{"of": "a"}]}, ConfigFault.INVALID_VALUE, "shadow[0]"),
+        ({"shadow": [{"of": "a", "to": "b", "sample": 2}]}, ConfigFault.INVALID_VALUE, "shadow[0].sample"),
+        ({"ab_test_model_a": 3}, ConfigFault.INVALID_VALUE, "ab_test_model_a"),
+        ({"ab_test_enabled": True, "ab_test_model_a": "a"}, ConfigFault.INVALID_VALUE, "ab_test_enabled"),
+    ],
+)
+def test_a_bad_change_is_refused_by_its_key(changes: dict[str, object], fault: ConfigFault, key: str) -> None:
+    """Nothing of it is taken."""
+    with pytest.raises(RoutingConfigError) as caught:
+        patched(DEFAULT, changes)
+
+    assert (caught.value.fault, caught.value.key) == (fault, key)
+    assert key.partition(".")[0] in caught.value.message
+
+
+def test_ab_test_as_a_strategy_compares_two_models() -> None:
+    """The strategy within each stays what it was."""
+    config = patched(DEFAULT, {"strategy": "ab_test", "ab_test_model_a": "a", "ab_test_model_b": "b"})
+
+    assert (config.ab_test_enabled, config.strategy) == (True, Strategy.CACHE_AWARE)
+    assert patched(config, {"ab_test_enabled": False}).ab_test_enabled is False
+
+
+def test_a_choice_for_the_mesh_has_a_higher_version_and_its_author() -> None:
+    """So that every node comes to the same one."""
+    first = RoutingRegister().changed({"strategy": "random"}, ME)
+    second = first.changed({"max_retries": 2, "version": 1}, OTHER)
+
+    assert first.mesh is not None
+    assert second.mesh is not None
+    assert (second.version, second.mesh.author, second.scope) == (2, OTHER, "mesh")
+    assert second.effective == RoutingConfig(strategy=Strategy.RANDOM, max_retries=2)
+    assert newest([second.mesh, first.mesh]) == second.mesh
+    assert newest([]) is None
+
+
+def test_two_choices_of_one_version_are_ordered_by_their_authors() -> None:
+    """Two people press the button at once."""
+    mine, others = (RoutingChoice(config=DEFAULT, version=4, author=author) for author in (ME, OTHER))
+
+    assert newest([mine, others]) == newest([others, mine]) == others
+
+
+def test_a_node_may_differ_from_its_mesh_until_somebody_chooses_for_the_mesh_there() -> None:
+    """What is said last at a node counts there."""
+    register = RoutingRegister().changed({"strategy": "random"}, ME)
+
+    differing = register.changed({"scope": "node", "strategy": "round_robin"}, ME)
+    again = differing.changed({"max_retries": 0}, ME)
+    ended = again.changed({"scope": "mesh", "max_retries": 5}, ME)
+
+    assert (differing.scope, differing.version, differing.effective.strategy) == ("node", 1, Strategy.ROUND_ROBIN)
+    assert (again.scope, again.effective.max_retries, again.mesh) == ("node", 0, register.mesh)
+    assert (ended.scope, ended.version, ended.node) == ("mesh", 2, None)
+
+
+@pytest.mark.parametrize(
+    ("document", "fault"),
+    [({"scope": "world"}, ConfigFault.INVALID_VALUE), ({"version": 7}, ConfigFault.VERSION_CONFLICT)],
+)
+def test_a_choice_for_nobody_or_about_old_news_is_refused(document: dict[str, object], fault: ConfigFault) -> None:
+    """Somebody else was quicker: look again."""
+    with pytest.raises(RoutingConfigError) as caught:
+        RoutingRegister().changed(document, ME)
+
+    assert caught.value.fault is fault

@@ -1,0 +1,171 @@
+"""What speaks for and against each candidate of a request: its load, what it has cached, how soon it would answer.
+
+Owns the arithmetic that all strategies share. Decides the predicted time to the first token and the balance guard;
+which number counts is the strategies' choice. Doesn't know sessions nor turns. Pure.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from meshllm.core import limits
+from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.routing_config import RoutingConfig
+from meshllm.core.serving.loads import (
+    BLANK,
+    BYTES_PER_TOKEN,
+    PREFILL_TOKENS_PER_S,
+    SERVICE_S,
+    EngineLoad,
+    Loads,
+)
+from meshllm.core.serving.prefix_index import PrefixIndex, Prompt
+
+ANY_NODE = NodeId("")
+"""The node of a candidate that stands for all engines of a model."""
+HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """An engine that a request could go to; or, where the model is still open, all engines of a model."""
+
+    node: NodeId
+    model: ModelId
+    slots: int = 1
+    busy: int = 0
+    """Requests at the engine as announced: computed and queued."""
+    mark: int = 0
+    """Changes with each announcement of its node: the version of that, never 0 for another node."""
+    life: str = ""
+    """Changes when the engine starts anew, and has forgotten all prompts."""
+    is_here: bool = False
+    """This node's own: what it says is never old."""
+    is_suspect: bool = False
+    health: str = HEALTHY
+    rtt_s: float = 0.0
+    pressure: float = 0.0
+    """Share of its memory that is taken, where that hinders it; 0 to 1."""
+    quota_left: float = 1.0
+    """Share of the tightest quota, 0 to 1."""
+
+    @property
+    def name(self) -> str:
+        """Return what tells candidates of one request apart: the node, or the model."""
+        return self.node or self.model
+
+
+class Rating(NamedTuple):
+    """A candidate with what was found of it. A tuple, because one is made for each candidate of each request."""
+
+    candidate: Candidate
+    name: str
+    load: float
+    """Busy share of its slots or memory, plus requests that would wait for each slot."""
+    hit_share: float
+    """Of the prompt's bytes that it probably has cached, 0 to 1."""
+    predicted_s: float
+    """Until the first token."""
+    first_byte_s: float | None
+    """As seen lately."""
+    wait_s: float
+    """Predicted, in its queue."""
+    recent: float
+    """Requests sent there lately, for each slot."""
+    is_over: bool
+    """It got more than its share lately."""
+    new_tokens: float
+    """Of the prompt, that it would have to read."""
+    score: float
+    """The composite of cache, load and quota; higher is better."""
+
+
+class _Typical(NamedTuple):
+    """What engines of these candidates are like that were measured: what the others are taken for."""
+
+    prefill_tokens_per_s: float
+    service_s: float
+    bytes_per_token: float
+
+
+def rate(
+    candidates: Sequence[Candidate], prompt: Prompt, config: RoutingConfig, *, loads: Loads, index: PrefixIndex,
+    now_s: float,
+) -> list[Rating]:  # fmt: skip
+    """Return the rating of each candidate, in their order."""
+    known = [loads.of((candidate.node, candidate.model)) or BLANK for candidate in candidates]
+    recent = [load.recent.weight_at(now_s) if load.recent.weight else 0.0 for load in known]
+    bound = limits.BALANCE_FACTOR * sum(recent) / max(sum([candidate.slots for candidate in candidates]), 1)
+    rater = _Rater(_typical(known), config, prompt, index if config.optimizes_cache and prompt.blocks else None, now_s)
+    return [
+        rater.rating(candidate, load, sent, sent > bound * candidate.slots + limits.BALANCE_SLACK)
+        for candidate, load, sent in zip(candidates, known, recent, strict=True)
+    ]
+
+
+class _Rater:
+    """Rates the candidates of one request. Twenty of them take some thirty microseconds: nothing is called in vain."""
+
+    __slots__ = ("_checks_quotas", "_index", "_now_s", "_prompt", "_typical", "_weights")
+
+    def __init__(
+        self, typical: _Typical, config: RoutingConfig, prompt: Prompt, index: PrefixIndex | None, now_s: float
+    ) -> None:
+        self._typical = typical
+        self._weights, self._checks_quotas = config.score_weights, config.checks_quotas
+        self._prompt, self._index, self._now_s = prompt, index, now_s
+
+    def rating(self, candidate: Candidate, load: EngineLoad, recent: float, is_over: bool) -> Rating:  # noqa: FBT001
+        """Return the rating of one candidate.
+
+        It would answer after the round trip, the queue, and the reading of its own new tokens and of those before it;
+        requests that the engine works on at the same time make reading slower, up to twice.
+        """
+        slots = candidate.slots or 1
+        if candidate.is_here or load is BLANK:
+            in_flight = max(candidate.busy, load.sent)
+        else:
+            in_flight = load.in_flight(candidate.busy, candidate.mark)
+        service_s, wait_s, busy, crowding = load.service_s or self._typical.service_s, 0.0, 1.0, 1.0
+        if in_flight >= slots:
+            crowding, wait_s = in_flight / slots, (in_flight - slots + 1) / slots * service_s
+        else:
+            crowding = busy = in_flight / slots
+        if candidate.pressure > busy:
+            crowding = candidate.pressure + crowding - busy
+        hit_share = 0.0 if self._index is None else self._hit_share(self._index, candidate, load)
+        new_tokens = (
+            self._prompt.size_bytes * (1.0 - hit_share) / (load.bytes_per_token or self._typical.bytes_per_token)
+        )
+        speed = load.prefill_tokens_per_s or self._typical.prefill_tokens_per_s
+        return Rating(
+            candidate, candidate.node or candidate.model, crowding, hit_share,
+            candidate.rtt_s + (new_tokens * (1.0 + busy) + load.reading_tokens) / speed + wait_s,
+            load.first_byte_s if self._now_s < load.seen_until_s else None, wait_s, recent / slots, is_over,
+            new_tokens, self._score(candidate, hit_share, crowding),
+        )  # fmt: skip
+
+    def _hit_share(self, index: PrefixIndex, candidate: Candidate, load: EngineLoad) -> float:
+        """Return the share of the prompt that the engine should have cached, as far as such hopes came true there."""
+        count = index.longest((candidate.node, candidate.model), candidate.life, self._prompt)
+        return self._prompt.bytes_to(count) / self._prompt.size_bytes * load.trust if count else 0.0
+
+    def _score(self, candidate: Candidate, hit_share: float, crowding: float) -> float:
+        """Return the composite score, half of it for an engine that is not well."""
+        weights = self._weights
+        score = weights.cache * hit_share + weights.quota * (candidate.quota_left if self._checks_quotas else 1.0)
+        if crowding < 1.0:
+            score += weights.load * (1.0 - crowding)
+        return score * 0.5 if candidate.health == DEGRADED else score
+
+
+def _typical(known: Sequence[EngineLoad]) -> _Typical:
+    """Return the means of what was measured; guesses where nothing was."""
+    speeds = [load.prefill_tokens_per_s for load in known if load.prefill_tokens_per_s]
+    services = [load.service_s for load in known if load.service_s]
+    texts = [load.bytes_per_token for load in known if load.bytes_per_token]
+    return _Typical(
+        sum(speeds) / len(speeds) if speeds else PREFILL_TOKENS_PER_S,
+        sum(services) / len(services) if services else SERVICE_S,
+        sum(texts) / len(texts) if texts else BYTES_PER_TOKEN,
+    )

@@ -1,0 +1,69 @@
+"""How many requests were routed, how, and how that ended: the numbers of `GET /routing/stats`.
+
+Owns the counters. Decides nothing. Doesn't know time nor HTTP; how long decisions took is told.
+
+Invariant: a request counts when it ends, once, so the total always is successful plus failed.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+
+from meshllm.core import limits
+from meshllm.core.routing_config import Strategy
+
+_EDGES_US = (5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
+_OTHERS = "(others)"
+
+
+class RoutingStats:
+    """Counts routed requests."""
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        self._successful = self._failed = self._fallbacks = self._rebinds = 0
+        self._took_s = 0.0
+        self._decisions = 0
+        self._histogram = [0] * (len(_EDGES_US) + 1)
+        self._strategies: Counter[str] = Counter({strategy.value: 0 for strategy in Strategy})
+        self._models: Counter[str] = Counter()
+        self._nodes: Counter[str] = Counter()
+
+    def decided(self, strategy: Strategy, took_s: float, *, is_rebound: bool = False) -> None:
+        """Count a decision and how long it took."""
+        self._decisions += 1
+        self._took_s += took_s
+        self._histogram[bisect_left(_EDGES_US, took_s * 1e6)] += 1
+        self._strategies[strategy.value] += 1
+        self._rebinds += is_rebound
+
+    def ended(self, model: str, node: str, *, is_ok: bool, is_fallback: bool = False) -> None:
+        """Count a request that ended at a node, or nowhere (an empty one)."""
+        if is_ok:
+            self._successful += 1
+        else:
+            self._failed += 1
+        self._fallbacks += is_fallback
+        _count(self._models, model)
+        if node:
+            _count(self._nodes, node)
+
+    def shown(self, *, is_detailed: bool = False) -> dict[str, object]:
+        """Return the numbers as a document."""
+        strategies = dict(self._strategies)
+        found: dict[str, object] = {
+            "total_routes": self._successful + self._failed, "successful_routes": self._successful,
+            "failed_routes": self._failed, "fallback_routes": self._fallbacks, "affinity_rebinds": self._rebinds,
+            "avg_routing_time_us": round(self._took_s / self._decisions * 1e6, 2) if self._decisions else 0.0,
+            "per_strategy": {**strategies, "affinity": strategies[Strategy.AFFINITY_BASED]},
+        }  # fmt: skip
+        if is_detailed:
+            edges = [*map(str, _EDGES_US), "+Inf"]
+            found["routing_time_us"] = dict(zip(edges, self._histogram, strict=True))
+            found["per_model"], found["per_node"] = dict(self._models), dict(self._nodes)
+        return found
+
+
+def _count(counter: Counter[str], name: str) -> None:
+    """Count a name, or all others together where there are too many."""
+    known = name in counter or len(counter) < limits.ROUTING_NAMES_COUNTED
+    counter[name if known else _OTHERS] += 1

@@ -1,0 +1,60 @@
+"""Why requests went where they went, for as long as it is remembered."""
+
+from typing import Any
+
+from meshllm.core.ids import ModelId
+from meshllm.core.routing_config import Strategy
+from meshllm.core.serving.explain import Decision, Decisions, shown
+from meshllm.core.serving.strategies import Rejected
+from tests.core.serving.routed import a_rating
+
+
+def a_decision(number: int = 1, model: str = "m") -> Decision:
+    """Return a choice between two."""
+    return Decision(
+        request_id=f"r{number}", model=ModelId(model), at_s=float(number), strategy=Strategy.CACHE_AWARE,
+        reason=Strategy.LEAST_LOADED, ratings=(a_rating("a", load=0.25, hit_share=0.5), a_rating("b")),
+        rejected=(Rejected(name="c", why="unhealthy"),),
+    )  # fmt: skip
+
+
+def test_a_decision_shows_every_candidate_and_what_became_of_it() -> None:
+    """Who asks sees what spoke for each."""
+    decisions = Decisions()
+    kept = decisions.add(a_decision(), took_s=0.0000421)
+    before = shown(kept)
+    kept.went, kept.is_ok, kept.first_byte_s = "b", True, 0.25
+
+    document: Any = shown(kept)
+
+    assert (before["went"], before["ok"], before["first_byte_s"]) == (None, None, None)
+    assert {name: value for name, value in document.items() if name != "candidates"} == {
+        "request_id": "r1", "model_id": "m", "at_s": 1.0, "strategy": "cache_aware", "reason": "least_loaded",
+        "picked": "a", "rebound": False, "routing_time_us": 42.1,
+        "rejected": [{"candidate": "c", "why": "unhealthy"}], "went": "b", "ok": True, "first_byte_s": 0.25,
+    }  # fmt: skip
+    assert document["candidates"][0] == {
+        "candidate": "a", "score": 0.6, "load": 0.25, "cache_hit": 0.5, "predicted_first_token_s": 0.0,
+        "queue_wait_s": 0.0, "first_byte_s": None, "recent": 0.0, "over_share": False, "suspect": False, "here": False,
+        "health": "healthy",
+    }  # fmt: skip
+
+
+def test_the_newest_thousand_are_kept() -> None:
+    """Newest first, of one model or of all."""
+    decisions = Decisions()
+    for number in range(1500):
+        decisions.add(a_decision(number, "even" if number % 2 == 0 else "odd"), 0.0)
+
+    newest = [kept.decision.request_id for kept in decisions.newest(ModelId("even"), most=3)]
+
+    assert len(decisions) == 1000
+    assert newest == ["r1498", "r1496", "r1494"]
+    assert sum(1 for _ in decisions.newest()) == 1000
+
+
+def test_a_decision_without_candidates_picked_nobody() -> None:
+    """All were unhealthy."""
+    assert Decision(
+        request_id="", model=ModelId("m"), at_s=0.0, strategy=Strategy.RANDOM, reason="random", ratings=()
+    ).picked == ""  # fmt: skip

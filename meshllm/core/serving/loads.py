@@ -125,32 +125,33 @@ class Loads:
     def __init__(self, most: int = limits.ROUTED_ENGINES) -> None:
         """Start with nothing known."""
         self._most = most
-        self._known: dict[EngineKey, EngineLoad] = {}
+        self.known: dict[EngineKey, EngineLoad] = {}
+        """To look things up in; `opened` and `keep` alone change it."""
 
     def __len__(self) -> int:
         """Return how many engines are known."""
-        return len(self._known)
+        return len(self.known)
 
     def of(self, key: EngineKey) -> EngineLoad | None:
         """Return what is known of an engine, or None."""
-        return self._known.get(key)
+        return self.known.get(key)
 
     def opened(self, key: EngineKey) -> EngineLoad:
         """Return what is known of an engine that something is sent to, from now on kept."""
-        known = self._known.get(key)
+        known = self.known.get(key)
         if known is None:
-            if len(self._known) >= self._most:
+            if len(self.known) >= self._most:
                 self._drop()
-            known = self._known[key] = EngineLoad()
+            known = self.known[key] = EngineLoad()
         return known
 
     def keep(self, keys: Collection[EngineKey]) -> None:
         """Forget every engine but these, and those that still work for this front door."""
-        for key in [key for key, load in self._known.items() if not load.sent and key not in keys]:
-            del self._known[key]
+        for key in [key for key, load in self.known.items() if not load.sent and key not in keys]:
+            del self.known[key]
 
     def _drop(self) -> None:
         """Forget the eighth of all idle engines that was used least lately."""
-        idle = sorted((load.recent.at_s, key) for key, load in self._known.items() if not load.sent)
+        idle = sorted((load.recent.at_s, key) for key, load in self.known.items() if not load.sent)
         for _, key in idle[: len(idle) // 8 + 1]:
-            del self._known[key]
+            del self.known[key]

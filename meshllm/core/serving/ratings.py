@@ -5,7 +5,7 @@ which number counts is the strategies' choice. Doesn't know sessions nor turns. 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from meshllm.core import limits
@@ -19,7 +19,7 @@ from meshllm.core.serving.loads import (
     EngineLoad,
     Loads,
 )
-from meshllm.core.serving.prefix_index import PrefixIndex, Prompt
+from meshllm.core.serving.prefix_index import EngineKey, PrefixIndex, Prompt
 
 ANY_NODE = NodeId("")
 """The node of a candidate that stands for all engines of a model."""
@@ -49,10 +49,14 @@ class Candidate:
     quota_left: float = 1.0
     """Share of the tightest quota, 0 to 1."""
 
-    @property
-    def name(self) -> str:
-        """Return what tells candidates of one request apart: the node, or the model."""
-        return self.node or self.model
+    key: EngineKey = field(init=False)
+    name: str = field(init=False)
+    """What tells candidates of one request apart: the node, or the model."""
+
+    def __post_init__(self) -> None:
+        """Make once what each request looks up."""
+        object.__setattr__(self, "key", (self.node, self.model))
+        object.__setattr__(self, "name", self.node or self.model)
 
 
 class Rating(NamedTuple):
@@ -93,7 +97,8 @@ def rate(
     now_s: float,
 ) -> list[Rating]:  # fmt: skip
     """Return the rating of each candidate, in their order."""
-    known = [loads.of((candidate.node, candidate.model)) or BLANK for candidate in candidates]
+    of = loads.known.get
+    known = [of(candidate.key, BLANK) for candidate in candidates]
     recent = [load.recent.weight_at(now_s) if load.recent.weight else 0.0 for load in known]
     bound = limits.BALANCE_FACTOR * sum(recent) / max(sum([candidate.slots for candidate in candidates]), 1)
     rater = _Rater(_typical(known), config, prompt, index if config.optimizes_cache and prompt.blocks else None, now_s)
@@ -104,7 +109,7 @@ def rate(
 
 
 class _Rater:
-    """Rates the candidates of one request. Twenty of them take some thirty microseconds: nothing is called in vain."""
+    """Rates the candidates of one request. Twenty take some fifty microseconds: nothing is called in vain."""
 
     __slots__ = ("_checks_quotas", "_index", "_now_s", "_prompt", "_typical", "_weights")
 
@@ -139,7 +144,7 @@ class _Rater:
         )
         speed = load.prefill_tokens_per_s or self._typical.prefill_tokens_per_s
         return Rating(
-            candidate, candidate.node or candidate.model, crowding, hit_share,
+            candidate, candidate.name, crowding, hit_share,
             candidate.rtt_s + (new_tokens * (1.0 + busy) + load.reading_tokens) / speed + wait_s,
             load.first_byte_s if self._now_s < load.seen_until_s else None, wait_s, recent / slots, is_over,
             new_tokens, self._score(candidate, hit_share, crowding),
@@ -147,7 +152,7 @@ class _Rater:
 
     def _hit_share(self, index: PrefixIndex, candidate: Candidate, load: EngineLoad) -> float:
         """Return the share of the prompt that the engine should have cached, as far as such hopes came true there."""
-        count = index.longest((candidate.node, candidate.model), candidate.life, self._prompt)
+        count = index.longest(candidate.key, candidate.life, self._prompt)
         return self._prompt.bytes_to(count) / self._prompt.size_bytes * load.trust if count else 0.0
 
     def _score(self, candidate: Candidate, hit_share: float, crowding: float) -> float:

@@ -90,7 +90,7 @@ class RouteMemory:
     def heard(self, candidates: Iterable[Candidate]) -> None:
         """Take note of announcements as they come, so that what ends afterwards is taken off what they say."""
         for candidate in candidates:
-            load = self.loads.of((candidate.node, candidate.model))
+            load = self.loads.of(candidate.key)
             if load is not None:
                 load.heard(candidate.mark)
 
@@ -110,7 +110,7 @@ class RouteMemory:
     def sent(self, rating: Rating, ask: Ask, config: RoutingConfig, now_s: float) -> Reservation:
         """Note that a request goes to a candidate. Whoever calls this calls `ended`, whatever happens."""
         candidate = rating.candidate
-        key = (candidate.node, candidate.model)
+        key = candidate.key
         summary = self._summaries.get(candidate.model)
         marks = (candidate.mark, summary.whole.mark if summary is not None else _FIRST_MARK)
         for load, mark in zip(self._both(key), marks, strict=True):

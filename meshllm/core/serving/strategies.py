@@ -105,7 +105,7 @@ def _cache_aware(ratings: Sequence[Rating], occasion: Occasion) -> _Ordered:
         predicted_s, load = rating.predicted_s, rating.load
         return (
             rating.is_over and load > bearable, 0.0 if predicted_s <= alike_s else predicted_s, load,
-            -round(rating.hit_share, 1), not rating.candidate.is_here, rating.recent, rating.name,
+            -int(rating.hit_share * 10), not rating.candidate.is_here, rating.recent, rating.name,
         )  # fmt: skip
 
     return sorted(ratings, key=cost), Strategy.CACHE_AWARE

@@ -19,7 +19,6 @@ from meshllm.core.routing_config import (
 ME, OTHER = NodeId("me"), NodeId("other")
 
 
-@pytest.mark.rows("RTE-1")
 def test_there_are_eight_strategies_by_their_names() -> None:
     """People write them."""
     assert list(Strategy) == [
@@ -28,7 +27,6 @@ def test_there_are_eight_strategies_by_their_names() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.rows("RTE-1")
 @pytest.mark.parametrize("value", ["fastest", "", 3, None, ["random"], {}])
 def test_any_other_strategy_is_refused_with_the_list(value: object) -> None:
     """Null brings the default back and is no mistake."""
@@ -42,7 +40,6 @@ def test_any_other_strategy_is_refused_with_the_list(value: object) -> None:
     assert (caught.value.fault, caught.value.key) == (ConfigFault.INVALID_STRATEGY, "strategy")
 
 
-@pytest.mark.rows("RTE-2")
 def test_the_document_of_a_node_that_was_told_nothing() -> None:
     """Every key, with its default."""
     assert RoutingRegister().shown() == {

@@ -20,7 +20,6 @@ def best_oracle(load: Load) -> Outcome:
     return max((outcome(load, oracle), outcome(load, careful_oracle)), key=lambda one: one.hit_rate)
 
 
-@pytest.mark.rows("RTE-5")
 @pytest.mark.parametrize("seed", [3, 4])
 def test_three_hosts_find_most_prompts_cached_and_share_the_work(seed: int) -> None:
     """What can be found is found, whatever the caches forget, and nobody pays for it with a queue."""
@@ -36,7 +35,6 @@ def test_three_hosts_find_most_prompts_cached_and_share_the_work(seed: int) -> N
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-@pytest.mark.rows("RTE-5")
 def test_two_hundred_hosts_find_most_prompts_cached_and_share_the_work() -> None:
     """With more hosts each has less of what is asked, and a wrong guess costs more."""
     found = outcome(MANY, Routed(Strategy.CACHE_AWARE, SEED))
@@ -46,7 +44,6 @@ def test_two_hundred_hosts_find_most_prompts_cached_and_share_the_work() -> None
     assert found.fullest <= 1.25
 
 
-@pytest.mark.rows("RTE-5")
 def test_a_burst_spreads_before_anybody_announces_anything() -> None:
     """Reservations of the front door itself count at once: thirty requests within a second, gossip after ten."""
     burst = Load(hosts=3, conversations=30, arrivals_per_s=60.0, topics=1, turns=1, gossip_s=10.0)

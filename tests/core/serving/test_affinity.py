@@ -2,8 +2,6 @@
 
 from collections import Counter
 
-import pytest
-
 from meshllm.core.ids import ModelId
 from meshllm.core.serving.affinity import Affinity, by_rendezvous
 from tests.core.serving.routed import a_rating
@@ -17,7 +15,6 @@ def first(session: str, *names: str, **loads: float) -> str:
     return by_rendezvous(session, [a_rating(name, load=loads.get(name, 0.0)) for name in names], 0.85)[0].name
 
 
-@pytest.mark.rows("AFF-4")
 def test_every_entry_node_picks_the_same_host_in_whatever_order_it_knows_them() -> None:
     """Nobody has to tell anybody."""
     for number in range(50):
@@ -26,7 +23,6 @@ def test_every_entry_node_picks_the_same_host_in_whatever_order_it_knows_them() 
         assert first(session, *NAMES) == first(session, *reversed(NAMES))
 
 
-@pytest.mark.rows("AFF-4")
 def test_sessions_are_shared_out_evenly() -> None:
     """A thousand over four hosts."""
     counts = Counter(first(f"s{number}", *NAMES) for number in range(1000))
@@ -35,7 +31,6 @@ def test_sessions_are_shared_out_evenly() -> None:
     assert max(counts.values()) < 1.25 * 250
 
 
-@pytest.mark.rows("AFF-4")
 def test_only_sessions_of_a_host_that_goes_move() -> None:
     """And they move to different ones."""
     before = {f"s{number}": first(f"s{number}", *NAMES) for number in range(300)}
@@ -47,7 +42,6 @@ def test_only_sessions_of_a_host_that_goes_move() -> None:
     assert {after[session] for session in moved} == {"a", "b", "d"}
 
 
-@pytest.mark.rows("AFF-4")
 def test_a_host_that_is_full_and_fuller_than_most_gets_no_new_session() -> None:
     """Bounded load: a hot spot spills to the next in the session's own order."""
     crowded = {f"s{number}" for number in range(200) if first(f"s{number}", *NAMES) == "a"}
@@ -57,7 +51,6 @@ def test_a_host_that_is_full_and_fuller_than_most_gets_no_new_session() -> None:
     assert all(first(session, *NAMES, a=2.0, b=2.0, c=2.0, d=2.0) == "a" for session in crowded)
 
 
-@pytest.mark.rows("AFF-2", "T8")
 def test_a_session_is_bound_until_a_while_after_its_last_use() -> None:
     """Each use extends it."""
     affinity = Affinity()
@@ -69,7 +62,6 @@ def test_a_session_is_bound_until_a_while_after_its_last_use() -> None:
     assert affinity.where("s", ModelId("other"), 1140.0) is None
 
 
-@pytest.mark.rows("AFF-3")
 def test_a_session_that_moves_is_counted_and_one_that_begins_anew_is_not() -> None:
     """After its time it may be anywhere."""
     affinity = Affinity()

@@ -32,7 +32,6 @@ class Known:
         self.loads.opened((a_candidate(name).node, MODEL)).read(int(tokens_per_s), 1.0, 0.0)
 
 
-@pytest.mark.rows("RTE-4")
 @pytest.mark.parametrize(
     ("said", "load"),
     [
@@ -52,7 +51,6 @@ def test_load_is_the_fuller_of_slots_and_memory_plus_the_queue(said: dict[str, o
     assert rating.load == pytest.approx(load)
 
 
-@pytest.mark.rows("RTE-5")
 def test_the_longest_beginning_that_is_cached_counts() -> None:
     """And nothing when the index is turned off, or the engine is another by now."""
     known, prompt = Known(), a_prompt(size=4096)
@@ -143,7 +141,6 @@ def test_who_had_more_than_its_share_lately_is_marked() -> None:
     assert [rating.is_over for rating in known.rate(*candidates("a", "b"), now_s=600.0)] == [False, False]
 
 
-@pytest.mark.rows("RTE-11")
 def test_the_composite_score_and_half_of_it_when_degraded() -> None:
     """0.4 for the cache, 0.4 for room, 0.2 for quota."""
     known, prompt = Known(), a_prompt(size=8192)

@@ -48,7 +48,6 @@ class Door:
         return picked
 
 
-@pytest.mark.rows("RTE-3", "RTE-2")
 def test_round_robin_is_exactly_even() -> None:
     """Three hundred requests on three hosts are a hundred each, in whatever order they are listed."""
     door = Door(patched(DEFAULT, {"strategy": "round_robin"}))
@@ -68,7 +67,6 @@ def test_turns_of_different_sets_are_their_own_and_bounded() -> None:
     assert len(door.memory._turns) == 1024
 
 
-@pytest.mark.rows("RTE-5")
 def test_a_conversation_goes_on_where_its_prompt_is() -> None:
     """Without any session named."""
     door = Door()
@@ -79,7 +77,6 @@ def test_a_conversation_goes_on_where_its_prompt_is() -> None:
     assert later == {first}
 
 
-@pytest.mark.rows("RTE-17")
 def test_with_the_index_off_nothing_is_remembered_of_prompts() -> None:
     """Load alone decides."""
     door = Door(patched(DEFAULT, {"enable_cache_optimization": False}))
@@ -154,7 +151,6 @@ def test_an_answer_without_numbers_teaches_only_its_time() -> None:
     assert (load.prefill_tokens_per_s, load.bytes_per_token, load.service_s) == (0.0, 0.0, 0.5)
 
 
-@pytest.mark.rows("RTE-5")
 def test_cached_tokens_that_answers_report_correct_what_was_thought() -> None:
     """A host that forgot its prompt is no better than others any more."""
     door = Door()
@@ -168,7 +164,6 @@ def test_cached_tokens_that_answers_report_correct_what_was_thought() -> None:
     assert rating.hit_share < 0.1
 
 
-@pytest.mark.rows("RTE-9", "T11")
 def test_latency_based_finds_the_quick_host_by_itself() -> None:
     """Two hundred milliseconds more at one of two: nine of ten requests go to the other."""
     door = Door(patched(DEFAULT, {"strategy": "latency_based"}))
@@ -183,7 +178,6 @@ def test_latency_based_finds_the_quick_host_by_itself() -> None:
     assert 0.9 <= counts["quick"] / 1000 < 1.0
 
 
-@pytest.mark.rows("T8", "AFF-2", "AFF-3")
 def test_a_session_stays_put_for_twenty_minutes_and_after_a_death_moves_once() -> None:
     """A use every minute, under every strategy; the host that died comes back and does not get it back."""
     for strategy in Strategy:
@@ -204,7 +198,6 @@ def test_a_session_stays_put_for_twenty_minutes_and_after_a_death_moves_once() -
         assert door.memory.affinity.rebinds == 1
 
 
-@pytest.mark.rows("AFF-4")
 def test_entry_nodes_pick_the_same_host_for_a_session_whatever_they_sent_before() -> None:
     """They share nothing but the view."""
     doors = [Door(seed=seed) for seed in range(3)]
@@ -216,7 +209,6 @@ def test_entry_nodes_pick_the_same_host_for_a_session_whatever_they_sent_before(
         assert len({door.ask(Ask(session=f"s{number}", prompt=a_prompt())) for door in doors}) == 1
 
 
-@pytest.mark.rows("AFF-2")
 def test_after_its_time_a_session_is_free() -> None:
     """Where it moved to because of a death is forgotten then."""
     door = Door()
@@ -244,7 +236,6 @@ def test_a_session_keeps_its_model_where_that_is_open() -> None:
     assert door.memory.choose_model(busy, Ask(), DEFAULT, 200.0).picked != picked
 
 
-@pytest.mark.rows("RTE-2")
 def test_where_the_model_is_open_the_least_loaded_one_is_chosen() -> None:
     """By all its hosts together, those that are well; what was sent since counts too."""
     door = Door()
@@ -266,7 +257,6 @@ def test_where_the_model_is_open_the_least_loaded_one_is_chosen() -> None:
     assert door.memory.choose_model(models, Ask(), DEFAULT, 0.0).picked == "m2"
 
 
-@pytest.mark.rows("RTE-5")
 def test_where_the_model_is_open_prompts_can_decide_too() -> None:
     """The model that has read this before."""
     door = Door(patched(DEFAULT, {"model_strategy": "cache_aware"}))
@@ -289,7 +279,6 @@ def test_a_request_may_name_its_own_strategy() -> None:
     assert door.choose(Ask()).strategy is Strategy.CACHE_AWARE
 
 
-@pytest.mark.rows("RTE-15")
 def test_a_model_with_unhealthy_hosts_only_has_nobody_to_choose() -> None:
     """They are named with the reason."""
     decision = Door().choose(Ask(), (a_candidate("a", health="unhealthy"),))
@@ -323,7 +312,6 @@ def fifty_models_on_twenty_hosts() -> dict[ModelId, tuple[Candidate, ...]]:
     }
 
 
-@pytest.mark.rows("RTE-20")
 def test_a_decision_takes_less_than_a_millisecond() -> None:
     """Fifty models on twenty hosts, with prompts that are known; processor time, because others use the machine too."""
     door, models, rng = Door(), fifty_models_on_twenty_hosts(), random.Random(1)

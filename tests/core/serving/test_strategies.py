@@ -28,7 +28,6 @@ def idle(*of: str) -> list[Rating]:
     return [a_rating(name) for name in of]
 
 
-@pytest.mark.rows("RTE-1")
 @pytest.mark.parametrize("strategy", list(Strategy))
 def test_every_candidate_is_tried_once_and_suspects_last(strategy: Strategy) -> None:
     """Whatever the strategy, at whatever chance."""
@@ -48,7 +47,6 @@ def test_one_candidate_or_none_needs_no_strategy(strategy: Strategy) -> None:
     assert names([], strategy) == []
 
 
-@pytest.mark.rows("RTE-3")
 def test_round_robin_takes_turns_over_a_sorted_list() -> None:
     """Three hundred requests on three are a hundred each."""
     counts = Counter(names(idle("c", "a", "b"), Strategy.ROUND_ROBIN, an_occasion(turn=turn))[0] for turn in range(300))
@@ -57,7 +55,6 @@ def test_round_robin_takes_turns_over_a_sorted_list() -> None:
     assert names(idle("c", "a", "b"), Strategy.ROUND_ROBIN, an_occasion(turn=1)) == ["b", "c", "a"]
 
 
-@pytest.mark.rows("RTE-4")
 def test_least_loaded_takes_the_least_loaded() -> None:
     """Above the threshold only when all are."""
     ratings = [a_rating("a", load=0.5), a_rating("b", load=0.9), a_rating("c", load=0.1)]
@@ -67,7 +64,6 @@ def test_least_loaded_takes_the_least_loaded() -> None:
     assert names([a_rating("a", load=0.9), a_rating("b", load=0.5)], Strategy.LEAST_LOADED, low) == ["b", "a"]
 
 
-@pytest.mark.rows("RTE-4")
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -84,7 +80,6 @@ def test_among_equals(first: Rating, second: Rating) -> None:
     assert names([second, first], Strategy.LEAST_LOADED) == [first.name, second.name]
 
 
-@pytest.mark.rows("RTE-5")
 def test_cache_aware_takes_who_answers_soonest() -> None:
     """A cached prompt is worth the wait for it that is shorter than reading it anew."""
     cached = a_rating("a", hit_share=HIT, predicted_s=0.2)
@@ -96,7 +91,6 @@ def test_cache_aware_takes_who_answers_soonest() -> None:
     assert names([slow, waits], Strategy.CACHE_AWARE) == ["b", "a"]
 
 
-@pytest.mark.rows("RTE-5")
 def test_below_the_least_hit_rate_load_decides() -> None:
     """A little of a prompt is no reason to go anywhere."""
     ratings = [a_rating("a", hit_share=0.29, predicted_s=0.1, load=0.5), a_rating("b", predicted_s=0.2)]
@@ -133,7 +127,6 @@ def test_a_conversation_leaves_a_host_that_had_too_much_and_still_has_more_than_
     assert names([full, other], Strategy.CACHE_AWARE, an_occasion(is_first=False)) == ["b", "a"]
 
 
-@pytest.mark.rows("RTE-6")
 def test_quota_aware_keeps_away_from_limits() -> None:
     """Most left first; ninety per cent used only when all are; not at all when checks are off."""
     ratings = [a_rating(name, candidate={"quota_left": left}) for name, left in (("a", 0.05), ("b", 0.5), ("c", 0.9))]
@@ -143,7 +136,6 @@ def test_quota_aware_keeps_away_from_limits() -> None:
     assert names(ratings, Strategy.QUOTA_AWARE, off) == ["a", "b", "c"]
 
 
-@pytest.mark.rows("RTE-7")
 def test_random_is_even_over_many() -> None:
     """And the same seed gives the same picks."""
     rng = random.Random(1)
@@ -159,7 +151,6 @@ def an_occasion_with(rng: random.Random, config: RoutingConfig = DEFAULT) -> Occ
     return Occasion(config=config, rng=rng)
 
 
-@pytest.mark.rows("RTE-8")
 def test_weighted_random_keeps_to_weights() -> None:
     """Who has none beside others that have some is the last resort."""
     config = patched(DEFAULT, {"weights": {"a": 7, "b": 3}})
@@ -172,7 +163,6 @@ def test_weighted_random_keeps_to_weights() -> None:
     assert {one[-1] for one in tried} == {"c"}
 
 
-@pytest.mark.rows("RTE-8", "RTE-11")
 def test_weighted_random_without_weights_goes_by_score() -> None:
     """Twice the score, twice the requests."""
     ratings, rng = [a_rating("a", score=0.6), a_rating("b", score=0.3), a_rating("c", score=0.0)], random.Random(1)
@@ -183,7 +173,6 @@ def test_weighted_random_without_weights_goes_by_score() -> None:
     assert counts["c"] == 0
 
 
-@pytest.mark.rows("RTE-9", "T11")
 def test_latency_based_takes_the_quick_one_and_looks_at_the_other_now_and_then() -> None:
     """Two hundred milliseconds more: at least nine of ten go to the quick one, and some do not."""
     ratings, rng = [a_rating("slow", first_byte_s=0.25), a_rating("quick", first_byte_s=0.05)], random.Random(1)
@@ -194,7 +183,6 @@ def test_latency_based_takes_the_quick_one_and_looks_at_the_other_now_and_then()
     assert counts["slow"] > 40
 
 
-@pytest.mark.rows("RTE-9")
 def test_latency_based_counts_the_queue_and_tries_who_was_not_seen() -> None:
     """Who was not seen lately is tried when it is idle, and taken for quick otherwise."""
     quick, full = a_rating("quick", first_byte_s=0.1), a_rating("full", first_byte_s=0.05, wait_s=1.0)
@@ -214,7 +202,6 @@ class Never(random.Random):
         return 1.0 - 2**-53
 
 
-@pytest.mark.rows("RTE-10")
 def test_affinity_based_gives_a_session_its_host_and_others_the_least_loaded() -> None:
     """The same one whatever the loads, below the bound."""
     ratings = [a_rating("a", load=0.5), a_rating("b"), a_rating("c", load=0.25)]
@@ -226,7 +213,6 @@ def test_affinity_based_gives_a_session_its_host_and_others_the_least_loaded() -
     assert names(ratings, Strategy.AFFINITY_BASED) == ["b", "c", "a"]
 
 
-@pytest.mark.rows("RTE-15")
 def test_unhealthy_hosts_are_left_out_unless_nobody_checks() -> None:
     """Degraded ones are not; and when all are unhealthy there is nobody."""
     well, degraded, ill = (a_candidate(name, health=name) for name in ("healthy", "degraded", "unhealthy"))

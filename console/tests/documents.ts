@@ -32,6 +32,8 @@ export function aModel(changes: Partial<ModelStatus> = {}): ModelStatus {
     ready_for_s: 12,
     load_s: 1.3,
     restarts: 0,
+    reason: "explicit",
+    why: "",
     retry_in_s: null,
     ...changes,
   };

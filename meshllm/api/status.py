@@ -134,6 +134,8 @@ def model_document(view: MeshView, model: LocalModel, now_s: float, in_flight: i
         },
         "failure": None if failure is None else {"fault": str(failure.fault), "message": failure.message},
         "waiting": model.waiting,
+        "reason": None if model.reason is None else str(model.reason),
+        "why": model.why,
         **_file_facts(model),
         "context_tokens": model.context_tokens,
         "slots": model.slots,

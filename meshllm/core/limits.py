@@ -253,6 +253,9 @@ CLAIM_WAIT_S: Final = 1.0  # a claim is announced this long before its engine st
 CLAIM_WAIT_MOST_S: Final = 4.0  # ...longer in a large mesh, where news takes longer
 RANK_STEP_S: Final = 5.0  # the second best node waits this long for the best one to act, the third twice as long
 URGENT_STEP_S: Final = 2.0  # the same where requests wait
+SECOND_HELPING_S: Final = (
+    5.0  # a node with work leaves each further model that nobody asked for to others for this long
+)
 REPLICA_QUIET_S: Final = 10.0  # the choice of another replica has held for this long before anybody acts on it
 ASSIGN_INTERVAL_S: Final = 1.0  # between two looks at who should serve what, at most, in a large mesh...
 NUMBERS_INTERVAL_S: Final = 5.0  # ...or when only load, demand or free memory changed

@@ -121,6 +121,8 @@ class LocalModel:
     """The last failure; stays until the model is ready again."""
     reason: Reason | None = None
     """Why it is wanted here."""
+    why: str = ""
+    """The same in words, where the node gave it to itself."""
     retry_at_s: float | None = None
     pid: int | None = None
     context_tokens: int = 0

@@ -13,9 +13,14 @@ TOKENS = [*SPECIAL, *BYTES, *LETTERS]
 TYPES = [2, 3, 3, *[6] * len(BYTES), *[1] * len(LETTERS)]  # unknown, control, byte, normal
 
 
-def write_tiny_model(path: Path, *, architecture: str = "llama", embeds: bool = False) -> Path:
-    """Write a model of one layer; `embeds` gives it what an embedding model has. Return the path."""
+def write_tiny_model(path: Path, *, architecture: str = "llama", embeds: bool = False, name: str = "") -> Path:
+    """Write a model of one layer; `embeds` gives it what an embedding model has. Return the path.
+
+    Files with different names in them are different models.
+    """
     writer = gguf.GGUFWriter(str(path), architecture)
+    if name:
+        writer.add_name(name)
     writer.add_block_count(LAYERS)
     writer.add_context_length(128)
     writer.add_embedding_length(EMBEDDING)
@@ -29,8 +34,8 @@ def write_tiny_model(path: Path, *, architecture: str = "llama", embeds: bool = 
     writer.add_token_scores([0.0] * len(TOKENS))
     writer.add_token_types(TYPES)
     numbers = np.random.default_rng(0)
-    for name, shape in _shapes().items():
-        writer.add_tensor(name, (numbers.standard_normal(shape) * 0.02).astype(np.float32))
+    for tensor, shape in _shapes().items():
+        writer.add_tensor(tensor, (numbers.standard_normal(shape) * 0.02).astype(np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

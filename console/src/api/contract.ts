@@ -119,5 +119,9 @@ export interface ModelStatus {
   ready_for_s: number | null;
   load_s: number;
   restarts: number;
+  /** Why this node serves it: `explicit`, `request`, `unserved_on_disk`, …; null while it does not. */
+  reason: string | null;
+  /** The same in words, where the node gave it to itself. */
+  why: string;
   retry_in_s: number | null;
 }

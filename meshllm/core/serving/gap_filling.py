@@ -27,6 +27,7 @@ from meshllm.core.limits import (
     NUMBERS_INTERVAL_S,
     RANK_STEP_S,
     REPLICA_QUIET_S,
+    SECOND_HELPING_S,
     URGENT_STEP_S,
     WAITING_MODELS,
 )
@@ -235,8 +236,12 @@ class GapFilling:
         steps = (*assign(sites, needs, self._me), *self._alone(own))
         self._choose(steps, now_s)
         effects: Effects = []
+        helpings = len(own.serves)
         for step in steps:
             due_s = self._due_s(step, now_s)
+            if step.urgency is Urgency.LYING and not self._is_alone:
+                due_s += helpings * SECOND_HELPING_S  # who joins a moment later may have nothing else to do
+                helpings += 1
             if due_s <= now_s + _ROUNDING:
                 effects += self._take(step, now_s)
             else:

@@ -56,7 +56,7 @@ class Holdings:
 
         What nobody asked this node for is assigned, and forgotten when there is no room.
         """
-        record.wanted, record.reason = True, reason
+        record.wanted, record.reason, record.why = True, reason, ""
         record.is_assigned = record.is_lazy = reason is not Reason.EXPLICIT
         record.withdrawn = record.rests = False
         record.starts_at_s = None

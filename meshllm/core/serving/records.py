@@ -150,5 +150,6 @@ class Record:
             endpoint=self.endpoint, plan=self.plan, failure=self.failure, retry_at_s=self.retry_at_s, pid=self.pid,
             context_tokens=self.context_tokens, slots=self.slots, load_s=self.load_s,
             ready_since_s=self.ready_since_s, restarts=self.restarts, requests=self.requests,
-            last_used_s=self.last_used_s, reason=self.reason if self.is_served else None, checks=self.checks,
+            last_used_s=self.last_used_s, reason=self.reason if self.is_served else None,
+            why=self.why if self.is_served else "", checks=self.checks,
         )  # fmt: skip

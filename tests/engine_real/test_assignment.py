@@ -63,7 +63,7 @@ def failed_to_fetch(node: Daemon) -> str:
     return failures[0]["message"] if failures else ""
 
 
-@pytest.mark.rows("MSH-1", "MSH-6", "MSH-8", "CLI-11", "CLI-12")
+@pytest.mark.rows("MSH-1", "MSH-3", "MSH-6", "MSH-8", "CLI-11", "CLI-12")
 def test_a_joiner_takes_what_nobody_serves_and_then_what_few_serve(start: Start, smollm2: str) -> None:
     """SmolLM2 is served by the founder; the second node brings a model that nobody has, the third has nothing else."""
     founder = start("--model", SMOL, links=(smollm2,))

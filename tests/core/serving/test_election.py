@@ -33,6 +33,7 @@ def test_the_order_of_members_does_not_matter(nodes: list[NodeId], chance: rando
     assert elect(map(a_node, shuffled)) == elect(map(a_node, nodes))
 
 
+@pytest.mark.rows("MSH-13")
 @given(NODES)
 def test_the_host_changes_only_when_it_leaves_or_is_beaten(nodes: list[NodeId]) -> None:
     """Others may come and go as they like."""
@@ -43,6 +44,7 @@ def test_the_host_changes_only_when_it_leaves_or_is_beaten(nodes: list[NodeId]) 
             assert elect(a_node(node) for node in nodes if node != gone) == host
 
 
+@pytest.mark.rows("MSH-13")
 def test_the_most_gpu_memory_wins_then_the_most_memory_then_the_smallest_id() -> None:
     """The strongest machine answers for the group."""
     weak, strong, gpu = a_node("a"), a_node("b", memory=64), a_node("c", gpu=8)

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import pytest
+
 from meshllm.core import events as ev
-from meshllm.core.announcement import RequestedModel
+from meshllm.core.announcement import RequestedModel, Role, ServingState
 from meshllm.core.engines import EngineState
 from meshllm.core.ids import ModelId
 from meshllm.core.intents import Verb
@@ -94,3 +96,42 @@ def test_work_is_said_by_model_and_for_the_whole_node() -> None:
     served = story.core.view.me.serving[0]
     assert (served.slots, served.busy, served.queued) == (4, 4, 2)
     assert (story.core.view.me.load, story.core.view.me.uses) == (1.0, (("x", 3),))
+
+
+@pytest.mark.rows("MSH-5")
+def test_a_worker_is_a_host_as_soon_as_a_model_is_ready_however_many() -> None:
+    """And a worker again when the last one is gone."""
+    story = Neighbourhood(a_spec("x"), a_spec("y"), policy=asked_for("x", "y"))
+    roles = [story.core.view.me.role]
+
+    story.run("x")
+    story.run("y")
+    roles.append(story.core.view.me.role)
+
+    assert roles == [Role.WORKER, Role.HOST]
+    assert [one.model for one in story.core.view.me.serving if one.state is ServingState.READY] == ["x", "y"]
+
+
+@pytest.mark.rows("MSH-11")
+def test_a_node_says_what_it_serves_has_and_wants_with_load_and_health() -> None:
+    """The model that others see first is the first of those served."""
+    story = Neighbourhood(a_spec("x"), a_spec("z"), policy=asked_for("x", "elsewhere/y"))
+    story.run("x")
+
+    said = story.core.view.me
+
+    assert [one.model for one in said.models_on_disk] == ["x", "z"]
+    assert [one.name for one in said.requested] == ["x", "elsewhere/y"]
+    assert (said.serving[0].model, said.serving[0].digest, said.serving[0].slots) == ("x", "sha256:x", 4)
+    assert said.serving[0].health in ("healthy", "unknown")
+
+
+@pytest.mark.rows("REG-13")
+def test_what_is_to_be_loaded_early_is_loaded_at_the_start() -> None:
+    """Without a request, and beside what was asked for."""
+    early = ModelPolicy(name="y", load=LoadMode.EAGER)
+    story = Neighbourhood(a_spec("x"), a_spec("y"), a_spec("z"), policy=asked_for("x", models=(early,)))
+
+    states = {model.id: model.state for model in story.core.view.local.values()}
+
+    assert (states[ModelId("y")], states[ModelId("z")]) == (EngineState.STARTING, EngineState.STOPPED)

@@ -60,6 +60,8 @@ class Holdings:
         record.is_assigned = record.is_lazy = reason is not Reason.EXPLICIT
         record.withdrawn = record.rests = False
         record.starts_at_s = None
+        if reason is Reason.EXPLICIT:
+            record.order = max(record.order, self.book.kept_version(record.id))
         if record.id not in self.order:
             self.order.append(record.id)
         if self.default_model is None:

@@ -44,6 +44,7 @@ class OrderBook:
         self._own = {order.model: order for order in kept.orders}
         self._own_default = kept.default
         self._clock = kept.clock
+        self._kept_versions = {order.model: order.version for order in kept.orders if not order.hold}
         self._said: dict[NodeId, _Said] = {}
         self._admins: set[NodeId] = set()
         """Live members with the right to administer."""
@@ -65,6 +66,13 @@ class OrderBook:
         """Return the version of the newest order about a model; 0 where there is none."""
         order = self.orders.get(model)
         return order.version if order is not None else 0
+
+    def kept_version(self, model: ModelId) -> int:
+        """Return the version of this node's own order about a model from an earlier run; 0 where it holds the model.
+
+        Whoever names that model again when starting the node has changed their mind.
+        """
+        return self._kept_versions.get(model, 0)
 
     def is_unloaded(self, model: ModelId) -> bool:
         """Tell whether a model is to stay out of memory until a request or an order brings it back."""

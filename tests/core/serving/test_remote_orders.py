@@ -542,6 +542,20 @@ def test_orders_the_default_and_marks_survive_a_restart() -> None:
     assert (view.default_model, view.default_choice.model if view.default_choice else None) == ("tiny", "other")
 
 
+def test_whoever_names_a_model_at_the_start_again_has_changed_their_mind() -> None:
+    """It was unloaded here and not held, and the node is started with its name once more: the order is spent."""
+    world = World()
+    world.start("a", "b")
+    world.carried_out("a", Verb.UNLOAD)
+
+    world.sim.crash("a")
+    world.sim.restart("a")
+    world.sim.run(10)
+
+    assert world.state("a") is EngineState.READY
+    assert not world.sim.nodes[NodeId("b")].core.view.local[TINY].held
+
+
 def test_a_node_that_leaves_answers_whoever_waits() -> None:
     """Nobody waits for a node that is gone."""
     world = World()

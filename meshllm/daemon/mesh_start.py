@@ -114,7 +114,7 @@ def core_config(config: Config, start: MeshStart) -> CoreConfig:
 def _gap_filling(config: Config, start: MeshStart) -> tuple[bool, bool]:
     """Return whether this node takes over models that nobody serves, and whether it fetches their files for that.
 
-    See docs/decisions/0031: only in the mesh of its own person does a node fetch what others asked for.
+    See docs/decisions/0032: only in the mesh of its own person does a node fetch what others asked for.
     """
     rights = start.rights
     for token in start.place.tokens:

@@ -38,7 +38,8 @@ def with_cold(view: MeshView, entry: Document, cold: ColdModel) -> Document:
     nodes = list(known) if isinstance(known, list) else []
     listed = {node["node_id"] for node in nodes if isinstance(node, dict)}
     nodes += [_node(view, node, cold) for node in cold.nodes if node not in listed]
-    return entry | {"nodes": nodes} | ({} if entry["phase"] not in {"sleeping", "queued"} else _why(view, cold))
+    is_asleep = entry["phase"] == "sleeping" or (entry["phase"] == "queued" and cold.is_held)
+    return entry | {"nodes": nodes} | (_why(view, cold) if is_asleep else {})  # what waits here says why itself
 
 
 def wanted_entries(view: MeshView, known: Iterable[object]) -> list[Document]:

@@ -234,7 +234,8 @@ class ServingWatch:
             is_here = spec.id in rig.disk.files
             if not is_here:
                 load_s += spec.size_bytes / node.machine.download_bytes_per_s + _DOWNLOAD_S
-            if spec.id in rig.engines or (self._may_begin(node, spec) and fits(node, spec)):
+            is_at_it = spec.id in rig.engines or any(one.model == spec.id for one in node.core.view.me.serving)
+            if is_at_it or (self._may_begin(node, spec) and fits(node, spec)):
                 yield node.node, load_s
 
     def _may_begin(self, node: SimNode, spec: ModelSpec) -> bool:
@@ -265,7 +266,7 @@ class ServingWatch:
         return any(one.model == model and one.state is ServingState.READY for one in node.core.view.me.serving)
 
     def _check_doubles(self, running: list[SimNode]) -> None:
-        """Of two nodes that reach for the same gap one yields."""
+        """Of two nodes that reach for the same gap one yields, once they know of each other."""
         fillers: dict[ModelId, list[NodeId]] = {}
         for node in running:
             for served in node.core.view.me.serving:
@@ -273,10 +274,11 @@ class ServingWatch:
                 if is_filler and served.state in _AT_WORK and _reason(node, served.model) in _FILLS:
                     fillers.setdefault(served.model, []).append(node.node)
         now_s = self._mesh.now_s
+        known = self._mesh.nodes
         pairs = {
             _pair(model, one, other)
             for model, nodes in fillers.items() if len(nodes) > 1
-            for one in nodes for other in nodes if one < other
+            for one in nodes for other in nodes if one < other and self._sees(known[one], known[other])
         }  # fmt: skip
         self._pairs = {pair: self._pairs.get(pair, now_s) for pair in pairs}
         for pair, since_s in self._pairs.items():

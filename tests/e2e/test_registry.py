@@ -40,9 +40,10 @@ def details(node: Daemon, name: str) -> dict[str, object]:
 @pytest.mark.rows("REG-6", "REG-8", "REG-9", "ADR-12")
 def test_a_version_registered_on_one_node_answers_on_another(daemon: Make) -> None:
     """`foo@1.1.0`, the newest as plain `foo`, and the stable one once there is one; after a restart, too."""
-    with daemon("--model", "v1", "--model", "v2", models=()) as first:
-        a_file(first, "v1", "one")
-        a_file(first, "v2", "two")
+    first = daemon("--model", "v1", "--model", "v2", models=())
+    a_file(first, "v1", "one")
+    a_file(first, "v2", "two")
+    with first:
         for name in ("v1", "v2"):
             first.until_model(name, phase="ready")
         assert register(first, "1.0.0", "v1.gguf")[0] == 201
@@ -96,8 +97,9 @@ def test_a_file_that_is_copied_in_is_discovered_without_a_restart(daemon: Make) 
 @pytest.mark.rows("HLT-5", "REG-17")
 def test_a_file_that_is_overwritten_in_place_takes_its_model_out_of_service(daemon: Make) -> None:
     """On both nodes: told as unhealthy, never routed to, well again after another load."""
-    with daemon("--model", "tiny", models=()) as first:
-        path = a_file(first, "tiny", "one")
+    first = daemon("--model", "tiny", models=())
+    path = a_file(first, "tiny", "one")
+    with first:
         first.until_model("tiny", phase="ready")
         until(lambda: details(first, "tiny")["digest"], "the digest")
         with daemon("--join", token_of(first), models=()) as second:

@@ -136,7 +136,7 @@ def plan_engine(
     kv_token = max(spec.architecture.kv_bytes_per_token, 1)
     least = fixed + _least_context(spec, wishes) * (wishes.slots or 1) * kv_token
     layers = spec.architecture.layers
-    pool = _pool(room, least, _gpu_share(wishes, layers))
+    pool = _pool(room, least, _gpu_share(wishes, layers), layers)
     if pool < least:
         total = resources.memory_total_bytes + (resources.gpu_total_bytes if room.gpu_bytes else 0)
         return NoRoom(needed_bytes=least, free_bytes=pool, total_bytes=total)
@@ -163,13 +163,17 @@ def _gpu_share(wishes: EngineWishes, layers: int) -> float | None:
     return None if wishes.gpu_layers is None else min(wishes.gpu_layers / (layers or 1), 1.0)
 
 
-def _pool(room: Room, least: int, gpu_share: float | None) -> int:
+def _pool(room: Room, least: int, gpu_share: float | None, layers: int) -> int:
     """Return the bytes that one engine can have at most, of which `gpu_share` lie on the GPU.
 
-    Where the arithmetic chooses, a model that fits onto the GPU leaves the machine's memory alone.
+    Where the arithmetic chooses, a model that fits onto the GPU leaves the machine's memory alone. One that lies on
+    both goes there in whole layers, so up to one layer less than the GPU has room for.
     """
+    if gpu_share is None and room.gpu_bytes >= least:
+        return room.gpu_bytes
     if gpu_share is None:
-        return room.gpu_bytes if room.gpu_bytes >= least else room.gpu_bytes + room.host_bytes
+        both = room.gpu_bytes + room.host_bytes
+        return both * layers // (layers + 1) if room.gpu_bytes else both
     parts = ((room.gpu_bytes, gpu_share), (room.host_bytes, 1.0 - gpu_share))
     return min(int(free / share) for free, share in parts if share > 0)
 

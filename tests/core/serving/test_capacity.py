@@ -19,7 +19,7 @@ from meshllm.core.serving.capacity import (
     plan_engine,
     room_for_one_more,
 )
-from tests.core.builders import A_BUILD, A_GPU_BUILD, a_gpu, a_machine, a_spec
+from tests.core.builders import A_BUILD, A_GPU_BUILD, NO_WISHES, a_gpu, a_machine, a_spec
 
 HALF = MemoryLimit(share=0.5)
 
@@ -238,3 +238,16 @@ def test_what_is_said_of_a_model_holds_over_what_is_said_of_all() -> None:
         arguments=("--temp", "0.5", "--predict", "64", "--seed", "1"),
     )  # fmt: skip
     assert every.for_model(ModelPolicy(name="other")) == every
+
+
+@given(gpu=st.integers(0, 4 * GIB), host=st.integers(0, 4 * GIB), layers=st.integers(1, 80))
+def test_a_model_on_both_takes_no_more_of_either_than_there_is(gpu: int, host: int, layers: int) -> None:
+    """The GPU takes whole layers: what is left of it is not the machine's."""
+    room = Room(gpu_bytes=gpu, host_bytes=host)
+    plan = plan_engine(a_spec(size_bytes=GIB, layers=layers), room, NO_WISHES, a_machine(gpus=(a_gpu(),)))
+
+    if isinstance(plan, EnginePlan):
+        device = plan.memory.total_bytes - plan.memory.prompt_cache_bytes
+        on_gpu = int(device * min(plan.gpu_layers / layers, 1.0))
+        assert on_gpu <= gpu
+        assert device - on_gpu + plan.memory.prompt_cache_bytes <= host + 1

@@ -38,7 +38,6 @@ ENVIRONMENT_PREFIX = "MESH_LLM_"
 ENVIRONMENT_ALIASES = {
     "models": ("MESH_LLM_MODEL",),
     "log_level": ("NOPENAI_LOG_LEVEL",),
-    "profile": ("NOPENAI_PROFILE",),
 }
 """Other variables that set a setting, asked after `MESH_LLM_<NAME>`."""
 _FLAG_NAMES = {
@@ -127,8 +126,6 @@ class Config:
     log_level: str = "info"
     log_format: str = "pretty"
     log_file: Path | None = None
-    profile: bool = False
-    """Measure more than what is always measured; costs a little."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

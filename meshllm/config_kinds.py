@@ -216,6 +216,5 @@ KINDS: Mapping[str, ValueKind] = MappingProxyType({
     "assign": choice("auto", "disk", "off"),
     "serve_all": SWITCH,
     "console": whole(1, 65_535),
-    "profile": SWITCH,
 })  # fmt: skip
 """The kind of every setting that has one value or a list, by its name."""

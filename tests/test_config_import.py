@@ -158,7 +158,7 @@ models:
 """
 
 
-@pytest.mark.rows("CFG-5", "CFG-16", "ADR-7")
+@pytest.mark.rows("CFG-5", "CFG-16")
 def test_yaml_list_mixes_models_here_and_elsewhere(tmp_path: Path) -> None:
     """With the default of the file."""
     config = configured(tmp_path, MODELS_YAML, name="models.yaml")

@@ -6,9 +6,8 @@ Owns the meaning of `default` there, and that no order is given by it. Doesn't c
 from meshllm.api.answers import ApiError
 from meshllm.core.ids import ModelId
 from meshllm.core.names import AUTO_NAME, DEFAULT_NAMES, RESERVED_NAMES, Ambiguous, Unknown
-from meshllm.core.serving.meaning import meaning
+from meshllm.core.serving.meaning import is_known, meaning
 from meshllm.core.serving.routes import Refusal, RefusalCode, RouteRequest, Wait
-from meshllm.core.serving.scopes import is_known
 from meshllm.core.view import LocalModel, MeshView
 
 

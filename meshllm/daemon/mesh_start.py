@@ -94,11 +94,13 @@ def begin(config: Config, state: StateDir) -> MeshStart:
 
 def core_config(config: Config, start: MeshStart) -> CoreConfig:
     """Return what the core is told."""
-    fills_gaps, downloads = _gap_filling(config, start)
+    fills_gaps = not config.client and config.assign != "off"
+    is_told = bool(config.models) or config.assign == "disk"
     serving = ServingPolicy(
         requested=() if config.client else requested_names(config), wishes=engine_wishes(config),
         min_unasked_bytes=config.min_model_mb * MB, drain_s=config.drain_s, models=policies(config),
-        default_model=named(config.default_model), fills_gaps=fills_gaps, downloads=downloads,
+        default_model=named(config.default_model), fills_gaps=fills_gaps,
+        downloads=fills_gaps and not is_told and not config.offline,
         serves_all=config.serve_all and not config.client, is_controllable=not config.no_remote_control,
         remotes=() if config.client else config.remotes,
     )  # fmt: skip
@@ -109,20 +111,6 @@ def core_config(config: Config, start: MeshStart) -> CoreConfig:
         kept=start.kept, is_founder=membership is not None and bool(membership.root_key),
         is_joining=bool(start.contacts or config.peers),
     )  # fmt: skip
-
-
-def _gap_filling(config: Config, start: MeshStart) -> tuple[bool, bool]:
-    """Return whether this node takes over models that nobody serves, and whether it fetches their files for that.
-
-    See docs/decisions/0032: only in the mesh of its own person does a node fetch what others asked for.
-    """
-    rights = start.rights
-    for token in start.place.tokens:
-        rights |= token.rights  # what the mesh will give to a node that has yet to be let in
-    if config.client or config.assign == "off" or Rights.HOST not in rights:
-        return False, False
-    is_told = bool(config.models) or config.assign == "disk"
-    return True, Rights.ADMIN in rights and not is_told and not config.offline
 
 
 def rights_of(membership: Membership | None, now_unix_s: float) -> Rights:

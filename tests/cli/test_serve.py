@@ -134,18 +134,17 @@ def test_folders_of_models_are_served_whole_when_asked(shell: Shell, daemon: Fak
     assert daemon.configs[0].serve_all
 
 
-@pytest.mark.rows("CLI-20", "CLI-21", "CLI-22")
+@pytest.mark.rows("CLI-20", "CLI-22")
 def test_environment_configures_a_container(shell: Shell, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
     """By our names, and those that people are used to."""
     monkeypatch.setenv("MESH_LLM_MODEL", "smollm2-135m")
     monkeypatch.setenv("MESH_LLM_DEFAULT_MODEL", "d")
     monkeypatch.setenv("NOPENAI_LOG_LEVEL", "DEBUG")
-    monkeypatch.setenv("NOPENAI_PROFILE", "1")
 
     assert shell() == 0
     config = daemon.configs[0]
     assert (config.models, config.default_model) == (("smollm2-135m",), "d")
-    assert (config.log_level, config.profile) == ("debug", True)
+    assert config.log_level == "debug"
 
 
 def test_verbose_and_quiet_are_log_levels(shell: Shell, daemon: FakeDaemon) -> None:

@@ -15,7 +15,6 @@ from meshllm.core.quantization import best_of, bits_of, level_of, nearest_of
         ("q4_k_m", "Q4_K_M"), ("bf16", "BF16"), ("IQ4_XS", "IQ4_XS"), ("UD-Q4_K_XL", "UD-Q4_K_XL"), ("TQ1_0", "TQ1_0"),
     ],
 )  # fmt: skip
-@pytest.mark.rows("CLI-8")
 def test_level_is_read_in_every_spelling(text: str, level: str) -> None:
     """Bits stay bits: which file has them is seen when the files are known."""
     assert level_of(text) == level

@@ -8,15 +8,14 @@ import pytest
 from meshllm.config import Config
 from meshllm.core.announcement import Address, ModelOrder
 from meshllm.core.effects import KeptOrders
-from meshllm.core.ids import ModelId, NodeId, TokenId
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Verb
 from meshllm.core.policy import ModelPolicy
-from meshllm.core.rights import GUEST, OWN_MACHINE, Rights
+from meshllm.core.rights import OWN_MACHINE, Rights
 from meshllm.daemon.errors import BadTokenError
 from meshllm.daemon.mesh_start import begin, core_config, rights_of
 from meshllm.daemon.state_dir import StateDir
 from meshllm.wire.orders import kept_orders
-from meshllm.wire.token import Token
 
 
 def a_config(tmp_path: Path) -> Config:
@@ -68,35 +67,27 @@ def test_whoever_is_no_member_has_no_rights() -> None:
     assert rights_of(None, 0.0) is Rights.NONE
 
 
-@pytest.mark.rows("CLI-11", "CLI-12", "CLI-13", "LIF-10")
 @pytest.mark.parametrize(
-    ("changes", "rights", "fills", "downloads"),
+    ("changes", "fills", "downloads"),
     [
-        ({}, OWN_MACHINE, True, True),
-        ({}, GUEST, True, False),
-        ({}, Rights.INFER, False, False),
-        ({"models": ("m",)}, OWN_MACHINE, True, False),
-        ({"assign": "disk"}, OWN_MACHINE, True, False),
-        ({"assign": "off"}, OWN_MACHINE, False, False),
-        ({"offline": True}, OWN_MACHINE, True, False),
-        ({"client": True}, OWN_MACHINE, False, False),
+        ({}, True, True),
+        ({"models": ("m",)}, True, False),
+        ({"assign": "disk"}, True, False),
+        ({"assign": "off"}, False, False),
+        ({"offline": True}, True, False),
+        ({"client": True}, False, False),
     ],
 )
-def test_gaps_are_filled_by_whoever_may_and_was_told_nothing_else(
-    tmp_path: Path, changes: dict[str, object], rights: Rights, fills: bool, downloads: bool
+def test_what_a_node_is_ready_to_do_for_others_is_what_it_was_told(
+    tmp_path: Path, changes: dict[str, object], fills: bool, downloads: bool
 ) -> None:
-    """Decision 0031."""
+    """Decision 0032; what it may do is a matter of its rights, which the core knows."""
     config = a_config(tmp_path)
     state = StateDir(config.state_dir, config.runtime_dir)
     start = begin(config, state)
     state.release()
-    token = Token(
-        mesh=start.place.mesh, issuer=start.node, addresses=(), token_id=TokenId("0" * 16), secret=b"s" * 32,
-        rights=rights, expires_unix_s=1,
-    )  # fmt: skip
-    newcomer = replace(start, place=replace(start.place, membership=None, tokens=(token,)))
 
-    serving = core_config(replace(config, **changes), newcomer).serving
+    serving = core_config(replace(config, **changes), start).serving
 
     assert (serving.fills_gaps, serving.downloads) == (fills, downloads)
 

@@ -129,7 +129,6 @@ def test_a_model_that_has_room_nowhere_is_refused_in_bytes(daemon: Make) -> None
         assert entry.chat(model="tiny").status == 200
 
 
-@pytest.mark.rows("ADR-8")
 def test_auto_takes_what_answers_and_an_unknown_name_is_told_at_once(daemon: Make) -> None:
     """Cold models are known, whatever is written small or large; what nobody has is not."""
     with daemon("--model", "tiny") as host, daemon("--join", token_of(host), models=()) as entry:

@@ -117,7 +117,7 @@ def test_a_killed_daemon_is_gone_soon_and_so_are_its_engines(daemon: Make) -> No
         until(lambda: not any(engine.is_running() and engine.status() != "zombie" for engine in engines),
               "the engines to die", ENGINES_DIE_S)  # fmt: skip
         until_gone(second, "tiny", GONE_AFTER_KILL_S)
-        assert second.chat("hello").status in (404, 503)  # forgotten, or known still for a moment: nobody has its file
+        assert second.chat("hello").status == 404  # nobody that lives has its file
 
 
 @pytest.mark.rows("MSH-15")

@@ -5,8 +5,7 @@ members were found.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 
 from meshllm.core.announcement import Announcement, ServedModel, ServingState
 from meshllm.core.ids import ModelId, NodeId
@@ -19,16 +18,6 @@ from meshllm.core.view import Group, Member
 def group_key(node: NodeId, served: ServedModel) -> str:
     """Return what a replica is grouped by: its digest, or itself while that is not known."""
     return served.digest or f"{node}/{served.model}"
-
-
-def groups_of(members: Iterable[Member]) -> Mapping[str, Group]:
-    """Return the groups of all live members that may host, by key."""
-    found: dict[str, list[tuple[Announcement, ServedModel]]] = {}
-    for member in members:
-        said = member.announcement
-        for served in hosted_by(member):
-            found.setdefault(group_key(said.node, served), []).append((said, served))
-    return MappingProxyType({key: group_of(replicas) for key, replicas in sorted(found.items())})
 
 
 def hosted_by(member: Member) -> tuple[ServedModel, ...]:

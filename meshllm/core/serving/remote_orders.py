@@ -28,6 +28,7 @@ from meshllm.core.messages import Order, OrderResult
 from meshllm.core.names import RESERVED_NAMES, Ambiguous, Unknown
 from meshllm.core.rights import Rights
 from meshllm.core.serving import scopes
+from meshllm.core.serving.meaning import is_known
 from meshllm.core.serving.order_book import OrderBook
 from meshllm.core.serving.replies import Effects, answer, notice
 from meshllm.core.standing import LIVE
@@ -381,7 +382,7 @@ def _resolved(view: MeshView, intent: Intent) -> ModelId | Outcome:
         return Outcome(code=OutcomeCode.AMBIGUOUS_MODEL, message=message)
     if isinstance(found, Unknown):
         exact = ModelId(asked)
-        if scopes.is_known(view, exact):
+        if is_known(view, exact):
             return exact
         hint = f"; did you mean {' or '.join(found.near)}?" if found.near else ""
         return Outcome(code=OutcomeCode.UNKNOWN_MODEL, message=f"no node has a model {asked!r}{hint}")

@@ -66,11 +66,6 @@ def is_coming_somewhere(view: MeshView, model: ModelId) -> bool:
     return bool(_states(view, model) - {ServingState.DRAINING})
 
 
-def is_known(view: MeshView, model: ModelId) -> bool:
-    """Tell whether any node of the mesh has a model."""
-    return model in view.local or model in view.replicas or model in view.cold
-
-
 def combined(view: MeshView, verb: Verb, model: ModelId, outcomes: Mapping[NodeId, Outcome]) -> Outcome:
     """Return one outcome for those of several nodes: the worst counts, and the message names them."""
     ends = verb in (Verb.UNLOAD, Verb.DROP)

@@ -99,7 +99,7 @@ def site_of(said: Announcement) -> Site | None:
         serves=frozenset(one.model for one in said.serving),
         evictable={one.model: need_bytes(one.size_bytes) for one in said.serving if _rests(one)},
         removable_bytes=sum(need_bytes(one.size_bytes) for one in said.serving if one.is_assigned),
-        disk_free_bytes=said.resources.disk_free_bytes, fills_gaps=said.fills_gaps, downloads=said.downloads,
+        disk_free_bytes=said.resources.disk_free_bytes, fills_gaps=said.fills_gaps, downloads=may_fetch(said),
         has_wishes=bool(said.requested), waiting=frozenset(said.waiting),
     )  # fmt: skip
 
@@ -107,6 +107,11 @@ def site_of(said: Announcement) -> Site | None:
 def may_host(said: Announcement) -> bool:
     """Tell whether a node is one that serves models to others at all."""
     return Rights.HOST in said.rights and said.role is not Role.CLIENT and not said.left
+
+
+def may_fetch(said: Announcement) -> bool:
+    """Tell whether a node fetches what others want: it says so, and is a machine of the mesh's own person."""
+    return said.downloads and Rights.ADMIN in said.rights
 
 
 def _rests(served: ServedModel) -> bool:

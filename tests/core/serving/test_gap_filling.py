@@ -456,6 +456,7 @@ def test_a_node_that_fills_no_gaps_serves_its_disk_and_looks_at_nobody() -> None
     assert story.serving() == [("x", "loading")]
 
 
+@pytest.mark.rows("CLI-18")
 def test_serve_all_serves_all_that_fits_besides_what_was_asked_for() -> None:
     """`--serve-all`."""
     policy = ServingPolicy(requested=("x",), serves_all=True, fills_gaps=True)

@@ -1,13 +1,15 @@
 """Which members serve the same file."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from meshllm.core.announcement import ServedModel, ServingState
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.rights import Rights
-from meshllm.core.serving.groups import groups_of
+from meshllm.core.serving.roll import Roll
 from meshllm.core.standing import MemberState
-from meshllm.core.view import Member
+from meshllm.core.view import Group, Member
 from tests.core.members.builders import an_announcement
 
 
@@ -19,6 +21,13 @@ def a_member(
         ServedModel(model=ModelId(model), digest=digest, state=ServingState.READY) for model, digest in models
     )
     return Member(announcement=an_announcement(name, serving=serving, **changes), state=state, since_s=0.0)
+
+
+def groups_of(members: list[Member]) -> Mapping[str, Group]:
+    """Return the groups of some members."""
+    roll = Roll(NodeId("me"))
+    roll.take([(member.announcement.node, member) for member in members])
+    return roll.groups
 
 
 @pytest.mark.rows("REG-10")

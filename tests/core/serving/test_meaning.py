@@ -56,7 +56,7 @@ def test_cold_models_have_names_as_ready_ones_do() -> None:
     assert meant(view, "colt") is RefusalCode.MODEL_NOT_FOUND
 
 
-@pytest.mark.rows("ADR-2", "ADR-3", "ADR-7", "T4")
+@pytest.mark.rows("ADR-2", "ADR-3", "T4")
 @pytest.mark.parametrize("name", ["default", None, ""])
 def test_the_default_is_a_name_and_stays_whoever_has_the_model(name: str | None) -> None:
     """Cold or far away: it does not move to another one that happens to be ready."""
@@ -79,7 +79,6 @@ def test_a_default_that_nobody_has_is_refused_by_name() -> None:
     assert "'gone' is on no node" in gone.message
 
 
-@pytest.mark.rows("ADR-8")
 def test_auto_is_what_answers_now_here_before_elsewhere() -> None:
     """The default before others, the least busy elsewhere, and the default itself when nothing is ready."""
     story = a_story(a_spec("here"), requested=("here",))
@@ -93,7 +92,6 @@ def test_auto_is_what_answers_now_here_before_elsewhere() -> None:
     assert meant(a_view(), "auto") is RefusalCode.NO_DEFAULT_MODEL
 
 
-@pytest.mark.rows("ADR-8")
 def test_auto_chooses_among_models_that_can_do_it() -> None:
     """Vectors do not come from a chat model."""
     story = a_story(a_spec("chat"), requested=("chat",))

@@ -1,16 +1,17 @@
 """Who serves what, kept up: always what asking everybody again would say."""
 
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 
-from meshllm.core.announcement import ServedModel, ServingState
+from meshllm.core.announcement import Announcement, ServedModel, ServingState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.rights import Rights
-from meshllm.core.serving.groups import groups_of
+from meshllm.core.serving.groups import group_key, group_of, hosted_by
 from meshllm.core.serving.replicas import replicas_of
 from meshllm.core.serving.roll import Roll
 from meshllm.core.standing import MemberState
-from meshllm.core.view import Member
+from meshllm.core.view import Group, Member
 from tests.core.members.builders import an_announcement
 
 ME = NodeId("n0")
@@ -21,6 +22,15 @@ def a_member(node: NodeId, *serving: ServedModel, **changes: object) -> Member:
     """Return a live member that serves these."""
     said = replace(an_announcement(node), serving=serving, rights=changes.pop("rights", Rights.HOST))
     return Member(announcement=said, state=changes.pop("state", MemberState.ALIVE), since_s=0.0, **changes)
+
+
+def groups_of(members: Iterable[Member]) -> dict[str, Group]:
+    """Return the groups of all members, made from nothing: what the roll has to come to."""
+    found: dict[str, list[tuple[Announcement, ServedModel]]] = {}
+    for member in members:
+        for served in hosted_by(member):
+            found.setdefault(group_key(member.announcement.node, served), []).append((member.announcement, served))
+    return {key: group_of(replicas) for key, replicas in sorted(found.items())}
 
 
 def drawn(rng: random.Random, node: NodeId) -> Member | None:

@@ -44,7 +44,7 @@ def two_models() -> Story:
     return story
 
 
-@pytest.mark.rows("ADR-1", "ADR-2", "ADR-3", "ADR-8")
+@pytest.mark.rows("ADR-1", "ADR-2", "ADR-3")
 @pytest.mark.parametrize("name", ["warm", "WARM", None, "", "default", "auto"])
 def test_names_that_mean_the_ready_model_lead_to_it(name: str | None) -> None:
     """Omitted, empty and `default` are the default; `auto` is what is ready."""

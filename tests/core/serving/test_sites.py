@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
+
 from meshllm.core.announcement import Announcement, DiskModel, RequestedModel, Role, ServedModel, ServingState
 from meshllm.core.ids import ModelId
 from meshllm.core.limits import GIB
-from meshllm.core.rights import Rights
+from meshllm.core.rights import GUEST, OWN_MACHINE, Rights
 from meshllm.core.serving.capacity import Room
 from meshllm.core.serving.sites import estimated, less, more, need_bytes, site_of
 from tests.core.builders import a_gpu, a_machine
@@ -79,6 +81,16 @@ def test_who_may_not_host_is_no_site() -> None:
     assert site_of(a_node(rights=Rights.INFER)) is None
     assert site_of(a_node(role=Role.CLIENT)) is None
     assert site_of(an_announcement("a", resources=None)) is None
+
+
+@pytest.mark.rows("CLI-12")
+@pytest.mark.parametrize(("rights", "fetches"), [(OWN_MACHINE, True), (GUEST, False)])
+def test_only_a_machine_of_the_mesh_s_own_person_fetches_what_others_want(rights: Rights, fetches: bool) -> None:
+    """Decision 0032: nobody fills a guest's disk. The rights are those of its certificate, as they are now."""
+    site = site_of(replace(a_node(rights=rights), downloads=True))
+
+    assert site is not None
+    assert site.downloads is fetches
 
 
 def test_a_node_that_was_told_what_to_serve_has_wishes() -> None:

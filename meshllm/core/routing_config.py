@@ -334,3 +334,6 @@ class RoutingRegister:
         if scope == NODE:
             return replace(self, node=config)
         return RoutingRegister(mesh=RoutingChoice(config=config, version=self.version + 1, author=author))
+
+
+NOTHING_CHOSEN = RoutingRegister()

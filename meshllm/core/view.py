@@ -21,6 +21,7 @@ from meshllm.core.policy import ModelPolicy
 from meshllm.core.registration import Registration
 from meshllm.core.remotes import RemoteState
 from meshllm.core.resources import Resources
+from meshllm.core.routing_config import NOTHING_CHOSEN, RoutingRegister
 from meshllm.core.standing import MemberState
 
 
@@ -203,6 +204,8 @@ class MeshView:
     """The newest order about each model, whoever gave it."""
     default_choice: DefaultChoice | None = None
     """What was chosen mesh-wide; `default_model` is what counts here."""
+    routing: RoutingRegister = NOTHING_CHOSEN
+    """How requests are routed: what was chosen mesh-wide, and for this node."""
     policies: Mapping[ModelId, ModelPolicy] = field(default_factory=lambda: MappingProxyType({}))
     """What this node's configuration says, by model."""
     assignment: Assignment | None = None

@@ -29,6 +29,7 @@ from meshllm.core.events import Event
 from meshllm.core.ids import ModelId, NodeId, short
 from meshllm.core.known_models import CATALOG
 from meshllm.core.serving.asleep import unloaded
+from meshllm.core.serving.route_memory import RouteMemory
 from meshllm.core.serving.routes import Capability, Refusal
 from meshllm.core.view import MeshView
 from meshllm.proxy import openai, paths
@@ -99,6 +100,7 @@ class FrontDoor:
         self._views = views
         self._post = post
         self.traffic = Traffic()
+        self.memory = RouteMemory(rng or random.Random())
         reach = Reach(post)
         self._targets = self.routes = Targets(
             views, self.traffic, config.node, management_socket, Tunnels(tunnels or NoTunnels(), reach),

@@ -16,10 +16,11 @@ from meshllm.core import limits
 from meshllm.core.ids import ModelId
 from meshllm.core.routing_config import RoutingConfig, Strategy
 from meshllm.core.serving.affinity import Affinity
-from meshllm.core.serving.explain import Decision
+from meshllm.core.serving.explain import Decision, Decisions
 from meshllm.core.serving.loads import EngineLoad, Loads
 from meshllm.core.serving.prefix_index import NO_PROMPT, EngineKey, Expectation, PrefixIndex, Prompt
 from meshllm.core.serving.ratings import ANY_NODE, DEGRADED, HEALTHY, UNHEALTHY, Candidate, Rating, rate
+from meshllm.core.serving.routing_stats import RoutingStats
 from meshllm.core.serving.strategies import AFFINITY, Occasion, fit, order
 
 OPEN_MODEL = ModelId("")
@@ -83,6 +84,8 @@ class RouteMemory:
         self.loads = Loads()
         self.index = PrefixIndex()
         self.affinity = Affinity()
+        self.stats = RoutingStats()
+        self.decisions = Decisions()
         self._rng = rng
         self._turns: OrderedDict[tuple[str, ...], int] = OrderedDict()
         self._summaries: dict[ModelId, _Summary] = {}

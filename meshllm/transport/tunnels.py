@@ -37,6 +37,8 @@ from meshllm.wire.tunnel_frames import (
 )
 
 _WAITING = TunnelProgress(stage="waiting")
+_LATE_SHARE = 0.1
+"""Of the patience with silence: a look that comes later than this after its time says nothing about the far end."""
 
 
 class TunnelHandler(Protocol):
@@ -213,7 +215,7 @@ class NearTunnel(Tunnel):
         self._on_silence = on_silence
         self._silence_s = limits.TUNNEL_SILENCE_S
         self._heard_s = self._loop.time()
-        self._watch = self._loop.call_later(self._silence_s, self._check_silence)
+        self._watch_in(self._silence_s)
         self.set_protocol(user)
         stream.write(bytes([StreamKind.TUNNEL]) + encode_head(head))
         user.connection_made(self)
@@ -232,16 +234,23 @@ class NearTunnel(Tunnel):
         """End the exchange, because the far end is gone."""
         self._break_off(StreamCode.TIMEOUT, TunnelLost("unreachable", reason))
 
-    def _check_silence(self) -> None:
-        """Give the far end up when it has said nothing for too long, though it was listened to."""
-        if self._is_paused:
-            self._heard_s = self._loop.time()
-        left_s = self._heard_s + self._silence_s - self._loop.time()
+    def _watch_in(self, seconds: float) -> None:
+        self._watch = self._loop.call_later(seconds, self._check_silence, self._loop.time() + seconds)
+
+    def _check_silence(self, due_s: float) -> None:
+        """Give the far end up when it has said nothing for too long, though it was listened to.
+
+        Whoever looks late was stopped or too busy itself: what came meanwhile lies unread, and accuses nobody.
+        """
+        now_s = self._loop.time()
+        if self._is_paused or now_s - due_s > self._silence_s * _LATE_SHARE:
+            self._heard_s = now_s
+        left_s = self._heard_s + self._silence_s - now_s
         if left_s <= 0:
             self._on_silence()
             self._break_off(StreamCode.TIMEOUT, TunnelLost("silent", f"nothing was heard for {self._silence_s:g} s"))
         else:
-            self._watch = self._loop.call_later(left_s, self._check_silence)
+            self._watch_in(left_s)
 
     def _take(self, frame: TunnelFrame) -> None:
         user = cast("asyncio.Protocol", self._user)

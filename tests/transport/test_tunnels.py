@@ -1,6 +1,7 @@
 """Tunnels between two nodes over real sockets: exchanges, refusals, life signs, cancelling, back-pressure."""
 
 import asyncio
+from time import monotonic
 
 import pytest
 
@@ -264,6 +265,27 @@ async def test_silence_while_nobody_listens_is_none(monkeypatch) -> None:
         await until(lambda: loop.time() > until_s, "a pause longer than patience")
         lost_before = list(client.lost)
         tunnel.resume_reading()
+        await until(lambda: client.is_lost, "the end")
+
+        assert lost_before == []
+        assert bytes(client.data) == b"answer"
+        assert client.lost == [None]
+
+
+async def test_process_that_was_stopped_itself_accuses_nobody(monkeypatch) -> None:
+    """What came meanwhile lies unread: after a SIGSTOP, or behind a loop that was busy, no answer is given up."""
+    monkeypatch.setattr(limits, "TUNNEL_SILENCE_S", 0.4)
+    monkeypatch.setattr(limits, "TUNNEL_HEARTBEAT_S", 0.05)
+    async with two() as (near, far):
+        tunnel, client, server = await exchange(near, far, Serving(far))
+        loop, heard_s = asyncio.get_running_loop(), tunnel._heard_s
+        stopped_until_s = loop.time() + 1.0
+        while monotonic() < stopped_until_s:
+            pass
+        await until(lambda: tunnel._heard_s > heard_s + 1.2, "signs of life after it")
+        lost_before = list(client.lost)
+        server.transport.write(b"answer")
+        server.transport.write_eof()
         await until(lambda: client.is_lost, "the end")
 
         assert lost_before == []

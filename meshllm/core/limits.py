@@ -283,6 +283,7 @@ TUNNEL_OPEN_TIMEOUT_S: Final = 6.0  # a dial takes at most 5 s
 EJECTION_FAILURES: Final = 3  # tunnels in a row that failed before a node is left out
 EJECTION_FIRST_S: Final = 5.0  # doubles each time
 EJECTION_MAX_S: Final = 300.0
+EJECTION_SHARE_MOST: Final = 0.5  # of the nodes that a request could go to: what fails for all is no fault of one
 EJECTION_TRIAL_S: Final = 10.0  # one request tries a node that was out; others keep away for this long at most
 
 # -- routing -------------------------------------------------------------------------------------------

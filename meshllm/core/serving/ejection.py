@@ -3,7 +3,8 @@
 Owns the count of failures for each node and how long it is left out. Decides who may be asked; membership decides
 who lives. Doesn't know why a tunnel failed; pure, with the time as an argument.
 
-Invariants: a node that refuses is not a node that fails; of the nodes that a request could go to, never all are out.
+Invariants: a node that refuses is not a node that fails; of the nodes that a request could go to, at most half are
+out, and so never the last one.
 """
 
 from collections.abc import Collection
@@ -32,10 +33,15 @@ class Ejections:
         self._records: dict[NodeId, _Record] = {}
 
     def failed(self, node: NodeId, now_s: float) -> None:
-        """Count a tunnel that could not be opened or broke. The third in a row leaves the node out, as does a trial."""
+        """Count a tunnel that could not be opened or broke. The third in a row leaves the node out, as does a trial.
+
+        While it is out nothing more counts: a host that dies with a hundred streams has died once.
+        """
         record = self._records.setdefault(node, _Record())
+        if now_s < record.until_s:
+            return
         record.failures += 1
-        if record.failures >= limits.EJECTION_FAILURES or (record.rounds and now_s >= record.until_s):
+        if record.failures >= limits.EJECTION_FAILURES or record.rounds:
             out_s = limits.EJECTION_FIRST_S * 2.0**record.rounds
             record.rounds = min(record.rounds + 1, 32)
             record.until_s = now_s + min(out_s, limits.EJECTION_MAX_S)
@@ -53,15 +59,16 @@ class Ejections:
             record.trial_ends_s = now_s + limits.EJECTION_TRIAL_S
 
     def out(self, nodes: Collection[NodeId], now_s: float) -> frozenset[NodeId]:
-        """Return which of these nodes are left out now; never all of them."""
+        """Return which of these nodes are left out now: at most half of them, those that come back last."""
         records = {node: self._records[node] for node in nodes if node in self._records}
-        out = {
-            node: record
+        out = [
+            node
             for node, record in records.items()
             if record.rounds and (now_s < record.until_s or now_s < record.trial_ends_s)
-        }
-        if out and len(out) == len(set(nodes)):
-            del out[min(out, key=lambda node: (out[node].until_s, node))]
+        ]
+        most = int(len(set(nodes)) * limits.EJECTION_SHARE_MOST)
+        if len(out) > most:
+            out = sorted(out, key=lambda node: (records[node].until_s, node), reverse=True)[:most]
         return frozenset(out)
 
     def keep(self, nodes: Collection[NodeId]) -> None:

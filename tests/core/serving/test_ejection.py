@@ -72,6 +72,24 @@ def test_each_failed_trial_doubles_the_time_up_to_a_limit() -> None:
     assert lasted == [5, 10, 20, 40, 80, 160, 300, 300, 300]
 
 
+def test_a_host_that_dies_with_a_hundred_streams_has_died_once() -> None:
+    """It is tried again after five seconds, and not after five minutes."""
+    assert failing(100).out(BOTH, limits.EJECTION_FIRST_S - 0.1) == {BAD}
+    assert failing(100).out(BOTH, limits.EJECTION_FIRST_S) == set()
+
+
+def test_at_most_half_of_the_nodes_are_left_out() -> None:
+    """Where most fail, this node's own network may be what fails; those that come back last are out."""
+    nodes, ejections = [NodeId(name) for name in "abcde"], Ejections()
+    for at_s, node in enumerate(nodes):
+        for _ in range(limits.EJECTION_FAILURES):
+            ejections.failed(node, at_s / 10)
+
+    assert ejections.out(nodes, 0.5) == {"d", "e"}
+    assert ejections.out(nodes[:4], 0.5) == {"c", "d"}
+    assert ejections.out(nodes[:1], 0.5) == set()
+
+
 def test_the_last_replica_is_never_left_out() -> None:
     """A bad chance is better than none; of several bad ones the one that is back first."""
     ejections = failing(3, now_s=5.0)

@@ -10,12 +10,14 @@ node, and is never sent again to an engine that it may have ended.
 
 import asyncio
 from collections.abc import Coroutine, Iterator
+from time import monotonic
 from typing import Protocol, cast
 
 from meshllm.core import limits
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.rights import Rights
 from meshllm.core.serving.asleep import unloaded
+from meshllm.core.serving.pace import Pace
 from meshllm.core.serving.routes import Refusal
 from meshllm.core.serving.tunnel_admission import Crowd, TunnelAsked, admit_tunnel
 from meshllm.proxy import openai
@@ -147,6 +149,7 @@ class FarEnd:
         self.routes = host.routes
         self._heads = Heads(None, "")
         self._tunnels: set[TunnelledConnection] = set()
+        self._paces: dict[ModelId, Pace] = {}
 
     # -- for the transport ----------------------------------------------------------------------------
 
@@ -167,8 +170,11 @@ class FarEnd:
         local, traffic = self.routes.views.newest.local.get(model), self._host.traffic.models.get(model)
         at_model = [tunnel for tunnel in self._tunnels if tunnel.head.model == model]
         coming = sum(tunnel.exchange is None or not tunnel.exchange.attempts for tunnel in at_model)
+        in_flight, slots = (traffic.in_flight if traffic is not None else 0) + coming, local.slots if local else 1
+        pace = self._paces.get(model)
         return Crowd(
-            in_flight=(traffic.in_flight if traffic is not None else 0) + coming,
+            in_flight=in_flight, slots=slots,
+            wait_s=pace.wait_s(max(in_flight - slots, 0), monotonic()) if pace is not None else 0.0,
             of_peer=sum(tunnel.peer == peer for tunnel in at_model),
             admitted=admitted(local.slots) if local is not None else 0, tunnels=len(self._tunnels),
             tunnels_of_peer=sum(tunnel.peer == peer for tunnel in self._tunnels),
@@ -180,6 +186,16 @@ class FarEnd:
         """Look at every tunnel's deadlines. Called a few times a second."""
         for tunnel in tuple(self._tunnels):
             tunnel.check(now_s)
+
+    def note_pace(self, now_s: float) -> None:
+        """Look at how quickly the engines here get on with their queues. Called once a second."""
+        local = self.routes.views.newest.local
+        for model in [model for model in self._paces if model not in local]:
+            del self._paces[model]
+        for model, traffic in self._host.traffic.models.items():
+            if (known := local.get(model)) is not None:
+                ended, is_full = traffic.finished_since + traffic.failed_since, traffic.in_flight >= known.slots
+                self._paces.setdefault(model, Pace()).observe(ended, now_s, is_full=is_full)
 
     def end(self, problem: Problem) -> None:
         """End every tunnel as well as it still can be ended."""

@@ -2,13 +2,14 @@
 
 import asyncio
 from functools import partial
+from time import monotonic
 from typing import Any
 
 import pytest
 
 from meshllm.core import limits
 from meshllm.core.engines import EngineState
-from meshllm.core.events import TrafficMeasured
+from meshllm.core.events import PathFailed, TrafficMeasured
 from meshllm.core.ids import ModelId
 from meshllm.core.rights import CLIENT_ONLY, Rights
 from meshllm.wire.tunnel_frames import TunnelHead, TunnelProgress, TunnelRefusal
@@ -155,6 +156,28 @@ async def test_a_full_engine_is_busy_and_says_when_to_come_back() -> None:
         assert 1.0 <= protocol.retry_after_s <= 5.0
         assert not isinstance(another, TunnelRefusal)
         assert await far.is_well()
+
+
+async def test_a_queue_that_does_not_move_is_busy_before_it_is_full() -> None:
+    """F21: more than two for each slot wait only where they get their turn; the client is told when to come back."""
+    gate = Gate(starts=False)
+    async with a_mesh(gate.answer) as (entry, mesh), asyncio.TaskGroup() as group:
+        far = mesh.houses[FIRST]
+        tasks = [group.create_task(entry.chat()) for _ in range(6)]
+        await until(lambda: far.door.in_flight(TINY) == 6, "two requests being computed and four queued")
+        seen_s = monotonic() - 20.0
+        for second in range(20):
+            far.door.far_end.note_pace(seen_s + second)
+        refused = far.door.far_end.take(SECOND, CLIENT_ONLY, a_head())
+        reply = await entry.chat()
+        gate.open.set()
+
+        assert isinstance(refused, TunnelRefusal)
+        assert (refused.code, 1.0 <= refused.retry_after_s <= 5.0) == ("busy", True)
+        assert (reply.status, reply.error["code"]) == (429, "overloaded")
+        assert 1 <= int(reply.headers["retry-after"]) <= 5
+        assert [(await task).status for task in tasks] == [200] * 6
+        assert not any(isinstance(event, PathFailed) for event in entry.events)
 
 
 async def test_a_node_that_leaves_drains() -> None:

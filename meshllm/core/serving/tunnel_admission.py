@@ -45,6 +45,10 @@ class Crowd:
     """The part that came from this peer."""
     admitted: int
     """Requests that the model's engine may have in flight."""
+    slots: int = 1
+    """Requests that it computes at the same time."""
+    wait_s: float = 0.0
+    """For a slot, as far as can be told; 0 when unknown."""
     tunnels: int = 0
     """Open tunnels, of all peers and models."""
     tunnels_of_peer: int = 0
@@ -88,13 +92,17 @@ def _of_room(asked: TunnelAsked, crowd: Crowd) -> Denial | None:
     """Refuse what there is no room for, or only room for others.
 
     The share of a peer shrinks with the room that is left (a dynamic threshold, as switches use it for their buffers):
-    alone it may take most of a queue, and what it takes never keeps the next one out.
+    alone it may take most of a queue, and what it takes never keeps the next one out. Two for each slot may always
+    queue; more only where the queue moves: whoever would wait for long is better off elsewhere, or coming back.
     """
     if crowd.tunnels >= limits.FAR_TUNNELS_TOTAL or crowd.tunnels_of_peer >= limits.FAR_TUNNELS_PER_PEER:
         return Denial(code=DenialCode.BUSY, message="there are as many tunnels as this node takes")
     left = crowd.admitted - crowd.in_flight
     if left <= 0:
         return Denial(code=DenialCode.BUSY, message=f"{crowd.in_flight} requests are at {asked.model!r} here already")
+    queued = crowd.in_flight - crowd.slots
+    if queued >= limits.HOST_QUEUE_PER_SLOT * crowd.slots and crowd.wait_s > limits.QUEUE_WAIT_S:
+        return Denial(code=DenialCode.BUSY, message=f"{queued} requests wait at {asked.model!r} here, which is slow")
     if crowd.of_peer >= limits.TUNNEL_SHARE_OF_ROOM * left:
         return Denial(code=DenialCode.BUSY, message=f"{crowd.of_peer} requests of yours are at {asked.model!r} here")
     return None

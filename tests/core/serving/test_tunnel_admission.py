@@ -94,6 +94,24 @@ def test_room_is_shared(crowd: Crowd, expected: str | None) -> None:
     assert code(a_view(), asked(), crowd) == expected
 
 
+@pytest.mark.parametrize(
+    ("queued", "wait_s", "expected"),
+    [
+        (3, 1000.0, None),
+        (4, 29.0, None),
+        (4, 31.0, "busy"),
+        (60, 29.0, None),
+        (60, 0.0, None),
+        (4, float("inf"), "busy"),
+    ],
+)
+def test_a_queue_that_hardly_moves_is_not_made_longer(queued: int, wait_s: float, expected: str | None) -> None:
+    """Two for each slot may always wait; more only if their turn comes within half a minute."""
+    crowd = Crowd(in_flight=2 + queued, of_peer=0, admitted=66, slots=2, wait_s=wait_s)
+
+    assert code(a_view(), asked(), crowd) == expected
+
+
 def test_one_peer_cannot_keep_the_next_one_out() -> None:
     """However many it sends."""
     of_greedy = 0

@@ -303,3 +303,20 @@ async def test_openais_sdk_raises_or_gets_the_whole_text(name: str, monkeypatch:
 
     assert raised == ([] if RESUMES else [fault.code])
     assert RESUMES is ("".join(texts) == "".join(WORDS))
+
+
+@pytest.mark.parametrize("how", ["busy", "draining", "429 Too Many Requests", "503 Service Unavailable"])
+async def test_overload_is_never_taken_for_death(how: str) -> None:
+    """A host that has too much to do is asked again with the next request, and nobody looks whether it lives."""
+
+    async def overloaded(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(whole({"error": {"message": "no", "type": "overloaded"}}, how))
+
+    async with a_grid(overloaded, Engine().answer) as (entry, grid):
+        if how in {"busy", "draining"}:
+            grid.refusals[FIRST] = TunnelRefusal(code=how, retry_after_s=1.0)
+        outcomes = [await ask(await entry.connect(), WHOLE, f"r{number}") for number in range(6)]
+
+        assert [(outcome.status, outcome.node) for outcome in outcomes] == [(200, SECOND)] * 6
+        assert grid.asked == [FIRST, SECOND] * 6
+        assert not any(isinstance(event, PathFailed) for event in entry.events)

@@ -9,17 +9,19 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 from meshllm.core.ids import NodeId
 from meshllm.core.rights import CLIENT_ONLY
+from meshllm.core.view import LocalModel
 from meshllm.proxy.front_door import FrontDoor
 from meshllm.transport.codes import StreamCode
 from meshllm.transport.stream import Stream, StreamLost
 from meshllm.transport.tunnels import FarTunnel, NearTunnel
 from meshllm.wire.tunnel_frames import TunnelHead, TunnelRefusal
 from tests.proxy.builders import NODE, Answer, House, a_house, a_view
-from tests.proxy.tunnels import FIRST, FOURTH, SECOND, THIRD, a_replica, on_far_end
+from tests.proxy.tunnels import FIRST, FOURTH, SECOND, THIRD, a_replica, a_served_model
 
 _END = b""
 
@@ -240,15 +242,19 @@ class _Kind(asyncio.Protocol):
 
 
 @asynccontextmanager
-async def a_grid(*answers: Answer, **config: Any) -> AsyncIterator[tuple[House, Grid]]:
+async def a_grid(*answers: Answer, slots: int = 2, **config: Any) -> AsyncIterator[tuple[House, Grid]]:
     """Open an entry node without models, and a host for each answer."""
     grid = Grid()
+
+    def models(socket: Path) -> tuple[LocalModel, ...]:
+        return (a_served_model(socket, slots=slots),)
+
     nodes = (FIRST, SECOND, THIRD, FOURTH)[: len(answers)]
     async with AsyncExitStack() as stack:
         for node, answer in zip(nodes, answers, strict=True):
-            grid.houses[node] = await stack.enter_async_context(a_house(answer, models=on_far_end(node), node=node))
+            grid.houses[node] = await stack.enter_async_context(a_house(answer, models=models, node=node))
         entry = await stack.enter_async_context(a_house(models=lambda _: (), tunnels=grid, **config))
-        entry.views.newest = a_view(replicas=tuple(a_replica(node) for node in nodes))
+        entry.views.newest = a_view(replicas=tuple(a_replica(node, slots=slots) for node in nodes))
         try:
             yield entry, grid
         finally:

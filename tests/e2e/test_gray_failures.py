@@ -66,7 +66,7 @@ def test_a_stopped_host_costs_its_streams_an_error_and_the_others_nothing(daemon
 @pytest.mark.timeout(120)
 def test_an_entry_node_that_was_stopped_itself_goes_on_with_its_streams(daemon: Make) -> None:
     """What came meanwhile lies unread: nobody else was silent, and nobody is accused."""
-    with two_hosts_and_an_entry(daemon) as (_, _, entry), entry.streaming("hello", max_tokens=400) as answer:
+    with two_hosts_and_an_entry(daemon) as (_, _, entry), entry.streaming("hello", max_tokens=300) as answer:
         answer.readline()
         entry.signal(signal.SIGSTOP)
         stopped_s = time.monotonic()
@@ -88,3 +88,18 @@ def test_an_engine_that_stands_still_at_a_host_is_replaced_and_its_requests_move
         assert {reply.headers["x-mesh-node"] for reply in replies} == {node_id(two)}
         assert time.monotonic() - began_s < 4 * 3
         until(lambda: one.model("tiny")["restarts"] >= 1, "the engine that hung to be replaced")
+
+
+def test_a_client_that_hangs_up_frees_the_slot_at_the_host(daemon: Make) -> None:
+    """F30: within a second, and what the status shows of it within the next two."""
+    with (
+        daemon("--model", "tiny", engine=SLOW_STREAM) as host,
+        daemon("--join", token_of(host), models=()) as entry,
+    ):
+        until_listed(entry, "tiny")
+        with entry.streaming("hello", max_tokens=2_000) as answer:
+            answer.readline()
+            until(lambda: host.model("tiny")["in_flight"] == 1, "the stream to be seen at its host")
+
+        until(lambda: host.model("tiny")["in_flight"] == 0, "the slot to be free", 1.0 + 2.0 + BUSY_MACHINE_S)
+        assert entry.chat().status == 200

@@ -159,6 +159,36 @@ async def test_a_client_that_leaves_frees_the_far_slot(*, starts: bool) -> None:
         assert entry.events == []
 
 
+@pytest.mark.rows("PRX-4")
+async def test_a_client_that_takes_nothing_frees_the_far_slot_in_the_end() -> None:
+    """F29: its window is full, its engine stands still, and after its time both nodes are rid of it."""
+    event_bytes = chunk(b"data: " + b"x" * 60_000 + b"\n\n")
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        if not request.json.get("stream"):
+            writer.write(whole({"model": "tiny"}))
+            return
+        writer.write(STREAM_HEAD)
+        while not writer.is_closing():
+            writer.write(event_bytes)
+            await writer.drain()
+
+    async with a_mesh(answer, slow_client_timeout_s=0.5) as (entry, mesh):
+        far = mesh.houses[FIRST]
+        client = await entry.connect()
+        cast("asyncio.Transport", client.writer.transport).pause_reading()
+        await client.send(a_post(a_chat(stream=True)))
+        await until(lambda: mesh.ends and mesh.ends[0][1].is_told_to_wait, "the far end held back")
+        was_served = await entry.is_well()
+        occupied = far.door.in_flight(TINY)
+        await until(lambda: far.door.in_flight(TINY) == 0, "the far slot being free")
+
+        assert (was_served, occupied) == (True, 1)
+        assert far.door.counters()["tunnels_cancelled"] == 1
+        assert entry.door.traffic.in_flight == 0
+        assert entry.events == []
+
+
 async def test_progress_keeps_a_waiting_stream_alive() -> None:
     """A prompt of minutes: comments say how far it is, and the answer follows them."""
     go_on = asyncio.Event()

@@ -443,8 +443,9 @@ class FrontDoor:
         self.far_end.check(now_s)
         if now_s - self._measured_at_s >= _MEASURE_INTERVAL_S:
             self._measured_at_s = now_s
-            self.far_end.note_pace(now_s)
-            if (measured := self.traffic.measured()) is not None:
+            measured = self.traffic.measured()
+            self.far_end.note_pace(measured, now_s)
+            if measured is not None:
                 self._post(measured)
         self._sweep_handle = asyncio.get_running_loop().call_later(limits.HTTP_SWEEP_INTERVAL_S, self._sweep)
 

@@ -9,11 +9,13 @@ node, and is never sent again to an engine that it may have ended.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine, Iterator
 from time import monotonic
 from typing import Protocol, cast
 
 from meshllm.core import limits
+from meshllm.core.events import TrafficMeasured
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.rights import Rights
 from meshllm.core.serving.asleep import unloaded
@@ -187,15 +189,16 @@ class FarEnd:
         for tunnel in tuple(self._tunnels):
             tunnel.check(now_s)
 
-    def note_pace(self, now_s: float) -> None:
-        """Look at how quickly the engines here get on with their queues. Called once a second."""
+    def note_pace(self, measured: TrafficMeasured | None, now_s: float) -> None:
+        """Look at how quickly the engines here get on with their queues. Called once a second with what ended since."""
         local = self.routes.views.newest.local
         for model in [model for model in self._paces if model not in local]:
             del self._paces[model]
+        ended = Counter(dict(measured.finished)) + Counter(dict(measured.failed)) if measured else Counter()
         for model, traffic in self._host.traffic.models.items():
             if (known := local.get(model)) is not None:
-                ended, is_full = traffic.finished_since + traffic.failed_since, traffic.in_flight >= known.slots
-                self._paces.setdefault(model, Pace()).observe(ended, now_s, is_full=is_full)
+                is_full = traffic.in_flight >= known.slots
+                self._paces.setdefault(model, Pace()).observe(ended[model], now_s, is_full=is_full)
 
     def end(self, problem: Problem) -> None:
         """End every tunnel as well as it still can be ended."""

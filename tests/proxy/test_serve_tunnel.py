@@ -167,7 +167,7 @@ async def test_a_queue_that_does_not_move_is_busy_before_it_is_full() -> None:
         await until(lambda: far.door.in_flight(TINY) == 6, "two requests being computed and four queued")
         seen_s = monotonic() - 20.0
         for second in range(20):
-            far.door.far_end.note_pace(seen_s + second)
+            far.door.far_end.note_pace(None, seen_s + second)
         refused = far.door.far_end.take(SECOND, CLIENT_ONLY, a_head())
         reply = await entry.chat()
         gate.open.set()

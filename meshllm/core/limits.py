@@ -275,6 +275,10 @@ ORDER_MESSAGE_CHARS: Final = 1_000  # of the sentence that tells how one ended
 
 # -- requests between nodes --------------------------------------------------------------------------
 HOST_ATTEMPTS: Final = 3  # hosts that one request is sent to before its first byte, never one of them twice
+RETRIES_SHARE: Final = (
+    0.2  # of the requests in flight: as many retries may be under way, so that no herd feeds itself...
+)
+RETRIES_LEAST: Final = 3  # ...and so many in any case
 TUNNEL_REQUEST_S: Final = 3_600.0  # for one forwarded request, to its last byte: no engine computes for nobody
 FAR_TUNNELS_TOTAL: Final = 512  # open at a far end, of all peers together
 FAR_TUNNELS_PER_PEER: Final = 64
@@ -297,10 +301,13 @@ ROUTED_ENGINES: Final = 16_384  # whose loads and speeds are remembered
 ROUTING_HALF_LIFE_S: Final = 60.0  # of what is remembered of loads, speeds and waits
 BALANCE_FACTOR: Final = 1.05  # of the fair share of recent requests, beyond which a host gets no new conversation...
 BALANCE_SLACK: Final = 2.0  # ...once it is this many requests beyond it
+ANSWER_TAIL_PIECES: Final = 4  # of a stream, of which the last ones say what it took
 LATENCY_EXPLORATION: Final = 0.05  # share of requests by which `latency_based` looks whether others became quicker
 ROUND_ROBIN_SETS: Final = 1_024  # sets of candidates whose turn is remembered
 AFFINITY_SESSIONS: Final = 16_384  # the ones used last
 AFFINITY_TIMEOUT_MOST_S: Final = 86_400.0
+ROUTING_ALARM_INTERVAL_S: Final = 60.0  # between two warnings that a decision took long
+RTT_UNMEASURED_S: Final = 0.05  # what a node that nobody measured is taken for
 DECISIONS_KEPT: Final = 1_000  # with their candidates, for `GET /api/explain`
 ROUTING_NAMES_COUNTED: Final = 1_024  # models and hosts whose picks are counted; the rest is counted together
 ROUTING_RETRIES_MOST: Final = 10

@@ -13,10 +13,11 @@ from time import monotonic
 from typing import Protocol, cast
 
 from meshllm.core import limits
-from meshllm.proxy.forward import Exchange, problem_answer
+from meshllm.proxy.forward import Exchange
 from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.http1 import HEAD_END, ChunkedBody, ProtocolError, body_too_large, check_partial
 from meshllm.proxy.openai import Problem
+from meshllm.proxy.problem_answers import problem_answer
 from meshllm.proxy.straight import LaneHouse, Phase, StraightLane
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -20,7 +20,9 @@ from meshllm.proxy.framing import LAST_CHUNK, AnswerHead, chunk, payload_of
 from meshllm.proxy.intake import Intake, connection_line
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.peek import with_model
+from meshllm.proxy.plan import Plan
 from meshllm.proxy.pool import EngineConnection, TunnelEnd
+from meshllm.proxy.problem_answers import problem_answer
 from meshllm.proxy.target import Target, Trip
 from meshllm.wire.tunnel_frames import TunnelProgress, TunnelRefusal
 
@@ -78,6 +80,9 @@ class Recovery(Protocol):
     def lost(self, exchange: "Exchange", events: int) -> Problem:
         """Count an answer that broke off after so many events; return what its client is told, if it still can be."""
 
+    def settled(self, exchange: "Exchange", *, is_ok: bool) -> None:
+        """Count a request that is over."""
+
 
 class Exchange:
     """One request and its answer; the `Relay` of an engine's connection.
@@ -110,6 +115,8 @@ class Exchange:
     """The head of the answer is out: only its body can still say that something failed."""
     task: asyncio.Task[None] | None = None
     """What looks for a way, while there is none."""
+    plan: Plan | None = None
+    """In which order its hosts are tried, where it has several."""
     _connection: EngineConnection | None = None
     _head: AnswerHead | None = None
     """A head that came and is not out yet: it goes with the first bytes of the body."""
@@ -125,6 +132,7 @@ class Exchange:
     """What the engine said in an event of its stream: the end of it, in our words."""
     _collected: list[bytes] | None = None
     _is_counted = False
+    _is_settled = False
     _status = 0
 
     def __init__(
@@ -142,6 +150,17 @@ class Exchange:
         self._house = house
 
     # -- to the engine --------------------------------------------------------------------------------
+
+    def go(self, target: Target) -> None:
+        """Take a place at a host, before a connection to it is there."""
+        self.target = target
+        if self.plan is not None:
+            self.plan.go(target.node)
+
+    def leave(self) -> None:
+        """Give up the place at a host."""
+        if self.plan is not None:
+            self.plan.leave()
 
     def begin(self, connection: EngineConnection) -> None:
         """Send the request over a connection to the target's engine."""
@@ -176,6 +195,8 @@ class Exchange:
         """Pass a complete answer on in one write; errors of engines in our own words."""
         self._connection = None
         self._status = head.status
+        if self.plan is not None and head.status < 400:
+            self.plan.answered(body)
         if self.intake.inference is not None and head.status >= 400:
             self._answer_or_turn(self._problem(head.status, body))
             return
@@ -194,6 +215,8 @@ class Exchange:
         """Pass a piece of the body on."""
         if self._passes:
             self.client.send(data)
+            if self.plan is not None:
+                self.plan.tail.append(data)
         elif self._failed is None:
             self._pass_piece(data)
 
@@ -210,6 +233,8 @@ class Exchange:
             if self.sent_s:
                 self.traffic.first_token(monotonic() - self.sent_s)
                 self.sent_s = 0.0
+            if self.plan is not None:
+                self.plan.begun(data, is_chunked=self._head.is_chunked)
             data = self._opening(self._head) + self._framed(data)
             self._head = None
             self._has_body = True
@@ -242,6 +267,8 @@ class Exchange:
             return
         if self._mode is _WRAP:
             self.client.send(LAST_CHUNK)
+        if self.plan is not None and self._is_event_stream:
+            self.plan.told()
         self._finish(is_failure=self._status >= 500)
 
     def on_lost(self, *, was_stale: bool, is_between: bool, chunks: int) -> None:
@@ -262,6 +289,7 @@ class Exchange:
         problem = self._house.lost(self, chunks)
         if not self._can_say_more:
             self._uncount(is_failure=True)
+            self._settle(is_ok=False)
             self.client.cut()
             return
         self.answer(problem, gap=b"" if is_between else _EVENT_END)
@@ -370,6 +398,7 @@ class Exchange:
         if self.task is not None:
             self.task.cancel()
         self._uncount(is_failure=False)
+        self._settle(is_ok=self.attempts > 0)
 
     def end_early(self, problem: Problem) -> None:
         """The node leaves: hang up on the engine and end the answer as well as it still can be ended."""
@@ -383,13 +412,15 @@ class Exchange:
             self.answer(problem, gap=b"" if is_between or not self._has_body else _EVENT_END)
         else:
             self._uncount(is_failure=True)
+            self._settle(is_ok=False)
             self.client.cut()
 
     def _lines(self) -> bytes:
         """Return our own fields of the answer."""
-        intake = self.intake
+        intake, plan = self.intake, self.plan
+        lines = self.target.client_lines if plan is None else plan.lines(self.target)
         return b"X-Request-ID: %b\r\n%bX-Mesh-Attempts: %d\r\n%b%b" % (
-            self.request_id, self.target.client_lines, max(self.attempts, 1), intake.cors_lines,
+            self.request_id, lines, max(self.attempts, 1), intake.cors_lines,
             connection_line(intake.head.minor, keeps_alive=self.keeps_alive),
         )  # fmt: skip
 
@@ -454,21 +485,15 @@ class Exchange:
         if self._is_counted:
             self._is_counted = False
             self.traffic.end(is_failure=is_failure)
+        self.leave()
+
+    def _settle(self, *, is_ok: bool) -> None:
+        """Say once how the whole request ended."""
+        is_settled, self._is_settled = self._is_settled, True
+        if not is_settled:
+            self._house.settled(self, is_ok=is_ok)
 
     def _finish(self, *, is_failure: bool) -> None:
         self._uncount(is_failure=is_failure)
+        self._settle(is_ok=not is_failure and self._status != 429)
         self.client.exchange_done(self._status, keeps_alive=self.keeps_alive)
-
-
-def problem_answer(problem: Problem, intake: Intake | None, lines: bytes) -> bytes:
-    """Return a whole error answer; `lines` are further fields, each with CR LF."""
-    document = openai.error_document(problem, anthropic=intake is not None and intake.is_anthropic)
-    extra = b"Retry-After: %d\r\n" % problem.retry_after_s if problem.retry_after_s is not None else b""
-    if problem.allow:
-        extra += b"Allow: %b\r\n" % problem.allow.encode()
-    if problem.status == 401:
-        extra += b"WWW-Authenticate: Bearer\r\n"
-    return b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%b%b\r\n%b" % (
-        problem.status, openai.reason_phrase(problem.status).encode(), len(document), extra, lines,
-        b"" if intake is not None and intake.is_head else document,
-    )  # fmt: skip

@@ -36,13 +36,15 @@ from meshllm.proxy import openai, paths
 from meshllm.proxy.access import AccessRules
 from meshllm.proxy.client import ClientConnection
 from meshllm.proxy.detail import model_detail
-from meshllm.proxy.forward import Exchange, problem_answer
+from meshllm.proxy.forward import Exchange
 from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.intake import Door, Intake, connection_line
 from meshllm.proxy.listing import ListOptions, model_list
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.paths import InferenceDoor
 from meshllm.proxy.peek import INVALID_JSON, BodyError, Peek, peek
+from meshllm.proxy.plan import Planner
+from meshllm.proxy.problem_answers import problem_answer
 from meshllm.proxy.pursuit import Patience, Pursuit
 from meshllm.proxy.serve_tunnel import FarEnd
 from meshllm.proxy.target import Target, Trip
@@ -101,13 +103,15 @@ class FrontDoor:
         self._post = post
         self.traffic = Traffic()
         self.memory = RouteMemory(rng or random.Random())
+        self.memory.stats.counted_elsewhere = self._on_lane
+        self.planner = Planner(self.memory, views)
         reach = Reach(post)
         self._targets = self.routes = Targets(
             views, self.traffic, config.node, management_socket, Tunnels(tunnels or NoTunnels(), reach),
             falls_back=config.unknown_model == "fallback",
         )  # fmt: skip
         patience = Patience(config.load_wait_s, config.comment_s, rng or random.Random())
-        self._pursuit = self.pursuit = Pursuit(self._targets, self.traffic, reach, post, patience)
+        self._pursuit = self.pursuit = Pursuit(self._targets, self.traffic, reach, self.planner, post, patience)
         self._rules = AccessRules(
             bound_host=config.host, api_key=config.api_key, is_open=paths.is_open,
             allowed_hosts=frozenset(host.lower() for host in config.allowed_hosts),
@@ -311,6 +315,21 @@ class FrontDoor:
         message = f"the {who} of {model} was lost after {events} events; ask again for a whole answer"
         return Problem(status=502, code="host_lost", message=message, type="server_error")
 
+    def settled(self, exchange: Exchange, *, is_ok: bool) -> None:
+        """Count a request to a model that is over."""
+        if exchange.intake.inference is None:
+            return
+        target = exchange.target
+        is_nowhere = target is self._targets.management
+        node, model = ("", exchange.asked_model or "") if is_nowhere else (target.node, target.model)
+        self.memory.stats.ended(model, node, is_ok=is_ok, is_fallback=target.is_fallback)
+        if exchange.plan is not None:
+            exchange.plan.settled(node, is_ok=is_ok)
+
+    def _on_lane(self) -> Iterator[tuple[str, str, int]]:
+        """Return the requests of which nobody tells the memory: those on the straight lane."""
+        return ((model, self._config.node, count) for model, count in self.traffic.on_lane())
+
     # -- inference ------------------------------------------------------------------------------------
 
     def _infer(self, client: ClientConnection, arrival: Arrival, body: bytes) -> Exchange | None:
@@ -342,12 +361,17 @@ class FrontDoor:
         if found.traffic.in_flight >= found.at_once or len(body) > found.unasked_bytes:
             looked_at = self._looked_at(found, seen, body, door)
             if isinstance(looked_at, Problem):
+                self.memory.stats.ended(found.model, found.node, is_ok=False, is_fallback=found.is_fallback)
                 self._refuse(client, arrival, looked_at)
                 return None
             trip = looked_at
         exchange = Exchange(client, intake, body, self._request_id(arrival), self, found)
         exchange.asked_model, exchange.is_stream, exchange.trace = model, seen.is_stream, arrival.trace
         exchange.trip = trip
+        if found.others:
+            if not self._pursuit.goes_at_once(exchange, found):
+                self._pursue(exchange)
+            return exchange
         connection = found.pool.take() if trip is None else None
         if connection is not None:
             exchange.begin(connection)
@@ -371,7 +395,7 @@ class FrontDoor:
             objection = self._pursuit.ways.objection(target, seen, door)
             if isinstance(objection, Problem):
                 return objection
-            if 0 < target.context_tokens < objection:
+            if any(0 < way.context_tokens < objection for way in (target, *target.others)):
                 trip = Trip()
                 trip.trail.context_over = objection - 1
         return trip

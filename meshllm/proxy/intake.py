@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from meshllm.core import limits
+from meshllm.core.routing_config import ConfigFault, Strategy
 from meshllm.proxy import paths
 from meshllm.proxy.access import Access, AccessRules, check_access
 from meshllm.proxy.http1 import HOP_BY_HOP, Head
@@ -29,7 +30,8 @@ _KEPT_FROM_MANAGEMENT = HOP_BY_HOP | {
     "x-api-key",
     "x-request-id",
 }
-
+_STRATEGY_FIELD = "x-mesh-strategy"
+_STRATEGIES = {strategy.value: strategy for strategy in Strategy}
 
 TRACEPARENT = r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"
 """The trace that a request belongs to, as W3C Trace Context writes it."""
@@ -70,6 +72,10 @@ class Intake:
     has_body: bool = False
     """What goes on has one, if an empty one."""
     is_anthropic: bool = False
+    session: str = ""
+    """What the client calls its session, as a header says it."""
+    strategy: Strategy | None = None
+    """How the host of this one request is chosen. Whoever may use this node may administer it, too."""
 
 
 def take_in(head: Head, rules: AccessRules | None, local_address: str, *, is_leaving: bool = False) -> Intake:
@@ -96,6 +102,7 @@ def take_in(head: Head, rules: AccessRules | None, local_address: str, *, is_lea
         is_repeatable=inference is not None or head.method in {"GET", "HEAD"},
         is_head=head.method == "HEAD", has_body=has_body or door is Door.INFERENCE,
         is_anthropic=inference is not None and inference.is_anthropic,
+        session=(head.get("x-session-id") or "").strip(), strategy=_STRATEGIES.get(head.get(_STRATEGY_FIELD) or ""),
     )  # fmt: skip
 
 
@@ -131,6 +138,10 @@ def _refusal_of_inference(head: Head) -> Problem | None:
     if charset and charset not in _UTF8_NAMES:
         message = f"the body must be UTF-8, not {charset[:32]!r}"
         return Problem(status=415, code="unsupported_media_type", message=message)
+    strategy = head.get(_STRATEGY_FIELD)
+    if strategy is not None and strategy not in _STRATEGIES:
+        message = f"the strategy {strategy[:32]!r} is none; there are: {', '.join(_STRATEGIES)}"
+        return Problem(status=400, code=ConfigFault.INVALID_STRATEGY, message=message, param="X-Mesh-Strategy")
     return None
 
 

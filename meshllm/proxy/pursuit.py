@@ -9,19 +9,20 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 
 from meshllm.core import limits
 from meshllm.core.events import Event, ModelWanted
 from meshllm.core.ids import ModelId
 from meshllm.core.serving.asleep import coming, order_version, unloaded, unloaded_since
-from meshllm.core.serving.attempts import Setback
+from meshllm.core.serving.attempts import Setback, Trail, pause_s
 from meshllm.core.serving.routes import Refusal, RefusalCode, Wait
 from meshllm.core.view import MeshView
 from meshllm.proxy import openai
 from meshllm.proxy.forward import Exchange
 from meshllm.proxy.openai import Problem
+from meshllm.proxy.plan import Planner
 from meshllm.proxy.pool import Errand
 from meshllm.proxy.target import Target
 from meshllm.proxy.targets import Targets
@@ -31,6 +32,7 @@ from meshllm.proxy.ways import Reach, Ways
 from meshllm.wire.tunnel_frames import TunnelProgress
 
 _ASKED_REMEMBERED = 1024
+_COME_BACK = frozenset({429, 502, 503})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,14 @@ class Pursuit:
     """Finds a way for exchanges that have none right now."""
 
     def __init__(
-        self, targets: Targets, traffic: Traffic, reach: Reach, post: Callable[[Event], None], patience: Patience
-    ) -> None:
+        self, targets: Targets, traffic: Traffic, reach: Reach, planner: Planner, post: Callable[[Event], None],
+        patience: Patience,
+    ) -> None:  # fmt: skip
         """Wait for what views may bring, as long as `patience` says."""
         self._views = targets.views
         self._targets = targets
-        self.ways = Ways(targets, reach, self.retry_after_s)
+        self._planner = planner
+        self.ways = Ways(targets, reach, planner, self.retry_after_s)
         self._traffic = traffic
         self._post = post
         self._load_wait_s = patience.load_wait_s
@@ -70,6 +74,18 @@ class Pursuit:
         """Return the refusal of a request for which an engine has no room."""
         message = f"{target.traffic.in_flight} requests are at the model {target.model!r} already; try again soon"
         return Problem(status=429, code="overloaded", message=message, retry_after_s=self.retry_after_s())
+
+    def goes_at_once(self, exchange: Exchange, found: Target) -> bool:
+        """Send a request with several ways, if its best one is an engine here with room and a resting connection."""
+        way = self.ways.next(exchange, found)
+        if not isinstance(way, Target) or way.peer is not None or way.traffic.in_flight >= way.admitted:
+            return False
+        connection = way.pool.take()
+        if connection is None:
+            return False
+        exchange.go(way)
+        exchange.begin(connection)
+        return True
 
     async def run(self, exchange: Exchange) -> None:
         """Bring an exchange to an engine, or answer it with the reason why that cannot be."""
@@ -91,6 +107,9 @@ class Pursuit:
                     self._answer(exchange, found)
                     return
                 if isinstance(found, Target):
+                    if not await self._may_try(exchange, wait):
+                        self._answer(exchange, self._retried_enough(exchange, found))
+                        return
                     exchange.target = found
                     setbacks = exchange.setbacks
                     if await self._try_target(exchange, found):
@@ -99,6 +118,7 @@ class Pursuit:
                         continue
                 else:
                     self._ask_for(found)
+                exchange.leave()
                 self._note(wait, exchange, found)
                 if not is_counted and not self._may_wait(exchange):
                     return
@@ -167,9 +187,12 @@ class Pursuit:
             return False  # lost there twice: only another engine, or the same one restarted, can help
         if target.traffic.in_flight >= target.admitted:
             return False
+        exchange.go(target)
+        self.ways.taken(target)
         try:
             connection = await target.pool.connect(errand(exchange))
         except OSError as error:
+            exchange.leave()
             if target.peer is not None:
                 self._note_unopened(exchange, error)
                 return False
@@ -184,6 +207,26 @@ class Pursuit:
         self._traffic.to_peers += target.peer is not None
         exchange.begin(connection)
         return True
+
+    async def _may_try(self, exchange: Exchange, wait: "_Waiting") -> bool:
+        """Pause before the second retry and later ones; tell whether a retry is left in the budget of all."""
+        retries, plan = exchange.setbacks, exchange.plan
+        if not retries or plan is None:
+            return True
+        if not plan.retry(self._traffic.in_flight + self._traffic.waiting):
+            return False
+        if retries > wait.paused_for:
+            wait.paused_for = retries
+            delay_s = pause_s(retries, self._planner.config.retry_delay_s, self._rng.random())
+            if (delay_s := min(delay_s, wait.load_ends_s - monotonic())) > 0:
+                await asyncio.sleep(delay_s)
+        return True
+
+    def _retried_enough(self, exchange: Exchange, found: Target) -> Problem:
+        """Return what was said last, where much is retried already: where everything fails, more do not help."""
+        trail = exchange.trip.trail if exchange.trip is not None else Trail()
+        said = self.ways.told(exchange, trail, found)
+        return replace(said, retry_after_s=self.retry_after_s()) if said.status in _COME_BACK else said
 
     def _note_lost(self, exchange: Exchange) -> None:
         """Let a request whose engine here is lost go elsewhere, where it can."""
@@ -299,6 +342,8 @@ class _Waiting:
     short_ends_s: float | None = None
     """Until when something is waited for that happens soon or not at all."""
     reason: str = ""
+    paused_for: int = 0
+    """The retry before which it paused last."""
     is_for_room: bool = False
     """The engine is there, and full."""
     is_coming_back: bool = False

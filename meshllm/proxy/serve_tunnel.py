@@ -24,12 +24,13 @@ from meshllm.core.serving.routes import Refusal
 from meshllm.core.serving.tunnel_admission import Crowd, TunnelAsked, admit_tunnel
 from meshllm.proxy import openai
 from meshllm.proxy.client import ClientConnection, ClientTimes
-from meshllm.proxy.forward import Exchange, problem_answer
+from meshllm.proxy.forward import Exchange
 from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.intake import Door
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.paths import InferenceDoor
 from meshllm.proxy.peek import BodyError, peek
+from meshllm.proxy.problem_answers import problem_answer
 from meshllm.proxy.pursuit import Pursuit, errand
 from meshllm.proxy.straight import Phase
 from meshllm.proxy.target import Target
@@ -294,6 +295,9 @@ class FarEnd:
     def lost(self, exchange: Exchange, events: int) -> Problem:
         """Count an answer that broke off; return what is said in its place."""
         return self._host.lost(exchange, events)
+
+    def settled(self, exchange: Exchange, *, is_ok: bool) -> None:
+        """Do nothing: the entry node counts its request."""
 
     # -- steps ----------------------------------------------------------------------------------------
 

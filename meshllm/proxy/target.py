@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.serving.attempts import Setback, Trail
+from meshllm.core.serving.ratings import Candidate
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.pool import Pool
 from meshllm.proxy.traffic import ModelTraffic
@@ -24,11 +25,11 @@ class Target:
     admitted: int
     """Requests that may be in flight at once."""
     at_once: int
-    """Requests that may be in flight before it is asked whether another way is better."""
+    """Requests that may be in flight for the straight lane to take it; 0 where the way of each has to be chosen."""
     context_tokens: int
     """Context of the engine; 0 when unknown."""
     unasked_bytes: int
-    """A body up to this certainly fits into the context, or that is not known."""
+    """A body up to this certainly fits into the context, at whichever host, or that is not known."""
     engine_lines: bytes
     """The last fields for the engine: its key, and the name of the request's id."""
     client_lines: bytes
@@ -38,12 +39,14 @@ class Target:
     slots: int = 1
     peer: NodeId | None = None
     """The node, where that is another one."""
-    busy: int = 0
-    """Requests there, as that node said last."""
     word: object = None
     """Stands for the newest that the node had said of itself."""
     is_fallback: bool = False
     """Stands in for a name that nothing has."""
+    candidate: Candidate | None = None
+    """What a choice among several is told; None where it is never made."""
+    reason_line: bytes = b""
+    """The part of `client_lines` that says why it goes there."""
     others: "tuple[Target, ...]" = ()
     """Where the same requests may go too, in order; only the first of them all has them."""
 

@@ -12,12 +12,14 @@ from urllib.parse import quote
 from meshllm.core import limits
 from meshllm.core.engines import EngineEndpoint
 from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.serving.candidates import candidate_of
 from meshllm.core.serving.routes import (
     FALLBACK,
     Capability,
     Local,
     Refusal,
     RefusalCode,
+    Remote,
     Route,
     RouteRequest,
     Routes,
@@ -144,9 +146,8 @@ class Targets:
         to = route.target
         is_here = isinstance(to, Local)
         pool = self._pool_of(route)
-        lines = b"X-Mesh-Node: %b\r\nX-Mesh-Model: %b\r\nX-Mesh-Route-Reason: %b\r\n" % (
-            _visible(route.node), _visible(route.model), _visible(route.reason),
-        )  # fmt: skip
+        reason_line = b"X-Mesh-Route-Reason: %b\r\n" % _visible(route.reason)
+        lines = b"X-Mesh-Node: %b\r\nX-Mesh-Model: %b\r\n" % (_visible(route.node), _visible(route.model)) + reason_line
         is_fallback = route.reason == FALLBACK
         if is_fallback:
             lines += b"X-Mesh-Fallback: unknown_model\r\n"
@@ -154,12 +155,13 @@ class Targets:
         key = to.endpoint.key if isinstance(to, Local) else ""
         return Target(
             model=route.model, node=route.node, pool=pool, traffic=pool.traffic, admitted=room,
-            at_once=to.slots if others else room, context_tokens=to.context_tokens,
-            unasked_bytes=to.context_tokens * limits.PROMPT_BYTES_PER_TOKEN or _ANY_BYTES, client_lines=lines,
+            at_once=0 if others else room, context_tokens=to.context_tokens,
+            unasked_bytes=min(_unasked_bytes(to), *(other.unasked_bytes for other in others), _ANY_BYTES),
+            client_lines=lines,
             engine_lines=(b"Authorization: Bearer %b\r\n" % key.encode() if key else b"") + b"X-Request-ID: ",
             answer_lines=b"\r\n%bX-Mesh-Attempts: 1\r\n" % lines, slots=to.slots, others=others,
-            peer=None if is_here else route.node, busy=0 if isinstance(to, Local) else to.in_flight,
-            word=_word_of(view, route.node), is_fallback=is_fallback,
+            peer=None if is_here else route.node, word=_word_of(view, route.node), is_fallback=is_fallback,
+            candidate=candidate_of(view, route), reason_line=reason_line,
         )  # fmt: skip
 
     def _pool_of(self, route: Route) -> Pool:
@@ -193,6 +195,11 @@ class Targets:
             self._pools.pop(endpoint).retire()
         self._traffic.keep_tunnels(present)
         self._tunnels.reports.keep({end.node for end in present if isinstance(end, TunnelEnd)})
+
+
+def _unasked_bytes(to: Local | Remote) -> int:
+    """Return up to which size a body certainly fits there, or nobody knows."""
+    return to.context_tokens * limits.PROMPT_BYTES_PER_TOKEN or _ANY_BYTES
 
 
 def _word_of(view: MeshView, node: NodeId) -> object:

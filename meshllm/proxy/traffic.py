@@ -22,7 +22,8 @@ class ModelTraffic:
     """The requests at one model's engine. Plain fields: they change with every request."""
 
     __slots__ = (
-        "failed_since", "finished_since", "first_tokens_since", "in_flight", "last_progress_s", "model", "waiters",
+        "answered_since", "failed_since", "finished_since", "first_tokens_since", "in_flight", "last_progress_s",
+        "model", "on_lane_before", "waiters",
     )  # fmt: skip
 
     def __init__(self, model: ModelId) -> None:
@@ -30,7 +31,11 @@ class ModelTraffic:
         self.model = model
         self.in_flight = 0
         self.finished_since = 0
-        """Requests that ended well since the last report; likewise the failed ones."""
+        """Requests that ended well on the straight lane since the last report."""
+        self.on_lane_before = 0
+        """The same before that."""
+        self.answered_since = 0
+        """Requests that ended well through an exchange since the last report; likewise the failed ones."""
         self.failed_since = 0
         self.first_tokens_since: dict[int, int] = {}
         """How long streams took to begin since the last report: how many by step, see `core.health`."""
@@ -51,7 +56,7 @@ class ModelTraffic:
         if is_failure:
             self.failed_since += 1
         else:
-            self.finished_since += 1
+            self.answered_since += 1
         if self.waiters:
             self.wake()
 
@@ -69,7 +74,7 @@ class ModelTraffic:
     @property
     def is_quiet(self) -> bool:
         """Tell whether nothing is in flight and everything was reported."""
-        return not (self.in_flight or self.finished_since or self.failed_since)
+        return not (self.in_flight or self.finished_since or self.answered_since or self.failed_since)
 
     async def one_ended(self) -> None:
         """Return when a request ended. The caller sets the deadline."""
@@ -147,6 +152,10 @@ class Traffic:
         """Return the requests at all engines together: this node's, and those of others."""
         return sum(traffic.in_flight for traffic in (*self.models.values(), *self.tunnels.values()))
 
+    def on_lane(self) -> Iterable[tuple[ModelId, int]]:
+        """Return how many requests ended well on the straight lane, by model."""
+        return ((model, traffic.on_lane_before + traffic.finished_since) for model, traffic in self.models.items())
+
     def counters(self) -> dict[str, float]:
         """Return the totals by name; each only ever grows."""
         answers: dict[str, float] = {f"answers_{number}xx": self.by_status[number] for number in STATUS_CLASSES}
@@ -188,9 +197,10 @@ def _ended(traffics: Iterable[ModelTraffic]) -> tuple[Counter[ModelId], Counter[
     finished: Counter[ModelId] = Counter()
     failed: Counter[ModelId] = Counter()
     for traffic in traffics:
-        if traffic.finished_since:
-            finished[traffic.model] += traffic.finished_since
+        if ended := traffic.finished_since + traffic.answered_since:
+            finished[traffic.model] += ended
+            traffic.on_lane_before += traffic.finished_since
         if traffic.failed_since:
             failed[traffic.model] += traffic.failed_since
-        traffic.finished_since = traffic.failed_since = 0
+        traffic.finished_since = traffic.answered_since = traffic.failed_since = 0
     return finished, failed

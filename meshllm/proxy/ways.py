@@ -1,11 +1,11 @@
 """Which of several ways a request takes, and what it is told when none is left.
 
 Owns the memory of which nodes failed lately, and the translation of what far ends say into setbacks. Decides nothing
-by itself: `core.serving.attempts` chooses, `core.serving.ejection` says who is left out. Doesn't wait nor connect;
-`pursuit` does.
+by itself: `plan` asks in which order, `core.serving.attempts` chooses, `core.serving.ejection` says who is left out.
+Doesn't wait nor connect; `pursuit` does.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from time import monotonic
@@ -22,6 +22,7 @@ from meshllm.proxy.forward import Exchange
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.paths import InferenceDoor
 from meshllm.proxy.peek import Peek, prompt_bytes, tokens_at_least
+from meshllm.proxy.plan import Planner
 from meshllm.proxy.target import Target
 from meshllm.proxy.targets import Targets
 from meshllm.wire.tunnel_frames import TunnelRefusal
@@ -63,9 +64,10 @@ class Reach:
 class Ways:
     """Chooses for requests that have more than one way, or none left."""
 
-    def __init__(self, targets: Targets, reach: Reach, retry_after_s: Callable[[], int]) -> None:
+    def __init__(self, targets: Targets, reach: Reach, planner: Planner, retry_after_s: Callable[[], int]) -> None:
         """Know where requests may go, and how it went lately."""
         self._targets = targets
+        self._planner = planner
         self._reach = reach
         self._retry_after_s = retry_after_s
 
@@ -82,12 +84,14 @@ class Ways:
         targets = {target.node: target for target in (found, *found.others)}
         for target in targets.values() if is_patient else ():
             trail.forgive(target.node, target.word)
-        untried = [node for node in targets if node not in trail.setbacks]
-        now_s = monotonic()
-        way = choose([_way(target) for target in targets.values()], trail, self._reach.ejections.out(untried, now_s))
+        untried = [
+            node for node, target in targets.items()
+            if node not in trail.setbacks and trail.fits(target.context_tokens)
+        ]  # fmt: skip
+        out = self._reach.ejections.out(untried, monotonic())
+        ways = [_way(target) for target in self._ordered(exchange, targets)]
+        way = choose(ways, trail, out, 1 + self._planner.config.max_retries)
         if way is not None:
-            if not way.is_here:
-                self._reach.ejections.taken(way.node, now_s)
             return targets[way.node]
         here = targets.get(found.node) if found.peer is None else None
         if here is not None and trail.fits(here.context_tokens):
@@ -98,6 +102,23 @@ class Ways:
             message = f"no host of the model {found.model!r} has it in memory right now"
             return Wait(model=found.model, message=message, is_asleep=False)
         return self.told(exchange, trail, found)
+
+    def _ordered(self, exchange: Exchange, targets: dict[NodeId, Target]) -> Collection[Target]:
+        """Return the hosts of a request, best first: as they were when it was decided, unless there are others now."""
+        if len(targets) == 1:
+            return targets.values()
+        plan = exchange.plan
+        if plan is None or not plan.covers(targets.keys()):
+            if plan is not None:
+                plan.leave()
+            intake, body = exchange.intake, exchange.body
+            plan = exchange.plan = self._planner.plan(intake, body, exchange.request_id, targets.values())
+        return plan.ordered(targets)
+
+    def taken(self, target: Target) -> None:
+        """Count a request that goes to another node: where that was left out, it is the trial that others wait for."""
+        if target.peer is not None:
+            self._reach.ejections.taken(target.peer, monotonic())
 
     def turns_elsewhere(self, exchange: Exchange, problem: Problem) -> bool:
         """Tell whether an error answer is better not passed on, since another way may lead to a good one."""
@@ -186,7 +207,6 @@ def _too_long(exchange: Exchange, need: str, have: int) -> Problem:
 
 def _way(target: Target) -> Way:
     return Way(
-        node=target.node, is_here=target.peer is None, slots=target.slots,
-        in_flight=max(target.traffic.in_flight + target.pool.opening, target.busy), admitted=target.admitted,
-        context_tokens=target.context_tokens,
+        node=target.node, is_here=target.peer is None, in_flight=target.traffic.in_flight + target.pool.opening,
+        admitted=target.admitted, context_tokens=target.context_tokens,
     )  # fmt: skip

@@ -186,7 +186,8 @@ class SimRequests:
 
     def _choose(self, request: SimRequest, node: SimNode, found: Routes) -> None:
         routes = {route.node: route for route in found.routes}
-        way = choose([self._way(node, route) for route in found.routes], request.trail)
+        ordered = sorted(found.routes, key=partial(self._crowding, node))
+        way = choose([self._way(node, route) for route in ordered], request.trail)
         if way is None:
             self._wait_for_room(request, node, found)
             return
@@ -205,6 +206,13 @@ class SimRequests:
         else:
             self._end(request, verdict(request.trail).value if request.trail.setbacks else Setback.BUSY.value)
 
+    def _crowding(self, node: SimNode, route: Route) -> tuple[int, float]:
+        """Return what orders ways: a free slot anywhere, then the own queue, then the shortest of others."""
+        in_flight, slots = self._way(node, route).in_flight, max(route.target.slots, 1)
+        if in_flight < slots:
+            return 0, 0.0
+        return (1, 0.0) if isinstance(route.target, Local) else (2, in_flight / slots)
+
     def _way(self, node: SimNode, route: Route) -> Way:
         engine = node.rig.engines.get(route.model) if node.rig is not None else None
         if isinstance(route.target, Remote):
@@ -213,8 +221,8 @@ class SimRequests:
         else:
             in_flight, admitted = (engine.in_flight, engine.admitted) if engine is not None else (0, 0)
         return Way(
-            node=route.node, is_here=isinstance(route.target, Local), slots=route.target.slots, in_flight=in_flight,
-            admitted=admitted, context_tokens=route.target.context_tokens,
+            node=route.node, is_here=isinstance(route.target, Local), in_flight=in_flight, admitted=admitted,
+            context_tokens=route.target.context_tokens,
         )  # fmt: skip
 
     def _open(self, request: SimRequest, node: SimNode, route: Route) -> None:

@@ -121,7 +121,7 @@ class Scene:
             self.transport.done, [transport.done for _, transport in self.engines], self.door.pursued,
             traffic.counters(), traffic.in_flight, traffic.lost, traffic.waiting,
             [self.engines.index(pair) for pair in self.engines if pair[0] in self.pool.idle],
-            [(model.finished_since, model.failed_since) for model in traffic.models.values()],
+            [(model.finished_since + model.answered_since, model.failed_since) for model in traffic.models.values()],
             self.client.is_busy,
         )  # fmt: skip
 

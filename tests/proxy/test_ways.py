@@ -202,7 +202,7 @@ async def test_a_prompt_that_is_too_long_goes_to_a_larger_context() -> None:
     too_long = answering("400 Bad Request", type="exceed_context_size_error", n_prompt_tokens=3000, n_ctx=2048)
     larger = (a_replica(FIRST), a_replica(SECOND), a_replica(THIRD, context_tokens=8192))
 
-    async with a_mesh(too_long, answer_ok, answer_ok, replicas=larger) as (entry, mesh):
+    async with a_mesh(too_long, too_long, answer_ok, replicas=larger) as (entry, mesh):
         reply = await entry.chat()
         mesh.doors.pop(THIRD)
         entry.views.publish(replicas=larger[:2])
@@ -244,7 +244,7 @@ async def test_a_prompt_that_surely_does_not_fit_here_goes_where_it_may() -> Non
     assert "8192" in hopeless.error["message"]
 
 
-async def test_a_full_engine_here_sends_requests_elsewhere_before_they_queue() -> None:
+async def test_requests_go_where_fewest_are_and_stay_here_where_that_is_no_matter() -> None:
     """Two slots here, two there: four are computed at once, the fifth queues here."""
     release = asyncio.Event()
 
@@ -261,15 +261,14 @@ async def test_a_full_engine_here_sends_requests_elsewhere_before_they_queue() -
 
         async with asyncio.TaskGroup() as group:
             tasks = []
-            for here_count, there_count in ((1, 0), (2, 0), (2, 1), (2, 2), (3, 2)):
+            for here_count, there_count in ((1, 0), (1, 1), (2, 1), (2, 2), (3, 2)):
                 tasks.append(group.create_task(entry.chat()))
                 await until(partial(have_come, (here_count, there_count)), "arrival")
             release.set()
         replies = [task.result() for task in tasks]
 
-    assert [reply.headers["x-mesh-route-reason"] for reply in replies] == [
-        "local", "local", "remote", "remote", "local",
-    ]  # fmt: skip
+    assert [reply.headers["x-mesh-node"] for reply in replies] == [NODE, FIRST, NODE, FIRST, NODE]
+    assert {reply.headers["x-mesh-route-reason"] for reply in replies} == {"least_loaded"}
 
 
 async def test_an_engine_lost_here_costs_a_retry_elsewhere() -> None:
@@ -294,7 +293,7 @@ async def test_this_nodes_engine_is_waited_for_when_no_other_host_is_left() -> N
             entry.views.publish(a_served_model(entry.engine.socket, key="another"), replicas=(a_replica(),))
         reply = task.result()
 
-    assert (reply.status, reply.headers["x-mesh-route-reason"]) == (200, "local")
+    assert (reply.status, reply.headers["x-mesh-node"]) == (200, NODE)
 
 
 async def test_a_host_that_is_gone_from_the_view_is_lost_and_not_unknown() -> None:

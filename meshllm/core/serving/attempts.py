@@ -4,7 +4,7 @@ Owns the trail of a request: where it was, and why it came back. Decides the ord
 request without one is told. Doesn't know tunnels nor HTTP; pure.
 
 Invariants: no host twice, and at most `HOST_ATTEMPTS` of them; a prompt that was too long for one engine only goes to
-engines with a larger context.
+engines with a larger context; retries are a small share of all requests, whatever dies.
 """
 
 from collections.abc import Collection, Sequence
@@ -34,18 +34,12 @@ class Way:
 
     node: NodeId
     is_here: bool
-    slots: int
-    in_flight: int
-    """Requests there, as far as is known: the larger of what the node said and of what went there from here."""
+    in_flight: int = 0
+    """Requests at this node's own engine."""
     admitted: int = 0
     """This node's engine only: requests that may be in flight. A far end says itself when it is full."""
     context_tokens: int = 0
     """0 when unknown."""
-
-    @property
-    def crowding(self) -> float:
-        """Return the requests for each slot."""
-        return self.in_flight / max(self.slots, 1)
 
 
 @dataclass(slots=True)
@@ -88,24 +82,46 @@ _WORTH_KNOWING = (
 """What a client can do something about, by coming back, comes first."""
 
 
-def choose(ways: Sequence[Way], trail: Trail, out: Collection[NodeId] = ()) -> Way | None:
+def choose(
+    ways: Sequence[Way], trail: Trail, out: Collection[NodeId] = (), most: int = limits.HOST_ATTEMPTS
+) -> Way | None:
     """Return the way to take now, or None where none is left that was not taken.
 
-    `ways` come best first. A free slot anywhere comes before a place in a queue, and a place in this node's own queue
-    before one in another's. `out` are nodes to leave out.
+    `ways` come best first. `out` are nodes to leave out; no more than `most` hosts are asked, nor than `HOST_ATTEMPTS`.
     """
-    if len(trail.setbacks) >= limits.HOST_ATTEMPTS:
+    if len(trail.setbacks) >= min(most, limits.HOST_ATTEMPTS):
         return None
-    left = [
-        way for way in ways if way.node not in trail.setbacks and way.node not in out and trail.fits(way.context_tokens)
-    ]
-    for way in left:
-        if way.in_flight < max(way.slots, 1):
+    for way in ways:
+        is_open = way.node not in trail.setbacks and way.node not in out and trail.fits(way.context_tokens)
+        if is_open and not (way.is_here and way.in_flight >= way.admitted):
             return way
-    for way in left:
-        if way.is_here and way.in_flight < way.admitted:
-            return way
-    return min((way for way in left if not way.is_here), key=lambda way: way.crowding, default=None)
+    return None
+
+
+def pause_s(retries: int, delay_s: float, luck: float) -> float:
+    """Return how long to wait before a retry: the first comes at once, the next ones after 1, 2, ... delays.
+
+    `luck`, from 0 to 1, spreads each by half of it to both sides.
+    """
+    return max(retries - 1, 0) * delay_s * (0.5 + luck)
+
+
+@dataclass(slots=True)
+class RetryBudget:
+    """The retries that are under way at one front door."""
+
+    under_way: int = 0
+
+    def take(self, in_flight: int) -> bool:
+        """Take one retry, told how many requests are in flight; tell whether there was one left."""
+        if self.under_way >= max(limits.RETRIES_LEAST, limits.RETRIES_SHARE * in_flight):
+            return False
+        self.under_way += 1
+        return True
+
+    def give_back(self) -> None:
+        """Count a retry as over, however it ended."""
+        self.under_way -= 1
 
 
 def verdict(trail: Trail) -> Setback:

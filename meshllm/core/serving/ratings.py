@@ -5,7 +5,7 @@ which number counts is the strategies' choice. Doesn't know sessions nor turns. 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from meshllm.core import limits
@@ -52,11 +52,18 @@ class Candidate:
     key: EngineKey = field(init=False)
     name: str = field(init=False)
     """What tells candidates of one request apart: the node, or the model."""
+    is_doubtful: bool = field(init=False)
+    """It is not well, or suspected of being gone: asked after the others."""
 
     def __post_init__(self) -> None:
         """Make once what each request looks up."""
         object.__setattr__(self, "key", (self.node, self.model))
         object.__setattr__(self, "name", self.node or self.model)
+        object.__setattr__(self, "is_doubtful", self.is_suspect or self.health != HEALTHY)
+
+    def as_busy_as(self, busy: int) -> "Candidate":
+        """Return the same engine with so many requests."""
+        return self if busy == self.busy else replace(self, busy=busy)
 
 
 class Rating(NamedTuple):

@@ -9,11 +9,11 @@ Invariants: what is reserved is ended exactly once; everything remembered is bou
 
 import random
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from meshllm.core import limits
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.routing_config import RoutingConfig, Strategy
 from meshllm.core.serving.affinity import Affinity
 from meshllm.core.serving.explain import Decision, Decisions
@@ -90,12 +90,15 @@ class RouteMemory:
         self._turns: OrderedDict[tuple[str, ...], int] = OrderedDict()
         self._summaries: dict[ModelId, _Summary] = {}
 
-    def heard(self, candidates: Iterable[Candidate]) -> None:
-        """Take note of announcements as they come, so that what ends afterwards is taken off what they say."""
-        for candidate in candidates:
-            load = self.loads.of(candidate.key)
-            if load is not None:
-                load.heard(candidate.mark)
+    def heard(self, mark_of: Callable[[NodeId], int]) -> None:
+        """Take note of announcements as they come, so that what ends afterwards is taken off what they say.
+
+        `mark_of` returns the mark of a node's newest one, 0 where there is none.
+        """
+        for (node, _), load in self.loads.known.items():
+            mark = mark_of(node) if node else 0
+            if mark:
+                load.heard(mark)
 
     def choose(self, candidates: Sequence[Candidate], ask: Ask, config: RoutingConfig, now_s: float) -> Decision:
         """Return in which order the hosts of one model are tried."""

@@ -1,12 +1,14 @@
 """How many requests were routed, how, and how that ended: the numbers of `GET /routing/stats`.
 
-Owns the counters. Decides nothing. Doesn't know time nor HTTP; how long decisions took is told.
+Owns the counters. Decides nothing. Doesn't know time nor HTTP; how long decisions took is told, and so is how many
+requests went the one way that they had and were counted elsewhere already.
 
 Invariant: a request counts when it ends, once, so the total always is successful plus failed.
 """
 
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Callable, Iterable
 
 from meshllm.core import limits
 from meshllm.core.routing_config import Strategy
@@ -27,6 +29,8 @@ class RoutingStats:
         self._strategies: Counter[str] = Counter({strategy.value: 0 for strategy in Strategy})
         self._models: Counter[str] = Counter()
         self._nodes: Counter[str] = Counter()
+        self.counted_elsewhere: Callable[[], Iterable[tuple[str, str, int]]] = tuple
+        """Returns requests that ended well and of which nobody tells: model, node, how many since the start."""
 
     def decided(self, strategy: Strategy, took_s: float, *, is_rebound: bool = False) -> None:
         """Count a decision and how long it took."""
@@ -50,8 +54,10 @@ class RoutingStats:
     def shown(self, *, is_detailed: bool = False) -> dict[str, object]:
         """Return the numbers as a document."""
         strategies = dict(self._strategies)
+        elsewhere = tuple(self.counted_elsewhere())
+        successful = self._successful + sum(count for _, _, count in elsewhere)
         found: dict[str, object] = {
-            "total_routes": self._successful + self._failed, "successful_routes": self._successful,
+            "total_routes": successful + self._failed, "successful_routes": successful,
             "failed_routes": self._failed, "fallback_routes": self._fallbacks, "affinity_rebinds": self._rebinds,
             "avg_routing_time_us": round(self._took_s / self._decisions * 1e6, 2) if self._decisions else 0.0,
             "per_strategy": {**strategies, "affinity": strategies[Strategy.AFFINITY_BASED]},
@@ -59,8 +65,17 @@ class RoutingStats:
         if is_detailed:
             edges = [*map(str, _EDGES_US), "+Inf"]
             found["routing_time_us"] = dict(zip(edges, self._histogram, strict=True))
-            found["per_model"], found["per_node"] = dict(self._models), dict(self._nodes)
+            found["per_model"] = _together(self._models, ((model, count) for model, _, count in elsewhere))
+            found["per_node"] = _together(self._nodes, ((node, count) for _, node, count in elsewhere))
         return found
+
+
+def _together(counter: Counter[str], others: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Return what was counted here and elsewhere."""
+    whole = counter.copy()
+    for name, count in others:
+        whole[name] += count
+    return {name: count for name, count in whole.items() if count}
 
 
 def _count(counter: Counter[str], name: str) -> None:

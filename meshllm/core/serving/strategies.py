@@ -3,7 +3,8 @@
 Owns the rule of each strategy, at both levels: which model where that is open, and which of its hosts. Decides the
 order and names the rule that made it. Doesn't know where ratings come from, nor remembers anything. Pure.
 
-Invariants: every fit candidate is in the order, once; hosts that are suspected come last, whatever the strategy.
+Invariants: every fit candidate is in the order, once; hosts that are not well come after all others, and those that are
+suspected last, whatever the strategy.
 """
 
 import random
@@ -61,8 +62,8 @@ def order(ratings: Sequence[Rating], strategy: Strategy, occasion: Occasion) -> 
     if len(ratings) < 2:
         return list(ratings), strategy
     ordered, reason = _RULES[strategy](ratings, occasion)
-    if any(rating.candidate.is_suspect for rating in ordered):
-        ordered.sort(key=lambda rating: rating.candidate.is_suspect)
+    if any(rating.candidate.is_doubtful for rating in ordered):
+        ordered.sort(key=lambda rating: (rating.candidate.is_suspect, rating.candidate.is_doubtful))
     return ordered, reason
 
 

@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 
 from meshllm.core.ids import NodeId
-from meshllm.core.serving.attempts import Setback, Trail, Way, choose, may_come_back, verdict
+from meshllm.core.serving.attempts import RetryBudget, Setback, Trail, Way, choose, may_come_back, pause_s, verdict
 
 HERE = NodeId("here")
 
 
 def a_way(node: str, **facts: Any) -> Way:
-    """Return a way with two slots and nothing to do."""
-    known: dict[str, Any] = {"is_here": node == HERE, "slots": 2, "in_flight": 0, "admitted": 66} | facts
+    """Return a way that has room."""
+    known: dict[str, Any] = {"is_here": node == HERE, "admitted": 66} | facts
     return Way(node=NodeId(node), **known)
 
 
@@ -30,23 +30,49 @@ def a_trail(*setbacks: tuple[str, Setback, int]) -> Trail:
     return trail
 
 
-@pytest.mark.rows("PRX-7")
 @pytest.mark.parametrize(
     ("ways", "expected"),
     [
         ([a_way("here"), a_way("b")], "here"),
-        ([a_way("here", in_flight=2), a_way("b"), a_way("c")], "b"),
-        ([a_way("here", in_flight=2), a_way("b", in_flight=2), a_way("c", in_flight=1)], "c"),
-        ([a_way("here", in_flight=2), a_way("b", in_flight=2)], "here"),
-        ([a_way("here", in_flight=66), a_way("b", in_flight=9), a_way("c", in_flight=8)], "c"),
+        ([a_way("b"), a_way("here")], "b"),
+        ([a_way("here", in_flight=65), a_way("b")], "here"),
+        ([a_way("here", in_flight=66), a_way("b"), a_way("c")], "b"),
         ([a_way("here", in_flight=66)], None),
-        ([a_way("b", slots=0)], "b"),
         ([], None),
     ],
 )  # fmt: skip
-def test_a_free_slot_comes_before_a_queue_and_the_own_queue_before_others(ways: list[Way], expected: str) -> None:
-    """A queue costs time wherever it is; another node's costs a tunnel too."""
+def test_the_best_way_is_taken_unless_it_is_this_nodes_own_engine_and_that_is_full(
+    ways: list[Way], expected: str | None
+) -> None:
+    """Whoever decides the order knows loads; a far end says itself when it is full."""
     assert chosen(*ways) == expected
+
+
+@pytest.mark.parametrize(("most", "expected"), [(1, None), (2, "c"), (9, "c")])
+def test_no_more_hosts_are_asked_than_people_allow(most: int, expected: str | None) -> None:
+    """`max_retries` 0 is one host; there are never more than three, however many are allowed."""
+    way = choose([a_way("b"), a_way("c")], a_trail(("b", Setback.LOST, 0)), (), most)
+
+    assert (way.node if way is not None else None) == expected
+
+
+def test_the_first_retry_comes_at_once_and_later_ones_wait_longer_and_longer() -> None:
+    """0, d, 2d, each spread by half of it to both sides."""
+    assert [pause_s(retries, 0.1, 0.5) for retries in (0, 1, 2, 3)] == pytest.approx([0.0, 0.0, 0.1, 0.2])
+    assert [pause_s(2, 0.1, luck) for luck in (0.0, 1.0)] == pytest.approx([0.05, 0.15])
+
+
+@pytest.mark.parametrize(("in_flight", "expected"), [(0, 3), (15, 3), (20, 4), (100, 20)])
+def test_retries_are_a_fifth_of_all_requests_and_three_in_any_case(in_flight: int, expected: int) -> None:
+    """What is given back can be taken again."""
+    budget = RetryBudget()
+
+    taken = sum(budget.take(in_flight) for _ in range(200))
+    budget.give_back()
+
+    assert taken == expected
+    assert budget.take(in_flight)
+    assert not budget.take(in_flight)
 
 
 def test_no_host_is_asked_twice_and_no_more_than_three() -> None:

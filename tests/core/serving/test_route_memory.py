@@ -121,7 +121,7 @@ def test_what_ends_after_an_announcement_came_is_taken_off_it() -> None:
     _, reservation = door.send(Ask(), THREE[:1])
     busy = a_candidate("a", busy=1, mark=2)
 
-    door.memory.heard((busy, a_candidate("unknown", mark=2)))
+    door.memory.heard(lambda _: 2)
     door.memory.ended(reservation, READ, 1.0)
 
     assert door.choose(Ask(), (busy,)).ratings[0].load == 0.0

@@ -1,0 +1,200 @@
+"""The host of each request that has several: asked of the front door's memory, and told to it again.
+
+Owns what one request was promised: the order of its hosts and its place at the one that it is sent to. Decides when
+the memory hears of a view: before anything is counted, so that what ends after an announcement is taken off it. Doesn't
+know connections, nor who is left out; `ways` does.
+
+Invariant: a place that was taken is given back exactly once, however the request ends.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from time import monotonic, perf_counter
+from typing import Protocol
+
+from meshllm.core import limits
+from meshllm.core.ids import NodeId
+from meshllm.core.routing_config import RoutingConfig
+from meshllm.core.serving.attempts import RetryBudget
+from meshllm.core.serving.candidates import engines_of, mark_of
+from meshllm.core.serving.explain import Kept
+from meshllm.core.serving.ratings import Candidate, Rating
+from meshllm.core.serving.route_memory import Ask, Report, Reservation, RouteMemory
+from meshllm.core.view import MeshView
+from meshllm.proxy.asks import ask_of, report_of, report_of_events
+from meshllm.proxy.intake import Intake
+from meshllm.proxy.target import Target
+
+log = logging.getLogger(__name__)
+
+
+class Newest(Protocol):
+    """Who holds the newest view."""
+
+    @property
+    def newest(self) -> MeshView:
+        """Return the newest view."""
+
+
+class Planner:
+    """Decides for the requests of one front door that have several ways."""
+
+    def __init__(self, memory: RouteMemory, views: Newest, clock: Callable[[], float] = monotonic) -> None:
+        """Keep `memory` up to date; `clock` returns monotonic seconds."""
+        self.memory = memory
+        self.clock = clock
+        self.retries = RetryBudget()
+        self._views = views
+        self._heard: MeshView | None = None
+        self._alarmed_s = float("-inf")
+
+    @property
+    def config(self) -> RoutingConfig:
+        """Return what people said about routing."""
+        return self._views.newest.routing.effective
+
+    def hear(self) -> None:
+        """Let the memory know what the newest view says, if it is new."""
+        view = self._views.newest
+        if view is self._heard:
+            return
+        self._heard = view
+        self.memory.heard(lambda node: mark_of(view, node))
+        self.memory.keep(engines_of(view))
+
+    def plan(self, intake: Intake, body: bytes, request_id: bytes, targets: Iterable[Target]) -> "Plan":
+        """Decide in which order the hosts of a request are tried."""
+        self.hear()
+        config, now_s = self.config, self.clock()
+        ask = ask_of(intake, body, request_id, config)
+        candidates = [candidate for target in targets if (candidate := _now(target)) is not None]
+        began_s = perf_counter()
+        decision = self.memory.choose(candidates, ask, config, now_s)
+        took_s = perf_counter() - began_s
+        self.memory.stats.decided(decision.strategy, took_s, is_rebound=decision.is_rebound)
+        kept = self.memory.decisions.add(decision, took_s)
+        self._tell(kept, config.alarm_s, now_s)
+        return Plan(
+            planner=self, ask=ask, config=config, kept=kept, began_s=now_s,
+            ratings={rating.candidate.node: rating for rating in decision.ratings},
+            known=frozenset(candidate.node for candidate in candidates),
+        )  # fmt: skip
+
+    def _tell(self, kept: Kept, alarm_s: float, now_s: float) -> None:
+        """Write a decision down for whoever looks for it, and warn of one that took long."""
+        is_late = kept.took_s > alarm_s and now_s - self._alarmed_s >= limits.ROUTING_ALARM_INTERVAL_S
+        if not is_late and not log.isEnabledFor(logging.DEBUG):
+            return
+        decision = kept.decision
+        fields = {
+            "model_id": decision.model, "strategy": decision.strategy.value, "reason": decision.reason,
+            "node": decision.picked, "score": round(decision.ratings[0].score, 4) if decision.ratings else None,
+            "routing_time_us": round(kept.took_s * 1e6, 1), "request": decision.request_id,
+        }  # fmt: skip
+        log.debug("routed", extra={"fields": fields})
+        if is_late:
+            self._alarmed_s = now_s
+            log.warning("routing took long", extra={"fields": fields})
+
+
+def _now(target: Target) -> Candidate | None:
+    """Return a target as a candidate; this node's own engine as busy as it is at this moment."""
+    candidate = target.candidate
+    if candidate is None or target.peer is not None:
+        return candidate
+    return candidate.as_busy_as(target.traffic.in_flight + target.pool.opening)
+
+
+@dataclass(slots=True)
+class Plan:
+    """What was decided for one request, and what came of it so far."""
+
+    planner: Planner
+    ask: Ask
+    config: RoutingConfig
+    kept: Kept
+    began_s: float
+    ratings: dict[NodeId, Rating]
+    """Of the hosts that may be tried, best first."""
+    known: frozenset[NodeId]
+    """Those that the decision was about."""
+    tail: deque[bytes] = field(default_factory=lambda: deque(maxlen=limits.ANSWER_TAIL_PIECES))
+    """The last pieces of a stream, as they came."""
+    is_chunked: bool = False
+    is_retry: bool = False
+    """It is one of the retries that are under way."""
+    _place: Reservation | None = None
+    _report: Report | None = None
+
+    def covers(self, nodes: Collection[NodeId]) -> bool:
+        """Tell whether the decision knew all of these hosts."""
+        return self.known.issuperset(nodes)
+
+    def ordered(self, targets: dict[NodeId, Target]) -> list[Target]:
+        """Return those of the targets that may be tried, best first."""
+        return [targets[node] for node in self.ratings if node in targets]
+
+    def lines(self, target: Target) -> bytes:
+        """Return a target's fields for the client, with the rule that decided."""
+        reason = self.kept.decision.reason
+        if target.is_fallback or not target.reason_line:
+            return target.client_lines
+        line = b"X-Mesh-Route-Reason: %b\r\n" % reason.encode()
+        return target.client_lines.replace(target.reason_line, line, 1)
+
+    def retry(self, in_flight: int) -> bool:
+        """Take one of the retries that may be under way, if it has none; tell whether there was one left."""
+        self.is_retry = self.is_retry or self.planner.retries.take(in_flight)
+        return self.is_retry
+
+    # -- at a host -------------------------------------------------------------------------------------
+
+    def go(self, node: NodeId) -> None:
+        """Take a place at a host, before anything is awaited: the next decision knows of it."""
+        self._end()
+        rating = self.ratings.get(node)
+        if rating is not None:
+            planner = self.planner
+            self._place = planner.memory.sent(rating, self.ask, self.config, planner.clock())
+
+    def begun(self, piece: bytes, *, is_chunked: bool) -> None:
+        """Note the first piece of an answer."""
+        self._begun()
+        self.tail.append(piece)
+        self.is_chunked = is_chunked
+
+    def answered(self, document: bytes) -> None:
+        """Take a whole answer, and what it says of its prompt."""
+        self._begun()
+        self._report = report_of(document)
+
+    def told(self) -> None:
+        """Take what the last events of a stream, which is complete, say of its prompt."""
+        self._report = report_of_events(self.tail, is_chunked=self.is_chunked)
+
+    def _begun(self) -> None:
+        now_s = self.planner.clock()
+        if self.kept.first_byte_s is None:
+            self.kept.first_byte_s = now_s - self.began_s
+        if self._place is not None:
+            self.planner.memory.begun(self._place, now_s)
+
+    def leave(self) -> None:
+        """Give a place back, and a retry; nothing if there is none."""
+        if self.is_retry:
+            self.is_retry = False
+            self.planner.retries.give_back()
+        self._end()
+
+    def _end(self) -> None:
+        place, self._place = self._place, None
+        report, self._report = self._report, None
+        if place is not None:
+            self.planner.hear()
+            self.planner.memory.ended(place, report, self.planner.clock())
+
+    def settled(self, node: str, *, is_ok: bool) -> None:
+        """Write down where the request was answered in the end."""
+        self.kept.went, self.kept.is_ok = node, is_ok

@@ -90,6 +90,20 @@ def test_an_engine_that_stands_still_at_a_host_is_replaced_and_its_requests_move
         until(lambda: one.model("tiny")["restarts"] >= 1, "the engine that hung to be replaced")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_an_engine_that_is_busy_with_nothing_is_left_for_another_host(daemon: Make) -> None:
+    """F6: its watch gives it two minutes, since it may read a long prompt; who waits for it goes elsewhere before."""
+    with two_hosts_and_an_entry(daemon, 'fake:{"trouble": "burn:0"}') as (one, two, entry):
+        pid = one.model("tiny")["pid"]
+        until(lambda: one.model("tiny")["in_flight"] or entry.chat(timeout_s=40).headers["x-mesh-attempts"] == "2",
+              "a request that moves", 60)  # fmt: skip
+        reply = entry.chat(timeout_s=40)
+
+        assert (reply.status, reply.headers["x-mesh-node"]) == (200, node_id(two))
+        assert one.model("tiny")["pid"] == pid
+
+
 def test_a_client_that_hangs_up_frees_the_slot_at_the_host(daemon: Make) -> None:
     """F30: within a second, and what the status shows of it within the next two."""
     with (

@@ -283,6 +283,7 @@ TUNNEL_REQUEST_S: Final = 3_600.0  # for one forwarded request, to its last byte
 FAR_TUNNELS_TOTAL: Final = 512  # open at a far end, of all peers together
 FAR_TUNNELS_PER_PEER: Final = 64
 TUNNEL_SHARE_OF_ROOM: Final = 4  # a peer may have this many times as many requests at a model as there is room left
+FIRST_BYTE_S: Final = 15.0  # an engine elsewhere may stand still before who waits for its first byte leaves it, once
 QUEUE_WAIT_S: Final = 30.0  # for a slot, as far as can be told: a peer's request that would wait longer asks elsewhere
 QUEUE_SEEN_S: Final = 15.0  # for which an engine was seen with all slots taken before its queue's pace is known
 TUNNEL_OPEN_TIMEOUT_S: Final = 6.0  # a dial takes at most 5 s

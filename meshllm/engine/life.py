@@ -57,6 +57,10 @@ class Traffic(Protocol):
         """Return the monotonic time of the last byte that came from a model's engine."""
         ...
 
+    def moved(self, model: ModelId, at_s: float) -> None:
+        """Take note of when a model's engine last got on with its work, or had none."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineTimes:
@@ -249,6 +253,7 @@ class EngineLife:
             await asyncio.sleep(times.sample_interval_s)
             clock, hung = observe(clock, await self._sample(process), times.stall)
             self._hung = hung.reason if hung else ""
+            self._context.traffic.moved(self._model, clock.moved_s)
 
     async def _sample(self, process: Process) -> StallSample:
         """Look at the engine's work; an idle engine is left in peace."""

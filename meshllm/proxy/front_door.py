@@ -16,7 +16,6 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from itertools import count
 from pathlib import Path
 from time import monotonic
@@ -46,6 +45,7 @@ from meshllm.proxy.peek import INVALID_JSON, BodyError, Peek, peek
 from meshllm.proxy.plan import Planner
 from meshllm.proxy.problem_answers import problem_answer
 from meshllm.proxy.pursuit import Patience, Pursuit
+from meshllm.proxy.room import descriptors_for_clients, is_loopback
 from meshllm.proxy.serve_tunnel import FarEnd
 from meshllm.proxy.target import Target, Trip
 from meshllm.proxy.targets import Targets, Tunnels, Views
@@ -196,6 +196,10 @@ class FrontDoor:
         traffic = self.traffic.models.get(model)
         return traffic.last_progress_s if traffic is not None else 0.0
 
+    def moved(self, model: ModelId, at_s: float) -> None:
+        """Note when a model's engine last got on with its work, as far as its own counters tell."""
+        self.far_end.moved_s[model] = at_s
+
     async def idle(self, model: ModelId, within_s: float) -> int:
         """Wait until no request is in flight at a model; return how many still are when the time is over."""
         traffic = self.traffic.of(model)
@@ -222,7 +226,7 @@ class FrontDoor:
         self._connections.add(client)
         self._by_address[address] += 1
         is_full = len(self._connections) > self._connections_max
-        is_greedy = self._by_address[address] > self._config.connections_per_address_max and not _is_loopback(address)
+        is_greedy = self._by_address[address] > self._config.connections_per_address_max and not is_loopback(address)
         if not is_full and not is_greedy and not self.is_leaving:
             return None
         self.traffic.refused += 1
@@ -480,22 +484,3 @@ def _bad_body(error: BodyError, other_type: str) -> Problem:
         message = f"the body must be application/json, not {other_type!r}"
         return Problem(status=415, code="unsupported_media_type", message=message)
     return Problem(status=400, code=error.code, message=error.message, param=error.param)
-
-
-def descriptors_for_clients() -> int:
-    """Return how many connections the limit on open files leaves for clients; each may need a second one."""
-    try:
-        import resource  # noqa: PLC0415 - absent on Windows
-    except ImportError:
-        return limits.CONNECTIONS_TOTAL
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return limits.CONNECTIONS_TOTAL
-    return max(soft // limits.DESCRIPTORS_SHARE, 1)
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return address == "" or ip_address(address).is_loopback
-    except ValueError:
-        return False

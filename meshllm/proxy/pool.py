@@ -307,6 +307,8 @@ class Errand:
     deadline_s: float
     """What is left of the request's time."""
     traceparent: str = ""
+    may_leave: bool = False
+    """It may go elsewhere where an engine stands still before the first byte of its answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -190,7 +190,7 @@ class Pursuit:
         exchange.go(target)
         self.ways.taken(target)
         try:
-            connection = await target.pool.connect(errand(exchange))
+            connection = await target.pool.connect(errand(exchange, may_leave=self.ways.may_leave(exchange)))
         except OSError as error:
             exchange.leave()
             if target.peer is not None:
@@ -307,12 +307,12 @@ class Pursuit:
                 exchange.comment_at_s = monotonic() + self._comment_s
 
 
-def errand(exchange: Exchange) -> Errand:
+def errand(exchange: Exchange, *, may_leave: bool = False) -> Errand:
     """Return what the far end of a tunnel is told of a request."""
     left_s = limits.TUNNEL_REQUEST_S - (monotonic() - exchange.since_s)
     return Errand(
         request_id=exchange.request_id.decode(), attempt=exchange.attempts + 1, deadline_s=max(left_s, 0.0),
-        traceparent=exchange.trace.decode(),
+        traceparent=exchange.trace.decode(), may_leave=may_leave,
     )  # fmt: skip
 
 

@@ -62,7 +62,7 @@ class Host(Protocol):
 class TunnelledConnection(ClientConnection):
     """One tunnel with one request of a peer."""
 
-    __slots__ = ("_ends_s", "_far", "head", "peer")
+    __slots__ = ("_ends_s", "_far", "_told_s", "ahead", "began_s", "ended_then", "head", "peer")
 
     def __init__(self, house: "FarEnd", peer: NodeId, head: TunnelHead) -> None:
         """Belong to a far end."""
@@ -71,6 +71,9 @@ class TunnelledConnection(ClientConnection):
         self.peer = peer
         self.head = head
         self._ends_s = self._since_s + min(head.deadline_s, limits.TUNNEL_REQUEST_S)
+        self._told_s = self.began_s = self._since_s
+        self.ahead = self.ended_then = 0
+        """Requests that queued before it when it came, and how many its model had ended then."""
 
     # -- asyncio.Protocol -----------------------------------------------------------------------------
 
@@ -126,13 +129,16 @@ class TunnelledConnection(ClientConnection):
         elif self._phase is Phase.IDLE and now_s - self._since_s >= self._far.times.header_timeout_s:
             self._refuse(Problem(status=408, code="request_timeout", message="no request came through the tunnel"))
         else:
+            if now_s - self._told_s >= limits.TUNNEL_HEARTBEAT_S and self._phase is Phase.BUSY:
+                self._told_s = now_s
+                self._far.tell(self, now_s)
             super().check(now_s)
 
-    def report(self, stage: str, queued: int) -> None:
+    def report(self, queued: int, still_s: float) -> None:
         """Let the entry node know what goes on until the first byte; the transport repeats it."""
         say = getattr(self._transport, "progress", None)
-        if say is not None:
-            say(TunnelProgress(stage=stage, queued=queued))
+        if say is not None and (self._exchange is None or not self._exchange.has_begun):
+            say(TunnelProgress(stage="queued" if queued else "computing", queued=queued, still_s=still_s))
 
     def _refuse(self, problem: Problem) -> None:
         """Answer with an error and end the tunnel: nobody sends here blindly, so there is nothing to linger for."""
@@ -153,6 +159,9 @@ class FarEnd:
         self._heads = Heads(None, "")
         self._tunnels: set[TunnelledConnection] = set()
         self._paces: dict[ModelId, Pace] = {}
+        self._ended: Counter[ModelId] = Counter()
+        self.moved_s: dict[ModelId, float] = {}
+        """When each engine here last got on with its work, or had none; without those that do not tell."""
 
     # -- for the transport ----------------------------------------------------------------------------
 
@@ -193,13 +202,23 @@ class FarEnd:
     def note_pace(self, measured: TrafficMeasured | None, now_s: float) -> None:
         """Look at how quickly the engines here get on with their queues. Called once a second with what ended since."""
         local = self.routes.views.newest.local
-        for model in [model for model in self._paces if model not in local]:
-            del self._paces[model]
+        for model in {*self._paces, *self.moved_s} - local.keys():
+            self._paces.pop(model, None)
+            self.moved_s.pop(model, None)
         ended = Counter(dict(measured.finished)) + Counter(dict(measured.failed)) if measured else Counter()
+        self._ended.update(ended)
         for model, traffic in self._host.traffic.models.items():
             if (known := local.get(model)) is not None:
                 is_full = traffic.in_flight >= known.slots
                 self._paces.setdefault(model, Pace()).observe(ended[model], now_s, is_full=is_full)
+
+    def tell(self, tunnel: TunnelledConnection, now_s: float) -> None:
+        """Tell an entry node how far its request is, and for how long nothing has moved."""
+        model = tunnel.head.model
+        ahead = max(tunnel.ahead - (self._ended[model] - tunnel.ended_then), 0)
+        moved_s, traffic = self.moved_s.get(model), self._host.traffic.models.get(model)
+        last_s = max(moved_s or now_s, tunnel.began_s, traffic.last_progress_s if traffic is not None else 0.0)
+        tunnel.report(ahead, max(now_s - last_s, 0.0))
 
     def end(self, problem: Problem) -> None:
         """End every tunnel as well as it still can be ended."""
@@ -327,7 +346,8 @@ class FarEnd:
         exchange.asked_model, exchange.is_stream = tunnel.head.model, is_stream
         traffic, slots = exchange.target.traffic, exchange.target.slots
         queued = max(traffic.in_flight - slots + 1, 0)
-        tunnel.report("queued" if queued else "computing", queued)
+        tunnel.ahead, tunnel.ended_then, tunnel.began_s = queued, self._ended[tunnel.head.model], monotonic()
+        tunnel.report(queued, 0.0)
         connection = exchange.target.pool.take()
         if connection is not None:
             exchange.begin(connection)

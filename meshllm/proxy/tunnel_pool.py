@@ -20,6 +20,9 @@ from meshllm.proxy.traffic import ModelTraffic
 from meshllm.wire.tunnel_errors import TunnelFailed, TunnelRefused
 from meshllm.wire.tunnel_frames import TunnelHead, TunnelProgress, TunnelRefusal
 
+STILL = "still"
+"""In the place of a refusal's code, and of this node's own making: the host lives, its engine does not get on."""
+
 
 class TunnelOpener(Protocol):
     """Who opens tunnels: the transport."""
@@ -76,11 +79,21 @@ class PathReports(Protocol):
 class TunnelConnection(EngineConnection):
     """One tunnel with one request."""
 
-    __slots__ = ("_error", "_has_answered", "_is_over", "_is_writing_paused", "_request", "_sent_bytes", "_tunnels")
+    __slots__ = (
+        "_error",
+        "_has_answered",
+        "_is_over",
+        "_is_writing_paused",
+        "_may_leave",
+        "_request",
+        "_sent_bytes",
+        "_tunnels",
+    )
 
-    def __init__(self, pool: "TunnelPool") -> None:
-        """Belong to a pool."""
+    def __init__(self, pool: "TunnelPool", *, may_leave: bool = False) -> None:
+        """Belong to a pool. `may_leave` a far end whose engine stands still."""
         super().__init__(pool)
+        self._may_leave = may_leave
         self._tunnels = pool
         self._has_answered = False
         self._request = memoryview(b"")
@@ -127,10 +140,17 @@ class TunnelConnection(EngineConnection):
         super().data_received(data)
 
     def tunnel_progress(self, progress: TunnelProgress) -> None:
-        """Count what the far end says of its work as progress."""
+        """Count what the far end says of its work as progress; leave it where that stands still for long."""
         self._traffic.last_progress_s = monotonic()
-        if self.relay is not None:
-            cast("TunnelRelay", self.relay).on_progress(progress)
+        relay = self.relay
+        if relay is None:
+            return
+        if progress.still_s < limits.FIRST_BYTE_S or self._has_answered or not self._may_leave:
+            cast("TunnelRelay", relay).on_progress(progress)
+            return
+        self.cancel()
+        message = f"nothing has moved at its engine for {progress.still_s:.0f} s"
+        cast("TunnelRelay", relay).on_refused(TunnelRefusal(code=STILL, message=message))
 
     def connection_lost(self, error: Exception | None) -> None:
         """Leave the pool; tell the relay, if it still waits, what happened."""
@@ -189,7 +209,7 @@ class TunnelPool:
             request_id=errand.request_id, model=to.model, digest=to.digest, deadline_s=errand.deadline_s,
             attempt=errand.attempt, traceparent=errand.traceparent,
         )  # fmt: skip
-        connection = TunnelConnection(self)
+        connection = TunnelConnection(self, may_leave=errand.may_leave)
         self.opening += 1
         try:
             async with asyncio.timeout(limits.TUNNEL_OPEN_TIMEOUT_S):

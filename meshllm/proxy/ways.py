@@ -25,13 +25,14 @@ from meshllm.proxy.peek import Peek, prompt_bytes, tokens_at_least
 from meshllm.proxy.plan import Planner
 from meshllm.proxy.target import Target
 from meshllm.proxy.targets import Targets
+from meshllm.proxy.tunnel_pool import STILL
 from meshllm.wire.tunnel_frames import TunnelRefusal
 
 _WORTH_ANOTHER = frozenset({429, 502, 503, 504})
 _SETBACKS = {
     "busy": Setback.BUSY, "not_hosting": Setback.NOT_READY, "draining": Setback.NOT_READY,
     "loading": Setback.NOT_READY, "not_admitted": Setback.NOT_ADMITTED, "engine_lost": Setback.ENGINE_LOST,
-    "context_too_long": Setback.CONTEXT_TOO_LONG,
+    "context_too_long": Setback.CONTEXT_TOO_LONG, STILL: Setback.STILL,
 }  # fmt: skip
 
 
@@ -153,6 +154,14 @@ class Ways:
                 status=502, code="host_refused", message=refusal.message or f"the host refused: {refusal.code}"
             )
         exchange.note(setback, problem)
+
+    def may_leave(self, exchange: Exchange) -> bool:
+        """Tell whether a request may leave a host whose engine stands still: once, and only for another one."""
+        door = exchange.intake.inference
+        if door is None or exchange.setbacks:
+            return False
+        found = self._targets.find(exchange.asked_model, door)
+        return isinstance(found, Target) and bool(found.others)
 
     def objection(self, found: Target, seen: Peek, door: InferenceDoor) -> Problem | int:
         """Say that a prompt fits nowhere, or return how many tokens it has at least."""

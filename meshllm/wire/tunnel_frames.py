@@ -87,6 +87,8 @@ class TunnelProgress:
     """Requests before this one."""
     share: float = 0.0
     """Of the prompt that is read, 0 to 1."""
+    still_s: float = 0.0
+    """For which nothing has moved at the engine, though it has work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

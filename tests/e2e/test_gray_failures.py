@@ -9,7 +9,7 @@ from http.client import HTTPResponse
 
 import pytest
 
-from tests.e2e.daemons import Daemon, until
+from tests.e2e.daemons import Daemon, Reply, until
 from tests.e2e.test_mesh import listed, node_id, token_of, until_listed
 
 pytestmark = pytest.mark.e2e
@@ -88,6 +88,24 @@ def test_an_engine_that_stands_still_at_a_host_is_replaced_and_its_requests_move
         assert {reply.headers["x-mesh-node"] for reply in replies} == {node_id(two)}
         assert time.monotonic() - began_s < 4 * 3
         until(lambda: one.model("tiny")["restarts"] >= 1, "the engine that hung to be replaced")
+
+
+def asked_twice(entry: Daemon) -> Reply | None:
+    """Send a request, and return its answer if it was at two hosts."""
+    reply = entry.chat(timeout_s=40)
+    return reply if reply.headers["x-mesh-attempts"] == "2" else None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_an_engine_that_is_busy_with_nothing_is_left_for_another_host(daemon: Make) -> None:
+    """F6: its watch gives it two minutes, since it may read a long prompt; who waits for it goes elsewhere before."""
+    with two_hosts_and_an_entry(daemon, 'fake:{"trouble": "burn:0"}') as (one, two, entry):
+        pid = one.model("tiny")["pid"]
+        reply = until(lambda: asked_twice(entry), "a request that moves", 60)
+
+        assert (reply.status, reply.headers["x-mesh-node"]) == (200, node_id(two))
+        assert one.model("tiny")["pid"] == pid
 
 
 def test_a_client_that_hangs_up_frees_the_slot_at_the_host(daemon: Make) -> None:

@@ -53,6 +53,7 @@ class FakeTraffic:
 
     requests: int = 0
     last_byte_s: float = 0.0
+    moved_s: float = 0.0
 
     def in_flight(self, model: ModelId) -> int:
         """Return the requests in flight."""
@@ -61,6 +62,10 @@ class FakeTraffic:
     def last_progress_s(self, model: ModelId) -> float:
         """Return when the last byte came."""
         return self.last_byte_s
+
+    def moved(self, model: ModelId, at_s: float) -> None:
+        """Keep when the engine got on."""
+        self.moved_s = at_s
 
 
 @dataclass

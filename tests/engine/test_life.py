@@ -5,6 +5,7 @@ import dataclasses
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import aiohttp
@@ -173,11 +174,13 @@ async def test_hang_is_noticed_once_and_remembered(runtime_dir: Path, model_file
     async with a_bench(a_fake_build(), runtime_dir) as bench:
         bench.supervisor.start(a_plan(model_file))
         hung = await hung_after(bench, trouble)
+        hung_s = time.monotonic()
 
         bench.supervisor.stop(TINY, kill=True)
         failure = await bench.end()
 
     assert "nothing has moved" in hung.message
+    assert 0 < bench.traffic.moved_s < hung_s - QUICK.stall_s / 2
     assert (failure.fault, failure.message) == (EngineFault.HUNG, hung.message)
     assert sum(isinstance(event, ev.EngineHung) for event in bench.told) == 1
 

@@ -18,6 +18,7 @@ from openai import APIError, AsyncOpenAI
 
 from meshllm.core import limits
 from meshllm.core.events import PathFailed
+from meshllm.core.ids import NodeId
 from meshllm.proxy.openai import LEAVING, Problem
 from meshllm.testing.fake_answers import STYLES, Counts
 from meshllm.wire.tunnel_frames import TunnelRefusal
@@ -29,6 +30,8 @@ RESUMES = False
 """Whether a stream that was lost goes on elsewhere: then its text is whole, and no error event ends it."""
 SILENCE_S, HEARTBEAT_S, OPENING_S = 0.4, 0.05, 0.3
 """In the place of 10, 2 and 6 s."""
+FIRST_BYTE_S = 0.6
+"""In the place of 15 s."""
 AT_ONCE_S = 1.0
 """For what is noticed at once."""
 BUSY_MACHINE_S = 3.0
@@ -89,6 +92,7 @@ class Engine:
     pause_s: float = 0.0
     """Instead of failing, do nothing for so long."""
     release: asyncio.Event = field(default_factory=asyncio.Event)
+    node: NodeId = FIRST
 
     async def answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
         """Answer with eight words, or with much text; or go on behind the words that a prompt ends with."""
@@ -137,7 +141,7 @@ class Engine:
         if phase != self.phase or self.grid is None:
             return
         self.phase = ""
-        (cable,) = self.grid.cables[FIRST]
+        (cable,) = self.grid.cables[self.node]
         await until(lambda: cable.near.came.endswith(passed) if passed else True, f"arrival before {phase}")
         if self.pause_s:
             await pause(self.pause_s)
@@ -229,6 +233,11 @@ def asked_by_id(grid: Grid) -> dict[str, Counter[str]]:
     }
 
 
+def deaths(entry: House) -> list[PathFailed]:
+    """Return what membership was told."""
+    return [event for event in entry.events if isinstance(event, PathFailed)]
+
+
 async def until_quiet(entry: House, grid: Grid) -> None:
     """Wait until no request occupies anything anywhere."""
 
@@ -267,7 +276,7 @@ async def test_a_host_that_fails(name: str, phase: str, shape: str, monkeypatch:
 
         assert_promised(outcome, fault, phase, shape)
         assert outcome.took_s < fault.within_s + BUSY_MACHINE_S
-        assert any(isinstance(event, PathFailed) for event in entry.events) is fault.is_death
+        assert bool(deaths(entry)) is fault.is_death
         asked = asked_by_id(grid)
         assert asked[SECOND]["r1"] == (not has_begun(phase, shape))
         assert asked[FIRST]["r1"] <= 1
@@ -292,7 +301,7 @@ async def test_a_slow_host_is_not_a_dead_one(phase: str, shape: str, monkeypatch
         assert (outcome.status, outcome.text, outcome.is_whole) == (200, "".join(WORDS), True)
         assert outcome.node == FIRST
         assert grid.asked == [FIRST]
-        assert entry.events == []
+        assert deaths(entry) == []
         await until_quiet(entry, grid)
 
 
@@ -335,4 +344,48 @@ async def test_overload_is_never_taken_for_death(how: str) -> None:
 
         assert [(outcome.status, outcome.node) for outcome in outcomes] == [(200, SECOND)] * 6
         assert grid.asked == [FIRST, SECOND] * 6
-        assert not any(isinstance(event, PathFailed) for event in entry.events)
+        assert deaths(entry) == []
+
+
+def stands_still(grid: Grid, node: NodeId) -> None:
+    """Let the watch over a host's engine say that its counters have not moved since long ago."""
+    grid.houses[node].door.moved(TINY, 1.0)
+
+
+@pytest.mark.parametrize("shape", [STREAM, WHOLE])
+@pytest.mark.parametrize("phase", [HEADERS, FIRST_TOKEN])
+async def test_an_engine_that_stands_still_is_left_before_the_first_byte(
+    phase: str, shape: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F6: its host says that it lives and that nothing moves; another one answers, and nobody is called dead."""
+    in_no_time(monkeypatch)
+    monkeypatch.setattr(limits, "FIRST_BYTE_S", FIRST_BYTE_S)
+    still = Engine(phase=phase, fault=lambda grid: stands_still(grid, FIRST))
+    async with a_grid(still.answer, Engine().answer) as (entry, grid):
+        still.grid = grid
+        outcome = await ask(await entry.connect(), shape, "r1")
+        await until(lambda: grid.houses[FIRST].door.in_flight(TINY) == 0, "its slot being free")
+
+        assert (outcome.status, outcome.text, outcome.is_whole, outcome.node) == (200, "".join(WORDS), True, SECOND)
+        assert FIRST_BYTE_S <= outcome.took_s < FIRST_BYTE_S + BUSY_MACHINE_S
+        assert grid.asked == [FIRST, SECOND]
+        assert deaths(entry) == []
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_a_request_leaves_an_engine_that_stands_still_once_and_only_for_another(
+    others: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all are like that the model may be slow: the last one that is asked has all the time that it needs."""
+    in_no_time(monkeypatch)
+    monkeypatch.setattr(limits, "FIRST_BYTE_S", FIRST_BYTE_S)
+    engines = [Engine(phase=HEADERS, pause_s=3 * FIRST_BYTE_S, node=node) for node in (FIRST, SECOND)[: others + 1]]
+    async with a_grid(*(engine.answer for engine in engines)) as (entry, grid):
+        for engine in engines:
+            engine.grid = grid
+            stands_still(grid, engine.node)
+        outcome = await ask(await entry.connect(), WHOLE, "r1")
+
+        assert (outcome.status, outcome.text, outcome.node) == (200, "".join(WORDS), engines[-1].node)
+        assert grid.asked == [engine.node for engine in engines]
+        assert deaths(entry) == []

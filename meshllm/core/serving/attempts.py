@@ -21,6 +21,7 @@ class Setback(StrEnum):
     UNREACHABLE = "unreachable"  # no tunnel
     LOST = "lost"  # broke before the first byte
     ENGINE_LOST = "engine_lost"  # the host lives, its engine broke off
+    STILL = "still"  # the host lives, nothing moves at its engine
     BUSY = "busy"
     NOT_READY = "not_ready"  # not hosting any more, draining, loading
     NOT_ADMITTED = "not_admitted"
@@ -77,7 +78,7 @@ _PASSING = frozenset({Setback.NOT_READY, Setback.ENGINE_LOST})
 _FINAL = frozenset({Setback.BUSY, Setback.FAILED, Setback.CONTEXT_TOO_LONG})
 _WORTH_KNOWING = (
     Setback.BUSY, Setback.NOT_READY, Setback.FAILED, Setback.LOST, Setback.UNREACHABLE, Setback.ENGINE_LOST,
-    Setback.NOT_ADMITTED,
+    Setback.STILL, Setback.NOT_ADMITTED,
 )  # fmt: skip
 """What a client can do something about, by coming back, comes first."""
 

@@ -117,9 +117,7 @@ class Ways:
         if not self._reach.ejections:
             return ()
         untried = [
-            node
-            for node, target in targets.items()
-            if node not in trail.setbacks and trail.fits(target.context_tokens)
+            node for node, target in targets.items() if node not in trail.setbacks and trail.fits(target.context_tokens)
         ]
         return self._reach.ejections.out(untried, monotonic())
 

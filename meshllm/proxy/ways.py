@@ -83,14 +83,11 @@ class Ways:
         if not (found.others or found.peer or trail.setbacks):
             return found
         targets = {target.node: target for target in (found, *found.others)}
-        for target in targets.values() if is_patient else ():
-            trail.forgive(target.node, target.word)
-        untried = [
-            node for node, target in targets.items()
-            if node not in trail.setbacks and trail.fits(target.context_tokens)
-        ]  # fmt: skip
-        out = self._reach.ejections.out(untried, monotonic())
-        ways = [_way(target) for target in self._ordered(exchange, targets)]
+        if trail.setbacks and is_patient:
+            for target in targets.values():
+                trail.forgive(target.node, target.word)
+        ways = map(_way, self._ordered(exchange, targets))
+        out = self._out(targets, trail)
         way = choose(ways, trail, out, 1 + self._planner.config.max_retries)
         if way is not None:
             return targets[way.node]
@@ -115,6 +112,15 @@ class Ways:
             intake, body = exchange.intake, exchange.body
             plan = exchange.plan = self._planner.plan(intake, body, exchange.request_id, targets.values())
         return plan.ordered(targets)
+
+    def _out(self, targets: dict[NodeId, Target], trail: Trail) -> Collection[NodeId]:
+        """Return the hosts to leave out, never all that are left."""
+        if not self._reach.ejections:
+            return ()
+        untried = [
+            node for node, target in targets.items() if node not in trail.setbacks and trail.fits(target.context_tokens)
+        ]
+        return self._reach.ejections.out(untried, monotonic())
 
     def taken(self, target: Target) -> None:
         """Count a request that goes to another node: where that was left out, it is the trial that others wait for."""

@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 
 from meshllm.core.limits import HTTP_BODY_BYTES, HTTP_HEADER_BLOCK_BYTES
 from meshllm.testing.fake_answers import STYLES, Counts, Json, Style, error, event
+from meshllm.testing.fake_prompts import SeenPrompts
 
 DEFAULT_TOKENS = 16
 TROUBLE_TOKENS = 3
@@ -54,6 +55,7 @@ class Switches:
     trouble: str = ""
     """Trouble of every request."""
     cached_tokens: int = 0
+    """Of every prompt; below 0, what the engine has really seen of its beginning."""
     ignore_sigterm: bool = False
     refuse: bool = False
     """Never listen, but live on."""
@@ -69,6 +71,7 @@ class Slot:
     is_processing: bool = False
     id_task: int = -1
     n_prompt_tokens: int = 0
+    n_cached: int = 0
     n_decoded: int = 0
 
 
@@ -94,6 +97,7 @@ class FakeEngine:
     is_ready: bool = False
     slots: list[Slot] = field(default_factory=list)
     tasks: int = 0
+    prompts: SeenPrompts = field(default_factory=SeenPrompts)
     free: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def serve(self) -> None:
@@ -293,8 +297,11 @@ def burn() -> NoReturn:
 
 async def completion(engine: FakeEngine, request: Request, writer: asyncio.StreamWriter) -> None:
     """Answer a chat or text completion in the style of OpenAI, or a message in that of Anthropic."""
-    prompt_tokens = max(len(last_text(request.body).split()), 1)
+    prompt_tokens, cached = max(len(last_text(request.body).split()), 1), engine.switches.cached_tokens
+    if cached < 0:
+        prompt_tokens, cached = engine.prompts.read(request.body)
     async with engine.slot(prompt_tokens) as slot:
+        slot.n_cached = cached
         if await make_early_trouble(request, writer):
             return
         style = STYLES[request.path]
@@ -303,7 +310,7 @@ async def completion(engine: FakeEngine, request: Request, writer: asyncio.Strea
             await stream(engine, request, writer, slot, style)
             return
         words = [word async for word in engine.tokens(request, slot)]
-        counts = count(engine, slot, began_s)
+        counts = count(slot, began_s)
         await send_json(writer, 200, style.whole(engine.model, "".join(words), counts, request.body))
 
 
@@ -315,17 +322,17 @@ async def stream(engine: FakeEngine, request: Request, writer: asyncio.StreamWri
         await send_chunk(writer, event(first))
     async for word in engine.tokens(request, slot):
         await send_chunk(writer, event(style.piece(engine.model, word)))
-    for last in style.ending(engine.model, count(engine, slot, began_s), request.body):
+    for last in style.ending(engine.model, count(slot, began_s), request.body):
         await send_chunk(writer, event(last))
     writer.write(b"0\r\n\r\n")
     await writer.drain()
 
 
-def count(engine: FakeEngine, slot: Slot, began_s: float) -> Counts:
+def count(slot: Slot, began_s: float) -> Counts:
     """Return what an answer took."""
     return Counts(
         prompt_tokens=slot.n_prompt_tokens,
-        cached_tokens=min(engine.switches.cached_tokens, slot.n_prompt_tokens),
+        cached_tokens=min(slot.n_cached, slot.n_prompt_tokens),
         made_tokens=slot.n_decoded,
         took_ms=max((time.monotonic() - began_s) * 1000, 0.001),
     )

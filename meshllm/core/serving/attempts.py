@@ -7,7 +7,7 @@ Invariants: no host twice, and at most `HOST_ATTEMPTS` of them; a prompt that wa
 engines with a larger context; retries are a small share of all requests, whatever dies.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -84,7 +84,7 @@ _WORTH_KNOWING = (
 
 
 def choose(
-    ways: Sequence[Way], trail: Trail, out: Collection[NodeId] = (), most: int = limits.HOST_ATTEMPTS
+    ways: Iterable[Way], trail: Trail, out: Collection[NodeId] = (), most: int = limits.HOST_ATTEMPTS
 ) -> Way | None:
     """Return the way to take now, or None where none is left that was not taken.
 

@@ -32,6 +32,10 @@ class Ejections:
         """Start with nobody out."""
         self._records: dict[NodeId, _Record] = {}
 
+    def __bool__(self) -> bool:
+        """Tell whether any node failed lately."""
+        return bool(self._records)
+
     def failed(self, node: NodeId, now_s: float) -> None:
         """Count a tunnel that could not be opened or broke. The third in a row leaves the node out, as does a trial.
 

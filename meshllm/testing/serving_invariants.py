@@ -59,6 +59,8 @@ class ServingCounts:
     """From the moment that a model is wanted and could be served until it is ready."""
     reserved_s: list[float] = field(default_factory=list)
     """The same for models whose last host died, from the moment that everybody knew."""
+    refetched_s: list[float] = field(default_factory=list)
+    """Those of them that had to be fetched first: for a while nobody with the file had room for it."""
 
 
 @dataclass(slots=True)
@@ -69,6 +71,8 @@ class _Gap:
     """Since when somebody could serve it and everybody could know."""
     bound_s: float = 0.0
     had_host: bool = False
+    is_on_disk: bool = True
+    """All that time somebody who could serve it had its file."""
 
 
 class ServingWatch:
@@ -206,7 +210,8 @@ class ServingWatch:
         self.lost.pop(model, None)
         if is_ready:
             took_s = self._mesh.now_s - gap.since_s if gap.since_s is not None else 0.0
-            (self.counts.reserved_s if gap.had_host else self.counts.served_s).append(took_s)
+            lost_s = self.counts.reserved_s if gap.is_on_disk else self.counts.refetched_s
+            (lost_s if gap.had_host else self.counts.served_s).append(took_s)
 
     def _check_gap(self, model: str, gap: _Gap, running: list[SimNode]) -> None:
         """Whatever is wanted, fits somewhere, and is known to be unserved, is served in time."""
@@ -217,7 +222,8 @@ class ServingWatch:
             return
         now_s = self._mesh.now_s
         if gap.since_s is None:
-            gap.since_s, gap.bound_s = now_s, 0.0
+            gap.since_s, gap.bound_s, gap.is_on_disk = now_s, 0.0, True
+        gap.is_on_disk &= any(_has_file(self._mesh.nodes[node], ModelId(model)) for node in able)
         gap.bound_s = max(gap.bound_s, SERVED_S + max(able.values()))
         if now_s - gap.since_s > gap.bound_s:
             who = ", ".join(f"{node} in {load_s:.0f} s" for node, load_s in sorted(able.items())[:5])
@@ -231,8 +237,7 @@ class ServingWatch:
             if rig is None or node.core.view.leaving:
                 continue
             load_s = spec.size_bytes / node.machine.load_bytes_per_s
-            is_here = spec.id in rig.disk.files
-            if not is_here:
+            if not _has_file(node, spec.id):
                 load_s += spec.size_bytes / node.machine.download_bytes_per_s + _DOWNLOAD_S
             is_at_it = spec.id in rig.engines or any(one.model == spec.id for one in node.core.view.me.serving)
             if is_at_it or (self._may_begin(node, spec) and fits(node, spec)):
@@ -240,8 +245,7 @@ class ServingWatch:
 
     def _may_begin(self, node: SimNode, spec: ModelSpec) -> bool:
         """Tell whether a node would take a model on unasked."""
-        is_here = node.disk is not None and spec.id in node.disk.files
-        return node.config.serving.fills_gaps and (is_here or self._may_fetch(node, spec))
+        return node.config.serving.fills_gaps and (_has_file(node, spec.id) or self._may_fetch(node, spec))
 
     def _may_fetch(self, node: SimNode, spec: ModelSpec) -> bool:
         """Tell whether a node would download a model: it may, there is room, and a live member says where it is."""
@@ -301,6 +305,10 @@ def _is_of_members(effect: do.Notify) -> bool:
     return effect.message.startswith(_OF_MEMBERS)
 
 
+def _has_file(node: SimNode, model: ModelId) -> bool:
+    return node.disk is not None and model in node.disk.files
+
+
 def _pair(model: ModelId, one: NodeId, other: NodeId) -> tuple[ModelId, NodeId, NodeId]:
     return (model, one, other) if one < other else (model, other, one)
 
@@ -337,8 +345,9 @@ def check_explicit(mesh: SimMesh) -> None:
     for node in mesh.running():
         for number, name in enumerate(node.config.serving.requested):
             spec = mesh.library.named(ModelId(name.removeprefix(f"{HUB}/")))
-            is_here = spec is not None and node.disk is not None and spec.id in node.disk.files
-            if spec is None or not is_here or not fits(node, spec, alone=number == 0 and name == spec.id):
+            if spec is None or not _has_file(node, spec.id):
+                continue
+            if not fits(node, spec, alone=number == 0 and name == spec.id):
                 continue
             if not any(one.model == spec.id and one.state is ServingState.READY for one in node.core.view.me.serving):
                 raise InvariantError(f"{node.node} was told to serve {spec.id}, which fits, and does not")

@@ -8,7 +8,7 @@ from meshllm.core import effects as do
 from meshllm.core import events as ev
 from meshllm.core.engines import EnginePlan, MemoryNeed
 from meshllm.core.ids import ModelId, NodeId
-from meshllm.core.limits import GIB
+from meshllm.core.limits import GIB, MIB
 from meshllm.core.serving.lifecycle import ServingPolicy
 from meshllm.core.view import Reason
 from meshllm.testing import serving_invariants as must
@@ -126,6 +126,24 @@ def test_a_model_that_is_served_again_is_timed() -> None:
 
     assert len(watch.counts.reserved_s) == 1
     assert watch.lost == {}
+
+
+def test_a_lost_model_that_has_to_be_fetched_is_timed_by_itself() -> None:
+    """Nobody who is left has its file; a line's speed says nothing about who was slow to act."""
+    mesh = SimMesh(1, Weather())
+    watch = ServingWatch(mesh, SimRequests(mesh, 1))
+    mesh.start("a", [], ["tiny"], serving=ServingPolicy(requested=("tiny",)), machine=Machine())
+    fetching = ServingPolicy(fills_gaps=True, downloads=True)
+    mesh.start("b", ["a"], [], serving=fetching, machine=Machine(download_bytes_per_s=4 * MIB))
+    mesh.start("c", ["a"], [], serving=ServingPolicy(requested=("sim/tiny",)), machine=Machine(disk_bytes=0))
+    mesh.run(20.0)
+
+    mesh.crash("a")
+    mesh.run(90.0)
+
+    assert must.served(mesh) == {"tiny": 1}
+    assert watch.counts.reserved_s == []
+    assert len(watch.counts.refetched_s) == 1
 
 
 def test_a_named_model_that_is_not_served_is_found() -> None:

@@ -18,12 +18,13 @@ def an_outcome(**counts: object) -> ServingOutcome:
 def test_runs_are_summed_up() -> None:
     """Times by their middle and their worst, the rest by how much there was."""
     one = an_outcome(starts=6, stops=2, changes=4, yields=1, served_s=[1.0, 2.0, 9.0], reserved_s=[3.0])
-    other = an_outcome(starts=0, stops=0, changes=4, flaps=2, served_s=[2.0, 2.0])
+    other = an_outcome(starts=0, stops=0, changes=4, flaps=2, served_s=[2.0, 2.0], refetched_s=[45.0, 30.0])
 
     found = summed([one, other])
 
     assert (found.runs, found.served_p50_s, found.served_most_s) == (2, 2.0, 9.0)
     assert (found.reserved_p50_s, found.reserved_most_s) == (3.0, 3.0)
+    assert (found.refetched_p50_s, found.refetched_most_s) == (45.0, 45.0)
     assert (found.moves_per_change, found.yields, found.flaps) == (1.0, 1, 2)
     assert (found.requests, found.complete_share) == (20, round(12 / 18, 4))
     assert (found.refused_capacity, found.broken, found.failed) == (2, 2, 2)

@@ -34,15 +34,20 @@ class Picture:
         self._naming = Naming()
         self._roll = Roll(me.node)
         alone = Member(announcement=me, state=MemberState.ALIVE, since_s=now_s)
+        self._members = {me.node: alone}
+        """What the view shows of members: never changed, only replaced."""
         self.view = MeshView(
-            epoch=1, at_s=now_s, me=me, members=MappingProxyType({me.node: alone}), groups=MappingProxyType({}),
+            epoch=1, at_s=now_s, me=me, members=MappingProxyType(self._members), groups=MappingProxyType({}),
             local=MappingProxyType({}), names=NameIndex(()), default_model=None, requested=requested, joining=joining,
         )  # fmt: skip
 
     def renew(self, changes: Mapping[str, object], now_s: float) -> None:
         """Take new values of the view's fields; equal ones change nothing."""
         old = self.view
-        differing = {name: value for name, value in changes.items() if getattr(old, name) != value}
+        differing = {
+            name: value for name, value in changes.items()
+            if (shown := getattr(old, name)) is not value and shown != value
+        }  # fmt: skip
         if differing:
             self.view = replace(old, **differing, epoch=old.epoch + 1, at_s=now_s)  # type: ignore[arg-type]
 
@@ -67,8 +72,10 @@ class Picture:
 
     def of_members(self, members: Members, me: Announcement, local_names: NameIndex) -> dict[str, object]:
         """Return the fields that members fill; empties the table's list of changes."""
-        old, table = self.view.members, members.table
-        found = dict(old)
+        old, table = self._members, members.table
+        if not table.changed and me is self.view.me:
+            return {"names": self._naming.index(local_names)}
+        found = old.copy()
         changed = sorted(table.changed)
         for node in changed:
             member = _member(members, node)
@@ -83,6 +90,7 @@ class Picture:
             state = MemberState.LEFT if me.left else MemberState.ALIVE
             found[me.node] = Member(announcement=me, state=state, since_s=self._since_s)
             self._naming.hear(me.node, me)
+        self._members = found
         fields: dict[str, object] = {"me": me, "members": MappingProxyType(found)}
         if self._roll.take((node, found.get(node)) for node in changed):
             fields |= {"groups": self._roll.groups, "replicas": self._roll.replicas}

@@ -101,30 +101,55 @@ class _Offer:
     makes_room: bool
 
 
+class _Benches:
+    """The sites while models are being given out; most of them never have a part in it."""
+
+    def __init__(self, sites: Iterable[Site]) -> None:
+        self.sites = {site.node: site for site in sites}
+        self._benches: dict[NodeId, _Bench] = {}
+
+    def of(self, site: Site) -> _Bench:
+        bench = self._benches.get(site.node)
+        if bench is None:
+            bench = _Bench(site, site.room, site.disk_free_bytes, len(site.serves), site.evictable)
+            self._benches[site.node] = bench
+        return bench
+
+    def holders(self, need: Need) -> list[Site]:
+        return [self.sites[node] for node in need.holders if node in self.sites]
+
+    def is_idle(self, site: Site) -> bool:
+        """Tell whether a site has nothing to do, and would take something."""
+        if site.serves or not site.fills_gaps or site.has_wishes:
+            return False
+        bench = self._benches.get(site.node)
+        return bench is None or bench.count == 0
+
+
 def assign(sites: Iterable[Site], needs: Sequence[Need], me: NodeId) -> tuple[Step, ...]:
     """Return what this node should do, in order, as far as the others do their part.
 
     The others' part is thought through in the same way: what they are to take is not left for this node, and
     their memory is not given away twice.
     """
-    benches = {
-        site.node: _Bench(site, site.room, site.disk_free_bytes, len(site.serves), site.evictable) for site in sites
-    }
-    if me not in benches:
+    benches = _Benches(sites)
+    if me not in benches.sites:
         return ()
     surplus = frozenset(need.model for need in needs if len(need.hosts) > max(need.places, 1))
+    lacking = sorted((need for need in needs if need.missing), key=_order)
     steps: list[Step] = []
     for urgency in Urgency:
-        gaps = sorted((need for need in needs if need.missing and need.urgency is urgency), key=_order)
         late = []
-        for need in gaps:
-            offers = _offers(need, [benches[node] for node in need.holders if node in benches], surplus)
+        for need in lacking:
+            if need.urgency is not urgency:
+                continue
+            offers = _offers(need, benches.holders(need), benches, surplus)
             if need.reference is not None and len(offers) < need.missing + need.overdue:
-                late.append((need, offers))  # disks first: those who have nothing may have to fetch it
+                late.append(need)  # disks first: those who have nothing may have to fetch it
             else:
                 steps += _given(need, offers, me)
-        for need, _ in late:
-            steps += _given(need, _offers(need, benches.values(), surplus), me)
+        for need in late:
+            steps += _given(need, _offers(need, benches.sites.values(), benches, surplus), me)
     return tuple(steps) or _least_served(benches, needs, me)
 
 
@@ -152,17 +177,20 @@ def _given(need: Need, offers: list[_Offer], me: NodeId) -> list[Step]:
     return steps
 
 
-def _offers(need: Need, benches: Iterable[_Bench], surplus: frozenset[ModelId]) -> list[_Offer]:
-    """Return who could take a model, best first."""
-    found = [offer for bench in benches if (offer := _offer(need, bench, surplus)) is not None]
+def _offers(need: Need, sites: Iterable[Site], benches: _Benches, surplus: frozenset[ModelId]) -> list[_Offer]:
+    """Return who of some could take a model, best first."""
+    model = need.model
+    able = [
+        site for site in sites
+        if (model in site.disk or site.downloads) and model not in site.serves and may_take(site, need)
+    ]  # fmt: skip
+    found = [offer for site in able if (offer := _offer(need, benches.of(site), surplus)) is not None]
     return sorted(found, key=lambda offer: (offer.price, offer.bench.site.node))
 
 
 def _offer(need: Need, bench: _Bench, surplus: frozenset[ModelId]) -> _Offer | None:
-    """Return how a node could take a model, or None where it may not or cannot."""
+    """Return how a node could take a model, or None where it cannot."""
     site, model = bench.site, need.model
-    if model in site.serves or not may_take(site, need):
-        return None
     is_download = model not in site.disk
     size_bytes = site.disk.get(model, need.size_bytes)
     if is_download and not _can_fetch(need, bench):
@@ -254,54 +282,54 @@ def _sentence(need: Need, reason: Reason, rank: int) -> str:
 # -- nodes with empty hands ----------------------------------------------------------------------------------
 
 
-def _least_served(benches: Mapping[NodeId, _Bench], needs: Sequence[Need], me: NodeId) -> tuple[Step, ...]:
+def _least_served(benches: _Benches, needs: Sequence[Need], me: NodeId) -> tuple[Step, ...]:
     """Return the model that this node should serve beside others, if it has nothing to do.
 
     Idle nodes choose one after the other, in the order of their ids, each knowing what those before it took.
     """
-    if not _is_idle(benches[me]):
+    mine = benches.sites[me]
+    if not benches.is_idle(mine):
         return ()
     served = {need.model: need for need in needs if need.hosts and need.is_open and not need.missing}
     counts = {model: len(need.hosts) for model, need in served.items()}
-    for node in sorted(benches):
-        bench = benches[node]
-        if not _is_idle(bench):
-            continue
-        chosen = _replica_for(bench, served, counts)
-        if node == me:
-            return (chosen,) if chosen is not None else ()
-        if chosen is not None:
-            counts[chosen.assignment.model] += 1
-    return ()
+    before = sorted(node for node, site in benches.sites.items() if node < me and benches.is_idle(site))
+    for node in before:
+        taken, _ = _replica_for(benches.of(benches.sites[node]), served, counts)
+        if taken is not None:
+            counts[taken.model] += 1
+    chosen, reason = _replica_for(benches.of(mine), served, counts)
+    if chosen is None:
+        return ()
+    made = Assignment(node=me, model=chosen.model, reason=reason, message=_sentence(chosen, reason, 0))
+    reference = chosen.reference if reason is Reason.LEAST_SERVED else None
+    return (Step(assignment=made, urgency=Urgency.LYING, reference=reference),)
 
 
-def _is_idle(bench: _Bench) -> bool:
-    return bench.count == 0 and bench.site.fills_gaps and not bench.site.has_wishes
-
-
-def _replica_for(bench: _Bench, served: Mapping[ModelId, Need], counts: Mapping[ModelId, int]) -> Step | None:
+def _replica_for(
+    bench: _Bench, served: Mapping[ModelId, Need], counts: Mapping[ModelId, int]
+) -> tuple[Need | None, Reason]:
+    """Return the model that an idle node should take, and why: from its disk if it can."""
     site = bench.site
     barred = site.refuses | site.reluctant
     here = [served[model] for model in site.disk if model in served and model not in barred]
-    fetched = [
-        need
-        for need in served.values()
-        if need.model not in site.disk and need.model not in barred and _is_fetchable(need, bench)
-    ]
-    for needs, reason in ((here, Reason.LEAST_SERVED_ON_DISK), (fetched, Reason.LEAST_SERVED)):
-        fitting = [
-            need for need in needs if site.fit(need.model, site.disk.get(need.model, need.size_bytes), bench.room)
-        ]
-        if fitting:
-            need = min(fitting, key=lambda need: _scarcity(need, counts, site.node))
-            made = Assignment(node=site.node, model=need.model, reason=reason, message=_sentence(need, reason, 0))
-            reference = need.reference if reason is Reason.LEAST_SERVED else None
-            return Step(assignment=made, urgency=Urgency.LYING, reference=reference)
-    return None
+    found = _scarcest(here, bench, counts)
+    if found is not None or not site.downloads:
+        return found, Reason.LEAST_SERVED_ON_DISK
+    elsewhere = [need for model, need in served.items() if model not in site.disk and model not in barred]
+    return _scarcest([need for need in elsewhere if _is_fetchable(need, bench)], bench, counts), Reason.LEAST_SERVED
 
 
-def _scarcity(need: Need, counts: Mapping[ModelId, int], node: NodeId) -> tuple[int, float, int]:
-    return counts[need.model], -need.demand, preference(node, need.model)
+def _scarcest(needs: Iterable[Need], bench: _Bench, counts: Mapping[ModelId, int]) -> Need | None:
+    """Return the model with the fewest hosts that fits, of those the one that is asked for most."""
+    site = bench.site
+    best: tuple[tuple[int, float, int], Need] | None = None
+    for need in needs:
+        scarcity = counts[need.model], -need.demand, preference(site.node, need.model)
+        if best is not None and scarcity >= best[0]:
+            continue  # whether it fits is what takes the time
+        if site.fit(need.model, site.disk.get(need.model, need.size_bytes), bench.room) is not None:
+            best = (scarcity, need)
+    return best[1] if best is not None else None
 
 
 # -- why nobody can --------------------------------------------------------------------------------------------

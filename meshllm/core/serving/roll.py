@@ -31,8 +31,10 @@ class Roll:
         """Members that serve anything, as they were when that last made a difference."""
         self._hosts: dict[str, dict[tuple[NodeId, ModelId], tuple[Announcement, ServedModel]]] = {}
         """What each group is made of; one file may have two names at one node."""
-        self.groups: Mapping[str, Group] = MappingProxyType({})
-        self.replicas: Mapping[ModelId, tuple[Replica, ...]] = MappingProxyType({})
+        self._groups: dict[str, Group] = {}
+        self._replicas: dict[ModelId, tuple[Replica, ...]] = {}
+        self.groups: Mapping[str, Group] = MappingProxyType(self._groups)
+        self.replicas: Mapping[ModelId, tuple[Replica, ...]] = MappingProxyType(self._replicas)
 
     def take(self, changed: Iterable[tuple[NodeId, Member | None]]) -> bool:
         """Take members as they are; None for those that are gone. Tell whether that made a difference."""
@@ -40,7 +42,7 @@ class Roll:
         after: dict[NodeId, Member] = {}
         for node, member in changed:
             old, new = self._known.get(node), member if member is not None and member.announcement.serving else None
-            if _facts(old) == _facts(new):
+            if (old is None and new is None) or _facts(old) == _facts(new):
                 continue
             if old is not None:
                 before[node] = self._known.pop(node)
@@ -71,7 +73,8 @@ class Roll:
             fresh[key] = group_of([hosts[place] for place in sorted(hosts)]) if hosts else None
             if not hosts:
                 self._hosts.pop(key, None)
-        self.groups = _merged(self.groups, fresh)
+        self._groups = _merged(self._groups, fresh)
+        self.groups = MappingProxyType(self._groups)
 
     def _replace(self, before: Mapping[NodeId, Member], after: Mapping[NodeId, Member]) -> None:
         """Make the replicas anew of models that a member serves, or served."""
@@ -79,9 +82,10 @@ class Roll:
         touched = {served.model for member in before.values() for served in member.announcement.serving} | set(found)
         fresh: dict[ModelId, tuple[Replica, ...] | None] = {}
         for model in touched:
-            kept = [one for one in self.replicas.get(model, ()) if one.node not in before and one.node not in after]
+            kept = [one for one in self._replicas.get(model, ()) if one.node not in before and one.node not in after]
             fresh[model] = tuple(sorted((*kept, *found.get(model, ())), key=lambda one: one.node)) or None
-        self.replicas = _merged(self.replicas, fresh)
+        self._replicas = _merged(self._replicas, fresh)
+        self.replicas = MappingProxyType(self._replicas)
 
 
 def _facts(member: Member | None) -> tuple[object, ...]:
@@ -93,9 +97,9 @@ def _facts(member: Member | None) -> tuple[object, ...]:
     return said.serving, member.state, member.rtt_s, said.name, said.rights, sizes
 
 
-def _merged(old: Mapping[_Key, _Value], fresh: Mapping[_Key, _Value | None]) -> Mapping[_Key, _Value]:
+def _merged(old: dict[_Key, _Value], fresh: Mapping[_Key, _Value | None]) -> dict[_Key, _Value]:
     """Return a mapping with fresh values, without those that are None; its keys stay sorted."""
-    found = dict(old)
+    found = old.copy()
     has_new = False
     for key, value in fresh.items():
         if value is None:
@@ -103,4 +107,4 @@ def _merged(old: Mapping[_Key, _Value], fresh: Mapping[_Key, _Value | None]) -> 
         else:
             has_new |= key not in found
             found[key] = value
-    return MappingProxyType(dict(sorted(found.items(), key=lambda item: item[0])) if has_new else found)
+    return dict(sorted(found.items(), key=lambda item: item[0])) if has_new else found

@@ -9,8 +9,9 @@ Kept up to date change by change: in a mesh of two hundred, one member's news co
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import IntEnum
+from typing import TypeVar
 
-from meshllm.core.announcement import Announcement, ModelOrder, ServingState
+from meshllm.core.announcement import Announcement, DiskModel, ModelOrder, ServedModel, ServingState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Verb
 from meshllm.core.known_models import CATALOG_FILES
@@ -19,6 +20,7 @@ from meshllm.core.serving.assignment import Need, Urgency
 from meshllm.core.serving.sites import may_host
 from meshllm.core.serving.stock_entry import Entry, is_source, wished
 
+_Said = TypeVar("_Said", DiskModel, ServedModel)
 Newest = Callable[[ModelId], ModelOrder | None]
 """The newest order about a model that counts."""
 
@@ -38,8 +40,11 @@ class Stock:
 
     def __init__(self) -> None:
         """Know of none."""
-        self.entries: dict[ModelId, Entry] = {}
+        self._entries: dict[ModelId, Entry] = {}
+        self._stale: set[ModelId] = set()
+        """Models of which somebody spoke since anybody looked: they are made anew when somebody does."""
         self._said: dict[NodeId, Announcement] = {}
+        self._everybody: list[Announcement] | None = None
         self._orphaned: set[ModelId] = set()
         self.touched: set[ModelId] = set()
         """Models of which something changed since somebody emptied this."""
@@ -48,6 +53,16 @@ class Stock:
         """Return how many live members are known, this node among them."""
         return len(self._said)
 
+    @property
+    def entries(self) -> Mapping[ModelId, Entry]:
+        """Return what there is of each model by now."""
+        if self._stale:
+            stale, self._stale = self._stale, set()
+            for model in stale & self._entries.keys():
+                if not self._entries[model].renew():
+                    del self._entries[model]
+        return self._entries
+
     # -- what members say ------------------------------------------------------------------------------
 
     def put(self, said: Announcement) -> Change:
@@ -55,28 +70,28 @@ class Stock:
         old = self._said.get(said.node)
         if old is said:
             return Change.NOTHING
-        self._said[said.node] = said
+        self._said[said.node], self._everybody = said, None
+        is_same = old is not None and _is_same(old, said)
         if old is None:
             for entry in self._orphans():
                 if entry.orphaned_by == said.node:
                     self._unorphan(entry)  # it has come back, and looks after its models itself
-        elif _numbers(old) == _numbers(said) and _is_same(old, said):
+        elif is_same and _numbers(old) == _numbers(said):
             return Change.NOTHING
-        touched = self._clear(old) if old is not None else set()
-        touched |= self._add(said)
+        self._exchange(said.node, old, said)
         self._note_orders(old, said)
         for one in said.serving if self._orphaned else ():
             if one.state is ServingState.READY and one.model in self._orphaned:
-                self._unorphan(self.entries[one.model])
-        self._renew(touched)
-        return Change.NUMBERS if old is not None and _is_same(old, said) else Change.MODELS
+                self._unorphan(self._entries[one.model])
+        return Change.NUMBERS if is_same else Change.MODELS
 
     def remove(self, node: NodeId) -> Change:
         """Forget a member that left."""
         old = self._said.pop(node, None)
         if old is None:
             return Change.NOTHING
-        self._renew(self._clear(old))
+        self._everybody = None
+        self._exchange(node, old, None)
         self._note_orders(old, None)
         return Change.MODELS
 
@@ -99,10 +114,9 @@ class Stock:
 
     def expire(self, now_s: float) -> None:
         """Let go of what dead members served long ago."""
-        late = [entry for entry in self._orphans() if entry.orphaned_until_s <= now_s]
-        for entry in late:
-            self._unorphan(entry)
-        self._renew({entry.model for entry in late})
+        for entry in self._orphans():
+            if entry.orphaned_until_s <= now_s:
+                self._unorphan(entry)
 
     def next_s(self) -> float | None:
         """Return when something is to be let go of."""
@@ -119,59 +133,53 @@ class Stock:
 
     def everybody(self) -> list[Announcement]:
         """Return the newest statements of all live members, in order."""
-        return [said for _, said in sorted(self._said.items())]
+        if self._everybody is None:
+            self._everybody = [self._said[node] for node in sorted(self._said)]
+        return self._everybody
 
-    def _add(self, said: Announcement) -> set[ModelId]:
-        node, touched = said.node, set[ModelId]()
-        for file in said.models_on_disk if may_host(said) else ():
-            self._entry(file.model, touched).files[node] = file
-        for one in said.serving if may_host(said) else ():
-            self._entry(one.model, touched).serving[node] = one
-        for wish in said.requested:
-            entry = self._entry(wished(wish), touched)
-            entry.wishes[node] = wish
-            if is_source(wish, said):
-                entry.sources[node] = wish
-        for model in said.waiting:
-            self._entry(model, touched).waiting.add(node)
-        return touched
+    def _exchange(self, node: NodeId, old: Announcement | None, new: Announcement | None) -> None:
+        """Put what a member says in place of what it said; most of it is the same as before."""
+        for model, file in _news(_files(old), _files(new)).items():
+            _put(self._entry(model).files, node, file)
+        for model, served in _news(_serving(old), _serving(new)).items():
+            _put(self._entry(model).serving, node, served)
+        if old is None or new is None or old.requested != new.requested or old.rights != new.rights:
+            self._exchange_wishes(node, old, new)
+        was, now = old.waiting if old is not None else (), new.waiting if new is not None else ()
+        if was != now:
+            for model in was:
+                self._entry(model).waiting.discard(node)
+            for model in now:
+                self._entry(model).waiting.add(node)
 
-    def _clear(self, said: Announcement) -> set[ModelId]:
-        node, touched = said.node, set[ModelId]()
-        for model in (
-            *(file.model for file in said.models_on_disk), *(one.model for one in said.serving),
-            *(wished(wish) for wish in said.requested), *said.waiting,
-        ):  # fmt: skip
-            entry = self._entry(model, touched)
-            entry.files.pop(node, None)
-            entry.serving.pop(node, None)
+    def _exchange_wishes(self, node: NodeId, old: Announcement | None, new: Announcement | None) -> None:
+        for wish in old.requested if old is not None else ():
+            entry = self._entry(wished(wish))
             entry.wishes.pop(node, None)
             entry.sources.pop(node, None)
-            entry.waiting.discard(node)
-        return touched
+        for wish in new.requested if new is not None else ():
+            entry = self._entry(wished(wish))
+            entry.wishes[node] = wish
+            if new is not None and is_source(wish, new):
+                entry.sources[node] = wish
 
-    def _entry(self, model: ModelId, touched: set[ModelId]) -> Entry:
-        touched.add(model)
-        entry = self.entries.get(model)
+    def _entry(self, model: ModelId) -> Entry:
+        """Return the entry of a model of which something is about to change."""
+        self.touched.add(model)
+        self._stale.add(model)
+        entry = self._entries.get(model)
         if entry is None:
-            entry = self.entries[model] = Entry(model)
+            entry = self._entries[model] = Entry(model)
         return entry
 
-    def _renew(self, touched: set[ModelId]) -> None:
-        self.touched |= touched
-        for model in touched & self.entries.keys():
-            if not self.entries[model].renew():
-                del self.entries[model]
-
     def _orphans(self) -> list[Entry]:
-        return [self.entries[model] for model in sorted(self._orphaned)]
+        return [self._entries[model] for model in sorted(self._orphaned)]
 
     def _unorphan(self, entry: Entry) -> None:
         entry.orphaned_by = None
         self.touched.add(entry.model)
+        self._stale.add(entry.model)
         self._orphaned.discard(entry.model)
-        if not entry.renew():
-            del self.entries[entry.model]
 
     # -- what follows from it ------------------------------------------------------------------------------
 
@@ -213,6 +221,29 @@ class Stock:
             size_bytes=entry.size_bytes, reference=entry.reference, demand=demand,
             is_hot=entry.model in hot and len(hosts) >= entry.floor, is_open=places > 0 and _is_first(entry, twins),
         )  # fmt: skip
+
+
+def _files(said: Announcement | None) -> tuple[DiskModel, ...]:
+    return said.models_on_disk if said is not None and may_host(said) else ()
+
+
+def _serving(said: Announcement | None) -> tuple[ServedModel, ...]:
+    return said.serving if said is not None and may_host(said) else ()
+
+
+def _news(before: tuple[_Said, ...], after: tuple[_Said, ...]) -> dict[ModelId, _Said | None]:
+    """Return the models of which another thing is said than before; None where nothing is said any more."""
+    if before == after:
+        return {}
+    was, now = {one.model: one for one in before}, {one.model: one for one in after}
+    return {model: now.get(model) for model in was | now if was.get(model) != now.get(model)}
+
+
+def _put(said: dict[NodeId, _Said], node: NodeId, one: _Said | None) -> None:
+    if one is None:
+        said.pop(node, None)
+    else:
+        said[node] = one
 
 
 def is_ordered_out(entry: Entry, order: ModelOrder | None) -> bool:

@@ -79,7 +79,7 @@ ROUTES = (
     Route("POST", "/health/check", "Look at models now: `model_id`, or all of them.", "health_check"),
     Route("GET", "/healthz", "200 while the process lives.", "live"),
     Route("GET", "/readyz", "200 when a request would be answered now.", "ready"),
-    Route("GET", "/metrics", "Prometheus text.", "metrics"),
+    Route("GET", "/metrics", "Prometheus text; `?detailed=true` in detail under `--profile`.", "metrics"),
 )  # fmt: skip
 """Every route, in the order in which they are matched."""
 STREAMS = frozenset({"/api/events", "/api/logs"})

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from meshllm.core.durations import Histogram
 from meshllm.core.effects import Effect
 from meshllm.core.events import Event
 from meshllm.core.ids import MeshId, ModelId, NodeId, TokenId
@@ -127,6 +128,9 @@ class ManagementDeps(Protocol):
 
     def counters(self) -> Mapping[str, float]:
         """Return what the front door counted since the start, by name, as in `requests`."""
+
+    def durations(self) -> Sequence[Histogram] | None:
+        """Return what takes how long, by phase and name; None unless the daemon was started to measure it."""
 
     def journal(self) -> Sequence[JournalEntry]:
         """Return what is remembered of past events, oldest first."""

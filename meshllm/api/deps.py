@@ -114,6 +114,10 @@ class ManagementDeps(Protocol):
         """Return `host:port` of the front door."""
 
     @property
+    def api_key(self) -> str:
+        """Return what the front door wants to be shown; empty for nothing."""
+
+    @property
     def started_s(self) -> float:
         """Return when the daemon started."""
 

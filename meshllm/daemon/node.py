@@ -151,6 +151,7 @@ class Node:
         self.left: asyncio.Future[int] = loop.create_future()
         self.started_s = loop.time()
         self.address = ""
+        self.api_key = config.api_key
         self.not_joined = False
         """It had to join a mesh and reached nobody."""
         self._is_asked_to_leave = False

@@ -39,6 +39,7 @@ class FakeNode:
     """What `ManagementDeps` asks for, over a core that a test tells its story."""
 
     address = "127.0.0.1:9337"
+    api_key = ""
 
     def __init__(self, story: Story) -> None:
         """Show the core's view."""

@@ -15,7 +15,7 @@ async def told(request: web.Request) -> web.Response:
     return web.json_response({"body": await request.json(), "headers": dict(request.headers)})
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 - what is told to listen everywhere
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 async def test_the_door_is_found_wherever_it_listens(host: str) -> None:
     """With its key and the client's session, and without whatever else the client sent."""
     app = web.Application()

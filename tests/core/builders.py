@@ -128,13 +128,13 @@ class Story:
 def a_story(
     *specs: ModelSpec, requested: tuple[str, ...] = (), machine: Resources | None = None, build: EngineBuild = A_BUILD,
     wishes: EngineWishes = NO_WISHES, min_unasked_bytes: int = 0, adopts: tuple[RemoteBackend, ...] = (),
-    policies: tuple[ModelPolicy, ...] = (),
+    policies: tuple[ModelPolicy, ...] = (), node: str = "a",
 ) -> Story:  # fmt: skip
     """Return a core that knows its machine, its engine and its model files."""
     policy = ServingPolicy(
         requested=requested, wishes=wishes, min_unasked_bytes=min_unasked_bytes, remotes=adopts, models=policies
     )
-    story = Story(MeshCore(CoreConfig(node=NodeId("a" * 32), name="a", serving=policy), 100.0, random.Random(1)))
+    story = Story(MeshCore(CoreConfig(node=NodeId(node * 32), name=node, serving=policy), 100.0, random.Random(1)))
     story.tell(ev.ResourcesMeasured(resources=machine or a_machine()), ev.EngineProbed(build=build))
     story.tell(ev.InventoryChanged(models=specs))
     return story

@@ -23,6 +23,9 @@ Newest = Callable[[ModelId], ModelOrder | None]
 """The newest order about a model that counts."""
 
 
+_FILLS_NO_GAP = frozenset({ServingState.DRAINING, ServingState.FAILED})
+
+
 class Change(IntEnum):
     """What a member's news is to this node."""
 
@@ -88,9 +91,7 @@ class Stock:
         for wish in old.requested:
             if is_source(wish, old):
                 self.entries[wished(wish)].remembered = wish  # perhaps nobody else knows where its file is
-        left = [
-            one.model for one in old.serving if one.model in self.entries and one.state is not ServingState.DRAINING
-        ]
+        left = [one.model for one in old.serving if one.model in self.entries and one.state not in _FILLS_NO_GAP]
         for model in left[: max(ORPHANS - len(self._orphaned), 0)]:
             self._orphaned.add(model)
             self.entries[model].orphaned_by, self.entries[model].orphaned_until_s = node, now_s + ORPHAN_S
@@ -126,7 +127,8 @@ class Stock:
         for file in said.models_on_disk if may_host(said) else ():
             self._entry(file.model, touched).files[node] = file
         for one in said.serving if may_host(said) else ():
-            self._entry(one.model, touched).serving[node] = one
+            if one.state is not ServingState.FAILED:
+                self._entry(one.model, touched).serving[node] = one
         for wish in said.requested:
             entry = self._entry(wished(wish), touched)
             entry.wishes[node] = wish

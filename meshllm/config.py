@@ -13,7 +13,7 @@ from pathlib import Path
 from meshllm.config_file import ConfigError, ConfigFile
 from meshllm.config_import import read_any
 from meshllm.config_kinds import KINDS, ValueKind
-from meshllm.config_models import ModelTables, Said
+from meshllm.config_models import ModelTables, Said, with_level
 from meshllm.config_paths import (
     client_state_dir,
     default_config_file,
@@ -27,6 +27,7 @@ from meshllm.core import limits
 from meshllm.core.addresses import PeerPlace
 from meshllm.core.announcement import Address
 from meshllm.core.policy import ModelPolicy
+from meshllm.core.quantization import nearest_of
 from meshllm.core.remotes import RemoteBackend
 from meshllm.core.resources import MemoryLimit
 
@@ -38,6 +39,7 @@ ENVIRONMENT_PREFIX = "MESH_LLM_"
 ENVIRONMENT_ALIASES = {
     "models": ("MESH_LLM_MODEL",),
     "log_level": ("NOPENAI_LOG_LEVEL",),
+    "profile": ("NOPENAI_PROFILE",),
 }
 """Other variables that set a setting, asked after `MESH_LLM_<NAME>`."""
 _FLAG_NAMES = {
@@ -61,6 +63,10 @@ class Config:
     """Servers elsewhere that answer for models of this node, in the tables `[[remotes]]` of the file."""
     default_model: str = ""
     """What `default` and requests without a model stand for; empty for the first model to serve."""
+    quant: str = ""
+    """Which quantisation of the models that are named without one: bits (`4`) or a name (`Q4_K_M`)."""
+    isq: str = ""
+    """Refused: models are not quantised while they load. The refusal says which `quant` is nearest."""
     serve_all: bool = False
     """Serve everything on disk unasked, as far as it fits; what was used last stays."""
     assign: str = "auto"
@@ -123,6 +129,8 @@ class Config:
     """How long running requests may take to finish when an engine or the node ends."""
     engine_stall_s: float = limits.ENGINE_STALL_S
     """How long an engine with work may stand still, using no processor, before it counts as hung."""
+    profile: bool = False
+    """Measure what takes how long, and show it at `/metrics?detailed=true`."""
     log_level: str = "info"
     log_format: str = "pretty"
     log_file: Path | None = None
@@ -156,8 +164,12 @@ def load(
     given = {name: _value(name, flags, file, around) for name in names}
     chosen: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     chosen["models_dirs"] = _models_dirs(flags, file, around)
-    said = _said(file, around)
-    chosen["models"] = _value("models", flags, None, around) or tuple(said.requested)
+    _refuse_quantising(flags, file, around)
+    level = str(chosen.get("quant", ""))
+    said = _said(file, around, level)
+    chosen["models"] = _named_by_people(flags, around, level) or tuple(said.requested)
+    if flags.get("quant") and not chosen["models"]:
+        raise ConfigError("says of which quantisation a model is, and none is named: --model does", key="--quant")
     chosen["policies"], chosen["remotes"] = tuple(said.policies), tuple(said.remotes)
     chosen["default_model"] = _default_model(str(chosen.get("default_model", "")), said, flags, file)
     own_folder = client_state_dir(environ) if chosen.get("client") else default_state_dir(environ, platform)
@@ -188,12 +200,29 @@ def _file(flags: Mapping[str, object], around: _Surroundings, platform: str) -> 
     return unfolded(read_any(path), KINDS) if named or path.exists() else None
 
 
-def _said(file: ConfigFile | None, around: _Surroundings) -> Said:
-    """Return what the file says of models."""
+def _named_by_people(flags: Mapping[str, object], around: _Surroundings, level: str) -> tuple[str, ...]:
+    """Return the models of flags or of the environment, each with the level that all are asked for in."""
+    named = _value("models", flags, None, around)
+    return tuple(with_level(str(name), level) for name in named) if isinstance(named, tuple) else ()
+
+
+def _refuse_quantising(flags: Mapping[str, object], file: ConfigFile | None, around: _Surroundings) -> None:
+    """Raise ConfigError where somebody wants a model to be quantised while it loads."""
+    asked = _value("isq", flags, file, around)
+    if asked is None:
+        return
+    message = f"models are not quantised while they load; --quant {nearest_of(str(asked))} takes a file of it"
+    if flags.get("isq") is not None or _variable("isq", around.environ) is not None or file is None:
+        raise ConfigError(message, key=_flag_name("isq"))
+    raise file.error("isq", message)
+
+
+def _said(file: ConfigFile | None, around: _Surroundings, level: str) -> Said:
+    """Return what the file says of models; those without a level are asked for in this one."""
     if file is None:
         return Said()
     base = file.path.parent
-    return ModelTables(file, lambda path: expanded(path, around.environ, base), around.environ).read()
+    return ModelTables(file, lambda path: expanded(path, around.environ, base), around.environ, level).read()
 
 
 def _default_model(name: str, said: Said, flags: Mapping[str, object], file: ConfigFile | None) -> str:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from meshllm.core.addresses import parse_address, parse_peer
 from meshllm.core.announcement import Address
+from meshllm.core.quantization import level_of
 from meshllm.core.resources import MemoryLimit
 
 _WHOLE = re.compile(r"[+-]?[0-9]+")
@@ -209,10 +210,13 @@ KINDS: Mapping[str, ValueKind] = MappingProxyType({
     "no_mdns": SWITCH,
     "no_rpc": SWITCH,
     "no_remote_control": SWITCH,
+    "profile": SWITCH,
     "log_level": choice("debug", "info", "warning", "error"),
     "log_format": choice("pretty", "json"),
     "log_file": PATH,
     "default_model": ValueKind(read_text=words(most=512)),
+    "quant": ValueKind(read_text=level_of, types=(str, int)),
+    "isq": ValueKind(read_text=words(most=64), types=(str, int)),
     "assign": choice("auto", "disk", "off"),
     "serve_all": SWITCH,
     "console": whole(1, 65_535),

@@ -38,11 +38,15 @@ class Said:
 class ModelTables:
     """Reads the tables of one file."""
 
-    def __init__(self, file: ConfigFile, absolute: Paths, environ: Mapping[str, str]) -> None:
-        """Read from a file; paths are made absolute by `absolute`, keys come from `environ`."""
+    def __init__(self, file: ConfigFile, absolute: Paths, environ: Mapping[str, str], level: str = "") -> None:
+        """Read from a file; paths are made absolute by `absolute`, keys come from `environ`.
+
+        `level` is the quantisation of the models that name none.
+        """
         self._file = file
         self._absolute = absolute
         self._environ = environ
+        self._level = level
         self._said = Said()
         self._identities: dict[object, str] = {}
 
@@ -55,8 +59,10 @@ class ModelTables:
         self._refuse_mixed_devices([entry for entry in entries if isinstance(entry, Entry)])
         for index, entry in enumerate(entries):
             if isinstance(entry, str):
-                self._said.requested.append(entry)
-                self._claim(entry, entry, self._file.error(child("models", index), ""))
+                name = with_level(entry, self._level)
+                self._said.requested.append(name)
+                for known in dict.fromkeys((name, entry)):
+                    self._claim(known, name, self._file.error(child("models", index), ""))
             else:
                 self._add_model(entry)
         for index, given in enumerate(items(self._file, "remotes")):
@@ -113,7 +119,7 @@ class ModelTables:
         else:
             name = _short_name(asked, level)
         if level is None:
-            return name
+            return with_level(name, self._level)
         if name.lower().endswith(".gguf") or ":" in name.rpartition("/")[2]:
             raise entry.error("quant", f"{asked!r} names its file already")
         return f"{name}:{level}"
@@ -301,6 +307,14 @@ def _short_name(asked: str, level: str | None) -> str:
         return asked
     has_level = level is None or best_of(level, (file.quantization for file in known.files)) is not None
     return known.name if has_level else known.repository
+
+
+def with_level(name: str, level: str) -> str:
+    """Return the name of a model in a quantisation; as it is where it says one, names its file, or none is wanted."""
+    is_path = name.lower().endswith(".gguf") or name.startswith(("/", "./", "../", "~"))
+    if not level or is_path or ":" in name.rpartition("/")[2]:
+        return name
+    return f"{_short_name(name, level)}:{level}"
 
 
 def _identity(name: str) -> object:

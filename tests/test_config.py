@@ -245,3 +245,40 @@ def test_loopback_is_what_only_this_machine_reaches(host: str, expected: bool) -
 def test_every_setting_has_a_kind() -> None:
     """A field without one could not be set, but for what stands in tables of its own."""
     assert {field.name for field in fields(Config)} == {*KINDS, "policies", "remotes"}
+
+
+@pytest.mark.rows("CLI-8")
+def test_one_level_for_all_models_is_that_level_for_each(tmp_path: Path) -> None:
+    """`--quant 4` is `quant = "4"` of each model in a file; a name with a level of its own keeps it."""
+    named = ["Qwen/Qwen3-4B", "smollm2-135m", "local:Q8_0", "/a/file.gguf"]
+    tables = "".join(f"[[models]]\nname = '{name}'\nquant = '4'\n" for name in named[:2])
+
+    by_flag = loaded(tmp_path, {"models": named, "quant": "4"})
+    by_variable = loaded(tmp_path, {"models": named}, MESH_LLM_QUANT="4")
+    by_file = loaded(tmp_path, file=tables)
+    by_setting = loaded(tmp_path, file=f"quant = 4\nmodels = {named}")
+
+    assert by_flag.models == ("Qwen/Qwen3-4B:4", "smollm2-135m:4", "local:Q8_0", "/a/file.gguf")
+    assert by_variable.models == by_setting.models == by_flag.models
+    assert by_file.models == by_flag.models[:2]
+
+
+@pytest.mark.rows("CLI-8")
+def test_quantising_at_the_start_is_refused_with_the_nearest_file(tmp_path: Path) -> None:
+    """On the command line as in a file; and a level of nothing is a mistake."""
+    by_flag = complaint(tmp_path, {"models": ["a"], "isq": "4"})
+    by_file = complaint(tmp_path, file="isq = 8")
+    of_nothing = complaint(tmp_path, {"quant": "4"}, file="")
+    no_level = complaint(tmp_path, {"models": ["a"], "quant": "huge"})
+
+    assert (by_flag.key, "--quant Q4_K_M" in by_flag.message) == ("--isq", True)
+    assert (by_file.key, "--quant Q8_0" in by_file.message) == ("isq", True)
+    assert of_nothing.key == no_level.key == "--quant"
+
+
+@pytest.mark.rows("CLI-21")
+@pytest.mark.parametrize("variable", ["MESH_LLM_PROFILE", "NOPENAI_PROFILE"])
+def test_measuring_is_switched_on_by_either_variable(tmp_path: Path, variable: str) -> None:
+    """The older name counts, too."""
+    assert loaded(tmp_path, **{variable: "1"}).profile
+    assert not loaded(tmp_path).profile

@@ -4,7 +4,6 @@ Owns `ROUTES`, the table that documentation and tests read. Decides nothing else
 the runtime folder only: the front door checks Host, Origin, key and limits, and forwards what is not inference.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from meshllm.api.deps import ManagementDeps
 from meshllm.api.details import Details
 from meshllm.api.diagnostics import Diagnostics
 from meshllm.api.files import Files
+from meshllm.api.generate import Generate
 from meshllm.api.health import Health
 from meshllm.api.lifecycle import Lifecycle
 from meshllm.api.metrics import Metrics
@@ -62,6 +62,12 @@ ROUTES = (
         "POST", "/mesh/drop", "Withdraw a model from this node: `model`, `everywhere`, `keep_running`, `force`.",
         "drop",
     ),
+    Route(
+        "POST", "/v1/generate",
+        "Complete a `prompt`; `max_new_tokens`, `temperature`, `top_p`, `top_k`, `stop`.", "generate",
+    ),
+    Route("POST", "/v1/generate/batch", "Complete several `prompts` side by side, in their order.", "generate_batch"),
+    Route("POST", "/v1/stream", "Complete a `prompt` piece by piece, as server-sent events.", "generate_stream"),
     Route("POST", "/api/pull", "Download a model: `model`. Progress as one JSON object a line.", "pull"),
     Route("GET", "/api/models/{model}", "One model, its files and the memory that it takes.", "details"),
     Route("DELETE", "/api/models/{model}", "Unload a model and delete its files.", "remove"),
@@ -79,7 +85,7 @@ ROUTES = (
     Route("POST", "/health/check", "Look at models now: `model_id`, or all of them.", "health_check"),
     Route("GET", "/healthz", "200 while the process lives.", "live"),
     Route("GET", "/readyz", "200 when a request would be answered now.", "ready"),
-    Route("GET", "/metrics", "Prometheus text.", "metrics"),
+    Route("GET", "/metrics", "Prometheus text; `?detailed=true` in detail under `--profile`.", "metrics"),
 )  # fmt: skip
 """Every route, in the order in which they are matched."""
 STREAMS = frozenset({"/api/events", "/api/logs"})
@@ -88,8 +94,10 @@ STREAMS = frozenset({"/api/events", "/api/logs"})
 
 def make_app(deps: ManagementDeps, console: ConsoleFiles | None = None) -> web.Application:
     """Return the management app for a daemon."""
-    background, console = Background(), console or ConsoleFiles()
-    handlers = _handlers(deps, background, console)
+    background, console, generate = Background(), console or ConsoleFiles(), Generate(deps)
+    handlers = _handlers(deps, background, console) | {
+        "generate": generate.one, "generate_batch": generate.batch, "generate_stream": generate.stream,
+    }  # fmt: skip
     app = web.Application(middlewares=[errors_as_json], client_max_size=MANAGEMENT_BODY_BYTES)
     for route in ROUTES:
         app.router.add_route(route.method, route.path, handlers[route.handler])
@@ -97,10 +105,11 @@ def make_app(deps: ManagementDeps, console: ConsoleFiles | None = None) -> web.A
             app.router.add_route("HEAD", route.path, handlers[route.handler])
     console.add_to(app.router)
     app.on_shutdown.append(background.close)
+    app.on_cleanup.append(generate.door.close)
     return app
 
 
-def _handlers(deps: ManagementDeps, background: Background, console: ConsoleFiles) -> Mapping[str, Handler]:
+def _handlers(deps: ManagementDeps, background: Background, console: ConsoleFiles) -> dict[str, Handler]:
     stream = StatusStream(deps, background, __version__)
     lifecycle, files = Lifecycle(deps, background), Files(deps, background)
     diagnostics, health, trust = Diagnostics(deps, background), Health(deps), Trust(deps)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from meshllm.core.durations import Histogram
 from meshllm.core.effects import Effect
 from meshllm.core.events import Event
 from meshllm.core.ids import MeshId, ModelId, NodeId, TokenId
@@ -113,6 +114,10 @@ class ManagementDeps(Protocol):
         """Return `host:port` of the front door."""
 
     @property
+    def api_key(self) -> str:
+        """Return what the front door wants to be shown; empty for nothing."""
+
+    @property
     def started_s(self) -> float:
         """Return when the daemon started."""
 
@@ -127,6 +132,9 @@ class ManagementDeps(Protocol):
 
     def counters(self) -> Mapping[str, float]:
         """Return what the front door counted since the start, by name, as in `requests`."""
+
+    def durations(self) -> Sequence[Histogram] | None:
+        """Return what takes how long, by phase and name; None unless the daemon was started to measure it."""
 
     def journal(self) -> Sequence[JournalEntry]:
         """Return what is remembered of past events, oldest first."""

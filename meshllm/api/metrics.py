@@ -6,16 +6,19 @@ Owns the names of the series, all `meshllm_…`, in a registry of its own. Doesn
 import asyncio
 import re
 from collections.abc import Iterable
+from itertools import accumulate
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from meshllm.api.answers import ApiError
 from meshllm.api.deps import ManagementDeps
 from meshllm.api.status import PHASES, phase_of
+from meshllm.core.durations import STEPS_S
 from meshllm.core.view import MeshView
 
 _NOT_A_NAME = re.compile(r"[^a-zA-Z0-9_]+")
@@ -26,13 +29,39 @@ class Metrics:
 
     def __init__(self, deps: ManagementDeps, version: str) -> None:
         """Read `deps` at every scrape."""
+        self._deps = deps
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(ViewCollector(deps, version))
+        self._detailed = CollectorRegistry(auto_describe=False)
+        self._detailed.register(ViewCollector(deps, version))
+        self._detailed.register(DurationCollector(deps))
 
     async def metrics(self, request: web.Request) -> web.Response:
-        """Answer in the text format that the scraper asks for."""
+        """Answer in the text format that the scraper asks for; in detail where that is measured. Raises ApiError."""
+        is_detailed = request.query.get("detailed", "false").lower() in {"1", "true", "yes"}
+        if is_detailed and self._deps.durations() is None:
+            message = "this node does not measure that; start it with MESH_LLM_PROFILE=1 or --profile"
+            raise ApiError(403, "profiling_disabled", message, param="detailed")
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
+        registry = self._detailed if is_detailed else self._registry
+        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+
+
+class DurationCollector(Collector):
+    """Turns what was measured into series."""
+
+    def __init__(self, deps: ManagementDeps) -> None:
+        """Read `deps`."""
+        self._deps = deps
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield one histogram with a series for each phase and name."""
+        family = HistogramMetricFamily("meshllm_phase_seconds", "What takes how long.", labels=["phase", "name"])
+        for one in self._deps.durations() or ():
+            totals = accumulate(one.counts)
+            buckets = [(f"{end:g}", total) for end, total in zip((*STEPS_S, float("inf")), totals, strict=True)]
+            family.add_metric([one.phase, one.name], [("+Inf" if e == "inf" else e, n) for e, n in buckets], one.sum_s)
+        yield family
 
 
 class ViewCollector(Collector):

@@ -18,6 +18,7 @@ _STATUS = {ServingState.READY: "loaded", ServingState.DRAINING: "loaded"}
 _PHASE = {
     ServingState.CLAIMED: "queued", ServingState.DOWNLOADING: "downloading", ServingState.LOADING: "loading",
     ServingState.READY: "ready", ServingState.DRAINING: "draining",
+    ServingState.FAILED: "failed",
 }  # fmt: skip
 
 
@@ -84,6 +85,6 @@ def _phase(view: MeshView, model: ModelId, nodes: list[dict[str, object]], statu
 
 
 def _word(phase: str) -> str:
-    if phase in ("unloaded", "held"):
+    if phase in ("unloaded", "held", "failed"):
         return "unloaded"
     return "loaded" if phase in ("ready", "draining") else "reloading"

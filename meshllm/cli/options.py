@@ -67,6 +67,8 @@ NODE_OPTIONS: dict[str, object] = {
         metavar="MODEL",
         text="What `default` and requests without a model stand for. [the first]",
     ),
+    "quant": _text("--quant", "LEVEL", "Of which quantisation --model is: bits, as 4, or a name, as Q4_K_M."),
+    "isq": Annotated[str | None, typer.Option("--isq", metavar="LEVEL", hidden=True)],
     "serve_all": _switch("--serve-all", text="Serve everything on disk, as far as it fits; what was used last stays."),
     "assign": _text("--assign", "WHAT", "Models that nobody serves: auto, disk for those that lie here, off. [auto]"),
     "join": _several(
@@ -111,6 +113,7 @@ NODE_OPTIONS: dict[str, object] = {
     "offline": _switch("--offline", text="Never ask a model hub."),
     "state_dir": StateDir,
     "config": ConfigFile,
+    "profile": _switch("--profile", text="Measure what takes how long; /metrics?detailed=true shows it."),
     "log_level": _text("--log-level", "LEVEL", "debug, info, warning or error."),
     "log_format": _text("--log-format", "FORMAT", "pretty or json. [pretty]"),
     "log_file": _text("--log-file", "FILE", "Write the log here too."),

@@ -25,7 +25,7 @@ class Role(StrEnum):
 
 
 class ServingState(StrEnum):
-    """How far a model is, for other nodes. Only `ready` takes requests; all but `draining` fill a gap."""
+    """How far a model is, for other nodes. Only `ready` takes requests; all but `draining` and `failed` fill a gap."""
 
     CLAIMED = "claimed"
     """A lease: the node is about to serve it, and yields to a better claim."""
@@ -33,6 +33,8 @@ class ServingState(StrEnum):
     LOADING = "loading"
     READY = "ready"
     DRAINING = "draining"
+    FAILED = "failed"
+    """The node alone can serve it, and cannot now: `trouble` says why. Fills no gap, and is nothing to wait for."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -86,6 +88,8 @@ class ServedModel:
     """Version of the newest order about it that the node knew when it began to serve it."""
     health: str = "healthy"
     """`healthy`, `degraded` or `unhealthy`, by the node's own checks."""
+    trouble: str = ""
+    """What is wrong with it, for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -284,7 +284,7 @@ class MeshCore:
         changes: dict[str, object] = {}
         has_news = is_serving or bool(members.table.changed)
         if is_serving:
-            self._default.first_asked(self._serving.held.names, self._serving.fetching.unresolved)
+            self._default.first_asked(self._serving.names, self._serving.fetching.unresolved)
             changes = picture.of_serving(self._serving, self._problems)
             said = self._serving.statement(own.announcement, now_s, is_client=self._config.is_client)
             self._serving.gap_filling.settled(said)

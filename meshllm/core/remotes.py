@@ -15,6 +15,8 @@ _URL = re.compile(
     r"(?P<path>(?:/[A-Za-z0-9._~!$&'()*+,;=:@%-]*)*)",
     re.IGNORECASE,
 )
+ADOPTED_KIND = "adopted:"
+"""How digests begin that are of a server and a name there, not of a file."""
 _VERSION = "/v1"
 _PORTS = {"http": 80, "https": 443}
 
@@ -47,6 +49,11 @@ class RemotePlace:
     """What `Host` says: the host, and the port where it was written."""
     prefix: str
     """What comes before `/v1/…`; empty or with a slash in front."""
+
+    @property
+    def is_loopback(self) -> bool:
+        """Tell whether it is on the machine that asks, by its name or address."""
+        return self.host in {"localhost", "::1"} or self.host.startswith("127.") or self.host.endswith(".localhost")
 
     @property
     def url(self) -> str:

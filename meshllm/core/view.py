@@ -138,8 +138,15 @@ class LocalModel:
     """What the next load takes; None while its file is not complete on disk."""
     adopted_from: str = ""
     """The name of the server that has it, where that is an adopted one: nobody here loads or unloads it."""
+    adopted_digest: str = ""
+    """What tells an adopted model from others of its name: of the server and what that calls it, not of a file."""
     checks: HealthChecks | None = None
     """What was measured of it; None before anything was."""
+
+    @property
+    def digest(self) -> str:
+        """Return by what it is the same as another one, whatever it is called; empty while that is not known."""
+        return self.spec.digest if self.spec is not None else self.adopted_digest
 
     @property
     def is_ready(self) -> bool:

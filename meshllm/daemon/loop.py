@@ -17,6 +17,7 @@ from meshllm.core.limits import INBOX_EVENTS
 from meshllm.core.mesh import MeshCore
 from meshllm.daemon.current_view import CurrentView
 from meshllm.daemon.journal import Journal
+from meshllm.daemon.profile import Profile
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +25,9 @@ log = logging.getLogger(__name__)
 class Loop:
     """Consumes events one by one."""
 
-    def __init__(self, core: MeshCore, views: CurrentView, journal: Journal) -> None:
-        """Feed `core`, publish to `views`, write to `journal`."""
+    def __init__(self, core: MeshCore, views: CurrentView, journal: Journal, profile: Profile | None = None) -> None:
+        """Feed `core`, publish to `views`, write to `journal`; measure for `profile`, where there is one."""
+        self._profile = profile
         self._core = core
         self._views = views
         self._journal = journal
@@ -73,5 +75,8 @@ class Loop:
         effects = self._core.handle(event, now_s)
         self._journal.record(event, effects, now_s)
         self._views.publish(self._core.view)
+        decided_s = self._clock() if self._profile is not None else 0.0
         for effect in effects:
             carry_out(effect)
+        if self._profile is not None:
+            self._profile.consumed(event, decided_s - now_s, self._clock() - decided_s)

@@ -22,6 +22,7 @@ import uvloop
 from meshllm.api.app import ManagementServer
 from meshllm.api.deps import MeshFacts, MeshRefusalError, RegistrationWish, TokenFacts
 from meshllm.config import Config, is_loopback
+from meshllm.core.durations import Histogram
 from meshllm.core.engines import EngineBuild
 from meshllm.core.events import EngineProbed, InventoryChanged, LeaveRequested, ResourcesMeasured
 from meshllm.core.ids import ModelId, NodeId, TokenId
@@ -43,6 +44,7 @@ from meshllm.daemon.mesh_link import MeshLink
 from meshllm.daemon.mesh_start import MeshStart, begin, core_config
 from meshllm.daemon.places import DIGESTS_NAME, MANAGEMENT_SOCKET_NAME, REGISTRY_NAME, model_places
 from meshllm.daemon.ports import holder_of
+from meshllm.daemon.profile import Profile
 from meshllm.daemon.registrations import Registrations
 from meshllm.daemon.standalone import delete_files, memory
 from meshllm.daemon.state_dir import StateDir
@@ -149,6 +151,7 @@ class Node:
         self.left: asyncio.Future[int] = loop.create_future()
         self.started_s = loop.time()
         self.address = ""
+        self.api_key = config.api_key
         self.not_joined = False
         """It had to join a mesh and reached nobody."""
         self._is_asked_to_leave = False
@@ -160,7 +163,8 @@ class Node:
         core = MeshCore(core_config(config, start), self.started_s, random.Random(secrets.randbits(64)))
         self.views = CurrentView(core.view)
         self._journal = Journal()
-        self._loop = Loop(core, self.views, self._journal)
+        self._profile = Profile() if config.profile else None
+        self._loop = Loop(core, self.views, self._journal, self._profile)
         self._asking = Asking(self._loop.post)
         self._engines: EngineSupervisor | None = None
         self._watcher = ModelWatcher(model_places(config), DigestStore(state.path / DIGESTS_NAME), self._on_inventory)
@@ -339,6 +343,10 @@ class Node:
     def counters(self) -> Mapping[str, float]:
         """Return what the front door counted."""
         return self._door.counters()
+
+    def durations(self) -> Sequence[Histogram] | None:
+        """Return what takes how long; None unless it is measured."""
+        return self._profile.histograms() if self._profile is not None else None
 
     def journal(self) -> Sequence[Entry]:
         """Return the events that are remembered, oldest first."""

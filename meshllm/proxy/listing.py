@@ -96,8 +96,7 @@ def _entry(view: MeshView, model: ModelId) -> Document:
         known = find(model)
         return cold_entry(view, cold, _parameter_count(known[0].parameters if known is not None else 0))
     local = view.local[model]
-    digest = local.spec.digest if local.spec is not None else ""
-    return with_elsewhere(model_entry(view, local), replicas, digest, is_ready=local.is_ready)
+    return with_elsewhere(model_entry(view, local), replicas, local.digest, is_ready=local.is_ready)
 
 
 def uses_elsewhere(view: MeshView) -> Counter[str]:
@@ -141,7 +140,7 @@ def model_entry(view: MeshView, model: LocalModel) -> Document:
         "use_count": model.requests, "size_bytes": spec.size_bytes if spec else 0, "preload": model.wanted,
         "nodes": [{
             "node_id": view.me.node, "name": view.me.name, "status": _status(model), "slots": model.slots,
-            "digest": (spec.digest if spec else "") or None, "context_length": model.context_tokens,
+            "digest": model.digest or None, "context_length": model.context_tokens,
             "health_status": str(local_health(model)),
         }],
     }  # fmt: skip

@@ -15,13 +15,16 @@ from meshllm.core.view import Replica
 _STATUS = {
     ServingState.READY: "loaded", ServingState.DRAINING: "loaded", ServingState.LOADING: "reloading",
     ServingState.DOWNLOADING: "reloading", ServingState.CLAIMED: "reloading",
+    ServingState.FAILED: "unloaded",
 }  # fmt: skip
 _PHASE = {
     ServingState.READY: "ready", ServingState.DRAINING: "draining", ServingState.LOADING: "loading",
     ServingState.DOWNLOADING: "downloading", ServingState.CLAIMED: "queued",
+    ServingState.FAILED: "failed",
 }  # fmt: skip
 _FURTHEST = {state: number for number, state in enumerate([
-    ServingState.CLAIMED, ServingState.DOWNLOADING, ServingState.LOADING, ServingState.DRAINING, ServingState.READY,
+    ServingState.FAILED, ServingState.CLAIMED, ServingState.DOWNLOADING, ServingState.LOADING, ServingState.DRAINING,
+    ServingState.READY,
 ])}  # fmt: skip
 _RANK = {"loaded": 2, "reloading": 1, "unloaded": 0}
 _TROUBLES = ("progress", "error", "reason", "waiting")
@@ -34,6 +37,7 @@ def elsewhere_entry(model: ModelId, replicas: Sequence[Replica], parameter_count
     best = max((replica.served for replica in replicas), key=_rank)
     capabilities = _capabilities(replicas, ())
     context = _largest_context(replicas) or best.context_tokens
+    trouble = {"error": best.trouble} if best.trouble else {}
     return {
         "id": model, "object": "model", "created": 0, "owned_by": "mesh",
         "status": _STATUS[best.state], "phase": _PHASE[best.state], "health_status": str(remote_health(best)),
@@ -46,6 +50,7 @@ def elsewhere_entry(model: ModelId, replicas: Sequence[Replica], parameter_count
             "n_ctx": context, "n_params": best.parameters, "size": best.size_bytes,
             "quantization": best.quantization, "slots": sum(replica.served.slots for replica in replicas),
         },
+        **trouble,
     }  # fmt: skip
 
 

@@ -134,7 +134,14 @@ def _check_requested(requested: RequestedModel) -> None:
 def _check_served(served: ServedModel) -> None:
     check_model(served.model)
     check_digest(served.digest)
-    check_text(served.display_name, served.architecture, served.quantization, served.health, *served.capabilities)
+    check_text(
+        served.display_name,
+        served.architecture,
+        served.quantization,
+        served.health,
+        served.trouble,
+        *served.capabilities,
+    )
     if len(served.capabilities) > ANNOUNCED_CAPABILITIES or served.hit_rate > 1.0:
         raise malformed("a model's facts are out of bounds")
 
@@ -180,7 +187,8 @@ def _fitted_request(requested: RequestedModel) -> RequestedModel:
 def _fitted_model(served: ServedModel) -> ServedModel:
     return replace(
         served, display_name=fit_text(served.display_name), architecture=fit_text(served.architecture),
-        quantization=fit_text(served.quantization), hit_rate=min(served.hit_rate, 1.0),
+        quantization=fit_text(served.quantization), trouble=fit_text(served.trouble),
+        hit_rate=min(served.hit_rate, 1.0),
         capabilities=tuple(fit_text(name) for name in served.capabilities[:ANNOUNCED_CAPABILITIES]),
     )  # fmt: skip
 

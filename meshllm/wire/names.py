@@ -13,7 +13,7 @@ from meshllm.wire.packing import malformed
 _NODE_NAME = re.compile(rf"[A-Za-z0-9._ -]{{1,{NODE_NAME_CHARS}}}")
 _NOT_IN_NODE_NAME = re.compile(r"[^A-Za-z0-9._ -]+")
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_DIGEST = re.compile(r"(sha256:[0-9a-f]{64})?")
+_DIGEST = re.compile(r"((sha256|adopted):[0-9a-f]{64})?")
 
 
 def check_id(*texts: str) -> None:
@@ -41,7 +41,7 @@ def is_model_id(text: str) -> bool:
 
 
 def check_digest(text: str) -> None:
-    """Refuse what is neither `sha256:` and 64 hexadecimal digits nor empty. Raises WireError."""
+    """Refuse what is neither `sha256:` or `adopted:` and 64 hexadecimal digits nor empty. Raises WireError."""
     if not _DIGEST.fullmatch(text):
         raise malformed("not a digest")
 

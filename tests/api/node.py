@@ -15,6 +15,7 @@ from meshllm.api.app import make_app
 from meshllm.api.console_files import ConsoleFiles
 from meshllm.api.deps import MeshFacts, MeshRefusalError, RegistrationWish, RegistryRefusalError, TokenFacts
 from meshllm.core.catalog import ModelSpec
+from meshllm.core.durations import Histogram
 from meshllm.core.effects import Answer
 from meshllm.core.events import EngineDrained, Event, HealthAsked, IntentReceived, RegistryChanged
 from meshllm.core.ids import MeshId, ModelId, NodeId, TokenId
@@ -26,6 +27,7 @@ from meshllm.core.serving.replicas import replicas_of
 from meshllm.core.view import Member
 from meshllm.daemon.current_view import CurrentView
 from meshllm.daemon.journal import Journal
+from meshllm.daemon.profile import Profile
 from tests.core.builders import Story, a_spec, a_story, exited, ready
 
 WAIT_S = 5.0
@@ -37,6 +39,7 @@ class FakeNode:
     """What `ManagementDeps` asks for, over a core that a test tells its story."""
 
     address = "127.0.0.1:9337"
+    api_key = ""
 
     def __init__(self, story: Story) -> None:
         """Show the core's view."""
@@ -59,6 +62,7 @@ class FakeNode:
         self.registry_refusal: RegistryRefusalError | None = None
         self.wishes: list[RegistrationWish] = []
         self.log = Journal()
+        self.profile: Profile | None = None
         self._requests: set[asyncio.Task[Any]] = set()
 
     def tell(self, *events: Event) -> None:
@@ -69,6 +73,10 @@ class FakeNode:
         self.views.publish(self.story.core.view)
         was_told, self._was_told = self._was_told, asyncio.Event()
         was_told.set()
+
+    def durations(self) -> Sequence[Histogram] | None:
+        """Return what was measured, where a test measures."""
+        return self.profile.histograms() if self.profile is not None else None
 
     def meet(self, *members: Member) -> None:
         """Let the view show other members."""

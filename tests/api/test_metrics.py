@@ -3,9 +3,11 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from meshllm.core.events import RemoteProbed, ResourcesMeasured
+from meshllm.core.events import RemoteProbed, ResourcesMeasured, TrafficMeasured, Woke
+from meshllm.core.health import FIRST_TOKEN_STEPS_S
 from meshllm.core.ids import ModelId
 from meshllm.core.remotes import ListedModel, RemoteBackend
+from meshllm.daemon.profile import Profile
 from tests.api.node import a_node
 from tests.core.builders import a_gpu, a_machine
 
@@ -56,3 +58,29 @@ async def test_an_adopted_server_and_its_models_can_be_told_apart() -> None:
         up = {s.labels["server"]: s.value for s in samples if s.name == "meshllm_server_up"}
         assert kinds == {"tiny": "engine", "qwen": "adopted"}
         assert up == {"box": 1.0, "gone": 0.0}
+
+
+@pytest.mark.rows("CLI-21")
+async def test_what_takes_how_long_is_shown_where_it_is_measured() -> None:
+    """By phase; a node that was not told to measure says how to."""
+    async with a_node() as (node, client):
+        refused = await client.get("/metrics?detailed=true")
+        node.profile = Profile()
+        node.profile.consumed(Woke(), 0.5e-6, 3e-6)
+        node.profile.consumed(TrafficMeasured(finished=(), first_tokens=((ModelId("tiny"), ((5, 2),)),)), 1e-3, 0.0)
+
+        answer = await client.get("/metrics?detailed=true")
+        families = list(text_string_to_metric_families(await answer.text()))
+        samples = {
+            (sample.name, *sorted(sample.labels.values())): sample.value for f in families for sample in f.samples
+        }
+        plain = await (await client.get("/metrics")).text()
+
+        assert (refused.status, (await refused.json())["error"]["code"]) == (403, "profiling_disabled")
+        assert samples["meshllm_phase_seconds_bucket", "1e-06", "Woke", "decide"] == 1
+        assert samples["meshllm_phase_seconds_bucket", "1e-06", "Woke", "carry_out"] == 0
+        assert samples["meshllm_phase_seconds_bucket", "+Inf", "Woke", "carry_out"] == 1
+        assert samples["meshllm_phase_seconds_count", "first_token", "tiny"] == 2
+        assert samples["meshllm_phase_seconds_sum", "first_token", "tiny"] == pytest.approx(2 * FIRST_TOKEN_STEPS_S[5])
+        assert samples["meshllm_uptime_seconds",] >= 0
+        assert "phase_seconds" not in plain

@@ -10,7 +10,7 @@ from tests.core.builders import a_spec
 REGISTER = "/v1/models/register"
 
 
-@pytest.mark.rows("REG-6", "REG-7")
+@pytest.mark.rows("REG-6", "REG-7", "REG-14")
 async def test_a_version_is_registered_with_what_is_said_of_it() -> None:
     """201 with the object; a version that nobody says is 1.0.0; of the path, only the last part is shown."""
     async with a_node(a_spec("tiny"), a_spec("tiny-v2"), requested=("tiny",)) as (node, client):

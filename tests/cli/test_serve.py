@@ -78,7 +78,8 @@ def test_every_option_reaches_the_configuration(shell: Shell, daemon: FakeDaemon
         "--engine xllamacpp --api-key k --allowed-host h --allowed-origin http://o --unknown-model fallback --offline "
         "--log-level error --log-format json --log-file /tmp/x.log --state-dir /s --join t --require-join --client "
         f"--mesh-name m --peer 192.0.2.1:1#{'a' * 52} --advertise 192.0.2.2 --bind-ip 192.0.2.3 --bind-port 4000 "
-        "--no-mdns --no-rpc --no-remote-control --default-model d --serve-all --assign disk --console 3232"
+        "--no-mdns --no-rpc --no-remote-control --default-model d --serve-all --assign disk --console 3232 "
+        "--model x --quant 4 --profile"
     )
 
     assert shell(*line.split()) == 0
@@ -90,6 +91,7 @@ def test_every_option_reaches_the_configuration(shell: Shell, daemon: FakeDaemon
     assert str(config.models_dirs[0]) == "/m"
     assert (config.join, config.require_join, config.client, config.mesh_name) == (("t",), True, True, "m")
     assert (config.bind_ip, config.bind_port, len(config.peers), len(config.advertise)) == ("192.0.2.3", 4000, 1, 1)
+    assert (config.models, config.quant, config.profile) == (("x:4",), "4", True)
     assert config.no_mdns
     assert config.no_rpc
     assert config.no_remote_control

@@ -13,6 +13,7 @@ from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Intent, Outcome, Verb
 from meshllm.core.limits import GIB, MIB
 from meshllm.core.mesh import CoreConfig, MeshCore
+from meshllm.core.policy import ModelPolicy
 from meshllm.core.remotes import RemoteBackend
 from meshllm.core.resources import Gpu, Resources
 from meshllm.core.rights import GUEST, Rights
@@ -127,10 +128,13 @@ class Story:
 def a_story(
     *specs: ModelSpec, requested: tuple[str, ...] = (), machine: Resources | None = None, build: EngineBuild = A_BUILD,
     wishes: EngineWishes = NO_WISHES, min_unasked_bytes: int = 0, adopts: tuple[RemoteBackend, ...] = (),
+    policies: tuple[ModelPolicy, ...] = (), node: str = "a",
 ) -> Story:  # fmt: skip
     """Return a core that knows its machine, its engine and its model files."""
-    policy = ServingPolicy(requested=requested, wishes=wishes, min_unasked_bytes=min_unasked_bytes, remotes=adopts)
-    story = Story(MeshCore(CoreConfig(node=NodeId("a" * 32), name="a", serving=policy), 100.0, random.Random(1)))
+    policy = ServingPolicy(
+        requested=requested, wishes=wishes, min_unasked_bytes=min_unasked_bytes, remotes=adopts, models=policies
+    )
+    story = Story(MeshCore(CoreConfig(node=NodeId(node * 32), name=node, serving=policy), 100.0, random.Random(1)))
     story.tell(ev.ResourcesMeasured(resources=machine or a_machine()), ev.EngineProbed(build=build))
     story.tell(ev.InventoryChanged(models=specs))
     return story

@@ -3,6 +3,8 @@
 import asyncio
 import random
 
+import pytest
+
 from meshllm.core import events as ev
 from meshllm.core.effects import Effect, StartEngine
 from meshllm.core.engines import EngineState
@@ -13,6 +15,7 @@ from meshllm.core.serving.lifecycle import ServingPolicy
 from meshllm.daemon.current_view import CurrentView
 from meshllm.daemon.journal import Journal
 from meshllm.daemon.loop import Loop
+from meshllm.daemon.profile import CARRY_OUT, DECIDE, Profile
 from tests.core.builders import A_BUILD, a_machine, a_spec, exited, ready
 
 
@@ -29,7 +32,8 @@ class Running:
         )
         self.views = CurrentView(core.view)
         self.journal = Journal()
-        self.loop = Loop(core, self.views, self.journal)
+        self.profile = Profile()
+        self.loop = Loop(core, self.views, self.journal, self.profile)
         self.effects: list[Effect] = []
 
     async def tell(self, events: tuple[ev.Event, ...], *states: EngineState) -> None:
@@ -85,3 +89,14 @@ async def test_a_full_inbox_drops_and_counts() -> None:
         running.loop.post(ev.Woke())
 
     assert running.loop.dropped_events == 3
+
+
+@pytest.mark.rows("CLI-21")
+async def test_what_the_loop_does_is_measured_where_somebody_asked() -> None:
+    """Each event once in each phase."""
+    running = Running()
+
+    await running.tell(facts(), EngineState.STARTING)
+    found = {(one.phase, one.name): sum(one.counts) for one in running.profile.histograms()}
+
+    assert found[DECIDE, "InventoryChanged"] == found[CARRY_OUT, "InventoryChanged"] == 1

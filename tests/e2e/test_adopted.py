@@ -14,7 +14,7 @@ import pytest
 
 from meshllm.core.limits import REMOTE_PROBE_INTERVAL_S
 from tests.e2e.daemons import Daemon, free_port, until
-from tests.e2e.test_mesh import listed, node_id, token_of, until_listed
+from tests.e2e.test_mesh import listed, node_id, token_of, until_gone, until_listed
 
 pytestmark = pytest.mark.e2e
 
@@ -163,3 +163,26 @@ def test_leaving_lets_an_answer_of_a_server_finish(daemon: Make, tmp_path: Path)
         assert first.startswith(b"data: ")
         assert rest.endswith(b"data: [DONE]\n\n")
         assert node.ended() == 0
+
+
+@pytest.mark.rows("CFG-16")
+def test_other_nodes_say_why_a_server_does_not_answer(daemon: Make, tmp_path: Path) -> None:
+    """503 with the reason while it is away, not 404; `--model` may name a model of it."""
+    port = free_port()
+    with (
+        daemon("--model", "remote-model", "--config", a_config(tmp_path, ("box", port, "")), models=()) as first,
+        ExitStack() as open_servers,
+    ):
+        open_servers.enter_context(a_server(port=port))
+        until_listed(first, "remote-model", SEEN_S)
+        assert first.chat(model=None).json["model"] == "remote-model"
+        with daemon("--join", token_of(first), models=()) as second:
+            until_listed(second, "remote-model")
+            open_servers.close()
+            assert first.chat(model="remote-model").status == 503
+
+            until_gone(second, "remote-model", SEEN_S)
+            refused = second.chat(model="remote-model")
+
+            assert (refused.status, refused.error["code"]) == (503, "model_failed")
+            assert "Connection refused" in refused.error["message"]

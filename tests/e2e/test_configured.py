@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.daemons import Daemon, free_port
+from tests.e2e.daemons import Daemon, Reply, free_port
 
 pytestmark = pytest.mark.e2e
 Maker = Callable[..., Daemon]
@@ -50,3 +50,27 @@ def test_console_has_a_port_of_its_own(daemon: Maker) -> None:
         second = node.run("--state-dir", str(node.home / "s2"), "--port", str(free_port()), "--console", str(api))
         assert second.returncode == 3
         assert f":{api} is already in use" in second.stderr
+
+
+@pytest.mark.rows("ADR-7", "API-4", "API-5")
+def test_a_plain_prompt_means_the_same_models_as_every_request(daemon: Maker, tmp_path: Path) -> None:
+    """The default of a YAML file, any name of a model, and a refusal for a name that nobody has."""
+    file = tmp_path / "models.yaml"
+    file.write_text(
+        "default_model: other\nmodels:\n  - {id: tiny, type: local, aliases: [little]}\n  - {id: other, type: local}\n"
+    )
+    with daemon("--config", str(file)) as node:
+        node.until_model("tiny", phase="ready")
+        node.until_model("other", phase="ready")
+
+        def generated(path: str = "/v1/generate", **body: object) -> Reply:
+            return node.request("POST", path, body)
+
+        assert generated(prompt="say").json["model"] == "other"
+        assert generated(prompt="say", model="default").json["model"] == "other"
+        named = generated(prompt="say", model="LITTLE", max_new_tokens=3)
+        assert (named.json["model"], named.status, bool(named.json["output"])) == ("tiny", 200, True)
+        assert generated(prompt="say", model="nobody").error["code"] == "model_not_found"
+        batch = generated("/v1/generate/batch", prompts=["a", "b"], max_new_tokens=2).json
+        assert (batch["model"], len(batch["results"])) == ("other", 2)
+        assert generated("/v1/stream", prompt="a", max_new_tokens=2).events[-1] == "[DONE]"

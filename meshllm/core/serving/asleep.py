@@ -29,6 +29,8 @@ _FAR_WORDS = {
 _FURTHEST = {state: number for number, state in enumerate([
     ServingState.DRAINING, ServingState.CLAIMED, ServingState.DOWNLOADING, ServingState.LOADING, ServingState.READY,
 ])}  # fmt: skip
+_STANDING = frozenset({ServingState.READY, ServingState.FAILED})
+"""Where nothing is to be waited for."""
 _NAMED = 3
 
 
@@ -93,16 +95,14 @@ def not_here(
     """Return what a request for a model is told that other nodes have, or None if none has it."""
     if found := coming(model, elsewhere):
         return found
-    if elsewhere:
-        return _unwell(model)
     if cold is None:
-        return None
+        return _unwell(model, elsewhere) if elsewhere else None
     return _held(cold) or _by_order_only(view, model) or _asleep(view, cold)
 
 
 def coming(model: ModelId, replicas: tuple[Replica, ...]) -> Wait | None:
     """Return what to wait for at other nodes; nobody has to be asked for it."""
-    on_the_way = [replica for replica in replicas if replica.served.state is not ServingState.READY]
+    on_the_way = [replica for replica in replicas if replica.served.state not in _STANDING]
     if not on_the_way:
         return None
     replica = max(on_the_way, key=lambda replica: (_FURTHEST[replica.served.state], replica.node))
@@ -152,8 +152,11 @@ def _cold_elsewhere(view: MeshView, cold: ColdModel, found: Wait | Refusal) -> W
     return _asleep(view, cold) if others and found.code in _HERE_ALONE else None
 
 
-def _unwell(model: ModelId) -> Refusal:
+def _unwell(model: ModelId, replicas: tuple[Replica, ...]) -> Refusal:
+    troubled = next((replica for replica in replicas if replica.served.trouble), None)
     message = f"the model {model!r} is in memory, and its own checks say that it does not work: at every host"
+    if troubled is not None:
+        message = f"the model {model!r} cannot be served: {troubled.served.trouble} (at {troubled.name})"
     return Refusal(code=RefusalCode.MODEL_FAILED, message=message, model=model)
 
 

@@ -17,8 +17,8 @@ from meshllm.core.limits import CLAIM_WAIT_MOST_S, CLAIM_WAIT_S, FULL_MESH_MEMBE
 from meshllm.core.serving.election import preference
 
 _STAGES = {
-    ServingState.DRAINING: -1, ServingState.CLAIMED: 0, ServingState.DOWNLOADING: 1, ServingState.LOADING: 2,
-    ServingState.READY: 3,
+    ServingState.FAILED: -2, ServingState.DRAINING: -1, ServingState.CLAIMED: 0, ServingState.DOWNLOADING: 1,
+    ServingState.LOADING: 2, ServingState.READY: 3,
 }  # fmt: skip
 
 
@@ -34,7 +34,7 @@ class Claim:
     @property
     def counts(self) -> bool:
         """Tell whether it fills a place."""
-        return self.state is not ServingState.DRAINING
+        return self.state not in (ServingState.DRAINING, ServingState.FAILED)
 
 
 def stronger_than(mine: Claim, rivals: Iterable[Claim], model: ModelId) -> list[Claim]:

@@ -4,6 +4,8 @@ Owns the requested names that no model was found for yet, and the downloads' pro
 model comes from: the disk, the catalogue, or whatever the outside finds under that name.
 """
 
+from typing import Protocol
+
 from meshllm.core import events as ev
 from meshllm.core.catalog import ModelReference
 from meshllm.core.effects import Download, Level, ResolveModel
@@ -18,6 +20,21 @@ from meshllm.core.serving.holdings import Holdings
 from meshllm.core.serving.records import Record
 from meshllm.core.serving.replies import Effects, answers, notice, taken
 from meshllm.core.view import LoadProgress
+
+
+class AdoptedNames(Protocol):
+    """What is known of the models of adopted servers."""
+
+    @property
+    def is_awaited(self) -> bool:
+        """Tell whether a server has yet to say which models it has."""
+
+    @property
+    def may_return(self) -> bool:
+        """Tell whether a server was never reached that may have models of any name."""
+
+    def find(self, asked: str) -> ModelId | None:
+        """Return the model that a name means there."""
 
 
 class Fetching:
@@ -115,8 +132,11 @@ class Fetching:
         size = format_bytes(record.reference.size_bytes)
         return [Download(reference=record.reference), notice(Level.INFO, "downloading", model=record.id, size=size)]
 
-    def find_pending(self) -> Effects:
-        """Find models for the requested names; ask outside for those that nothing here knows."""
+    def find_pending(self, adopted: AdoptedNames) -> Effects:
+        """Find models for the requested names; ask outside for those that nothing here knows.
+
+        What an adopted server has is served already; while one may yet say that it has it, nothing is fetched.
+        """
         effects: Effects = []
         for asked in list(self._pending):
             found = self._held.names.resolve(asked)
@@ -125,12 +145,19 @@ class Fetching:
             elif isinstance(found, Ambiguous):
                 self.unresolved[asked] = f"could mean any of: {', '.join(found.candidates)}"
                 continue
+            elif (served := adopted.find(asked)) is not None:
+                self._pending.remove(asked)
+                self.unresolved.pop(asked, None)
+                self.found[asked] = served
+                continue
+            elif adopted.is_awaited:
+                continue
             elif self._held.resources is None:
                 continue  # a catalogue name without a quantisation needs to know the machine's size
             elif (reference := self.catalogued(asked)) is not None:
                 record = self._held.record_of(reference)
             else:
-                effects += self._seek(asked)
+                effects += [] if adopted.may_return and not is_hub_name(asked) else self._seek(asked)
                 continue
             self._find(asked, record)
         self._held.rename()

@@ -169,6 +169,8 @@ def local_health(model: LocalModel) -> HealthState:
 
 def remote_health(served: ServedModel) -> HealthState:
     """Return how a model of another node is, as that node says."""
+    if served.state is ServingState.FAILED:
+        return HealthState.UNHEALTHY
     if served.state not in (ServingState.READY, ServingState.DRAINING):
         return HealthState.LOADING
     try:

@@ -13,7 +13,7 @@ from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.known_models import aliases_of
 from meshllm.core.names import NameIndex
 from meshllm.core.policy import ModelPolicy
-from meshllm.core.registration import Registration
+from meshllm.core.registration import NO_NOTES, Registration, RegistryNotes
 from meshllm.core.resources import MemoryLimit, Resources
 from meshllm.core.serving.capacity import EngineWishes, NoRoom, Room, plan_engine, room_for_one_more
 from meshllm.core.serving.order_book import OrderBook
@@ -68,8 +68,16 @@ class Holdings:
             self.default_model = record.id
 
     def wishes_of(self, model: ModelId) -> EngineWishes:
-        """Return what the configuration says about a model's engine."""
-        return self.wishes.for_model(self.policy_of(model))
+        """Return what the configuration says about a model's engine; where it says nothing, what was registered."""
+        said, notes = self.policy_of(model), self._notes_of(model)
+        temperature = notes.temperature if said.temperature is None else said.temperature
+        max_tokens = notes.max_tokens if said.max_tokens is None else said.max_tokens
+        return self.wishes.for_model(replace(said, temperature=temperature, max_tokens=max_tokens))
+
+    def _notes_of(self, model: ModelId) -> RegistryNotes:
+        """Return what was written down last with a version that is this model's file."""
+        known = [one for one in self.registered if one.model == model and one.notes != NO_NOTES]
+        return max(known, key=lambda one: one.registered_unix_s).notes if known else NO_NOTES
 
     def measured(self, resources: Resources) -> None:
         """Take a measurement of the machine. One that was under way when an engine ended may not show it."""

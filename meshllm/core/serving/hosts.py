@@ -20,6 +20,7 @@ _COMING = frozenset({EngineState.STARTING, EngineState.BACKING_OFF})
 _STATUS_SAID = {
     ServingState.READY: "loaded", ServingState.DRAINING: "loaded",
     ServingState.CLAIMED: "reloading", ServingState.DOWNLOADING: "reloading", ServingState.LOADING: "reloading",
+    ServingState.FAILED: "unloaded",
 }  # fmt: skip
 _STATUSES = ("loaded", "reloading", "unloaded")
 _RANK = (
@@ -105,7 +106,7 @@ def _own(view: MeshView, model: LocalModel) -> Host:
     status = "loaded" if model.state in _LOADED else "reloading" if _is_coming(model) else "unloaded"
     return Host(
         node_id=view.me.node, name=view.me.name, status=status, health_status=local_health(model),
-        digest=(model.spec.digest if model.spec is not None else "") or None, slots=model.slots,
+        digest=model.digest or None, slots=model.slots,
         context_length=model.context_tokens, checks=model.checks,
         size_bytes=model.spec.size_bytes if model.spec is not None else 0,
         checked_s=model.checks.checked_s if model.checks is not None else None,

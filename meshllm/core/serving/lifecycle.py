@@ -83,7 +83,7 @@ class Lifecycle:
         )  # fmt: skip
         self.gap_filling = GapFilling(me, self.held, stock, self.upkeep, rules)
         self.orders = Orders(self.held, self.fetching, self.engines, self.leave, kept)
-        self.adopted = Adopted(policy.remotes)
+        self.adopted = Adopted(policy.remotes, me)
         self.health = HealthLedger()
         self.leaving: str | None = None
         self._exit_code = 0
@@ -253,7 +253,7 @@ class Lifecycle:
             return [Leave(reason=self.leaving, exit_code=self._exit_code)] if gone else []
         effects: Effects = []
         if self.has_inventory:
-            effects += self.adopted.settle(now_s, self.held.records) + self.fetching.find_pending()
+            effects += self.adopted.settle(now_s, self.held.records) + self.fetching.find_pending(self.adopted)
         if self.fetching.is_in_vain and not self.held.order:
             # A typing error, most likely: better told at once than served by nothing.
             self._exit_code = 1

@@ -9,13 +9,14 @@ from collections.abc import Iterable
 
 from meshllm.core.ids import ModelId
 from meshllm.core.names import AUTO_NAME, DEFAULT_NAMES, Ambiguous, Unknown
+from meshllm.core.remotes import ADOPTED_KIND
 from meshllm.core.serving.replicas import digests, in_order, pinned
 from meshllm.core.serving.routes import Capability, Refusal, RefusalCode, RouteRequest, Wait
 from meshllm.core.view import MeshView
 
-_DIGEST_KIND = "sha256:"
-_DIGEST_CHARS = len(_DIGEST_KIND) + 12
-"""Fewer could mean two files by chance."""
+_DIGEST_KINDS = ("sha256:", ADOPTED_KIND)
+_DIGEST_CHARS = 12
+"""Fewer digits could mean two files by chance."""
 
 
 def meaning(view: MeshView, request: RouteRequest) -> tuple[ModelId, str] | Wait | Refusal:
@@ -29,7 +30,7 @@ def meaning(view: MeshView, request: RouteRequest) -> tuple[ModelId, str] | Wait
     if asked == AUTO_NAME:
         return _any_file(_ready_one(view, request.needs) or _default(view, asked))
     name, _, pin = asked.partition("@")
-    if pin.startswith(_DIGEST_KIND):
+    if pin.startswith(_DIGEST_KINDS):
         return _pinned(view, name, pin, is_exact=request.is_forwarded)
     if request.is_forwarded and is_known(view, ModelId(asked)):
         return ModelId(asked), ""  # the entry node has chosen already, also among versions
@@ -126,13 +127,13 @@ def _pinned(view: MeshView, name: str, digest: str, *, is_exact: bool) -> tuple[
     if view.joining and not is_exact:
         return _joining(f"{name}@{digest}")
     message = f"no node has the file {digest!r} of the model {name!r}"
-    if len(digest) < _DIGEST_CHARS:
+    if len(digest.partition(":")[2]) < _DIGEST_CHARS:
         message += "; a digest is given with at least 12 of its digits"
     return Refusal(code=RefusalCode.MODEL_NOT_FOUND, message=message, model=f"{name}@{digest}")
 
 
 def _is_meant(digest: str, asked: str) -> bool:
-    return digest == asked or (len(asked) >= _DIGEST_CHARS and digest.startswith(asked))
+    return digest == asked or (len(asked.partition(":")[2]) >= _DIGEST_CHARS and digest.startswith(asked))
 
 
 def _joining(asked: str) -> Wait:
@@ -143,8 +144,8 @@ def _digests_of(view: MeshView, model: ModelId) -> set[str]:
     """Return the files that are known under an id, wherever they are."""
     local, cold = view.local.get(model), view.cold.get(model)
     found = set(digests(view.replicas.get(model, ())))
-    if local is not None and local.spec is not None:
-        found.add(local.spec.digest)
+    if local is not None:
+        found.add(local.digest)
     if cold is not None:
         found.add(cold.digest)
     return found - {""}

@@ -14,6 +14,7 @@ from meshllm.core.limits import ANNOUNCED_NAMES, MODEL_ID_CHARS
 from meshllm.core.names import RESERVED_NAMES
 from meshllm.core.policy import ModelPolicy
 from meshllm.core.registration import FIRST_VERSION, Registration, parse_version
+from meshllm.core.remotes import ADOPTED_KIND
 from meshllm.core.standing import LIVE
 from meshllm.core.view import MeshView
 
@@ -179,7 +180,7 @@ def _add_silent_nodes(view: MeshView, found: Mapping[tuple[str, str], _Found]) -
 
 def _known(view: MeshView, name: str, version: str, key: str, entry: _Found) -> KnownVersion:
     mine = [one for one in view.registered if (one.name, one.version) == (name, version)]
-    digest = key if key.startswith("sha256:") else ""
+    digest = key if key.startswith(("sha256:", ADOPTED_KIND)) else ""
     return KnownVersion(
         version=version, model=entry.model, digest=digest, size_bytes=entry.size_bytes,
         registered_unix_s=entry.registered_unix_s, nodes=tuple(sorted(entry.nodes)),

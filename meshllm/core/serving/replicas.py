@@ -47,6 +47,11 @@ def is_usable(served: ServedModel) -> bool:
     return served.state is ServingState.READY and served.health != _UNHEALTHY
 
 
+def in_use(replicas: Sequence[Replica]) -> Sequence[Replica]:
+    """Return the replicas that have not failed, or all where all have: what failed is in nobody's way."""
+    return [replica for replica in replicas if replica.served.state is not ServingState.FAILED] or replicas
+
+
 def _cost(replica: Replica) -> tuple[bool, bool, float, float, NodeId]:
     served = replica.served
     crowding = (served.busy + served.queued) / max(served.slots, 1)

@@ -9,9 +9,10 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from meshllm.core.ids import ModelId
+from meshllm.core.remotes import ADOPTED_KIND
 from meshllm.core.serving.asleep import disabled, not_here, not_ready
 from meshllm.core.serving.meaning import ambiguous, can_do, meaning, not_found, ready_models
-from meshllm.core.serving.replicas import digests, in_order, of_digest, pinned
+from meshllm.core.serving.replicas import digests, in_order, in_use, of_digest, pinned
 from meshllm.core.serving.routes import (
     FALLBACK,
     Capability,
@@ -60,24 +61,20 @@ def _plan(view: MeshView, request: RouteRequest) -> Routes | Wait | Refusal:
         return refusal
     local = view.local.get(model)
     elsewhere = () if request.is_forwarded else view.replicas.get(model, ())
-    if local is not None and (not digest or _digest_of(local) == digest):
+    if local is not None and (not digest or local.digest == digest):
         return _ways(view, local, _of_same_file(local, elsewhere), request)
     if digest:
         elsewhere = of_digest(elsewhere, digest)
-    if len(files := digests(elsewhere)) > 1:
+    if len(files := digests(in_use(elsewhere))) > 1:
         return ambiguous(request.model or "", [pinned(model, file) for file in files])
     return _ways_elsewhere(view, model, elsewhere, request, digest)
 
 
-def _digest_of(model: LocalModel) -> str:
-    return model.spec.digest if model.spec is not None else ""
-
-
 def _of_same_file(local: LocalModel, elsewhere: tuple[Replica, ...]) -> tuple[Replica, ...]:
     """Return the replicas that stand in for a model of this node; while it has no file yet, those of the only one."""
-    if local.spec is None and len(digests(elsewhere)) == 1:
+    if not local.digest and len(files := digests(elsewhere)) == 1 and not files[0].startswith(ADOPTED_KIND):
         return elsewhere
-    return of_digest(elsewhere, _digest_of(local))
+    return of_digest(elsewhere, local.digest)
 
 
 def _ways(

@@ -63,7 +63,7 @@ def is_ready_somewhere(view: MeshView, model: ModelId) -> bool:
 
 def is_coming_somewhere(view: MeshView, model: ModelId) -> bool:
     """Tell whether another node is about to serve a model."""
-    return bool(_states(view, model) - {ServingState.DRAINING})
+    return bool(_states(view, model) - {ServingState.DRAINING, ServingState.FAILED})
 
 
 def combined(view: MeshView, verb: Verb, model: ModelId, outcomes: Mapping[NodeId, Outcome]) -> Outcome:

@@ -25,6 +25,9 @@ Newest = Callable[[ModelId], ModelOrder | None]
 """The newest order about a model that counts."""
 
 
+_FILLS_NO_GAP = frozenset({ServingState.DRAINING, ServingState.FAILED})
+
+
 class Change(IntEnum):
     """What a member's news is to this node."""
 
@@ -103,9 +106,7 @@ class Stock:
         for wish in old.requested:
             if is_source(wish, old):
                 self.entries[wished(wish)].remembered = wish  # perhaps nobody else knows where its file is
-        left = [
-            one.model for one in old.serving if one.model in self.entries and one.state is not ServingState.DRAINING
-        ]
+        left = [one.model for one in old.serving if one.model in self.entries and one.state not in _FILLS_NO_GAP]
         for model in left[: max(ORPHANS - len(self._orphaned), 0)]:
             self._orphaned.add(model)
             self.entries[model].orphaned_by, self.entries[model].orphaned_until_s = node, now_s + ORPHAN_S
@@ -228,7 +229,10 @@ def _files(said: Announcement | None) -> tuple[DiskModel, ...]:
 
 
 def _serving(said: Announcement | None) -> tuple[ServedModel, ...]:
-    return said.serving if said is not None and may_host(said) else ()
+    """Return what a member serves or is about to: a server that failed fills no gap."""
+    if said is None or not may_host(said):
+        return ()
+    return tuple(one for one in said.serving if one.state is not ServingState.FAILED)
 
 
 def _news(before: tuple[_Said, ...], after: tuple[_Said, ...]) -> dict[ModelId, _Said | None]:

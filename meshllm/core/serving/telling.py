@@ -4,13 +4,14 @@ Owns the way from records to statements. Decides nothing. Doesn't know when a st
 `core.statement` does.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from functools import lru_cache
 
 from meshllm.core.announcement import Announcement, DiskModel, RequestedModel, Role, ServedModel, ServingState
 from meshllm.core.catalog import ModelReference, ModelSpec
 from meshllm.core.engines import EngineState
+from meshllm.core.health import HealthState
 from meshllm.core.ids import NO_MODEL, ModelId
 from meshllm.core.known_models import find, reference_of
 from meshllm.core.limits import ANNOUNCED_REQUESTS
@@ -40,13 +41,15 @@ def told(
     """Return what this node's models, and those of servers that it adopted, make true of it; `old` gives the rest."""
     records = [record for _, record in sorted(held.records.items())]
     served = tuple(one for record in records if (one := _served(record)) is not None)
-    served += tuple(_adopted(model) for model in adopted if model.state in _SAID)
+    adopted = list(adopted)
+    requested = _requested(held, fetching, {model.id for model in adopted})
+    served += tuple(_adopted(model) for model in adopted if model.state in _SAID or model.state is EngineState.FAILED)
     is_host = any(one.state is ServingState.READY for one in served)
     build = held.build
     on_disk = {record.id: record.spec for record in records if record.spec is not None}
     return replace(
         old, role=Role.CLIENT if is_client else Role.HOST if is_host else Role.WORKER,
-        resources=coarse(held.resources), serving=served, requested=_requested(held, fetching),
+        resources=coarse(held.resources), serving=served, requested=requested,
         models_on_disk=tuple(
             _on_disk(one.spec) for one in records if one.spec is not None and not one.dropped
         ),
@@ -102,10 +105,13 @@ def _served(record: Record) -> ServedModel | None:
 
 
 def _adopted(model: LocalModel) -> ServedModel:
-    """Return what is announced of a model of an adopted server: it has no file, so it is the same as no other."""
-    state = _SAID[model.state]
-    slots, context_tokens = (model.slots, model.context_tokens) if state is ServingState.READY else (0, 0)
-    return ServedModel(model=model.id, digest="", state=state, slots=slots, context_tokens=context_tokens)
+    """Return what is announced of a model of an adopted server: the same model of the same server is the same."""
+    said = ServedModel(model=model.id, digest=model.digest, state=_SAID.get(model.state, ServingState.FAILED))
+    if said.state is ServingState.FAILED:
+        trouble = model.failure.message if model.failure is not None else ""
+        return replace(said, health=str(HealthState.UNHEALTHY), trouble=trouble)
+    is_ready = said.state is ServingState.READY
+    return replace(said, slots=model.slots, context_tokens=model.context_tokens) if is_ready else said
 
 
 def _on_disk(spec: ModelSpec) -> DiskModel:
@@ -120,9 +126,12 @@ def _load(served: tuple[ServedModel, ...]) -> float:
 # -- what this node wants to be served, by whomever ------------------------------------------------------------
 
 
-def _requested(held: Holdings, fetching: Fetching) -> tuple[RequestedModel, ...]:
-    """Return what was asked for at the start, and what the configuration says of other models."""
-    found = [(name, fetching.found.get(name)) for name in fetching.names]
+def _requested(held: Holdings, fetching: Fetching, adopted: Collection[ModelId]) -> tuple[RequestedModel, ...]:
+    """Return what was asked for at the start, and what the configuration says of other models.
+
+    What an adopted server has is nothing that others could bring.
+    """
+    found = [(name, model) for name in fetching.names if (model := fetching.found.get(name)) not in adopted]
     asked = {model for _, model in found if model is not None}
     said = [(policy.name, model) for model, policy in sorted(held.policies.items()) if model not in asked]
     wishes = [_wish(name, model, held, is_asked=model is None or model in asked) for name, model in found + said]

@@ -77,7 +77,7 @@ def _of_model(view: MeshView, asked: TunnelAsked) -> Denial | None:
     model = view.local.get(asked.model)
     if model is None:
         return Denial(code=DenialCode.NOT_HOSTING, message=f"this node has no model {asked.model!r}")
-    if asked.digest and (model.spec is None or model.spec.digest != asked.digest):
+    if asked.digest and model.digest != asked.digest:
         return Denial(code=DenialCode.NOT_HOSTING, message=f"this node has another file of {asked.model!r}")
     if model.state is EngineState.READY and model.endpoint is not None:
         return None

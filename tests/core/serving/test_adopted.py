@@ -7,17 +7,22 @@ import pytest
 
 from meshllm.core import events as ev
 from meshllm.core import limits
-from meshllm.core.announcement import Role, ServingState
-from meshllm.core.effects import DrainEngine, Leave, Notify, ProbeRemote, StartEngine
+from meshllm.core.announcement import Announcement, Role, ServingState
+from meshllm.core.effects import Download, DrainEngine, Leave, Notify, ProbeRemote, StartEngine
 from meshllm.core.engines import EngineFault, EngineState
+from meshllm.core.health import HealthState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import OutcomeCode, Verb
 from meshllm.core.mesh import CoreConfig, MeshCore
 from meshllm.core.remotes import ListedModel, RemoteBackend
+from meshllm.core.rights import OWN_MACHINE
+from meshllm.core.serving.hosts import hosts_of
 from meshllm.core.serving.lifecycle import ServingPolicy
-from meshllm.core.serving.routes import Refusal, RefusalCode, RouteRequest, Routes
+from meshllm.core.serving.routes import Refusal, RefusalCode, RouteRequest, Routes, Wait
 from meshllm.core.serving.routing import plan_routes
+from meshllm.core.serving.tunnel_admission import Crowd, TunnelAsked, admit_tunnel
 from tests.core.builders import Story, a_failure, a_spec, a_story, ready
+from tests.core.serving.neighbours import Neighbourhood, a_node, a_served
 
 OLLAMA = RemoteBackend(name="ollama", base_url="http://localhost:11434", api_key="sk-1")
 
@@ -99,7 +104,7 @@ def test_a_question_whose_answer_is_lost_is_asked_again() -> None:
 
 
 def test_a_server_that_goes_away_takes_its_models_out_with_the_reason() -> None:
-    """At once for other nodes; here they stay listed, so that the reason can be read."""
+    """At once for other nodes; the reason can be read here and there."""
     story = adopting()
     story.tell(listed("qwen"))
 
@@ -109,7 +114,8 @@ def test_a_server_that_goes_away_takes_its_models_out_with_the_reason() -> None:
     assert (model.state, model.endpoint) == (EngineState.FAILED, None)
     assert model.failure is not None
     assert model.failure.message == "nobody is there"
-    assert announced(story) == {}
+    assert announced(story) == {"qwen": ServingState.FAILED}
+    assert story.core.view.me.serving[0].trouble == "nobody is there"
     refused = plan_routes(story.core.view, RouteRequest(model="qwen"))
     assert isinstance(refused, Refusal)
     assert (refused.code, "nobody is there" in refused.message) == (RefusalCode.MODEL_FAILED, True)
@@ -396,12 +402,138 @@ def test_a_second_signal_waits_for_nothing() -> None:
     assert len(story.of(Leave)) == 1
 
 
-def test_an_adopted_model_joins_no_group_of_files() -> None:
-    """What the server runs may be another file tomorrow."""
+def test_an_adopted_model_is_the_same_as_itself_alone() -> None:
+    """By the server and the name there, never by a file; an address of this machine is another server at each node."""
+    story, elsewhere = adopting(), a_story(adopts=(OLLAMA,), node="b")
+    away = RemoteBackend(name="box", base_url="https://box.example/v1")
+    shared, again = adopting(away), a_story(adopts=(away,), node="b")
+    for one in (story, elsewhere):
+        one.tell(listed("qwen"))
+    for one in (shared, again):
+        one.tell(listed("qwen", "other", server="box"))
+
+    digests = [one.model("qwen").digest for one in (story, elsewhere, shared, again)]
+
+    assert all(digest.startswith("adopted:") and len(digest) == len("adopted:") + 64 for digest in digests)
+    assert len(set(digests)) == 3
+    assert digests[2] == digests[3] != shared.model("other").digest
+    assert list(story.core.view.groups) == [digests[0]]
+
+
+def third(*said: Announcement) -> Neighbourhood:
+    """Return a node that hears these others."""
+    node = Neighbourhood(policy=ServingPolicy())
+    node.meet()
+    node.hear(*said)
+    return node
+
+
+def an_adopter(*events: ev.Event) -> Announcement:
+    """Return what a node says to others that adopts a server."""
     story = adopting()
+    story.tell(listed("qwen"), *events)
+    return a_node("q" * 52, *story.core.view.me.serving)
+
+
+@pytest.mark.rows("CFG-16")
+def test_a_file_and_an_adopted_model_of_one_name_are_two_models_to_others() -> None:
+    """Neither stands in for the other; each has a name of its own, and its own host knows which is meant."""
+    node = third(an_adopter(), a_node("r" * 52, a_served("qwen")))
+
+    both = plan_routes(node.core.view, RouteRequest(model="qwen"))
+    assert isinstance(both, Refusal)
+    assert both.code is RefusalCode.AMBIGUOUS_MODEL
+    adopted = next(one.served.digest for one in node.core.view.replicas["qwen"] if one.node == "q" * 52)
+    found = plan_routes(node.core.view, RouteRequest(model=f"qwen@{adopted[:20]}"))
+    assert isinstance(found, Routes)
+    assert [route.node for route in found.routes] == ["q" * 52]
+    host = adopting()
+    host.tell(listed("qwen"))
+    asked = TunnelAsked(rights=OWN_MACHINE, model=ModelId("qwen"), digest=host.model("qwen").digest)
+    assert admit_tunnel(host.core.view, asked, Crowd(in_flight=0, of_peer=0, admitted=4)) is None
+    here = plan_routes(host.core.view, RouteRequest(model=f"qwen@{asked.digest}", is_forwarded=True))
+    assert isinstance(here, Routes)
+
+
+def test_a_model_that_is_being_fetched_here_is_not_answered_by_an_adopted_one() -> None:
+    """It will be a file, and that is another model."""
+    node = Neighbourhood(policy=ServingPolicy(requested=("smollm2-135m",)))
+    [wanted] = node.core.view.local
+    story = adopting()
+    story.tell(listed(wanted))
+    node.meet()
+    node.hear(a_node("q" * 52, *story.core.view.me.serving))
+
+    assert not isinstance(plan_routes(node.core.view, RouteRequest(model=wanted)), Routes)
+
+
+@pytest.mark.rows("CFG-16")
+def test_others_are_told_why_an_adopted_model_does_not_answer() -> None:
+    """Refused at once with the reason and its node, not as a model that nobody knows; it is no host of anything."""
+    node = third(an_adopter(lost("nobody is there")))
+
+    refused = plan_routes(node.core.view, RouteRequest(model="qwen"))
+
+    assert isinstance(refused, Refusal)
+    assert refused.code is RefusalCode.MODEL_FAILED
+    assert refused.message == "the model 'qwen' cannot be served: nobody is there (at q)"
+    assert node.core.view.groups == {}
+    [host] = hosts_of(node.core.view, ModelId("qwen"))
+    assert (host.status, host.health_status) == ("unloaded", HealthState.UNHEALTHY)
+
+
+def test_what_an_adopted_server_cannot_do_is_in_nobodys_way() -> None:
+    """A file of that name answers at its own host, and one on a disk is loaded as if there were no server."""
+    serving = third(an_adopter(lost()), a_node("r" * 52, a_served("qwen")))
+    on_disk = third(an_adopter(lost()), a_node("r" * 52, disk=("qwen",)))
+
+    found = plan_routes(serving.core.view, RouteRequest(model="qwen"))
+    assert isinstance(found, Routes)
+    assert [route.node for route in found.routes] == ["r" * 52]
+    asked = plan_routes(on_disk.core.view, RouteRequest(model="qwen"))
+    assert isinstance(asked, Wait)
+    assert asked.is_asleep
+
+
+# -- asked for at the start -------------------------------------------------------------------------
+
+
+def requesting(*requested: str, server: RemoteBackend = OLLAMA, specs: tuple[str, ...] = ()) -> Story:
+    """Return a core that was started with `--model` and adopts a server."""
+    return a_story(*(a_spec(name) for name in specs), requested=requested, adopts=(server,))
+
+
+def test_a_requested_model_may_be_one_of_an_adopted_server() -> None:
+    """Nothing is fetched for it, nobody else has to bring it, and it is the default."""
+    story = requesting("llama3:8b", "smollm2-135m")
+    before = [type(effect).__name__ for effect in story.effects]
+
+    story.tell(listed("llama3:8b", "smollm2-135m"))
+
+    assert not {"Download", "ResolveModel"} & {*before, *(type(effect).__name__ for effect in story.effects)}
+    assert story.core.view.unresolved == {}
+    assert story.core.view.default_model == "llama3:8b"
+    assert story.core.view.me.requested == ()
+    assert not story.of(Leave)
+
+
+def test_a_file_of_a_requested_name_comes_before_a_servers_model() -> None:
+    """As everywhere."""
+    story = requesting("qwen", specs=("qwen",))
+
     story.tell(listed("qwen"))
 
-    groups = story.core.view.groups
+    assert [effect.plan.model.id for effect in story.of(StartEngine)] == ["qwen"]
 
-    assert list(groups) == [f"{story.core.view.me.node}/qwen"]
-    assert groups[f"{story.core.view.me.node}/qwen"].digest == ""
+
+def test_what_no_server_has_is_looked_for_elsewhere_as_soon_as_they_have_spoken() -> None:
+    """A catalogue name is fetched; one that stands for nothing is told, once no server can have it any more."""
+    story = requesting("smollm2-135m", "nonsense")
+    assert story.of(Download) == []
+    story.tell(lost())
+    assert len(story.of(Download)) == 1
+    assert story.core.view.unresolved == {}
+
+    story.tell(listed("other"))
+
+    assert set(story.core.view.unresolved) == {"nonsense"}

@@ -7,9 +7,11 @@ import pytest
 
 from meshllm.core import events as ev
 from meshllm.core.announcement import Announcement, DiskModel, NamedModel, Role, ServedModel
+from meshllm.core.effects import StartEngine
 from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.intents import Intent, Verb
 from meshllm.core.policy import ModelPolicy
-from meshllm.core.registration import Registration
+from meshllm.core.registration import Registration, RegistryNotes
 from meshllm.core.serving.registry import (
     check_name,
     conflict,
@@ -183,3 +185,21 @@ def test_a_model_that_nobody_registered_has_its_first_version() -> None:
     ]  # fmt: skip
     assert [one.version for one in versions_of(view, "hot")] == ["1.0.0"]
     assert versions_of(view, "nothing") == ()
+
+
+@pytest.mark.rows("REG-14")
+def test_what_was_registered_with_a_version_holds_for_requests_that_say_nothing() -> None:
+    """As its engine's defaults from the next load on; what the configuration says of the model wins."""
+    older = an_entry("1.0.0", notes=RegistryNotes(temperature=0.9))
+    newer = an_entry("1.1.0", registered_unix_s=6.0, notes=RegistryNotes(temperature=0.2, max_tokens=7, source="hub"))
+    elsewhere = an_entry("2.0.0", NEW, notes=RegistryNotes(temperature=0.7))
+
+    def arguments(*policies: ModelPolicy) -> tuple[str, ...]:
+        story = a_story(a_spec(OLD), a_spec(NEW), policies=policies, min_unasked_bytes=10**12)
+        story.tell(ev.RegistryChanged(entries=(older, newer, elsewhere)))
+        story.tell(ev.IntentReceived(intent=Intent(verb=Verb.LOAD, model=OLD, request_id="r", scope="node")))
+        started = [effect for effect in story.effects if isinstance(effect, StartEngine)]
+        return started[-1].plan.options.arguments
+
+    assert arguments() == ("--temp", "0.2", "--predict", "7")
+    assert arguments(ModelPolicy(name=OLD, temperature=0.0)) == ("--temp", "0.0", "--predict", "7")

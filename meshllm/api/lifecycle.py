@@ -186,7 +186,9 @@ def refusal(outcome: Outcome) -> ApiError:
     """Return the error that an intent's outcome deserves."""
     status = _HTTP_OF_OUTCOME[outcome.code]
     code = _CODE_OF_OUTCOME.get(outcome.code, str(outcome.code))
-    return ApiError(status, code, outcome.message, param=outcome.param or "model", headers=RETRY_AFTER if status == 503 else None)
+    return ApiError(
+        status, code, outcome.message, param=outcome.param or "model", headers=RETRY_AFTER if status == 503 else None
+    )
 
 
 def _status(asked: str, status: str, code: int = 200, error: str = "") -> web.Response:

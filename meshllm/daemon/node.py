@@ -30,6 +30,7 @@ from meshllm.core.limits import ENGINE_STOP_POLITE_S, JOURNAL_EVENTS
 from meshllm.core.mesh import MeshCore
 from meshllm.core.registration import Registration
 from meshllm.core.rights import Rights
+from meshllm.core.serving.route_memory import RouteMemory
 from meshllm.core.view import MeshView
 from meshllm.daemon import logs
 from meshllm.daemon.asking import Asking
@@ -325,6 +326,15 @@ class Node:
     async def ask(self, intent: Intent) -> Outcome:
         """Return how an intent ended."""
         return await self._asking.ask(intent)
+
+    async def change_routing(self, document: Mapping[str, object]) -> Outcome:
+        """Return how a change of how requests are routed ended."""
+        return await self._asking.change_routing(document)
+
+    @property
+    def routes(self) -> RouteMemory:
+        """Return what the front door remembers of where its requests went."""
+        return self._door.memory
 
     def log_lines(self, model: ModelId | None) -> tuple[str, ...]:
         """Return the newest lines of an engine, or of the daemon."""

@@ -54,6 +54,8 @@ class CoreConfig:
     """What was ordered in earlier runs."""
     routing: RoutingConfig | None = None
     """How this node routes requests, where its configuration says so."""
+    unknown_model: str = ""
+    """`reject` or `fallback`, whatever is chosen; empty for what is."""
     is_founder: bool = False
     """This node founded its mesh: its first model is the default there until somebody chooses one."""
     is_client: bool = False
@@ -74,7 +76,7 @@ class MeshCore:
         """Know of nobody but oneself. `rng` spreads timers and picks members; nothing else is chance."""
         self._config = config
         self._book = OrderBook(config.node, config.kept, is_controllable=config.serving.is_controllable)
-        self._routing = RoutingBook(config.node, config.kept, config.routing)
+        self._routing = RoutingBook(config.node, config.kept, config.routing, config.unknown_model)
         self._kept = config.kept
         self._serving = Lifecycle(config.serving, config.node, self._book, config.kept)
         self._serving.gap_filling.joining = config.is_joining

@@ -333,10 +333,18 @@ class RoutingRegister:
 
     mesh: RoutingChoice | None = None
     node: RoutingConfig | None = None
+    unknown_model: str = ""
+    """What this node was started with: here it wins over what is chosen. Empty where nobody said."""
+    effective: RoutingConfig = field(init=False, compare=False, repr=False)
+    """What counts here; made once, for every request reads it."""
+
+    def __post_init__(self) -> None:
+        """Put together what counts."""
+        pinned = replace(self._chosen, unknown_model=self.unknown_model) if self.unknown_model else self._chosen
+        object.__setattr__(self, "effective", pinned)
 
     @property
-    def effective(self) -> RoutingConfig:
-        """Return what counts here."""
+    def _chosen(self) -> RoutingConfig:
         return self.node if self.node is not None else self.of_mesh
 
     @property
@@ -372,12 +380,12 @@ class RoutingRegister:
             _refuse("scope", f"{NODE!r} or {MESH!r}")
         self._check(version)
         if scope == NODE:
-            return replace(self, node=patched(self.effective, changes))
+            return replace(self, node=patched(self._chosen, changes))
         if not changes:
             return replace(self, node=None)
         version = min(self.version + 1, limits.ORDER_VERSION_MAX)
         config = patched(self.of_mesh, changes)
-        return RoutingRegister(mesh=RoutingChoice(config=config, version=version, author=author))
+        return replace(self, mesh=RoutingChoice(config=config, version=version, author=author), node=None)
 
     def _check(self, version: object) -> None:
         """Refuse a change of something else than what is there."""

@@ -421,7 +421,7 @@ def _door_config(config: Config, start: MeshStart) -> FrontDoorConfig:
     return FrontDoorConfig(
         host=config.host, port=config.port, node=start.node, api_key=config.api_key,
         allowed_hosts=config.allowed_hosts, allowed_origins=config.allowed_origins,
-        load_wait_s=config.load_wait_s, unknown_model=config.unknown_model,
+        load_wait_s=config.load_wait_s,
     )  # fmt: skip
 
 

@@ -228,3 +228,17 @@ def test_a_difference_names_keys_with_before_and_after() -> None:
     """For a log of changes."""
     assert differing(DEFAULT, RoutingConfig(retry_delay_s=0.25)) == {"retry_delay_ms": (100.0, 250.0)}
     assert tuple(shown(DEFAULT)) == KEYS
+
+
+def test_what_a_node_was_started_with_wins_over_what_is_chosen() -> None:
+    """`--unknown-model`: at that node, and of it nothing is said to others."""
+    register = RoutingRegister(unknown_model="fallback")
+
+    changed = register.changed({"max_retries": 1, "unknown_model": "reject"}, ME)
+    here = changed.changed({"scope": "node", "max_retries": 2}, ME)
+
+    assert (register.effective.unknown_model, changed.shown()["unknown_model"]) == ("fallback", "fallback")
+    assert changed.mesh is not None
+    assert changed.mesh.config.unknown_model == "reject"
+    assert here.node == RoutingConfig(max_retries=2)
+    assert here.effective == RoutingConfig(max_retries=2, unknown_model="fallback")

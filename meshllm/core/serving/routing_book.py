@@ -8,6 +8,7 @@ Invariants: the choice of the mesh only ever rises in rank, also over restarts; 
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from meshllm.core.announcement import Announcement
 from meshllm.core.effects import KeptOrders, Level, Notify
@@ -34,12 +35,15 @@ _NOT_ALLOWED = "this node may not choose for the mesh: it lacks the right to adm
 class RoutingBook:
     """The register of how requests are routed."""
 
-    def __init__(self, me: NodeId, kept: KeptOrders = NOTHING_KEPT, configured: RoutingConfig | None = None) -> None:
+    def __init__(
+        self, me: NodeId, kept: KeptOrders = NOTHING_KEPT, configured: RoutingConfig | None = None,
+        unknown_model: str = "",
+    ) -> None:  # fmt: skip
         """Begin with what was written down; what the node's configuration says replaces its own choice."""
         self._me = me
         self._configured = configured
         here = kept.routing_here if configured is None else configured
-        self.register = RoutingRegister(mesh=kept.routing, node=here)
+        self.register = RoutingRegister(mesh=kept.routing, node=here, unknown_model=unknown_model)
         """What counts, mesh-wide and here."""
         self.announced: RoutingChoice | None = None
         """The choice of the mesh, where it is this node that carries it."""
@@ -72,7 +76,7 @@ class RoutingBook:
         choice = said.routing if said is not None and is_admin else None
         if choice is not None and choice.version <= ORDER_VERSION_MAX and self._is_newer(choice):
             before = self.register
-            self.register = RoutingRegister(mesh=choice, node=before.node)
+            self.register = replace(before, mesh=choice)
             self._has_news = True
             self._tell(before, author=short(choice.author), scope=MESH)
         if is_admin and is_live:

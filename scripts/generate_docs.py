@@ -259,8 +259,11 @@ def tables_of_configuration() -> str:
         page += [f"### `{title}`\n", table(["table", "key", "also written", "meaning"], rows)]
     routing = importlib.import_module("meshllm.config_routing")
     defaults = routing.shown(routing.DEFAULT)
-    rows = [(f"`{key}`", f"`{json.dumps(defaults[key])}`", meaning) for key, meaning in routing.MEANINGS.items()]
-    page += ["### `[routing]`\n", ROUTING_TABLE, table(["key", "default", "meaning"], rows)]
+    rows = [
+        ("`[routing]`", f"`{key}`", f"`{json.dumps(defaults[key])}`", meaning)
+        for key, meaning in routing.MEANINGS.items()
+    ]
+    page += ["### `[routing]`\n", ROUTING_TABLE, table(["table", "key", "default", "meaning"], rows)]
     return "\n".join(page)
 
 

@@ -51,23 +51,24 @@ class Routing:
         return json_answer(document)
 
     async def explain(self, request: web.Request) -> web.Response:
-        """Answer with where a request for `?model=` would go and why, and where the newest ones went.
+        """Answer with where a request for `?model=` would go and why, and where the newest `?count=` ones went.
 
         `?tokens=` is what such a request needs of a context. `?request=` is one request by its id, instead.
         """
+        count = min(_number(request, "count", DECISIONS_SHOWN), DECISIONS_SHOWN)
         if wanted := request.query.get("request"):
             return json_answer(self._one(wanted))
         asked = request.query.get("model")
         if asked is None:
-            return json_answer({"decisions": self._decisions(None)})
+            return json_answer({"decisions": self._decisions(None, count)})
         view = self._deps.views.newest
         model = require_anywhere(view, asked)
         now_s = asyncio.get_running_loop().time()
-        found = foresee(view, self._deps.routes, asked, tokens=_tokens(request), now_s=now_s)
-        return json_answer({**_shown(found, model), "decisions": self._decisions(model)})
+        found = foresee(view, self._deps.routes, asked, tokens=_number(request, "tokens", 0), now_s=now_s)
+        return json_answer({**_shown(found, model), "decisions": self._decisions(model, count)})
 
-    def _decisions(self, model: ModelId | None) -> list[dict[str, object]]:
-        newest = self._deps.routes.decisions.newest(model, DECISIONS_SHOWN)
+    def _decisions(self, model: ModelId | None, count: int = DECISIONS_SHOWN) -> list[dict[str, object]]:
+        newest = self._deps.routes.decisions.newest(model, count)
         return [explain.shown(kept) for kept in newest]
 
     def _one(self, wanted: str) -> dict[str, object]:
@@ -94,8 +95,11 @@ def _shown(found: Prospect, model: ModelId) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _tokens(request: web.Request) -> int:
-    text = request.query.get("tokens", "0")
+def _number(request: web.Request, name: str, default: int) -> int:
+    """Return a whole number of the query. Raises ApiError 400."""
+    text = request.query.get(name)
+    if text is None:
+        return default
     if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise ApiError(400, "invalid_value", "tokens has to be a whole number", param="tokens")
+        raise ApiError(400, "invalid_value", f"{name} has to be a whole number", param=name)
     return int(text)

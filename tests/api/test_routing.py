@@ -207,12 +207,14 @@ async def test_explain_has_what_was_decided_of_a_model_and_of_a_request() -> Non
 
         _, of_model = await got(client, "/api/explain?model=tiny")
         _, of_all = await got(client, "/api/explain")
+        _, newest = await got(client, "/api/explain?model=tiny&count=1")
         _, one = await got(client, "/api/explain?request=r1")
 
         for document in (of_model, of_all):
             decisions = document["decisions"]
             assert isinstance(decisions, list)
             assert [each["request_id"] for each in decisions] == ["r2", "r1"]
+        assert len(newest["decisions"]) == 1  # type: ignore[arg-type]
         assert (one["request_id"], one["decisions"][0]["picked"]) == ("r1", "studio")  # type: ignore[index]
 
 

@@ -1,6 +1,6 @@
 """`mesh-llm routing`: show how requests are routed, change it, and show the numbers.
 
-Owns its options and the way from `KEY=VALUE` to a change. Decides nothing: the node knows the keys and what they may be.
+Owns its options and the way from `KEY=VALUE` to a change. Decides nothing: the node knows keys and what they may be.
 """
 
 import json

@@ -22,6 +22,7 @@ from meshllm.config_paths import (
     default_state_dir,
     expanded,
 )
+from meshllm.config_routing import routing_of
 from meshllm.config_sections import unfolded
 from meshllm.core import limits
 from meshllm.core.addresses import PeerPlace
@@ -30,6 +31,7 @@ from meshllm.core.policy import ModelPolicy
 from meshllm.core.quantization import nearest_of
 from meshllm.core.remotes import RemoteBackend
 from meshllm.core.resources import MemoryLimit
+from meshllm.core.routing_config import RoutingConfig
 
 __all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "Config", "ConfigError", "is_loopback", "load"]
 
@@ -117,7 +119,10 @@ class Config:
     insecure_no_auth: bool = False
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
-    unknown_model: str = "reject"
+    routing: RoutingConfig | None = None
+    """How this node routes requests, whatever is chosen mesh-wide: the table `[routing]` of the file."""
+    unknown_model: str = ""
+    """What becomes of requests for a model that nobody has, `reject` or `fallback`; empty for what routing says."""
     offline: bool = False
     min_model_mb: int = 500
     """Smaller files outside the catalogue are listed and loadable, but not served unasked."""
@@ -172,6 +177,7 @@ def load(
         raise ConfigError("says of which quantisation a model is, and none is named: --model does", key="--quant")
     chosen["policies"], chosen["remotes"] = tuple(said.policies), tuple(said.remotes)
     chosen["default_model"] = _default_model(str(chosen.get("default_model", "")), said, flags, file)
+    chosen["routing"] = None if file is None else routing_of(file)
     own_folder = client_state_dir(environ) if chosen.get("client") else default_state_dir(environ, platform)
     state_dir = chosen.setdefault("state_dir", own_folder)
     chosen.setdefault("runtime_dir", default_runtime_dir(environ, state_dir))  # type: ignore[arg-type]

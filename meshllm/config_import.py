@@ -18,6 +18,8 @@ _MODEL_OPTIONS = {
     "in_situ_quant": "in_situ_quant", "alias": "aliases", "aliases": "aliases",
 }  # fmt: skip
 """Options beside the variant, and what they are called here."""
+_TABLES = frozenset({"routing", "routing_config"})
+"""Of settings, which no label is called."""
 _MEANINGLESS = frozenset({"tok_model_id", "tokenizer_json", "arch", "dtype", "organization"})
 """What a GGUF file says itself."""
 
@@ -63,7 +65,7 @@ def _without_repetition(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def _has_labels(file: ConfigFile) -> bool:
     """Tell whether a file is an object of labelled models, rather than one of settings."""
     entries = file.values.values()
-    is_ours = "models" in file.values and isinstance(file.values["models"], list)
+    is_ours = isinstance(file.values.get("models"), list) or not file.values.keys().isdisjoint(_TABLES)
     return bool(file.values) and not is_ours and all(isinstance(entry, dict) for entry in entries)
 
 

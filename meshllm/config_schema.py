@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from meshllm.config_keys import HIDDEN_KEYS, MODEL_KEYS, REMOTE_KEYS, Key
 from meshllm.config_kinds import KINDS, ValueKind
+from meshllm.config_routing import TABLE, schema
 from meshllm.config_sections import COMMANDS, OTHER_NAMES, SECTIONS
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -25,6 +26,7 @@ def json_schema() -> dict[str, object]:
     """Return the schema as a document."""
     settings = {name: _of_kind(name, kind) for name, kind in KINDS.items() if name != "models"}
     models = {"anyOf": [_NAME, _object(MODEL_KEYS, "One model.")]}
+    settings[TABLE] = schema()
     sections = {
         table: {
             "type": "object", "additionalProperties": False,

@@ -257,7 +257,20 @@ def tables_of_configuration() -> str:
             if own not in keys.HIDDEN_KEYS
         ]  # fmt: skip
         page += [f"### `{title}`\n", table(["table", "key", "also written", "meaning"], rows)]
+    routing = importlib.import_module("meshllm.config_routing")
+    defaults = routing.shown(routing.DEFAULT)
+    rows = [
+        ("`[routing]`", f"`{key}`", f"`{json.dumps(defaults[key])}`", meaning)
+        for key, meaning in routing.MEANINGS.items()
+    ]
+    page += ["### `[routing]`\n", ROUTING_TABLE, table(["table", "key", "default", "meaning"], rows)]
     return "\n".join(page)
+
+
+ROUTING_TABLE = """How this node routes requests, whatever the mesh has chosen: what is not named has its default here,
+until somebody changes it with `mesh-llm routing`. Without the table, what the mesh has chosen counts, and where nobody
+has chosen anything, the defaults. `[routing_config]` is taken too.
+"""
 
 
 def configuration_schema() -> str:

@@ -5,6 +5,7 @@ import json
 from meshllm.config_keys import HIDDEN_KEYS, MODEL_KEYS, REMOTE_KEYS
 from meshllm.config_kinds import KINDS
 from meshllm.config_schema import json_schema
+from meshllm.core.routing_config import KEYS
 from tests.house.tree import ROOT
 
 
@@ -16,7 +17,9 @@ def test_schema_has_every_key_and_no_other() -> None:
     remote = top["remotes"]["items"]["properties"]
 
     assert set(KINDS) <= set(top)
-    assert {"default_model_id", "command", "server", "mesh", "remotes", "allow_mixed_cpu"} <= set(top)
+    assert {"default_model_id", "command", "server", "mesh", "remotes", "allow_mixed_cpu", "routing_config"} <= set(top)
+    assert set(top["routing"]["properties"]) == set(KEYS)
+    assert not top["routing"]["additionalProperties"]
     spellings = {spelling for own, key in MODEL_KEYS.items() for spelling in (own, *key.also)}
     assert set(model) == spellings - HIDDEN_KEYS | {"engine", "quantization", "device"}
     assert set(remote) == set(REMOTE_KEYS)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from meshllm.config_kinds import KINDS
+from meshllm.config_routing import TABLE
 from meshllm.config_sections import OTHER_NAMES, SECTIONS
 from tests.config_builders import configured, refused
 
@@ -65,4 +66,4 @@ def test_sections_name_settings_that_exist() -> None:
     """A key that leads nowhere would be taken and forgotten."""
     named = {setting for keys in SECTIONS.values() for setting in keys.values()} | set(OTHER_NAMES.values())
 
-    assert named <= set(KINDS)
+    assert named <= {*KINDS, TABLE}

@@ -24,6 +24,7 @@ from meshllm.api.lifecycle import Lifecycle
 from meshllm.api.metrics import Metrics
 from meshllm.api.model_health import ModelHealth
 from meshllm.api.registry import Registry
+from meshllm.api.routing import Routing
 from meshllm.api.stream import StatusStream
 from meshllm.api.trust import Trust
 from meshllm.core.limits import MANAGEMENT_BODY_BYTES
@@ -80,12 +81,23 @@ ROUTES = (
     Route("GET", "/api/logs", "Log lines as text: `?model=`, `?tail=`, `?follow=1`.", "logs"),
     Route("GET", "/api/journal", "The newest events and what followed from each: `?count=`.", "journal"),
     Route("GET", "/api/limits", "Every written limit by name.", "limits"),
+    Route("GET", "/routing/config", "How requests are routed here, and whether node or mesh says so.", "routing"),
+    Route(
+        "POST", "/routing/config", "Change some of it: any of the keys, `scope` (`mesh`, `node`), `version`.",
+        "change_routing",
+    ),
+    Route("GET", "/routing/stats", "How many requests were routed, and how: `?detailed=true`.", "routing_stats"),
+    Route(
+        "GET", "/api/explain", "Where a request for `?model=` would go now and why (`?tokens=`), and where the newest "
+        "went; or one `?request=` by its id.", "explain",
+    ),
     Route("GET", "/health", "How the node is: 200 healthy or degraded, 503 unhealthy.", "health"),
     Route("GET", "/health/model/{model:.+}", "How a model is, node by node.", "model_health"),
     Route("POST", "/health/check", "Look at models now: `model_id`, or all of them.", "health_check"),
     Route("GET", "/healthz", "200 while the process lives.", "live"),
     Route("GET", "/readyz", "200 when a request would be answered now.", "ready"),
     Route("GET", "/metrics", "Prometheus text; `?detailed=true` in detail under `--profile`.", "metrics"),
+    Route("GET", "/metrics/routing", "The same as `/routing/stats`.", "routing_stats"),
 )  # fmt: skip
 """Every route, in the order in which they are matched."""
 STREAMS = frozenset({"/api/events", "/api/logs"})
@@ -113,7 +125,7 @@ def _handlers(deps: ManagementDeps, background: Background, console: ConsoleFile
     stream = StatusStream(deps, background, __version__)
     lifecycle, files = Lifecycle(deps, background), Files(deps, background)
     diagnostics, health, trust = Diagnostics(deps, background), Health(deps), Trust(deps)
-    registry, model_health = Registry(deps), ModelHealth(deps)
+    registry, model_health, routing = Registry(deps), ModelHealth(deps), Routing(deps)
     return {
         "index": console.index, "status": stream.status, "events": stream.events,
         "unload": lifecycle.unload, "reload": lifecycle.reload, "model_status": lifecycle.status,
@@ -123,6 +135,8 @@ def _handlers(deps: ManagementDeps, background: Background, console: ConsoleFile
         "model_health": model_health.model, "health_check": model_health.check,
         "nodes": trust.nodes, "expel": trust.expel, "tokens": trust.tokens, "make_token": trust.make,
         "rotate_tokens": trust.rotate, "revoke_token": trust.revoke,
+        "routing": routing.config, "change_routing": routing.change, "routing_stats": routing.stats,
+        "explain": routing.explain,
         "logs": diagnostics.logs, "journal": diagnostics.journal, "limits": diagnostics.limits,
         "health": health.health, "live": health.live, "ready": health.ready,
         "metrics": Metrics(deps, __version__).metrics,

@@ -33,6 +33,11 @@ class Body:
         """Tell whether a parameter is given by one of these names."""
         return self._values.get(self.key(*keys)) is not None
 
+    @property
+    def values(self) -> Mapping[str, object]:
+        """Return everything that was sent."""
+        return self._values
+
     def name(self, *keys: str) -> str:
         """Return a required, non-empty string, given by one of these names. Raises ApiError 400."""
         found = self.key(*keys)

@@ -15,6 +15,7 @@ from meshllm.core.ids import MeshId, ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent, Outcome
 from meshllm.core.registration import NO_NOTES, Registration, RegistryNotes
 from meshllm.core.rights import Rights
+from meshllm.core.serving.route_memory import RouteMemory
 from meshllm.core.view import MeshView
 
 
@@ -123,6 +124,13 @@ class ManagementDeps(Protocol):
 
     async def ask(self, intent: Intent) -> Outcome:
         """Return how an intent ended. Cancelling stops the waiting, not the intent."""
+
+    async def change_routing(self, document: Mapping[str, object]) -> Outcome:
+        """Return how a change of how requests are routed ended. Cancelling stops the waiting, not the change."""
+
+    @property
+    def routes(self) -> RouteMemory:
+        """Return what the front door remembers of where its requests went."""
 
     def log_lines(self, model: ModelId | None) -> tuple[str, ...]:
         """Return the newest lines of one engine, or of the daemon for None; oldest first."""

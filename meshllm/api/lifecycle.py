@@ -25,6 +25,8 @@ _HTTP_OF_OUTCOME = {
     OutcomeCode.AMBIGUOUS_MODEL: 409, OutcomeCode.SUPERSEDED: 409, OutcomeCode.NO_CAPACITY: 503,
     OutcomeCode.LEAVING: 503, OutcomeCode.LOAD_FAILED: 500, OutcomeCode.DOWNLOAD_FAILED: 500,
     OutcomeCode.NOT_ALLOWED: 403, OutcomeCode.UNREACHABLE: 503, OutcomeCode.NOT_LOADABLE: 409,
+    OutcomeCode.INVALID_VALUE: 400, OutcomeCode.INVALID_STRATEGY: 400, OutcomeCode.UNKNOWN_KEY: 400,
+    OutcomeCode.VERSION_CONFLICT: 409,
 }  # fmt: skip
 _CODE_OF_OUTCOME = {
     OutcomeCode.UNKNOWN_MODEL: "model_not_found", OutcomeCode.NOT_LOADABLE: "no_loader_config",
@@ -184,7 +186,9 @@ def refusal(outcome: Outcome) -> ApiError:
     """Return the error that an intent's outcome deserves."""
     status = _HTTP_OF_OUTCOME[outcome.code]
     code = _CODE_OF_OUTCOME.get(outcome.code, str(outcome.code))
-    return ApiError(status, code, outcome.message, param="model", headers=RETRY_AFTER if status == 503 else None)
+    return ApiError(
+        status, code, outcome.message, param=outcome.param or "model", headers=RETRY_AFTER if status == 503 else None
+    )
 
 
 def _status(asked: str, status: str, code: int = 200, error: str = "") -> web.Response:

@@ -1,16 +1,24 @@
 """`GET /metrics`: the newest view and the front door's counters as Prometheus text.
 
-Owns the names of the series, all `meshllm_…`, in a registry of its own. Doesn't count anything itself.
+Owns the names of the series, `meshllm_…` and a few that other dashboards know, in a registry of its own. Doesn't count
+anything itself.
 """
 
 import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
+from math import inf
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    SummaryMetricFamily,
+)
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -19,6 +27,7 @@ from meshllm.api.answers import ApiError
 from meshllm.api.deps import ManagementDeps
 from meshllm.api.status import PHASES, phase_of
 from meshllm.core.durations import STEPS_S
+from meshllm.core.serving.routing_stats import RoutingStats
 from meshllm.core.view import MeshView
 
 _NOT_A_NAME = re.compile(r"[^a-zA-Z0-9_]+")
@@ -87,6 +96,7 @@ class ViewCollector(Collector):
         for server in view.remotes:
             up.add_metric([server.name], float(server.is_up))
         yield up
+        yield from _routing(self._deps.routes.stats)
         for name, value in sorted(self._deps.counters().items()):
             series = _NOT_A_NAME.sub("_", name).strip("_")
             yield CounterMetricFamily(f"meshllm_{series}", f"Front door: {series.replace('_', ' ')}.", value)
@@ -111,6 +121,33 @@ class ViewCollector(Collector):
             requests.add_metric([name], model.requests)
             restarts.add_metric([name], model.restarts)
         return (kind, phase, in_flight, slots, memory, load, requests, restarts)
+
+
+def _routing(stats: RoutingStats) -> Iterable[Metric]:
+    """Yield what was decided about requests, also by the names that older dashboards ask for."""
+    buckets, total_s = stats.durations()
+    for prefix in ("meshllm", "nopenai"):
+        total = CounterMetricFamily(f"{prefix}_routing", "Choices of a host, by strategy.", labels=["strategy"])
+        for strategy, count in stats.strategies().items():
+            total.add_metric([strategy], count)
+        yield total
+    took = HistogramMetricFamily("meshllm_routing_duration_seconds", "Time that the choice of a host takes.")
+    took.add_metric([], [(_bound(edge_s), count) for edge_s, count in buckets], total_s)
+    yield took
+    summary = SummaryMetricFamily("nopenai_routing_duration_seconds", "Time that the choice of a host takes.")
+    summary.add_metric([], buckets[-1][1], total_s)
+    summary.add_sample("nopenai_routing_duration_seconds", {"quantile": "0.99"}, _quantile_s(buckets, 0.99))
+    yield summary
+
+
+def _bound(edge_s: float) -> str:
+    return "+Inf" if edge_s == inf else f"{edge_s:g}"
+
+
+def _quantile_s(buckets: Sequence[tuple[float, int]], share: float) -> float:
+    """Return below which bound so large a share lies: of the buckets, so it is never too small, save at their end."""
+    wanted = buckets[-1][1] * share
+    return next((edge_s for edge_s, count in buckets[:-1] if count >= wanted), buckets[-2][0]) if wanted else 0.0
 
 
 def _machine(view: MeshView) -> Iterable[Metric]:

@@ -38,6 +38,8 @@ COMMANDS = (
     Command("unload", "unload", "Take a model out of memory; a request brings it back.", ("stop",)),
     Command("drop", "drop", "Stop serving a model; the node ends when it was the only one."),
     Command("default", "default", "Show or choose the model that answers where none is named."),
+    Command("plan", "plan", "Show where a request for a model would go now, and why."),
+    Command("routing", "routing", "Show or change how requests are routed to models and hosts."),
     Command("nodes", "nodes", "Show the nodes of the mesh: state, round trip, models."),
     Command("node", "node_orders", "Expel a node from the mesh."),
     Command("token", "tokens", "Print a token by which another machine joins the mesh."),

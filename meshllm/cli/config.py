@@ -3,6 +3,7 @@
 Owns the forms of the three. Works without a node and starts nothing. Never shows a secret.
 """
 
+import json
 from dataclasses import fields
 from typing import Annotated
 
@@ -16,6 +17,8 @@ from meshllm.config import Config
 from meshllm.core.policy import ModelPolicy
 from meshllm.core.remotes import RemoteBackend
 from meshllm.core.resources import MemoryLimit
+from meshllm.core.routing_config import RoutingConfig
+from meshllm.core.routing_config import shown as routing_shown
 
 SECRETS = frozenset({"api_key", "join"})
 
@@ -75,6 +78,8 @@ def _shown(name: str, value: object) -> object:
         return "(set)" if value else ""
     if isinstance(value, tuple):
         return [_item(item) for item in value]
+    if isinstance(value, RoutingConfig):
+        return routing_shown(value)
     if isinstance(value, MemoryLimit):
         return f"{value.share:.0%}" if value.share is not None else f"{value.size_bytes}B"
     return value if isinstance(value, bool | int | float | None) else str(value)
@@ -94,4 +99,6 @@ def _line(value: object) -> str:
     if isinstance(value, list):
         names = (item.get("name") if isinstance(item, dict) else item for item in value)
         return ", ".join(clean(name) for name in names)
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={clean(json.dumps(below))}" for name, below in value.items())
     return "" if value is None else clean(value)

@@ -109,7 +109,9 @@ NODE_OPTIONS: dict[str, object] = {
     "allowed_origins": _several(
         "--allowed-origin", metavar="ORIGIN", text="Web page that may use the API; may be repeated."
     ),
-    "unknown_model": _text("--unknown-model", "WHAT", "For a model nobody has: reject or fallback. [reject]"),
+    "unknown_model": _text(
+        "--unknown-model", "WHAT", "For a model nobody has: reject or fallback. [what routing says: reject]"
+    ),
     "offline": _switch("--offline", text="Never ask a model hub."),
     "state_dir": StateDir,
     "config": ConfigFile,

@@ -11,6 +11,7 @@ from meshllm.core.ids import NO_MODEL, ModelId, NodeId
 from meshllm.core.intents import Verb
 from meshllm.core.resources import Resources
 from meshllm.core.rights import Rights
+from meshllm.core.routing_config import RoutingChoice
 
 PROTOCOL_VERSION = 1
 """The version of the protocol between nodes that this program speaks."""
@@ -173,6 +174,8 @@ class Announcement:
     orders: tuple[ModelOrder, ...] = ()
     """What was ordered here, or taken over from authors that are gone. Counts only with the right to administer."""
     default: DefaultChoice | None = None
+    routing: RoutingChoice | None = None
+    """How requests are routed mesh-wide, where this node carries that. Counts only with the right to administer."""
     names: tuple[NamedModel, ...] = ()
     """Aliases and versions that this node gives to models on its disk."""
     demand: tuple[tuple[str, float], ...] = ()

@@ -16,6 +16,7 @@ from meshllm.core.intents import Outcome
 from meshllm.core.messages import Message
 from meshllm.core.remotes import RemoteBackend
 from meshllm.core.rights import Rights
+from meshllm.core.routing_config import RoutingChoice, RoutingConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +156,10 @@ class KeptOrders:
     """What answers at this node where no model is named."""
     clock: int = 0
     """The highest version of an order that it ever knew."""
+    routing: RoutingChoice | None = None
+    """How requests are routed mesh-wide, as it last heard."""
+    routing_here: RoutingConfig | None = None
+    """How they are routed at this node, where somebody chose that."""
     held: tuple[ModelId, ...] = ()
     """Models that no request brings back at this node."""
     dropped: tuple[ModelId, ...] = ()

@@ -4,6 +4,7 @@ Events are facts in past tense, made by shells and consumed by `MeshCore.handle`
 daemon's loop stamps each with an id when it takes it; effects carry that id on.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from meshllm.core.announcement import Address
@@ -208,6 +209,15 @@ class IntentReceived(_Stamped):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingChangeAsked(_Stamped):
+    """A person or program asked for requests to be routed differently. Answer: Answer, with the same request id."""
+
+    request_id: str
+    document: Mapping[str, object]
+    """As it came: the body of `POST /routing/config`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeaveRequested(_Stamped):
     """The daemon was asked to end: drain, stop the engines, go."""
 
@@ -397,7 +407,7 @@ Event = (
     | EngineProbed | EngineStarted | EngineProgressed | EngineReady | EngineHung | EngineDrained | EngineExited
     | ModelWanted | TrafficMeasured | RemoteProbed | RemoteDoubted | RegistryChanged | HealthAsked
     | DownloadProgressed | DownloadFinished | DownloadFailed | ModelAsked
-    | IntentReceived | LeaveRequested | TaskFailed
+    | IntentReceived | RoutingChangeAsked | LeaveRequested | TaskFailed
     | RightsGranted | AdmissionAsked | HandshakeFailed | TokenMade | TokenRevoked | TokensRotated | NodeRevoked
     | PeerConnected | PeerLost | DialFailed | MessageReceived | AddressFound | OwnAddressesChanged | RoundTripMeasured
     | PathFailed | PeerWanted | NodesRevoked | LoopLagged | Slept

@@ -56,6 +56,10 @@ class OutcomeCode(StrEnum):
     NOT_ALLOWED = "not_allowed"
     UNREACHABLE = "unreachable"
     NOT_LOADABLE = "not_loadable"
+    INVALID_STRATEGY = "invalid_strategy"
+    INVALID_VALUE = "invalid_value"
+    UNKNOWN_KEY = "unknown_key"
+    VERSION_CONFLICT = "version_conflict"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +70,8 @@ class Outcome:
     message: str
     model: str = ""
     """Canonical id, where the name could be resolved."""
+    param: str = ""
+    """What of the request is at fault, where it is one of its parts."""
 
     @property
     def is_done(self) -> bool:

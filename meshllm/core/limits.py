@@ -316,6 +316,9 @@ ROUTING_RETRY_DELAY_MOST_S: Final = 60.0
 ROUTING_WEIGHTS: Final = 256
 ROUTING_WEIGHT_MOST: Final = 1e6
 ROUTING_SHADOWS: Final = 64
+ROUTING_BODY_BYTES: Final = 64 * KIB  # of a change of it: the journal remembers what was asked
+DECISIONS_SHOWN: Final = 100  # at a time
+ROUTING_NAMES_BYTES: Final = 8 * KIB  # of all names in a routing configuration: it travels in an announcement
 
 # -- daemon ------------------------------------------------------------------------------------------
 INBOX_EVENTS: Final = 10_000

@@ -15,7 +15,7 @@ from meshllm.core import events as ev
 from meshllm.core.announcement import Address, Announcement, RequestedModel, Role
 from meshllm.core.catalog import ModelProblem
 from meshllm.core.credentials import Revocation, TokenRecord
-from meshllm.core.effects import Effect, KeepOrders, KeptOrders, Level, Notify
+from meshllm.core.effects import Answer, Effect, KeepOrders, KeptOrders, Level, Notify
 from meshllm.core.events import Event
 from meshllm.core.ids import UNSTAMPED, MeshId, NodeId
 from meshllm.core.limits import JOIN_WAIT_S
@@ -26,10 +26,12 @@ from meshllm.core.messages import Order, OrderResult
 from meshllm.core.names import NameIndex
 from meshllm.core.picture import Picture
 from meshllm.core.rights import OWN_MACHINE, Rights
+from meshllm.core.routing_config import RoutingConfig
 from meshllm.core.serving.default_model import DefaultModel
 from meshllm.core.serving.lifecycle import Lifecycle, ServingPolicy
 from meshllm.core.serving.order_book import NOTHING_KEPT, OrderBook
 from meshllm.core.serving.remote_orders import RemoteOrders, Surroundings
+from meshllm.core.serving.routing_book import RoutingBook
 from meshllm.core.statement import OwnStatement
 from meshllm.core.view import MeshView
 
@@ -50,6 +52,10 @@ class CoreConfig:
     revocations: tuple[Revocation, ...] = ()
     kept: KeptOrders = NOTHING_KEPT
     """What was ordered in earlier runs."""
+    routing: RoutingConfig | None = None
+    """How this node routes requests, where its configuration says so."""
+    unknown_model: str = ""
+    """`reject` or `fallback`, whatever is chosen; empty for what is."""
     is_founder: bool = False
     """This node founded its mesh: its first model is the default there until somebody chooses one."""
     is_client: bool = False
@@ -70,6 +76,7 @@ class MeshCore:
         """Know of nobody but oneself. `rng` spreads timers and picks members; nothing else is chance."""
         self._config = config
         self._book = OrderBook(config.node, config.kept, is_controllable=config.serving.is_controllable)
+        self._routing = RoutingBook(config.node, config.kept, config.routing, config.unknown_model)
         self._kept = config.kept
         self._serving = Lifecycle(config.serving, config.node, self._book, config.kept)
         self._serving.gap_filling.joining = config.is_joining
@@ -151,8 +158,10 @@ class MeshCore:
         for node in changed:
             entry = entries.get(node)
             said = None if entry is None else entry.announcement
-            self._book.hear(node, said, is_live=entry is not None and entry.is_live)
-        is_news = self._book.settle() or (bool(changed) and not self._orders.is_idle)
+            is_live = entry is not None and entry.is_live
+            self._book.hear(node, said, is_live=is_live)
+            self._routing.hear(node, said, is_live=is_live)
+        is_news = self._book.settle() | self._routing.settle() or (bool(changed) and not self._orders.is_idle)
         for node in changed:
             entry = entries.get(node)
             if entry is None:
@@ -198,7 +207,9 @@ class MeshCore:
         if effects and not is_leaving:
             effects = self._orders.sorted_out(effects + self._settle(now_s), self.view, now_s)
             self._refresh(now_s, is_serving=True)
-        kept = self._serving.orders.kept()
+        effects += self._routing.taken_notices()
+        routing, routing_here = self._routing.remembered()
+        kept = replace(self._serving.orders.kept(), routing=routing, routing_here=routing_here)
         if kept != self._kept and not is_leaving:
             self._kept = kept
             effects.append(KeepOrders(kept=kept))
@@ -262,6 +273,8 @@ class MeshCore:
                 return serving.on_asked(event)
             case ev.IntentReceived():
                 return self._orders.on_intent(event.intent, self.view, now_s)
+            case ev.RoutingChangeAsked(request_id=request_id, document=document):
+                return [Answer(request_id=request_id, outcome=self._routing.change(document))]
             case ev.LeaveRequested():
                 return serving.leave(event.reason)
             case ev.RightsGranted():
@@ -288,7 +301,11 @@ class MeshCore:
             changes = picture.of_serving(self._serving, self._problems)
             said = self._serving.statement(own.announcement, now_s, is_client=self._config.is_client)
             self._serving.gap_filling.settled(said)
-            if own.renew(replace(said, addresses=self._addresses, rights=self._trust.rights), now_s):
+            rights = self._trust.rights
+            self._routing.stand(is_admin=Rights.ADMIN in rights)
+            self._routing.settle()
+            routing = self._routing.announced
+            if own.renew(replace(said, addresses=self._addresses, rights=rights, routing=routing), now_s):
                 members.say()
             self._book.hear(self._config.node, own.announcement, is_live=True)
             self._book.settle()
@@ -297,7 +314,7 @@ class MeshCore:
             changes |= picture.of_gap_filling(self._serving.gap_filling)
         names = found if isinstance(found := changes.get("names"), NameIndex) else picture.view.names
         changes |= {
-            "orders": self._book.orders, "default_choice": self._book.default,
+            "orders": self._book.orders, "default_choice": self._book.default, "routing": self._routing.register,
             "default_model": self._default.now(names, self._serving.held.default_model),
         }  # fmt: skip
         if self._joining_until_s is not None and (members.has_heard or now_s >= self._joining_until_s):

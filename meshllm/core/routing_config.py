@@ -3,10 +3,9 @@
 Owns the keys, their ranges and defaults, and the merging of a partial change. Decides which of two choices counts:
 this node's own, else the newest of the mesh. Doesn't know routing itself, nor HTTP.
 
-Invariant: a change is taken whole or not at all.
+Invariants: a change is taken whole or not at all; of two choices the same one counts at every node.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -33,6 +32,8 @@ AB_TEST = "ab_test"
 """As a strategy it means: compare two models, and route as before within each."""
 REJECT, FALL_BACK = "reject", "fallback"
 NODE, MESH = "node", "mesh"
+WRAPPER = "routing_config"
+"""The key below which some programs put all others."""
 
 
 class ConfigFault(StrEnum):
@@ -134,10 +135,9 @@ def _truth(key: str, value: object) -> bool:
 
 
 def _number(key: str, value: object, most: float) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not 0 <= value <= most:  # type: ignore[arg-type, operator]
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= most:
         _refuse(key, f"a number from 0 to {most:g}")
-    return float(value)  # type: ignore[arg-type]
+    return float(value)
 
 
 def _up_to(most: float, scale: float = 1.0) -> Callable[[str, object], float]:
@@ -152,12 +152,12 @@ def _count(key: str, value: object) -> int:
 
 
 def _unknown_model(key: str, value: object) -> str:
-    return value if value in {REJECT, FALL_BACK} else _refuse(key, f"{REJECT!r} or {FALL_BACK!r}")
+    return str(value) if value in (REJECT, FALL_BACK) else _refuse(key, f"{REJECT!r} or {FALL_BACK!r}")
 
 
 def _name(key: str, value: object) -> str:
-    if not isinstance(value, str) or not value or len(value) > limits.MODEL_NAME_BYTES:
-        _refuse(key, "the name of a model, or null")
+    if not isinstance(value, str) or not value.isprintable() or not 0 < len(value.encode()) <= limits.MODEL_NAME_BYTES:
+        _refuse(key, f"the name of a model, of at most {limits.MODEL_NAME_BYTES} bytes, or null")
     return value
 
 
@@ -236,8 +236,12 @@ _KEYS: dict[str, _Key] = {
     "shadow": _Key("shadow", _shadow, _shown_shadow),
     "routing_time_alarm_us": _Key("alarm_s", _up_to(1e6, 1e-6), _scaled(1e6)),
 }
+KEYS = tuple(_KEYS)
+"""Every key, in the order in which they are shown."""
 _MERGED = {"weights", "score_weights"}
 """Objects of which a change may give parts."""
+_SHOWN_KEYS, _SHOWN_CHARS = 8, 80
+"""Of keys that do not exist, in the message that says so."""
 
 
 def shown(config: RoutingConfig) -> dict[str, object]:
@@ -247,10 +251,9 @@ def shown(config: RoutingConfig) -> dict[str, object]:
 
 def patched(config: RoutingConfig, changes: Mapping[str, object]) -> RoutingConfig:
     """Return the configuration with these keys changed; null brings a default back. Raises RoutingConfigError."""
-    unknown = [key for key in changes if key not in _KEYS]
+    unknown = [key[:_SHOWN_CHARS] for key in changes if key not in _KEYS]
     if unknown:
-        known = ", ".join(_KEYS)
-        message = f"there is no key {unknown[0]!r}; the keys are: {known}"
+        message = f"there is no key {', '.join(map(repr, unknown[:_SHOWN_KEYS]))}; the keys are: {', '.join(_KEYS)}"
         raise RoutingConfigError(ConfigFault.UNKNOWN_KEY, unknown[0], message)
     fields: dict[str, object] = {}
     if changes.get("strategy") == AB_TEST:
@@ -262,7 +265,38 @@ def patched(config: RoutingConfig, changes: Mapping[str, object]) -> RoutingConf
     changed = replace(config, **fields)  # type: ignore[arg-type]
     if changed.ab_test_enabled and not (changed.ab_test_model_a and changed.ab_test_model_b):
         _refuse("ab_test_enabled", "false while 'ab_test_model_a' and 'ab_test_model_b' are not both set")
+    if (size_bytes := _names_bytes(changed)) > limits.ROUTING_NAMES_BYTES:
+        _refuse("weights", f"shorter: all names together take {size_bytes} bytes of {limits.ROUTING_NAMES_BYTES}")
     return changed
+
+
+def checked(config: RoutingConfig) -> RoutingConfig:
+    """Return a configuration that came from elsewhere, as its keys may be set. Raises RoutingConfigError."""
+    return patched(DEFAULT, shown(config))
+
+
+def differing(before: RoutingConfig, after: RoutingConfig) -> dict[str, tuple[object, object]]:
+    """Return what differs between two configurations: key to the value before and after."""
+    old, new = shown(before), shown(after)
+    return {key: (old[key], new[key]) for key in _KEYS if old[key] != new[key]}
+
+
+def unwrapped(document: Mapping[str, object]) -> dict[str, object]:
+    """Return a change with its keys at the top, where some programs put them below `routing_config`."""
+    flat = {key: value for key, value in document.items() if key != WRAPPER}
+    inner = document.get(WRAPPER)
+    if inner is None:
+        return flat
+    if not isinstance(inner, Mapping):
+        _refuse(WRAPPER, "an object with the keys of the configuration")
+    if twice := [key for key in inner if key in flat]:
+        _refuse(twice[0][:_SHOWN_CHARS], f"given once: beside {WRAPPER!r}, or in it")
+    return flat | dict(inner)
+
+
+def _names_bytes(config: RoutingConfig) -> int:
+    names = [name for name, _ in config.weights] + [name for one in config.shadow for name in (one.of, one.to)]
+    return sum(len(name.encode()) for name in (*names, config.ab_test_model_a or "", config.ab_test_model_b or ""))
 
 
 def _merged(entry: _Key, old: object, value: object) -> object:
@@ -283,9 +317,14 @@ class RoutingChoice:
     author: NodeId
 
 
+def rank(choice: RoutingChoice) -> tuple[int, NodeId, str]:
+    """Return what orders choices, the same at every node, also where an author forgot that it used a version."""
+    return choice.version, choice.author, repr(choice.config)
+
+
 def newest(choices: Iterable[RoutingChoice]) -> RoutingChoice | None:
     """Return the choice that counts, or None where nobody made one."""
-    return max(choices, key=lambda choice: (choice.version, choice.author), default=None)
+    return max(choices, key=rank, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,12 +333,23 @@ class RoutingRegister:
 
     mesh: RoutingChoice | None = None
     node: RoutingConfig | None = None
+    unknown_model: str = ""
+    """What this node was started with: here it wins over what is chosen. Empty where nobody said."""
+    effective: RoutingConfig = field(init=False, compare=False, repr=False)
+    """What counts here; made once, for every request reads it."""
+
+    def __post_init__(self) -> None:
+        """Put together what counts."""
+        pinned = replace(self._chosen, unknown_model=self.unknown_model) if self.unknown_model else self._chosen
+        object.__setattr__(self, "effective", pinned)
 
     @property
-    def effective(self) -> RoutingConfig:
-        """Return what counts here."""
-        if self.node is not None:
-            return self.node
+    def _chosen(self) -> RoutingConfig:
+        return self.node if self.node is not None else self.of_mesh
+
+    @property
+    def of_mesh(self) -> RoutingConfig:
+        """Return what counts at nodes without a choice of their own."""
         return self.mesh.config if self.mesh is not None else DEFAULT
 
     @property
@@ -316,24 +366,35 @@ class RoutingRegister:
         """Return the document of `GET /routing/config`."""
         return {**shown(self.effective), "scope": self.scope, "version": self.version}
 
-    def changed(self, document: Mapping[str, object], author: NodeId) -> "RoutingRegister":
+    def changed(self, document: Mapping[str, object], author: NodeId, usual: str = MESH) -> "RoutingRegister":
         """Return the register after a partial change. Raises RoutingConfigError.
 
-        `scope` says for whom it is; without one, for whom the last was. `version` may be sent back: then it has
-        to be the present one. A choice for the mesh ends this node's own.
+        `scope` says for whom it is; without one, for this node while it has a choice of its own, else for the
+        `usual` one. `version` may be sent back: then it has to be the present one. A change is one of what counts in
+        its scope. One for the mesh ends this node's own choice; one that changes nothing else does that alone.
         """
-        changes = dict(document)
-        scope = changes.pop("scope", None) or self.scope
+        changes = unwrapped(document)
+        scope = changes.pop("scope", None) or (usual if self.node is None else NODE)
         version = changes.pop("version", None)
-        if scope not in {NODE, MESH}:
+        if scope not in (NODE, MESH):
             _refuse("scope", f"{NODE!r} or {MESH!r}")
-        if version is not None and version != self.version:
-            message = f"the configuration is at version {self.version} by now, not {version}"
-            raise RoutingConfigError(ConfigFault.VERSION_CONFLICT, "version", message)
-        config = patched(self.effective, changes)
+        self._check(version)
         if scope == NODE:
-            return replace(self, node=config)
-        return RoutingRegister(mesh=RoutingChoice(config=config, version=self.version + 1, author=author))
+            return replace(self, node=patched(self._chosen, changes))
+        if not changes:
+            return replace(self, node=None)
+        version = min(self.version + 1, limits.ORDER_VERSION_MAX)
+        config = patched(self.of_mesh, changes)
+        return replace(self, mesh=RoutingChoice(config=config, version=version, author=author), node=None)
+
+    def _check(self, version: object) -> None:
+        """Refuse a change of something else than what is there."""
+        if version is None or (version == self.version and not isinstance(version, bool)):
+            return
+        if not isinstance(version, int) or isinstance(version, bool):
+            _refuse("version", "a whole number")
+        message = f"the configuration is at version {self.version} by now, not {str(version)[:_SHOWN_CHARS]}"
+        raise RoutingConfigError(ConfigFault.VERSION_CONFLICT, "version", message)
 
 
 NOTHING_CHOSEN = RoutingRegister()

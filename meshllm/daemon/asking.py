@@ -1,22 +1,22 @@
-"""Intents from people and programs, matched with the core's answers to them.
+"""What people and programs ask for, matched with the core's answers to it.
 
 Owns the futures by request id. Knows nothing about what is asked.
 """
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from meshllm.core.events import Event, IntentReceived
+from meshllm.core.events import Event, IntentReceived, RoutingChangeAsked
 from meshllm.core.intents import Intent, Outcome
 
 
 class Asking:
-    """Sends intents into the loop and waits for their outcomes."""
+    """Sends into the loop what somebody asks for, and waits for its outcome."""
 
     def __init__(self, post: Callable[[Event], None]) -> None:
-        """Send intents by `post`."""
+        """Send by `post`."""
         self._post = post
         self._waiting: dict[str, asyncio.Future[Outcome]] = {}
         self._ids = itertools.count(1)
@@ -27,11 +27,18 @@ class Asking:
         The intent's `request_id` is replaced by one that is unique in this daemon. Every intent is
         answered: by its end, by a failure, or because the daemon leaves.
         """
+        return await self._answer(lambda name: IntentReceived(intent=replace(intent, request_id=name)))
+
+    async def change_routing(self, document: Mapping[str, object]) -> Outcome:
+        """Return how a change of how requests are routed ended. Cancelling stops the waiting, not the change."""
+        return await self._answer(lambda name: RoutingChangeAsked(request_id=name, document=document))
+
+    async def _answer(self, asked: Callable[[str], Event]) -> Outcome:
         request_id = f"i{next(self._ids)}"
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._waiting[request_id] = answer
         try:
-            self._post(IntentReceived(intent=replace(intent, request_id=request_id)))
+            self._post(asked(request_id))
             return await answer
         finally:
             del self._waiting[request_id]

@@ -108,7 +108,8 @@ def core_config(config: Config, start: MeshStart) -> CoreConfig:
     return CoreConfig(
         node=start.node, name=config.name, serving=serving, incarnation=start.incarnation, rights=start.rights,
         mesh=start.place.mesh, tokens=start.tokens, revocations=start.revocations, is_client=config.client,
-        kept=start.kept, is_founder=membership is not None and bool(membership.root_key),
+        kept=start.kept, routing=config.routing,
+        unknown_model=config.unknown_model, is_founder=membership is not None and bool(membership.root_key),
         is_joining=bool(start.contacts or config.peers),
     )  # fmt: skip
 

@@ -31,6 +31,7 @@ from meshllm.core.limits import ENGINE_STOP_POLITE_S, JOURNAL_EVENTS
 from meshllm.core.mesh import MeshCore
 from meshllm.core.registration import Registration
 from meshllm.core.rights import Rights
+from meshllm.core.serving.route_memory import RouteMemory
 from meshllm.core.view import MeshView
 from meshllm.daemon import logs
 from meshllm.daemon.asking import Asking
@@ -330,6 +331,15 @@ class Node:
         """Return how an intent ended."""
         return await self._asking.ask(intent)
 
+    async def change_routing(self, document: Mapping[str, object]) -> Outcome:
+        """Return how a change of how requests are routed ended."""
+        return await self._asking.change_routing(document)
+
+    @property
+    def routes(self) -> RouteMemory:
+        """Return what the front door remembers of where its requests went."""
+        return self._door.memory
+
     def log_lines(self, model: ModelId | None) -> tuple[str, ...]:
         """Return the newest lines of an engine, or of the daemon."""
         if model is None:
@@ -419,7 +429,7 @@ def _door_config(config: Config, start: MeshStart) -> FrontDoorConfig:
     return FrontDoorConfig(
         host=config.host, port=config.port, node=start.node, api_key=config.api_key,
         allowed_hosts=config.allowed_hosts, allowed_origins=config.allowed_origins,
-        load_wait_s=config.load_wait_s, unknown_model=config.unknown_model,
+        load_wait_s=config.load_wait_s,
     )  # fmt: skip
 
 

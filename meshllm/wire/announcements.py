@@ -32,6 +32,7 @@ from meshllm.wire.names import (
     fit_text,
     is_model_id,
 )
+from meshllm.wire.orders import check_routing
 from meshllm.wire.packing import malformed, pack, read
 
 KNOWN_RIGHTS = OWN_MACHINE
@@ -75,6 +76,8 @@ def decode_announcement(body: bytes, *, allow_loopback: bool = False) -> Announc
     for order in (*said.orders, *(() if said.default is None else (said.default,))):
         check_model(order.model)
         check_id(order.author)
+    if said.routing is not None:
+        check_routing(said.routing)
     for name in (*said.waiting, *(model for model, _ in (*said.demand, *said.uses))):
         check_model(name)
     if said.load > 1.0:

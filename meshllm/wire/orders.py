@@ -10,8 +10,15 @@ import msgspec
 
 from meshllm.core.effects import KeptOrders
 from meshllm.core.limits import ANNOUNCED_ORDERS, MODELS_PER_NODE, ORDER_VERSION_MAX
+from meshllm.core.routing_config import RoutingChoice, RoutingConfig, RoutingConfigError, checked
 from meshllm.wire.names import check_id, check_model, is_model_id
 from meshllm.wire.packing import malformed
+
+
+def check_routing(choice: RoutingChoice) -> None:
+    """Refuse a choice of how requests are routed that nobody could have made. Raises WireError."""
+    check_id(choice.author)
+    _check_config(choice.config)
 
 
 def kept_orders(kept: KeptOrders) -> dict[str, object]:
@@ -33,6 +40,19 @@ def read_orders(document: Mapping[str, object]) -> KeptOrders:
         check_model(order.model)
         if not 0 <= order.version <= ORDER_VERSION_MAX:
             raise malformed("a version that no clock of orders reaches")
+    if kept.routing_here is not None:
+        _check_config(kept.routing_here)
+    if kept.routing is not None:
+        check_routing(kept.routing)
+        if not 0 <= kept.routing.version <= ORDER_VERSION_MAX:
+            raise malformed("a version that no choice of routing reaches")
     if len(kept.orders) > ANNOUNCED_ORDERS or max(len(kept.held), len(kept.dropped)) > MODELS_PER_NODE:
         raise malformed("more orders than a node keeps")
     return replace(kept, clock=min(max(kept.clock, 0), ORDER_VERSION_MAX))
+
+
+def _check_config(config: RoutingConfig) -> None:
+    try:
+        checked(config)
+    except RoutingConfigError as error:
+        raise malformed(error.message) from error

@@ -1,6 +1,7 @@
 """A daemon for tests of the management API: the real core and views, engines by word of mouth."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,13 +18,14 @@ from meshllm.api.deps import MeshFacts, MeshRefusalError, RegistrationWish, Regi
 from meshllm.core.catalog import ModelSpec
 from meshllm.core.durations import Histogram
 from meshllm.core.effects import Answer
-from meshllm.core.events import EngineDrained, Event, HealthAsked, IntentReceived, RegistryChanged
+from meshllm.core.events import EngineDrained, Event, HealthAsked, IntentReceived, RegistryChanged, RoutingChangeAsked
 from meshllm.core.ids import MeshId, ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent, Outcome, Verb
 from meshllm.core.registration import Registration
 from meshllm.core.remotes import RemoteBackend
 from meshllm.core.rights import OWN_MACHINE, Rights
 from meshllm.core.serving.replicas import replicas_of
+from meshllm.core.serving.route_memory import RouteMemory
 from meshllm.core.view import Member
 from meshllm.daemon.current_view import CurrentView
 from meshllm.daemon.journal import Journal
@@ -63,6 +65,7 @@ class FakeNode:
         self.wishes: list[RegistrationWish] = []
         self.log = Journal()
         self.profile: Profile | None = None
+        self.routes = RouteMemory(random.Random(1))
         self._requests: set[asyncio.Task[Any]] = set()
 
     def tell(self, *events: Event) -> None:
@@ -120,6 +123,11 @@ class FakeNode:
     def finish_unload(self, model: str) -> None:
         """Let an engine end as it was asked to."""
         self.tell(EngineDrained(model=ModelId(model)), exited(model))
+
+    async def change_routing(self, document: Mapping[str, object]) -> Outcome:
+        """Hand a change to the core, which answers at once."""
+        self.tell(RoutingChangeAsked(request_id="routing", document=document))
+        return [one.outcome for one in self.story.effects if isinstance(one, Answer)][-1]
 
     def log_lines(self, model: ModelId | None) -> tuple[str, ...]:
         """Return what the test put there."""

@@ -7,6 +7,7 @@ from meshllm.core.events import RemoteProbed, ResourcesMeasured, TrafficMeasured
 from meshllm.core.health import FIRST_TOKEN_STEPS_S
 from meshllm.core.ids import ModelId
 from meshllm.core.remotes import ListedModel, RemoteBackend
+from meshllm.core.routing_config import Strategy
 from meshllm.daemon.profile import Profile
 from tests.api.node import a_node
 from tests.core.builders import a_gpu, a_machine
@@ -32,7 +33,7 @@ async def test_metrics_tell_what_the_view_and_the_front_door_know() -> None:
         assert samples["meshllm_requests_total",] == 7
         assert samples["meshllm_refused_body_too_large_total",] == 1
         assert samples["meshllm_gpu_memory_bytes", "0", "GPU", "free"] > 0
-        assert all(family.name.startswith("meshllm_") for family in families)
+        assert all(family.name.startswith(("meshllm_", "nopenai_")) for family in families)
 
 
 @pytest.mark.rows("MET-1")
@@ -84,3 +85,37 @@ async def test_what_takes_how_long_is_shown_where_it_is_measured() -> None:
         assert samples["meshllm_phase_seconds_sum", "first_token", "tiny"] == pytest.approx(2 * FIRST_TOKEN_STEPS_S[5])
         assert samples["meshllm_uptime_seconds",] >= 0
         assert "phase_seconds" not in plain
+
+
+@pytest.mark.rows("MET-2")
+async def test_choices_of_hosts_are_counted_and_timed() -> None:
+    """By strategy, as a histogram; and by the names that older dashboards ask for."""
+    async with a_node() as (node, client):
+        for took_s in [8e-6] * 99 + [4e-3]:
+            node.routes.stats.decided(Strategy.CACHE_AWARE, took_s)
+
+        text = await (await client.get("/metrics")).text()
+        samples = {
+            (sample.name, *sorted(sample.labels.values())): sample.value
+            for family in text_string_to_metric_families(text) for sample in family.samples
+        }  # fmt: skip
+
+        for prefix in ("meshllm", "nopenai"):
+            assert samples[f"{prefix}_routing_total", "cache_aware"] == 100
+            assert samples[f"{prefix}_routing_total", "random"] == 0
+            assert samples[f"{prefix}_routing_duration_seconds_count",] == 100
+            assert round(samples[f"{prefix}_routing_duration_seconds_sum",], 6) == 99 * 8e-6 + 4e-3
+        assert samples["meshllm_routing_duration_seconds_bucket", "1e-05"] == 99
+        assert samples["meshllm_routing_duration_seconds_bucket", "+Inf"] == 100
+        assert samples["nopenai_routing_duration_seconds", "0.99"] == 1e-5
+
+
+async def test_a_quantile_of_nothing_or_beyond_all_bounds_is_a_number() -> None:
+    """A dashboard draws it."""
+    async with a_node() as (node, client):
+        line = 'nopenai_routing_duration_seconds{quantile="0.99"}'
+        assert f"{line} 0.0\n" in await (await client.get("/metrics")).text()
+
+        node.routes.stats.decided(Strategy.RANDOM, 1.0)
+
+        assert f"{line} 0.005\n" in await (await client.get("/metrics")).text()

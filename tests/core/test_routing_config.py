@@ -5,15 +5,21 @@ import pytest
 from meshllm.core.ids import NodeId
 from meshllm.core.routing_config import (
     DEFAULT,
+    KEYS,
     ConfigFault,
     RoutingChoice,
     RoutingConfig,
     RoutingConfigError,
     RoutingRegister,
+    ScoreWeights,
+    Shadow,
     Strategy,
+    checked,
+    differing,
     newest,
     patched,
     shown,
+    unwrapped,
 )
 
 ME, OTHER = NodeId("me"), NodeId("other")
@@ -85,7 +91,13 @@ def test_what_is_shown_can_be_sent_back() -> None:
         ({"enable_quota_checks": 1}, ConfigFault.INVALID_VALUE, "enable_quota_checks"),
         ({"max_retries": 2.5}, ConfigFault.INVALID_VALUE, "max_retries"),
         ({"max_retries": 11}, ConfigFault.INVALID_VALUE, "max_retries"),
+        ({"max_retries": 10**400}, ConfigFault.INVALID_VALUE, "max_retries"),
+        ({"retry_delay_ms": 10**400}, ConfigFault.INVALID_VALUE, "retry_delay_ms"),
         ({"unknown_model": "guess"}, ConfigFault.INVALID_VALUE, "unknown_model"),
+        ({"unknown_model": ["reject"]}, ConfigFault.INVALID_VALUE, "unknown_model"),
+        ({"weights": {"a\x1b[2J": 1}}, ConfigFault.INVALID_VALUE, "weights"),
+        ({"weights": {"\ud800": 1}}, ConfigFault.INVALID_VALUE, "weights"),
+        ({"weights": {f"{n:0500}": 1 for n in range(20)}}, ConfigFault.INVALID_VALUE, "weights"),
         ({"weights": [1]}, ConfigFault.INVALID_VALUE, "weights"),
         ({"weights": {"a": -1}}, ConfigFault.INVALID_VALUE, "weights.a"),
         ({"weights": {"": 1}}, ConfigFault.INVALID_VALUE, "weights"),
@@ -150,7 +162,14 @@ def test_a_node_may_differ_from_its_mesh_until_somebody_chooses_for_the_mesh_the
 
 @pytest.mark.parametrize(
     ("document", "fault"),
-    [({"scope": "world"}, ConfigFault.INVALID_VALUE), ({"version": 7}, ConfigFault.VERSION_CONFLICT)],
+    [
+        ({"scope": "world"}, ConfigFault.INVALID_VALUE),
+        ({"version": 7}, ConfigFault.VERSION_CONFLICT),
+        ({"scope": ["mesh"]}, ConfigFault.INVALID_VALUE),
+        ({"version": "0"}, ConfigFault.INVALID_VALUE),
+        ({"version": False}, ConfigFault.INVALID_VALUE),
+        ({"routing_config": [1]}, ConfigFault.INVALID_VALUE),
+    ],
 )
 def test_a_choice_for_nobody_or_about_old_news_is_refused(document: dict[str, object], fault: ConfigFault) -> None:
     """Somebody else was quicker: look again."""
@@ -158,3 +177,68 @@ def test_a_choice_for_nobody_or_about_old_news_is_refused(document: dict[str, ob
         RoutingRegister().changed(document, ME)
 
     assert caught.value.fault is fault
+
+
+def test_a_change_for_the_mesh_is_one_of_the_meshs_choice() -> None:
+    """What a node has for itself is not made everybody's in passing; going back to the mesh's is no choice."""
+    register = RoutingRegister().changed({"max_retries": 1}, ME)
+    differing_here = register.changed({"scope": "node", "strategy": "random"}, ME)
+
+    assert differing_here.changed({"scope": "mesh", "max_retries": 2}, ME).effective == RoutingConfig(max_retries=2)
+    assert differing_here.changed({"scope": "mesh"}, ME) == register
+    assert register.changed({"max_retries": 2}, ME, usual="node").scope == "node"
+
+
+def test_keys_may_lie_below_one_as_some_programs_send_them() -> None:
+    """Both forms mean the same; a key in both is a mistake."""
+    assert unwrapped({"routing_config": {"strategy": "random"}, "scope": "node"}) == {
+        "strategy": "random", "scope": "node"
+    }  # fmt: skip
+    assert RoutingRegister().changed({"routing_config": {"strategy": "random"}}, ME).effective == RoutingConfig(
+        strategy=Strategy.RANDOM
+    )
+    with pytest.raises(RoutingConfigError, match="given once") as caught:
+        unwrapped({"routing_config": {"strategy": "random"}, "strategy": "random"})
+    assert caught.value.key == "strategy"
+
+
+def test_every_key_that_does_not_exist_is_named() -> None:
+    """A person mends all at once."""
+    with pytest.raises(RoutingConfigError, match="'stratgy', 'retries'; the keys are: strategy, model_strategy"):
+        patched(DEFAULT, {"stratgy": "random", "max_retries": 1, "retries": 2})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        RoutingConfig(max_retries=-1), RoutingConfig(weights=(("", 1.0),)), RoutingConfig(max_load=9.0),
+        RoutingConfig(score_weights=ScoreWeights(cache=-1.0)), RoutingConfig(ab_test_enabled=True),
+        RoutingConfig(shadow=(Shadow(of="a", to="b", sample=0.5),) * 65), RoutingConfig(unknown_model="guess"),
+    ],
+)  # fmt: skip
+def test_what_nobody_could_have_set_is_not_taken_from_elsewhere(config: RoutingConfig) -> None:
+    """A peer or a file says it."""
+    assert checked(RoutingConfig(strategy=Strategy.RANDOM)) == RoutingConfig(strategy=Strategy.RANDOM)
+
+    with pytest.raises(RoutingConfigError):
+        checked(config)
+
+
+def test_a_difference_names_keys_with_before_and_after() -> None:
+    """For a log of changes."""
+    assert differing(DEFAULT, RoutingConfig(retry_delay_s=0.25)) == {"retry_delay_ms": (100.0, 250.0)}
+    assert tuple(shown(DEFAULT)) == KEYS
+
+
+def test_what_a_node_was_started_with_wins_over_what_is_chosen() -> None:
+    """`--unknown-model`: at that node, and of it nothing is said to others."""
+    register = RoutingRegister(unknown_model="fallback")
+
+    changed = register.changed({"max_retries": 1, "unknown_model": "reject"}, ME)
+    here = changed.changed({"scope": "node", "max_retries": 2}, ME)
+
+    assert (register.effective.unknown_model, changed.shown()["unknown_model"]) == ("fallback", "fallback")
+    assert changed.mesh is not None
+    assert changed.mesh.config.unknown_model == "reject"
+    assert here.node == RoutingConfig(max_retries=2)
+    assert here.effective == RoutingConfig(max_retries=2, unknown_model="fallback")

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from meshllm.core.events import Event, IntentReceived
+from meshllm.core.events import Event, IntentReceived, RoutingChangeAsked
 from meshllm.core.intents import Intent, Outcome, OutcomeCode, Verb
 from meshllm.daemon.asking import Asking
 
@@ -34,6 +34,22 @@ async def test_an_asker_that_goes_away_is_forgotten() -> None:
 
     asking.answer("i1", Outcome(code=OutcomeCode.DONE, message="late"))
     assert not asking._waiting
+
+
+async def test_a_change_of_routing_is_answered_by_its_name_too() -> None:
+    """It shares its names with intents."""
+    events: list[Event] = []
+    asking = Asking(events.append)
+
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        asker = group.create_task(asking.change_routing({"max_retries": 1}))
+        await asyncio.sleep(0)
+        (asked,) = events
+        assert isinstance(asked, RoutingChangeAsked)
+        asking.answer(asked.request_id, Outcome(code=OutcomeCode.DONE, message="done"))
+
+    assert asked.document == {"max_retries": 1}
+    assert asker.result().is_done
 
 
 async def answer_in_reverse(asking: Asking, events: list[Event]) -> None:

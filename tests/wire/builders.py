@@ -18,7 +18,12 @@ from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Verb
 from meshllm.core.resources import Gpu, Resources
 from meshllm.core.rights import Rights
+from meshllm.core.routing_config import RoutingChoice, RoutingConfig, ScoreWeights, Shadow, Strategy
 
+ROUTED = RoutingConfig(
+    strategy=Strategy.RANDOM, weights=(("m", 2.0),), shadow=(Shadow(of="m", to="n", sample=0.5),),
+    ab_test_model_a="m", score_weights=ScoreWeights(cache=1.0),
+)  # fmt: skip
 NODE = NodeId("a" * 52)
 OTHER = NodeId("b" * 52)
 
@@ -49,7 +54,8 @@ def announcement(**changes: object) -> Announcement:
         ),
         waiting=(ModelId("cold"),), names=(NamedModel(name="n", model=ModelId("m"), version="1.0.0"),),
         orders=(ModelOrder(model=ModelId("m"), verb=Verb.UNLOAD, version=3, author=NODE, hold=True),),
-        default=DefaultChoice(model=ModelId("m"), version=4, author=NODE), uses=(("m", 7),), fills_gaps=True,
+        default=DefaultChoice(model=ModelId("m"), version=4, author=NODE),
+        routing=RoutingChoice(config=ROUTED, version=5, author=NODE), uses=(("m", 7),), fills_gaps=True,
         downloads=True, is_controllable=False, demand=(("m", 1.5),),
         load=0.25, engine_build="xllamacpp 1", rpc_version="3.0", left=True,
     )  # fmt: skip

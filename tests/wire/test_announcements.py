@@ -56,6 +56,9 @@ REFUSED = {
     "a request without a name": {"requested": [{"name": ""}]},
     "an order by nobody": {"orders": [{"model": "m", "verb": "load", "version": 1, "author": "x"}]},
     "an order to explode": {"orders": [{"model": "m", "verb": "explode", "version": 1, "author": NODE}]},
+    "routing chosen by nobody": {"routing": {"version": 1, "author": "x", "config": {}}},
+    "routing by guessing": {"routing": {"version": 1, "author": NODE, "config": {"strategy": "guess"}}},
+    "routing with a load of 200 %": {"routing": {"version": 1, "author": NODE, "config": {"max_load": 2.0}}},
     "257 models asked for": {"demand": [[f"m{n}", 1.0] for n in range(257)]},
     "17 addresses": {"addresses": [{"host": "192.0.2.1", "port": n + 1} for n in range(17)]},
     "65 GPUs": {

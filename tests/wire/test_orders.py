@@ -9,14 +9,16 @@ from meshllm.core.effects import KeptOrders
 from meshllm.core.ids import ModelId
 from meshllm.core.intents import Verb
 from meshllm.core.limits import ANNOUNCED_ORDERS, ORDER_VERSION_MAX
+from meshllm.core.routing_config import RoutingChoice
 from meshllm.wire.errors import WireError
 from meshllm.wire.orders import kept_orders, read_orders
-from tests.wire.builders import NODE
+from tests.wire.builders import NODE, ROUTED
 
 ORDER = ModelOrder(model=ModelId("m"), verb=Verb.UNLOAD, version=3, author=NODE, hold=True)
 KEPT = KeptOrders(
     orders=(ORDER,), default=DefaultChoice(model=ModelId("m"), version=4, author=NODE), override=ModelId("o"), clock=9,
-    held=(ModelId("h"),), dropped=(ModelId("d"),),
+    routing=RoutingChoice(config=ROUTED, version=5, author=NODE), routing_here=ROUTED, held=(ModelId("h"),),
+    dropped=(ModelId("d"),),
 )  # fmt: skip
 
 
@@ -40,6 +42,8 @@ def test_a_model_that_nobody_could_be_told_of_is_not_kept() -> None:
         {"orders": [{**kept_orders(KEPT)["orders"][0], "version": ORDER_VERSION_MAX + 1}]},  # type: ignore[index]
         {"orders": [{**kept_orders(KEPT)["orders"][0], "verb": "explode"}]},  # type: ignore[index]
         {"orders": [kept_orders(KEPT)["orders"][0]] * (ANNOUNCED_ORDERS + 1)},  # type: ignore[index]
+        {"routing": {"config": {}, "version": 1, "author": "me"}}, {"routing_here": {"max_retries": 99}},
+        {"routing": {"config": {}, "version": ORDER_VERSION_MAX + 1, "author": NODE}},
         {"held": [1]}, {"override": "\ud800x", "held": None},
     ],
 )  # fmt: skip

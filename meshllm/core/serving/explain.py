@@ -84,13 +84,14 @@ def shown(kept: Kept) -> dict[str, object]:
         "request_id": decision.request_id, "model_id": decision.model, "at_s": round(decision.at_s, 3),
         "strategy": decision.strategy, "reason": decision.reason, "picked": decision.picked,
         "rebound": decision.is_rebound, "routing_time_us": round(kept.took_s * 1e6, 1),
-        "candidates": [_shown(rating) for rating in decision.ratings],
+        "candidates": [shown_rating(rating) for rating in decision.ratings],
         "rejected": [{"candidate": one.name, "why": one.why} for one in decision.rejected],
         "went": kept.went or None, "ok": kept.is_ok, "first_byte_s": _rounded(kept.first_byte_s),
     }  # fmt: skip
 
 
-def _shown(rating: Rating) -> dict[str, object]:
+def shown_rating(rating: Rating) -> dict[str, object]:
+    """Return what was found of a candidate as a document."""
     return {
         "candidate": rating.name, "score": round(rating.score, 4), "load": round(rating.load, 3),
         "cache_hit": round(rating.hit_share, 3), "predicted_first_token_s": round(rating.predicted_s, 4),

@@ -9,7 +9,7 @@ Invariants: what is reserved is ended exactly once; everything remembered is bou
 
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from meshllm.core import limits
@@ -113,6 +113,22 @@ class RouteMemory:
         strategy = config.model_strategy
         return self._choose(OPEN_MODEL, wholes, ask, strategy, config, now_s)
 
+    def foretold(self, candidates: Sequence[Candidate], config: RoutingConfig, now_s: float) -> Decision:
+        """Return in which order the hosts of one model would be tried for a request without a prompt.
+
+        Nothing is remembered of it: the turn stays whose it is, and where chance decides, this is one of its draws.
+        """
+        able, rejected = fit(candidates, config)
+        ratings = rate(able, NO_PROMPT, config, loads=self.loads, index=self.index, now_s=now_s)
+        model = candidates[0].model if candidates else OPEN_MODEL
+        turn = self._turns.get(_turn_key(model, able), 0)
+        occasion = Occasion(config=config, rng=random.Random(int(now_s)), turn=turn)
+        ordered, reason = order(ratings, config.strategy, occasion)
+        return Decision(
+            request_id="", model=model, at_s=now_s, strategy=config.strategy, reason=reason, ratings=tuple(ordered),
+            rejected=rejected,
+        )  # fmt: skip
+
     def sent(self, rating: Rating, ask: Ask, config: RoutingConfig, now_s: float) -> Reservation:
         """Note that a request goes to a candidate. Whoever calls this calls `ended`, whatever happens."""
         candidate = rating.candidate
@@ -193,7 +209,7 @@ class RouteMemory:
 
     def _turn(self, scope: ModelId, candidates: Sequence[Candidate]) -> int:
         """Return whose turn it is among these, and make it the next one's. The first turn is anybody's."""
-        key = (scope, *sorted(candidate.name for candidate in candidates))
+        key = _turn_key(scope, candidates)
         turn = self._turns.pop(key, None)
         if turn is None:
             turn = self._rng.randrange(max(len(candidates), 1))
@@ -209,6 +225,10 @@ class RouteMemory:
             mark = summary.whole.mark + 1 if summary is not None else _FIRST_MARK
             summary = self._summaries[model] = _Summary(engines, _summed(model, engines, mark))
         return summary.whole
+
+
+def _turn_key(scope: ModelId, candidates: Iterable[Candidate]) -> tuple[str, ...]:
+    return (scope, *sorted(candidate.name for candidate in candidates))
 
 
 def _bound_first(ordered: list[Rating], bound: str | None) -> tuple[list[Rating], bool]:

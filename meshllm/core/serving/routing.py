@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from meshllm.core.ids import ModelId
 from meshllm.core.remotes import ADOPTED_KIND
+from meshllm.core.routing_config import FALL_BACK
 from meshllm.core.serving.asleep import disabled, not_here, not_ready
 from meshllm.core.serving.meaning import ambiguous, can_do, meaning, not_found, ready_models
 from meshllm.core.serving.replicas import digests, in_order, in_use, of_digest, pinned
@@ -31,9 +32,14 @@ from meshllm.core.view import LocalModel, MeshView, Replica
 def plan_routes(view: MeshView, request: RouteRequest) -> Routes | Wait | Refusal:
     """Return where a request goes in this view."""
     found = _plan(view, request)
-    if request.falls_back and isinstance(found, Refusal) and found.is_unknown:
+    if isinstance(found, Refusal) and found.is_unknown and _falls_back(view, request):
         return _fall_back(view, request.needs) or found
     return found
+
+
+def _falls_back(view: MeshView, request: RouteRequest) -> bool:
+    """Tell whether another model may answer for an unknown name. A node that is sent a request only does as told."""
+    return request.falls_back or (not request.is_forwarded and view.routing.effective.unknown_model == FALL_BACK)
 
 
 def _fall_back(view: MeshView, needs: Capability | None) -> Routes | Wait | None:

@@ -9,6 +9,8 @@ Invariant: a request counts when it ends, once, so the total always is successfu
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import accumulate
+from math import inf
 
 from meshllm.core import limits
 from meshllm.core.routing_config import Strategy
@@ -50,6 +52,15 @@ class RoutingStats:
         _count(self._models, model)
         if node:
             _count(self._nodes, node)
+
+    def strategies(self) -> dict[str, int]:
+        """Return how many decisions each strategy made; one that made none too."""
+        return dict(self._strategies)
+
+    def durations(self) -> tuple[tuple[tuple[float, int], ...], float]:
+        """Return how many decisions took up to so many seconds, up to infinity, and what all took together."""
+        edges_s = (*(edge / 1e6 for edge in _EDGES_US), inf)
+        return tuple(zip(edges_s, accumulate(self._histogram), strict=True)), self._took_s
 
     def shown(self, *, is_detailed: bool = False) -> dict[str, object]:
         """Return the numbers as a document."""

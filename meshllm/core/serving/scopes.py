@@ -21,6 +21,7 @@ _GONE_ANYWAY = frozenset({OutcomeCode.NOT_SERVED, OutcomeCode.UNKNOWN_MODEL, Out
 """What a node says that does not serve a model: as good as done, where it was to be taken out of memory."""
 _WORSE_AND_WORSE = (
     OutcomeCode.DONE, OutcomeCode.NOT_SERVED, OutcomeCode.UNKNOWN_MODEL, OutcomeCode.LEAVING, OutcomeCode.SUPERSEDED,
+    OutcomeCode.INVALID_VALUE, OutcomeCode.INVALID_STRATEGY, OutcomeCode.UNKNOWN_KEY, OutcomeCode.VERSION_CONFLICT,
     OutcomeCode.AMBIGUOUS_MODEL, OutcomeCode.NO_CAPACITY, OutcomeCode.UNREACHABLE, OutcomeCode.NOT_ALLOWED,
     OutcomeCode.NOT_LOADABLE, OutcomeCode.DOWNLOAD_FAILED, OutcomeCode.LOAD_FAILED,
 )  # fmt: skip

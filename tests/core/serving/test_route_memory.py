@@ -279,6 +279,26 @@ def test_a_request_may_name_its_own_strategy() -> None:
     assert door.choose(Ask()).strategy is Strategy.CACHE_AWARE
 
 
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_what_is_foretold_is_what_happens_and_is_not_remembered(strategy: Strategy) -> None:
+    """Somebody who looks changes nothing; where chance decides, one of its draws is shown."""
+    config = RoutingConfig(strategy=strategy)
+    looked, plain = RouteMemory(random.Random(1)), RouteMemory(random.Random(1))
+    for memory in (looked, plain):
+        memory.choose(THREE, Ask(), config, 1.0)
+    before = [one.name for one in looked.choose(THREE, Ask(), config, 2.0).ratings]
+    plain.choose(THREE, Ask(), config, 2.0)
+
+    foretold = looked.foretold(THREE, config, 3.0)
+    happened = looked.choose(THREE, Ask(), config, 3.0)
+
+    assert happened == plain.choose(THREE, Ask(), config, 3.0)
+    assert {one.name for one in foretold.ratings} == set(before)
+    if strategy not in (Strategy.RANDOM, Strategy.WEIGHTED_RANDOM, Strategy.LATENCY_BASED):
+        assert [one.name for one in foretold.ratings] == [one.name for one in happened.ratings]
+    assert looked.foretold((), config, 3.0).picked == ""
+
+
 def test_a_model_with_unhealthy_hosts_only_has_nobody_to_choose() -> None:
     """They are named with the reason."""
     decision = Door().choose(Ask(), (a_candidate("a", health="unhealthy"),))

@@ -15,6 +15,7 @@ from meshllm.core.intents import Verb
 from meshllm.core.limits import GIB
 from meshllm.core.mesh import CoreConfig, MeshCore
 from meshllm.core.names import NameIndex
+from meshllm.core.routing_config import RoutingConfig, RoutingRegister
 from meshllm.core.serving.asleep import unloaded
 from meshllm.core.serving.routes import (
     Capability,
@@ -437,3 +438,17 @@ def test_a_decision_takes_microseconds_in_a_large_mesh() -> None:
         took_s.append(time.thread_time() - began_s)
 
     assert sorted(took_s)[len(took_s) * 99 // 100] < 0.002  # 150 us on an idle core; the machine of the tests is not
+
+
+def test_whether_another_model_answers_for_an_unknown_name_is_part_of_how_requests_are_routed() -> None:
+    """A request that another node has sent here is answered with what it names, or not at all."""
+    view = two_models().core.view
+    falling = replace(view, routing=RoutingRegister(node=RoutingConfig(unknown_model="fallback")))
+
+    found = plan_routes(falling, RouteRequest(model="nonsense"))
+    forwarded = plan_routes(falling, RouteRequest(model="nonsense", is_forwarded=True))
+
+    assert isinstance(plan_routes(view, RouteRequest(model="nonsense")), Refusal)
+    assert isinstance(found, Routes)
+    assert (found.model, found.routes[0].reason) == ("warm", "fallback")
+    assert isinstance(forwarded, Refusal)

@@ -1,5 +1,6 @@
 """The numbers of routing add up."""
 
+from math import inf
 from typing import Any
 
 from meshllm.core import limits
@@ -34,6 +35,21 @@ def test_every_strategy_has_its_number_and_affinity_its_other_name() -> None:
     assert shown["per_strategy"]["affinity"] == shown["per_strategy"]["affinity_based"] == 1
     assert shown["affinity_rebinds"] == 1
     assert empty["avg_routing_time_us"] == 0.0
+
+
+def test_durations_are_cumulative_counts_in_seconds() -> None:
+    """As histograms of Prometheus are."""
+    stats = RoutingStats()
+    for took_s in (4e-6, 6e-6, 1.0):
+        stats.decided(Strategy.RANDOM, took_s)
+
+    buckets, total_s = stats.durations()
+
+    assert [(edge_s, count) for edge_s, count in buckets if edge_s in (5e-6, 1e-5, 5e-3, inf)] == [
+        (5e-6, 1), (1e-5, 2), (5e-3, 2), (inf, 3),
+    ]  # fmt: skip
+    assert round(total_s, 5) == 1.00001
+    assert stats.strategies()["random"] == 3
 
 
 def test_details_are_a_histogram_and_the_picks() -> None:

@@ -1,0 +1,89 @@
+"""`mesh-llm plan`: where a request for a model would go now and why, and the memory that the model takes here.
+
+Owns the lines. Decides nothing: the node says what it would do, and does nothing of it.
+"""
+
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+
+from meshllm.cli.node import open_node
+from meshllm.cli.options import ConfigFile, Json, Model, Port, StateDir
+from meshllm.cli.render import clean, print_facts, print_json, print_table
+from meshllm.cli.rows import Document, items, number, part, text
+
+_DECISIONS = "5"
+
+
+def command(
+    ctx: typer.Context,
+    model: Model,
+    tokens: Annotated[
+        int, typer.Option("--tokens", min=0, max=10**9 - 1, metavar="N", help="Of context that the request needs.")
+    ] = 0,
+    as_json: Json = False,
+    port: Port = None,
+    state_dir: StateDir = None,
+    config: ConfigFile = None,
+) -> None:
+    """Show where a request for a model would go now, and why."""
+    client = open_node(ctx, port=port, state_dir=state_dir, config=config)
+    plan = client.get("/api/explain", model=model, tokens=str(tokens), count=_DECISIONS)
+    memory = part(client.get(f"/api/models/{quote(text(plan, 'model_id'), safe='')}"), "memory")
+    if as_json:
+        print_json({**plan, "memory": dict(memory)})
+        return
+    print_facts([
+        ("model", text(plan, "model_id")), ("request", _verdict(plan)),
+        ("strategy", f"{text(plan, 'strategy')}, decided by {text(plan, 'reason')}"),
+        *((f"memory: {name}", value) for name, value in memory.items()),
+    ])  # fmt: skip
+    if candidates := list(items(plan, "candidates")):
+        print()
+        print_table(
+            ("NODE", "LOAD", "FIRST TOKEN", "LATELY", "SCORE", "REMARKS"), [_candidate(one) for one in candidates]
+        )
+    if rejected := list(items(plan, "rejected")):
+        print()
+        print_table(("NOT", "BECAUSE"), [(_node(one), clean(text(one, "why"))) for one in rejected])
+    if decisions := list(items(plan, "decisions")):
+        print()
+        print_table(("LAST REQUESTS", "WENT TO", "STRATEGY", "REASON"), [_decision(one) for one in decisions])
+
+
+def _verdict(plan: Document) -> str:
+    """Return what becomes of a request, in a sentence."""
+    if plan.get("waits"):
+        return f"waits: {text(plan, 'message')}"
+    if code := text(plan, "code"):
+        return f"is refused, {code}: {text(plan, 'message')}"
+    first = next(iter(items(plan, "candidates")), {})
+    return f"goes to {_node(first)}{' (this node)' if first.get('here') else ''}"
+
+
+def _node(entry: Document) -> str:
+    return text(entry, "node") or text(entry, "candidate")[:8]
+
+
+def _candidate(one: Document) -> tuple[str, ...]:
+    remarks = [
+        text(one, "health") if text(one, "health") != "healthy" else "", "suspect" if one.get("suspect") else "",
+        "had more than its share lately" if one.get("over_share") else "",
+    ]  # fmt: skip
+    return (
+        _node(one), f"{_real(one, 'load'):.0%}", f"{_real(one, 'predicted_first_token_s') * 1000:.0f} ms",
+        f"{_real(one, 'recent'):.1f} a slot", f"{_real(one, 'score'):.2f}",
+        ", ".join(remark for remark in remarks if remark) or "-",
+    )  # fmt: skip
+
+
+def _decision(one: Document) -> tuple[str, ...]:
+    ended = {True: "answered", False: "failed"}.get(one.get("ok"), "under way")  # type: ignore[call-overload]
+    went = text(one, "went") or text(one, "picked")
+    return (text(one, "request_id") or "-", f"{went[:8]}, {ended}", text(one, "strategy"), text(one, "reason"))
+
+
+def _real(entry: Document, key: str) -> float:
+    value = entry.get(key)
+    return float(value) if isinstance(value, int | float) else float(number(entry, key))

@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 from meshllm.core.limits import HTTP_BODY_BYTES, HTTP_HEADER_BLOCK_BYTES
 from meshllm.testing.fake_answers import STYLES, Counts, Json, Style, error, event
-from meshllm.testing.fake_prompts import SeenPrompts
+from meshllm.testing.fake_prompts import SeenPrompts, last_text
 
 DEFAULT_TOKENS = 16
 TROUBLE_TOKENS = 3
@@ -238,16 +238,6 @@ def trouble_of(request: Request, switches: Switches) -> tuple[str, int]:
     told = request.headers.get("x-fake") or request.body.get("x_fake") or in_text or switches.trouble
     name, _, after = str(told).partition(":")
     return name, int(after) if after else TROUBLE_TOKENS
-
-
-def last_text(body: Mapping[str, Any]) -> str:
-    """Return the text that a request ends with."""
-    messages = body.get("messages") or body.get("input") or body.get("prompt") or ""
-    last = messages[-1] if isinstance(messages, list) and messages else messages
-    content = last.get("content", "") if isinstance(last, dict) else last
-    if isinstance(content, list):
-        content = " ".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-    return str(content)
 
 
 def wanted_tokens(body: Mapping[str, Any]) -> int:

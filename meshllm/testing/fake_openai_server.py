@@ -18,7 +18,8 @@ from typing import Any
 
 from meshllm.core.limits import HTTP_HEADER_BLOCK_BYTES
 from meshllm.testing.fake_answers import STYLES, Counts, Json, Style, error, event
-from meshllm.testing.fake_engine import Request, last_text, read_request, wanted_tokens
+from meshllm.testing.fake_engine import Request, read_request, wanted_tokens
+from meshllm.testing.fake_prompts import last_text
 
 SEEN = "seen"
 FRAMINGS = ("sized", "chunked", "closed")

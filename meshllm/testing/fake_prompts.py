@@ -30,6 +30,16 @@ class SeenPrompts:
         return max(len(words), 1), min(cached, max(len(words) - 1, 0))
 
 
+def last_text(body: Mapping[str, Any]) -> str:
+    """Return the text that a request ends with."""
+    messages = body.get("messages") or body.get("input") or body.get("prompt") or ""
+    last = messages[-1] if isinstance(messages, list) and messages else messages
+    content = last.get("content", "") if isinstance(last, dict) else last
+    if isinstance(content, list):
+        content = " ".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return str(content)
+
+
 def words_of(body: Mapping[str, Any]) -> list[str]:
     """Return the words of a whole conversation, or of a prompt."""
     messages = body.get("messages")

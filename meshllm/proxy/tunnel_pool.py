@@ -149,6 +149,7 @@ class TunnelConnection(EngineConnection):
             cast("TunnelRelay", relay).on_progress(progress)
             return
         self.cancel()
+        self._tunnels.answered()  # the path is good
         message = f"nothing has moved at its engine for {progress.still_s:.0f} s"
         cast("TunnelRelay", relay).on_refused(TunnelRefusal(code=STILL, message=message))
 

@@ -258,6 +258,7 @@ def in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
 CELLS = [(name, phase, shape) for name in FAULTS for shape, phases in SHAPES.items() for phase in phases]
 
 
+@pytest.mark.rows("PRX-8")
 @pytest.mark.parametrize(("name", "phase", "shape"), CELLS)
 async def test_a_host_that_fails(name: str, phase: str, shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """F2, F4, F6, F19, F20: one whole answer from another host, or one error; in the time that is promised."""
@@ -370,6 +371,23 @@ async def test_an_engine_that_stands_still_is_left_before_the_first_byte(
         assert FIRST_BYTE_S <= outcome.took_s < FIRST_BYTE_S + BUSY_MACHINE_S
         assert grid.asked == [FIRST, SECOND]
         assert deaths(entry) == []
+
+
+async def test_a_stream_that_has_heard_comments_leaves_an_engine_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What went out so far is no byte of an answer."""
+    in_no_time(monkeypatch)
+    monkeypatch.setattr(limits, "FIRST_BYTE_S", FIRST_BYTE_S)
+    still = Engine(phase=HEADERS, fault=lambda grid: stands_still(grid, FIRST))
+    async with a_grid(still.answer, Engine().answer, comment_s=FIRST_BYTE_S / 4) as (entry, grid):
+        still.grid = grid
+        client = await entry.connect()
+        await client.send(a_post(a_chat(stream=True)))
+        reply = await client.receive()
+
+        assert b": waiting: computing" in reply.body
+        assert reply.body.count(b"data: [DONE]") == 1
+        assert b'"error"' not in reply.body
+        assert grid.asked == [FIRST, SECOND]
 
 
 @pytest.mark.parametrize("others", [0, 1])

@@ -296,6 +296,8 @@ class MeshCore:
         own, members, picture = self._own, self._members, self._picture
         changes: dict[str, object] = {}
         has_news = is_serving or bool(members.table.changed)
+        if not has_news and own.announcement is picture.view.me and self._joining_until_s is None:
+            return  # nearly all events: somebody was asked whether they live, and does
         if is_serving:
             self._default.first_asked(self._serving.names, self._serving.fetching.unresolved)
             changes = picture.of_serving(self._serving, self._problems)

@@ -11,6 +11,7 @@ best acts at once; a node that is alone never waits.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from types import MappingProxyType
 
 from meshllm.core.announcement import Announcement
@@ -94,15 +95,19 @@ class GapFilling:
         """The replica that this node would take, and since when."""
         self._declined: dict[ModelId, float] = {}
         """What was tried in vain, and until when it is left to others."""
-        self._known: dict[NodeId, tuple[Announcement, Site | None]] = {}
+        self._others: dict[NodeId, Site] = {}
+        self._unread: set[NodeId] = set()
+        """Other nodes that said something, or went, since they were last looked at as sites."""
         self._news = Change.MODELS
         self._looked_s = float("-inf")
-        self._due: list[float] = []
+        self._look_s = inf
+        """When to look again, by what is known so far."""
 
     # -- what happens ------------------------------------------------------------------------------------
 
     def hear(self, node: NodeId, state: MemberState | None, said: Announcement | None, now_s: float) -> None:
         """Take what is known of another member; None: nothing any more."""
+        self._unread.add(node)
         if state in LIVE and said is not None:
             change = self.stock.put(said)
         elif state is MemberState.DEAD:
@@ -116,7 +121,7 @@ class GapFilling:
         if change is Change.MODELS:
             self.cold.renew(self.newest)
             pause_s = min(_NEWS_PAUSE_S * max(1.0, len(self.stock) / FULL_MESH_MEMBERS), ASSIGN_INTERVAL_S)
-        self._due.append(max(now_s, self._looked_s + pause_s))
+        self._look_at(max(now_s, self._looked_s + pause_s))
 
     def want(self, model: ModelId, now_s: float) -> None:
         """A request waits for a model that nobody serves."""
@@ -141,15 +146,21 @@ class GapFilling:
         """Who serves what is known, or nobody is there to tell."""
         self.joining = False
         self._news = Change.MODELS
-        self._due.append(now_s)
+        self._look_at(now_s)
+
+    def _look_at(self, at_s: float) -> None:
+        """Look again at a time, or sooner."""
+        self._look_s = min(self._look_s, at_s)
 
     def is_due(self, now_s: float) -> bool:
         """Tell whether this node wants to look at this moment, on account of what members say."""
-        return any(at_s <= now_s for at_s in self._due)
+        return self._look_s <= now_s
 
     def next_s(self, now_s: float) -> float | None:
         """Return when this node wants to look again."""
-        due = [*self._due, *self.waiting.values(), *self._declined.values()]
+        due = [*self.waiting.values(), *self._declined.values()]
+        if self._look_s < inf:
+            due.append(self._look_s)
         due += [at_s for at_s in (self.upkeep.next_rest_s(now_s), self.stock.next_s()) if at_s is not None]
         return min(due, default=None)
 
@@ -168,7 +179,7 @@ class GapFilling:
     def decide(self, me: Announcement, now_s: float) -> Effects:
         """Let go of what has to go, and reach for what should be served. `me` is what this node would say now."""
         self._news = max(self._news, self.stock.put(me))
-        is_due = any(at_s <= now_s for at_s in (*self._due, *self.waiting.values(), *self._declined.values()))
+        is_due = any(at_s <= now_s for at_s in (self._look_s, *self.waiting.values(), *self._declined.values()))
         self._expire(now_s)
         self._forget_failed(now_s)
         effects = self.upkeep.yield_claims() + self.upkeep.rest(now_s)
@@ -176,7 +187,7 @@ class GapFilling:
             self._news = Change.MODELS
         if self._news is Change.NOTHING:
             return effects
-        self._news, self._looked_s, self._due = Change.NOTHING, now_s, []
+        self._news, self._looked_s, self._look_s = Change.NOTHING, now_s, inf
         self._measure(now_s)
         own = self._own_site(me)
         sites = self._sites(own)
@@ -190,9 +201,9 @@ class GapFilling:
         self.demand = summed(said.demand for said in self.stock.everybody())
         self._hot = self.upkeep.feel(self.demand, now_s)
         if (due_s := self.upkeep.heat.next_s(now_s)) is not None:
-            self._due.append(due_s)
+            self._look_at(due_s)
         if self.own_demand.told(now_s):
-            self._due.append(now_s + DEMAND_LOOK_S)
+            self._look_at(now_s + DEMAND_LOOK_S)
 
     def _expire(self, now_s: float) -> None:
         self.stock.expire(now_s)
@@ -245,7 +256,7 @@ class GapFilling:
             if due_s <= now_s + _ROUNDING:
                 effects += self._take(step, now_s)
             else:
-                self._due.append(due_s)
+                self._look_at(due_s)
         return effects
 
     def _alone(self, own: Site) -> tuple[Step, ...]:
@@ -310,12 +321,15 @@ class GapFilling:
 
     def _sites(self, own: Site | None) -> list[Site]:
         """Return all nodes that may host; another one is looked at anew only when it has said something."""
-        known, self._known = self._known, {}
-        for said in self.stock.everybody():
-            if said.node != self._me:
-                old = known.get(said.node)
-                self._known[said.node] = old if old is not None and old[0] is said else (said, site_of(said))
-        others = [site for _, site in self._known.values() if site is not None]
+        for node in self._unread - {self._me}:
+            said = self.stock.said(node)
+            site = site_of(said) if said is not None else None
+            if site is None:
+                self._others.pop(node, None)
+            else:
+                self._others[node] = site
+        self._unread.clear()
+        others = list(self._others.values())
         return others if own is None else [*others, own]
 
     def _own_site(self, me: Announcement) -> Site | None:

@@ -24,6 +24,10 @@ class Load:
     busy: int = 0
     queued: int = 0
 
+    def asked(self, per_minute: float) -> "Load":
+        """Return the same with so many requests a minute."""
+        return Load(per_minute=per_minute, slots=self.slots, busy=self.busy, queued=self.queued)
+
     @property
     def is_high(self) -> bool:
         """Tell whether its hosts have more to do than they can."""

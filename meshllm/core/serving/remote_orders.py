@@ -105,6 +105,8 @@ class RemoteOrders:
 
     def next_s(self) -> float | None:
         """Return when something is due."""
+        if self.is_idle:
+            return None
         due = [part.ends_s if part.is_sent else min(part.reach_by_s, part.ends_s) for part in self._parts.values()]
         due += [min(watch.ends_s, watch.remind_s) for watch in self._watches]
         return min(due, default=None)

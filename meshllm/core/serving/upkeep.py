@@ -5,7 +5,6 @@ know what it should take instead: `gap_filling` does.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from meshllm.core.effects import Level
 from meshllm.core.engines import EngineState
@@ -103,7 +102,7 @@ class Upkeep:
     def feel(self, demand: Mapping[ModelId, float], now_s: float) -> frozenset[ModelId]:
         """Take the loads of all served models; return those that are hot."""
         loads = {
-            model: replace(entry.load, per_minute=demand.get(model, 0.0))
+            model: entry.load.asked(demand.get(model, 0.0))
             for model, entry in self._stock.entries.items()
             if entry.load is not None
         }

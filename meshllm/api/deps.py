@@ -178,8 +178,8 @@ class ManagementDeps(Protocol):
     async def unregister(self, name: str, version: str) -> Registration:
         """Take a version back that was registered here; its file stays. Raises RegistryRefusalError."""
 
-    async def check_health(self) -> None:
-        """Look at files and engines now; return when the view shows what was found, or when that takes too long."""
+    async def check_health(self, model: ModelId | None) -> None:
+        """Look at a model, or all, here and at its hosts; return when the view shows it, or after too long."""
 
     async def remove(self, model: ModelId) -> tuple[Path, ...]:
         """Delete a model's files and return which they were. Raises OSError."""

@@ -34,13 +34,12 @@ class ModelHealth:
         return json_answer(health_document(view, require_anywhere(view, request.match_info["model"])))
 
     async def check(self, request: web.Request) -> web.Response:
-        """Look at the files and engines of this node now, and answer with the health of one model or of all."""
+        """Look at files and engines now, here and at all hosts, and answer with the health of one model or of all."""
         body = await read_body(request) if request.can_read_body else Body({})
         asked = body.name("model_id", "model") if body.has("model_id", "model") else ""
         began_s = asyncio.get_running_loop().time()
-        if asked:
-            require_anywhere(self._deps.views.newest, asked)
-        await self._deps.check_health()
+        meant = require_anywhere(self._deps.views.newest, asked) if asked else None
+        await self._deps.check_health(meant)
         view = self._deps.views.newest
         models = [require_anywhere(view, asked)] if asked else sorted({*view.local, *view.replicas})
         took_s = asyncio.get_running_loop().time() - began_s

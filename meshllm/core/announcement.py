@@ -91,6 +91,11 @@ class ServedModel:
     """`healthy`, `degraded` or `unhealthy`, by the node's own checks."""
     trouble: str = ""
     """What is wrong with it, for people."""
+    file_integrity: str = ""
+    """What the node found when it looked; empty where it does not say so. Likewise `memory`; see `core.health`."""
+    memory: str = ""
+    response_time_s: float | None = None
+    error_rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -160,7 +160,10 @@ class RegistryChanged(_Stamped):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthAsked(_Stamped):
-    """Somebody wants the models to be looked at now; the folders were looked at just before."""
+    """Somebody wants models to be looked at now, here and at their other hosts; the folders here were just before."""
+
+    model: ModelId | None = None
+    """None for all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -138,6 +138,7 @@ MODEL_PROBLEMS: Final = 256  # unusable files that are told of; the rest is sile
 HEALTH_INTERVAL_S: Final = 30.0  # how often a model is looked at
 HEALTH_WINDOW_S: Final = 300.0  # of requests that its error rate and response time are made of
 HEALTH_LEAST_REQUESTS: Final = 20  # in that window, below which there is no error rate
+STATEMENT_ASKED_S: Final = 1.0  # between two statements that a node makes only because others asked
 HEALTH_CHECK_TIMEOUT_S: Final = 8.0  # for a check that somebody asked for; ten are promised
 REGISTRATIONS: Final = 1_024  # versions that a node keeps
 REGISTER_TIMEOUT_S: Final = 600.0  # for a file to be hashed that somebody registers

@@ -15,14 +15,14 @@ from meshllm.core import events as ev
 from meshllm.core.announcement import Address, Announcement, RequestedModel, Role
 from meshllm.core.catalog import ModelProblem
 from meshllm.core.credentials import Revocation, TokenRecord
-from meshllm.core.effects import Answer, Effect, KeepOrders, KeptOrders, Level, Notify
+from meshllm.core.effects import Answer, Effect, KeepOrders, KeptOrders, Level, Notify, Send
 from meshllm.core.events import Event
-from meshllm.core.ids import UNSTAMPED, MeshId, NodeId
+from meshllm.core.ids import NO_MODEL, UNSTAMPED, MeshId, ModelId, NodeId
 from meshllm.core.limits import JOIN_WAIT_S
 from meshllm.core.members.members import MemberEvent, Members
 from meshllm.core.members.times import MemberTimes, wan
 from meshllm.core.members.trust import Trust, TrustEvent, TrustMessage
-from meshllm.core.messages import Order, OrderResult
+from meshllm.core.messages import HealthQuestion, Order, OrderResult
 from meshllm.core.names import NameIndex
 from meshllm.core.picture import Picture
 from meshllm.core.rights import OWN_MACHINE, Rights
@@ -128,7 +128,7 @@ class MeshCore:
             self._members.handle(event)
         moved = self._members.settle()
         is_due = self._hear_members(now_s)
-        heard = self._hear(event)
+        heard = self._hear(event, now_s)
         is_serving = is_due or heard is not None or self._is_about_models(event, now_s)
         ordered: list[Effect] = heard or []
         if is_serving:
@@ -177,6 +177,13 @@ class MeshCore:
         due = (self._retry_s, self._own.soft_due_s, self._orders.next_s())
         return any(at_s is not None and at_s <= now_s for at_s in due)
 
+    def _health_questions(self, model: ModelId | None) -> list[Effect]:
+        """Ask the hosts of a model, or all, how theirs are: those that this node is connected to."""
+        replicas = self.view.replicas
+        asked = replicas.values() if model is None else [replicas.get(model, ())]
+        nodes = {replica.node for hosts in asked for replica in hosts} & self._members.circle.links.keys()
+        return [Send(peer=node, message=HealthQuestion(model=model or NO_MODEL)) for node in sorted(nodes)]
+
     # -- orders between nodes --------------------------------------------------------------------------
 
     def _around_orders(self) -> Surroundings:
@@ -187,8 +194,8 @@ class MeshCore:
             is_connected=lambda node: node in self._members.circle.links,
         )
 
-    def _hear(self, event: Event) -> list[Effect] | None:
-        """Take what others say about orders; None where that is nothing, as nearly always."""
+    def _hear(self, event: Event, now_s: float) -> list[Effect] | None:
+        """Take what others say about orders, or ask; None where that is nothing, as nearly always."""
         links = self._members.circle.links
         match event:
             case ev.PeerConnected(peer=peer) if not self._orders.is_idle:
@@ -197,6 +204,9 @@ class MeshCore:
                 return self._orders.on_order(peer, links[peer].rights, order, self.view)
             case ev.MessageReceived(peer=peer, message=OrderResult() as result) if peer in links:
                 return self._orders.on_result(peer, result, self.view)
+            case ev.MessageReceived(peer=peer, message=HealthQuestion()) if peer in links:
+                self._own.insist(now_s)
+                return self._serving.on_look(ev.HealthAsked(), now_s)
             case _:
                 return None
 
@@ -261,8 +271,10 @@ class MeshCore:
                 return serving.on_wanted(event, now_s)
             case ev.TrafficMeasured():
                 return serving.on_traffic(event, now_s)
-            case ev.RegistryChanged() | ev.HealthAsked():
+            case ev.RegistryChanged():
                 return serving.on_look(event, now_s)
+            case ev.HealthAsked():
+                return serving.on_look(event, now_s) + self._health_questions(event.model)
             case ev.DownloadProgressed():
                 return serving.fetching.on_download_progressed(event)
             case ev.DownloadFinished():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from meshllm.core.announcement import Record
 from meshllm.core.credentials import Revocation, TokenRecord
-from meshllm.core.ids import NodeId
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Intent, Outcome
 
 
@@ -139,6 +139,14 @@ class OrderResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HealthQuestion:
+    """Asks the receiver to look at a model now. Answer: its next statement, which it then makes in any case."""
+
+    model: ModelId
+    """Empty for all of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorReport:
     """The sender could not use what the receiver said."""
 
@@ -148,13 +156,13 @@ class ErrorReport:
 
 Message = (
     Ping | Ack | PingRequest | PingReply | Digest | Delta | Push | Verdict | Leaving | ErrorReport
-    | TrustDigest | Revocations | Tokens | Order | OrderResult
+    | TrustDigest | Revocations | Tokens | Order | OrderResult | HealthQuestion
 )  # fmt: skip
 
 KINDS: dict[str, type[Message]] = {
     "ping": Ping, "ack": Ack, "ping_request": PingRequest, "ping_reply": PingReply, "digest": Digest, "delta": Delta,
     "push": Push, "verdict": Verdict, "leaving": Leaving, "error": ErrorReport, "trust_digest": TrustDigest,
     "revocations": Revocations, "tokens": Tokens,
-    "order": Order, "order_result": OrderResult,
+    "order": Order, "order_result": OrderResult, "health_question": HealthQuestion,
 }  # fmt: skip
 """The name of each kind on the wire."""

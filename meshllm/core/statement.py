@@ -10,7 +10,7 @@ Invariant: (incarnation, version) never falls, and two different statements neve
 from dataclasses import replace
 
 from meshllm.core.announcement import Announcement, Record
-from meshllm.core.limits import GIB
+from meshllm.core.limits import GIB, STATEMENT_ASKED_S
 from meshllm.core.resources import Resources
 
 MEMORY_STEPS = 64
@@ -28,6 +28,9 @@ class OwnStatement:
         self.soft_due_s: float | None = None
         """When a change of load that was held back may be told."""
         self._patience = 1.0
+        self._insisted_s: float | None = None
+        """From when on the next statement is made in any case."""
+        self._insisted_at_s = float("-inf")
 
     @property
     def announcement(self) -> Announcement:
@@ -42,17 +45,25 @@ class OwnStatement:
         """Take what is true now; tell whether it is worth a new version. Its own version is ignored."""
         old = self.announcement
         new = replace(new, incarnation=old.incarnation, version=old.version, left=old.left)
-        if new == old:
-            self.soft_due_s = None
+        is_insisted = self._insisted_s is not None and now_s >= self._insisted_s
+        if new == old and not is_insisted:
+            self.soft_due_s = self._insisted_s
             return False
-        if _hard(new) == _hard(old):
+        if not is_insisted and _hard(new) == _hard(old):
             due_s = self._soft_at_s + self._soft_interval_s * self._patience
             if now_s < due_s:
-                self.soft_due_s = due_s
+                self.soft_due_s = due_s if self._insisted_s is None else min(due_s, self._insisted_s)
                 return False
-        self._soft_at_s, self.soft_due_s = now_s, None
+        if is_insisted:
+            self._insisted_s, self._insisted_at_s = None, now_s
+        self._soft_at_s, self.soft_due_s = now_s, self._insisted_s
         self._say(replace(new, version=old.version + 1))
         return True
+
+    def insist(self, now_s: float) -> None:
+        """Have the next statement made in any case: somebody waits for it. Not more often than once a while."""
+        if self._insisted_s is None:
+            self._insisted_s = max(now_s, self._insisted_at_s + STATEMENT_ASKED_S)
 
     def outbid(self, incarnation: int) -> None:
         """Refute everything that is said about this node up to an incarnation."""
@@ -69,7 +80,10 @@ class OwnStatement:
 
 def _hard(said: Announcement) -> Announcement:
     """Return a statement without what changes all the time."""
-    serving = tuple(replace(one, busy=0, queued=0, tokens_per_s=0.0, hit_rate=0.0) for one in said.serving)
+    serving = tuple(
+        replace(one, busy=0, queued=0, tokens_per_s=0.0, hit_rate=0.0, response_time_s=None, error_rate=None)
+        for one in said.serving
+    )
     return replace(said, resources=_fixed(said.resources), serving=serving, demand=(), uses=(), load=0.0)
 
 

@@ -411,9 +411,9 @@ class Node:
         """Take a registered version back. Raises RegistryRefusalError."""
         return await self._registry.unregister(name, version)
 
-    async def check_health(self) -> None:
-        """Look at files and engines now."""
-        await check_health(self.views, None if self._config.client else self._watcher, self._loop.post)
+    async def check_health(self, model: ModelId | None) -> None:
+        """Look at files and engines now, here and at all hosts."""
+        await check_health(self.views, None if self._config.client else self._watcher, self._loop.post, model)
 
     async def remove(self, model: ModelId) -> tuple[Path, ...]:
         """Delete a model's files. Raises OSError."""

@@ -4,12 +4,15 @@ Owns the moments at which that is done. Decides nothing: the inventory finds out
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from meshllm.core.announcement import Announcement
 from meshllm.core.catalog import ModelSpec
 from meshllm.core.engines import EngineState
 from meshllm.core.events import Event, HealthAsked
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.limits import HEALTH_CHECK_TIMEOUT_S
+from meshllm.core.view import MeshView
 from meshllm.daemon.current_view import CurrentView
 from meshllm.inventory.model_watcher import ModelWatcher
 
@@ -27,17 +30,42 @@ async def verify_loaded(views: CurrentView, verify: Callable[[ModelSpec], None])
         view = await views.changed(view.epoch)
 
 
-async def check_health(views: CurrentView, watcher: ModelWatcher | None, post: Callable[[Event], None]) -> None:
-    """Look at files and engines; return when the view shows it, or when that takes too long."""
+async def check_health(
+    views: CurrentView, watcher: ModelWatcher | None, post: Callable[[Event], None], model: ModelId | None = None
+) -> None:
+    """Look at files and engines, have the other hosts of a model, or of all, do so; return when the view shows it.
+
+    When that takes too long, with what is known by then.
+    """
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(HEALTH_CHECK_TIMEOUT_S):
             if watcher is not None:
                 await watcher.look()
             asked_s = loop.time()
-            post(HealthAsked())
             view = views.newest
-            while any(model.checks is None or model.checks.checked_s < asked_s for model in view.local.values()):
+            said = _said_by_hosts(view, model)
+            post(HealthAsked(model=model))
+            while not _is_looked_at(view, asked_s, said):
                 view = await views.changed(view.epoch)
     except TimeoutError:
         return  # what is known is told, with its time
+
+
+def _said_by_hosts(view: MeshView, model: ModelId | None) -> dict[NodeId, Announcement]:
+    """Return the newest statements of the other hosts that this node can ask."""
+    hosts = view.replicas.values() if model is None else [view.replicas.get(model, ())]
+    members = [view.members.get(replica.node) for replicas in hosts for replica in replicas]
+    return {one.announcement.node: one.announcement for one in members if one is not None and one.connected}
+
+
+def _is_looked_at(view: MeshView, asked_s: float, said: Mapping[NodeId, Announcement]) -> bool:
+    """Tell whether this node's models were looked at since, and every host has said something new or is gone."""
+    own = [model.checks for model in view.local.values() if not model.adopted_from]
+    if any(checks is None or checks.checked_s < asked_s for checks in own):
+        return False
+    return all(
+        member is None or not member.connected or member.announcement.supersedes(old)
+        for node, old in said.items()
+        for member in [view.members.get(node)]
+    )

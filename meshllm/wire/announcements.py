@@ -143,9 +143,11 @@ def _check_served(served: ServedModel) -> None:
         served.quantization,
         served.health,
         served.trouble,
+        served.memory,
+        served.file_integrity,
         *served.capabilities,
     )
-    if len(served.capabilities) > ANNOUNCED_CAPABILITIES or served.hit_rate > 1.0:
+    if len(served.capabilities) > ANNOUNCED_CAPABILITIES or max(served.hit_rate, served.error_rate or 0.0) > 1.0:
         raise malformed("a model's facts are out of bounds")
 
 

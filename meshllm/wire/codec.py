@@ -182,6 +182,9 @@ def _check(message: Message) -> None:  # noqa: C901 - one arm for each kind
             check_text(message.request_id, message.outcome.model)
             if len(message.outcome.message) > ORDER_MESSAGE_CHARS:
                 raise malformed("an answer is too long")
+        case said.HealthQuestion():
+            if message.model:
+                check_model(message.model)
         case said.ErrorReport():
             check_word(message.code)
             check_text(message.message)

@@ -205,9 +205,9 @@ class FakeNode:
         self.tell(RegistryChanged(entries=tuple(one for one in known if one is not gone)))
         return gone
 
-    async def check_health(self) -> None:
+    async def check_health(self, model: ModelId | None) -> None:
         """Let the core look."""
-        self.tell(HealthAsked())
+        self.tell(HealthAsked(model=model))
 
     async def remove(self, model: ModelId) -> tuple[Path, ...]:
         """Note the model, or fail as told."""

@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,14 +10,16 @@ from meshllm.core import events as ev
 from meshllm.core.announcement import Address
 from meshllm.core.effects import Effect, Leave, Send, StartEngine
 from meshllm.core.engines import EngineFault, EngineState
-from meshllm.core.ids import EventId, ModelId, NodeId
+from meshllm.core.ids import NO_MODEL, ConnectionId, EventId, ModelId, NodeId
 from meshllm.core.intents import Intent, Verb
 from meshllm.core.limits import GIB
 from meshllm.core.mesh import MeshCore
-from meshllm.core.messages import Leaving
+from meshllm.core.messages import HealthQuestion, Leaving
 from meshllm.core.serving.engine_state import HAS_PROCESS
+from meshllm.core.serving.lifecycle import ServingPolicy
 from meshllm.core.view import MeshView
 from tests.core.builders import a_machine, a_spec, a_story, exited, ready
+from tests.core.serving.neighbours import PEER, Neighbourhood, a_node, a_served
 from tests.core.test_picture import a_core
 
 NAMES = ("a", "b", "c")
@@ -150,3 +153,32 @@ def test_the_wake_ups_of_members_do_not_touch_models() -> None:
     story.core.handle(ev.Woke(), 300.0)
 
     assert story.core.view.local is local
+
+
+@pytest.mark.rows("HLT-6")
+def test_the_hosts_of_a_model_are_asked_how_it_is() -> None:
+    """Those of that model alone, or all; nobody who serves nothing."""
+    story = Neighbourhood(policy=ServingPolicy())
+    story.meet(a_node(PEER, a_served("m")))
+
+    def asked(model: str | None) -> list[NodeId]:
+        effects = story.tell(ev.HealthAsked(model=ModelId(model) if model is not None else None))
+        return [one.peer for one in effects if isinstance(one, Send) and isinstance(one.message, HealthQuestion)]
+
+    assert (asked("m"), asked(None), asked("other")) == ([PEER], [PEER], [])
+
+
+@pytest.mark.rows("HLT-6")
+def test_who_is_asked_looks_and_says_what_it_found() -> None:
+    """In a statement of its own, although nothing is new; with the measurements."""
+    story = Neighbourhood(a_spec("tiny"), policy=ServingPolicy(requested=("tiny",)))
+    story.tell(ready("tiny"))
+    story.meet()
+    before = story.core.view.me
+
+    story.tell(ev.MessageReceived(peer=PEER, connection=ConnectionId(1), message=HealthQuestion(model=NO_MODEL)))
+
+    now = story.core.view.me
+    assert now.supersedes(before)
+    assert (now.serving[0].file_integrity, now.serving[0].memory) == ("ok", "ok")
+    assert story.core.view.local[ModelId("tiny")].checks.checked_s == story.now_s  # type: ignore[union-attr]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from meshllm.core.announcement import ServedModel, ServingState
 from meshllm.core.ids import ModelId
-from meshllm.core.limits import GIB, MIB
+from meshllm.core.limits import GIB, MIB, STATEMENT_ASKED_S
 from meshllm.core.statement import OwnStatement, coarse
 from tests.core.builders import a_machine
 from tests.core.members.builders import an_announcement
@@ -108,3 +108,22 @@ def test_a_free_disk_is_told_in_gigabytes_and_at_its_leisure() -> None:
 
     assert one == other
     assert not is_news
+
+
+def test_a_statement_that_was_asked_for_is_made_in_any_case() -> None:
+    """Even when nothing has changed, and once for all who ask within a moment."""
+    own, same = OwnStatement(an_announcement("a"), 10.0), an_announcement("a")
+    assert not own.renew(same, 100.0)
+
+    own.insist(100.0)
+    first = own.renew(same, 100.0)
+    own.insist(100.1)
+    own.insist(100.2)
+    at_once = own.renew(same, 100.2)
+    due_s = own.soft_due_s
+    later = own.renew(same, 100.0 + STATEMENT_ASKED_S)
+    again = own.renew(same, 110.0)
+
+    assert (first, at_once, later, again) == (True, False, True, False)
+    assert due_s == 100.0 + STATEMENT_ASKED_S
+    assert own.announcement.version == 2

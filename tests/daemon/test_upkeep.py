@@ -1,16 +1,21 @@
 """Files are verified when an engine has read them; a check is answered when the view shows it."""
 
 import asyncio
+from dataclasses import replace
+from types import MappingProxyType
 
 import pytest
 
 from meshllm.core.catalog import ModelSpec
 from meshllm.core.events import Event
+from meshllm.core.health import HealthChecks
 from meshllm.core.ids import ModelId
+from meshllm.core.serving.replicas import replicas_of
+from meshllm.core.view import LocalModel, MeshView
 from meshllm.daemon import upkeep
 from meshllm.daemon.current_view import CurrentView
 from meshllm.daemon.upkeep import check_health, verify_loaded
-from tests.core.builders import Story, a_spec, a_story, exited, ready
+from tests.core.builders import Story, a_member, a_spec, a_story, exited, ready
 
 
 class Node:
@@ -77,3 +82,41 @@ async def test_a_check_that_takes_too_long_is_answered_with_what_is_known(monkey
     await check_health(node.views, None, node.tell)
 
     assert node.views.newest is node.story.core.view
+
+
+@pytest.mark.rows("HLT-6")
+async def test_a_check_waits_for_the_hosts_that_can_be_asked() -> None:
+    """For those that this node is connected to, until they say something new; never for an adopted model."""
+    node = Node()
+    host = replace(a_member("h", models=("tiny",)), connected=True)
+    far = a_member("f", models=("tiny",))
+    view = node.views.newest
+    members = {member.announcement.node: member for member in (host, far)}
+    adopted = replace(view.local[ModelId("tiny")], adopted_from="box", checks=None)
+    local = MappingProxyType({**view.local, ModelId("away"): adopted})
+
+    def shown(version: int) -> MeshView:
+        said = replace(host.announcement, version=version)
+        known = {**members, said.node: replace(host, announcement=said)}
+        checked = {name: _checked(model) for name, model in local.items()}
+        return replace(
+            view, epoch=view.epoch + version, members=MappingProxyType(known), local=MappingProxyType(checked),
+            replicas=replicas_of(known.values(), view.me.node),
+        )  # fmt: skip
+
+    node.views.publish(shown(1))
+    async with asyncio.TaskGroup() as tasks:
+        checking = tasks.create_task(check_health(node.views, None, lambda _: None, ModelId("tiny")))
+        await turns()
+        is_done_early = checking.done()
+        node.views.publish(shown(2))
+        await turns()
+        is_done = checking.done()
+        checking.cancel()
+
+    assert (is_done_early, is_done) == (False, True)
+
+
+def _checked(model: LocalModel) -> LocalModel:
+    """Return a model that was looked at long after now, but for an adopted one."""
+    return model if model.adopted_from else replace(model, checks=HealthChecks(checked_s=1e12))

@@ -305,3 +305,32 @@ def test_a_client_that_does_not_read_costs_its_own_window_and_nothing_else(daemo
 
         assert answers == [200] * 20
         assert [grown - was < WINDOWS_BYTES for was, grown in zip(before, after, strict=True)] == [True, True]
+
+
+@pytest.mark.rows("HLT-6")
+def test_a_models_health_is_measured_by_its_host_and_shown_everywhere(daemon: Make) -> None:
+    """On demand, within ten seconds; all nodes show what the host found, with the moment."""
+    with daemon("--model", "tiny") as first, daemon("--join", token_of(first), models=()) as second:
+        until_listed(second, "tiny")
+        second.chat(stream=True)
+
+        began_s = time.monotonic()
+        answer = second.request("POST", "/health/check", {"model_id": "tiny"})
+        took_s = time.monotonic() - began_s
+        everything = second.request("POST", "/health/check", {}).json["results"]
+
+        assert (answer.status, took_s < 10.0) == (200, True)
+        [result] = answer.json["results"]
+        [host] = result["nodes"]
+        assert (result["health_status"], host["node_id"]) == ("healthy", node_id(first))
+        assert (host["checks"]["file_integrity"], host["checks"]["memory"]) == ("ok", "ok")
+        until(lambda: _response_time_s(second, "tiny"), "the host's measurement being shown")
+        assert host["last_check"] is not None
+        assert [one["model_id"] for one in everything] == ["tiny"]
+
+
+def _response_time_s(node: Daemon, model: str) -> float | None:
+    """Have a model looked at; return what its host measured of its first tokens."""
+    result = node.request("POST", "/health/check", {"model_id": model}).json["results"][0]
+    measured: float | None = result["nodes"][0]["checks"]["response_time_s"]
+    return measured

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from meshllm.core import messages as said
 from meshllm.core.announcement import Announcement, Record
 from meshllm.core.credentials import Revocation, TokenRecord
-from meshllm.core.ids import NodeId, TokenId
+from meshllm.core.ids import NO_MODEL, ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent, Outcome, OutcomeCode, Verb
 from meshllm.core.limits import ORDER_MESSAGE_CHARS
 from meshllm.core.messages import KINDS, Message
@@ -75,6 +75,7 @@ MESSAGES: list[Message] = [
     said.Revocations(entries=(REVOCATION,)), said.Revocations(entries=()), said.Tokens(records=(TOKEN, OTHER_TOKEN)),
     said.Order(intent=Intent(verb=Verb.UNLOAD, model="m", request_id="r1", hold=True, scope="node")),
     said.OrderResult(request_id="r1", outcome=Outcome(code=OutcomeCode.DONE, message="m is unloaded", model="m")),
+    said.HealthQuestion(model=ModelId("m")), said.HealthQuestion(model=NO_MODEL),
     said.ErrorReport(code="unsupported", message="a kind that is not known here"),
 ]  # fmt: skip
 

@@ -167,6 +167,18 @@ def local_health(model: LocalModel) -> HealthState:
     return HealthState.UNKNOWN
 
 
+def remote_checks(served: ServedModel) -> HealthChecks | None:
+    """Return what another node says that it measured of a model; None where it says nothing."""
+    try:
+        integrity, memory = Integrity(served.file_integrity), Allocation(served.memory)
+    except ValueError:  # nothing, or a word of a later version
+        return None
+    return HealthChecks(
+        file_integrity=integrity, memory=memory, response_time_s=served.response_time_s,
+        error_rate=served.error_rate, reason=served.trouble,
+    )  # fmt: skip
+
+
 def remote_health(served: ServedModel) -> HealthState:
     """Return how a model of another node is, as that node says."""
     if served.state is ServingState.FAILED:

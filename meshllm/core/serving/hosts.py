@@ -11,7 +11,7 @@ from meshllm.core.announcement import ServingState
 from meshllm.core.engines import EngineState
 from meshllm.core.health import HealthChecks, HealthState
 from meshllm.core.ids import ModelId, NodeId, short
-from meshllm.core.serving.health import local_health, remote_health
+from meshllm.core.serving.health import local_health, remote_checks, remote_health
 from meshllm.core.standing import LIVE
 from meshllm.core.view import LocalModel, MeshView, Replica
 
@@ -52,7 +52,7 @@ class Host:
     context_length: int = 0
     size_bytes: int = 0
     checks: HealthChecks | None = None
-    """Of this node only; others tell what they make of theirs."""
+    """As its node measured them; None where it does not say so."""
     checked_s: float | None = None
     """When it was measured, as far as it is known here, on this node's clock."""
 
@@ -99,6 +99,7 @@ def _serving(view: MeshView, replica: Replica) -> Host:
         node_id=replica.node, name=replica.name, status=_STATUS_SAID[served.state], digest=served.digest or None,
         health_status=remote_health(served), slots=served.slots, context_length=served.context_tokens,
         size_bytes=served.size_bytes, checked_s=member.last_heard_s if member is not None else None,
+        checks=remote_checks(served),
     )  # fmt: skip
 
 

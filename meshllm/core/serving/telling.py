@@ -7,11 +7,12 @@ Owns the way from records to statements. Decides nothing. Doesn't know when a st
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 from meshllm.core.announcement import Announcement, DiskModel, RequestedModel, Role, ServedModel, ServingState
 from meshllm.core.catalog import ModelReference, ModelSpec
 from meshllm.core.engines import EngineState
-from meshllm.core.health import HealthState
+from meshllm.core.health import HealthChecks, HealthState
 from meshllm.core.ids import NO_MODEL, ModelId
 from meshllm.core.known_models import find, reference_of
 from meshllm.core.limits import ANNOUNCED_REQUESTS
@@ -89,6 +90,7 @@ def _served(record: Record) -> ServedModel | None:
         said = replace(
             said,
             health=str(local_health(record.snapshot())),
+            **_measured(record.checks),
             slots=record.slots,
             context_tokens=record.context_tokens,
             busy=busy,
@@ -102,6 +104,16 @@ def _served(record: Record) -> ServedModel | None:
         architecture=spec.architecture.name, quantization=spec.quantization, parameters=spec.parameters,
         size_bytes=spec.size_bytes,
     )  # fmt: skip
+
+
+def _measured(checks: HealthChecks | None) -> dict[str, Any]:
+    """Return what is announced of the measurements of a model in memory."""
+    if checks is None:
+        return {}
+    return {
+        "file_integrity": str(checks.file_integrity), "memory": str(checks.memory), "error_rate": checks.error_rate,
+        "response_time_s": checks.response_time_s, "trouble": checks.reason,
+    }  # fmt: skip
 
 
 def _adopted(model: LocalModel) -> ServedModel:

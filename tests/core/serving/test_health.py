@@ -6,12 +6,13 @@ from dataclasses import replace
 import pytest
 
 from meshllm.core import events as ev
+from meshllm.core.announcement import ServedModel, ServingState
 from meshllm.core.catalog import ModelSpec
 from meshllm.core.engines import EngineFault, EngineState
 from meshllm.core.health import Allocation, HealthChecks, HealthState, Integrity, first_token_step
 from meshllm.core.ids import ModelId
 from meshllm.core.registration import Registration
-from meshllm.core.serving.health import local_health, remote_health
+from meshllm.core.serving.health import local_health, remote_checks, remote_health
 from meshllm.core.serving.routes import Refusal, RefusalCode, RouteRequest, Routes
 from meshllm.core.serving.routing import plan_routes
 from tests.core.builders import Story, a_spec, a_story, exited, ready
@@ -189,3 +190,18 @@ def test_other_nodes_are_believed_and_odd_words_are_doubts() -> None:
     assert remote_health(a_served(health="degraded")) is HealthState.DEGRADED
     assert remote_health(a_served(health="splendid")) is HealthState.DEGRADED
     assert remote_health(a_served(state="loading")) is HealthState.LOADING
+
+
+@pytest.mark.rows("HLT-6")
+def test_what_another_node_measured_is_read_as_it_says() -> None:
+    """Nothing, and words of a later version, are no measurements."""
+    served = ServedModel(model=ModelId("m"), digest="d", state=ServingState.READY, trouble="slow")
+
+    known = remote_checks(replace(served, file_integrity="ok", memory="ok", response_time_s=6.0, error_rate=0.5))
+
+    assert known == HealthChecks(
+        file_integrity=Integrity.OK, memory=Allocation.OK, response_time_s=6.0, error_rate=0.5, reason="slow"
+    )
+    assert remote_checks(served) is None
+    assert remote_checks(replace(served, file_integrity="blessed", memory="ok")) is None
+    assert remote_health(replace(served, state=ServingState.FAILED)) is HealthState.UNHEALTHY

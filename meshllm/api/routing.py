@@ -16,7 +16,7 @@ from meshllm.api.names import require_anywhere
 from meshllm.core.ids import ModelId
 from meshllm.core.limits import DECISIONS_SHOWN, ROUTING_BODY_BYTES
 from meshllm.core.serving import explain
-from meshllm.core.serving.prospect import Prospect, foresee
+from meshllm.core.serving.prospect import Prospect, Question, foresee
 
 _YES = frozenset({"1", "true", "yes", ""})
 
@@ -64,7 +64,8 @@ class Routing:
         view = self._deps.views.newest
         model = require_anywhere(view, asked)
         now_s = asyncio.get_running_loop().time()
-        found = foresee(view, self._deps.routes, asked, tokens=_number(request, "tokens", 0), now_s=now_s)
+        question = Question(asked=asked, tokens=_number(request, "tokens", 0))
+        found = foresee(view, self._deps.routes, question, self._deps.in_flight, now_s)
         return json_answer({**_shown(found, model), "decisions": self._decisions(model, count)})
 
     def _decisions(self, model: ModelId | None, count: int = DECISIONS_SHOWN) -> list[dict[str, object]]:

@@ -64,9 +64,9 @@ class Routing:
         view = self._deps.views.newest
         model = require_anywhere(view, asked)
         now_s = asyncio.get_running_loop().time()
-        question = Question(asked=asked, tokens=_number(request, "tokens", 0))
+        question = Question(asked=asked, model=model, tokens=_number(request, "tokens", 0))
         found = foresee(view, self._deps.routes, question, self._deps.in_flight, now_s)
-        return json_answer({**_shown(found, model), "decisions": self._decisions(model, count)})
+        return json_answer({**_shown(found), "decisions": self._decisions(model, count)})
 
     def _decisions(self, model: ModelId | None, count: int = DECISIONS_SHOWN) -> list[dict[str, object]]:
         newest = self._deps.routes.decisions.newest(model, count)
@@ -82,11 +82,11 @@ class Routing:
         return {"request_id": wanted, "decisions": found}
 
 
-def _shown(found: Prospect, model: ModelId) -> dict[str, object]:
+def _shown(found: Prospect) -> dict[str, object]:
     """Return what would happen as a document."""
     decision = found.decision
     return {
-        "model_id": decision.model or model, "strategy": decision.strategy, "reason": decision.reason,
+        "model_id": decision.model, "strategy": decision.strategy, "reason": decision.reason,
         "picked": decision.picked or None, "waits": found.waits, "message": found.message or None,
         "code": found.code or None,
         "candidates": [{**explain.shown_rating(one), "node": found.names.get(one.name)} for one in decision.ratings],

@@ -50,6 +50,8 @@ class Question:
 
     asked: str
     """The model, as a client would write it."""
+    model: ModelId
+    """What that means."""
     tokens: int = 0
     """What it needs of a context; 0: any will do."""
 
@@ -63,7 +65,7 @@ def foresee(
     if isinstance(found, Routes):
         candidates = _Candidates(view, found, question.tokens, busy_here(found.model))
         return _among(candidates, memory.foretold(candidates.able(), config, now_s))
-    model = ModelId(found.model)
+    model = ModelId(found.model) or question.model
     nobody = memory.foretold((), config, now_s)
     decision = replace(nobody, model=model, rejected=tuple(_out(view, model, "", frozenset())))
     names = _names(view, decision)

@@ -43,7 +43,8 @@ def a_host(name: str, *, member: str = "alive", rights: Rights | None = None, **
 
 def look(view: MeshView, *, tokens: int = 0, asked: str = "tiny", busy: int = 0) -> Prospect:
     """Ask where a request would go, of a memory without any past."""
-    return foresee(view, RouteMemory(random.Random(1)), Question(asked=asked, tokens=tokens), lambda _: busy, 1.0)
+    question = Question(asked=asked, model=ModelId(asked), tokens=tokens)
+    return foresee(view, RouteMemory(random.Random(1)), question, lambda _: busy, 1.0)
 
 
 def why(found: Prospect) -> dict[str, str]:
@@ -178,4 +179,4 @@ def test_hosts_with_nothing_against_them_are_not_rejected_where_the_request_itse
     """A node that leaves takes no requests, whoever could answer them."""
     found = look(replace(a_view(here(), a_host("attic")), leaving=True))
 
-    assert (found.code, why(found)) == ("leaving", {})
+    assert (found.code, found.decision.model, why(found)) == ("leaving", "tiny", {})

@@ -16,7 +16,7 @@ from meshllm.api.names import require_anywhere
 from meshllm.core.ids import ModelId
 from meshllm.core.limits import DECISIONS_SHOWN, ROUTING_BODY_BYTES
 from meshllm.core.serving import explain
-from meshllm.core.serving.prospect import Prospect, foresee
+from meshllm.core.serving.prospect import Prospect, Question, foresee
 
 _YES = frozenset({"1", "true", "yes", ""})
 
@@ -64,8 +64,9 @@ class Routing:
         view = self._deps.views.newest
         model = require_anywhere(view, asked)
         now_s = asyncio.get_running_loop().time()
-        found = foresee(view, self._deps.routes, asked, tokens=_number(request, "tokens", 0), now_s=now_s)
-        return json_answer({**_shown(found, model), "decisions": self._decisions(model, count)})
+        question = Question(asked=asked, model=model, tokens=_number(request, "tokens", 0))
+        found = foresee(view, self._deps.routes, question, self._deps.in_flight, now_s)
+        return json_answer({**_shown(found), "decisions": self._decisions(model, count)})
 
     def _decisions(self, model: ModelId | None, count: int = DECISIONS_SHOWN) -> list[dict[str, object]]:
         newest = self._deps.routes.decisions.newest(model, count)
@@ -81,11 +82,11 @@ class Routing:
         return {"request_id": wanted, "decisions": found}
 
 
-def _shown(found: Prospect, model: ModelId) -> dict[str, object]:
+def _shown(found: Prospect) -> dict[str, object]:
     """Return what would happen as a document."""
     decision = found.decision
     return {
-        "model_id": decision.model or model, "strategy": decision.strategy, "reason": decision.reason,
+        "model_id": decision.model, "strategy": decision.strategy, "reason": decision.reason,
         "picked": decision.picked or None, "waits": found.waits, "message": found.message or None,
         "code": found.code or None,
         "candidates": [{**explain.shown_rating(one), "node": found.names.get(one.name)} for one in decision.ratings],

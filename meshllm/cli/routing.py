@@ -36,6 +36,14 @@ def routing(
     _print(open_node(ctx, port=port, state_dir=state_dir, config=config).get(PATH), as_json=as_json)
 
 
+@app.command("show")
+def show(
+    ctx: typer.Context, as_json: Json = False, port: Port = None, state_dir: StateDir = None, config: ConfigFile = None
+) -> None:
+    """Show how requests are routed here; the same as `routing` alone."""
+    _print(open_node(ctx, port=port, state_dir=state_dir, config=config).get(PATH), as_json=as_json)
+
+
 @app.command("set")
 def change(
     ctx: typer.Context,

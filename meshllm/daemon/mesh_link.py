@@ -27,7 +27,7 @@ from meshllm.daemon.errors import AddressChoiceError, PortInUseError, StartError
 from meshllm.daemon.invitations import Invitations, Standing, issuer_of
 from meshllm.daemon.joining import Newcomer, renewed
 from meshllm.daemon.mesh_files import Membership
-from meshllm.daemon.mesh_start import MeshStart, certificate_of, rights_of
+from meshllm.daemon.mesh_start import MESH_KEY, MeshStart, certificate_of, rights_of
 from meshllm.daemon.tasks import Tasks
 from meshllm.daemon.whereabouts import Reach, Whereabouts
 from meshllm.transport.certificates import Issuer, better_delegation
@@ -184,7 +184,7 @@ class MeshLink:
                     self._start.files.keep_trust(kept_trust(tokens, revocations))
             case do.KeepOrders(kept=kept):
                 if not self._config.client:
-                    self._start.files.keep_orders(kept_orders(kept))
+                    self._start.files.keep_orders({**kept_orders(kept), MESH_KEY: self._start.place.mesh})
 
     # -- what peers give -----------------------------------------------------------------------------
 

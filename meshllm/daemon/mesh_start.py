@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from meshllm.config import Config
 from meshllm.core.credentials import CertificateFacts, Revocation, TokenRecord
 from meshllm.core.effects import KeptOrders
-from meshllm.core.ids import NodeId
+from meshllm.core.ids import MeshId, NodeId
 from meshllm.core.mesh import CoreConfig
 from meshllm.core.rights import Rights
 from meshllm.core.serving.lifecycle import ServingPolicy
@@ -33,6 +33,8 @@ from meshllm.wire.trust import read_trust
 log = logging.getLogger(__name__)
 
 MB = 1_000_000
+MESH_KEY = "mesh"
+"""Of the file of orders: which mesh they are of."""
 CLIENT_INCARNATION = 1
 """A client's identity is new, so it was never here before."""
 
@@ -88,7 +90,7 @@ def begin(config: Config, state: StateDir) -> MeshStart:
         identity=identity, files=files, place=place, tokens=tokens, revocations=revocations,
         incarnation=CLIENT_INCARNATION if config.client else files.next_incarnation(),
         contacts=first_contacts(identity.node, place.contacts, () if config.client else files.roster()),
-        kept=_kept_orders(files),
+        kept=_kept_orders(files, place.mesh),
     )  # fmt: skip
 
 
@@ -129,10 +131,17 @@ def certificate_of(membership: Membership, now_unix_s: float) -> CertificateFact
     return read_certificate(membership.certificate, membership.mesh, now_unix_s)
 
 
-def _kept_orders(files: MeshFiles) -> KeptOrders:
-    """Return the orders of the last run; none when they cannot be read: a node serves without them."""
+def _kept_orders(files: MeshFiles, mesh: MeshId) -> KeptOrders:
+    """Return the orders of the last run; none when they cannot be read: a node serves without them.
+
+    What was said to another mesh, which this node has left since, is not said to this one.
+    """
+    document = files.orders()
     try:
-        return read_orders(files.orders())
+        kept = read_orders(document)
+        if document.get(MESH_KEY, mesh) == mesh:
+            return kept
+        return replace(kept, orders=(), default=None, routing=None, clock=0)
     except WireError as error:
         log.warning("orders of the last run cannot be read: %s", error.message)
         return NOTHING_KEPT

@@ -16,8 +16,11 @@ def test_routing_shows_every_key_and_who_chose(shell: Shell, node: ScriptedNode)
     node.answers[f"GET {PATH}"] = (200, RoutingRegister().shown())
 
     assert shell("routing", "--port", node.port) == 0
-    assert "strategy                   cache_aware\n" in shell.out
-    assert shell.out.endswith("chosen                     by nobody: these are the defaults\n")
+    alone = shell.out
+    assert shell("routing", "show", "--port", node.port) == 0
+    assert shell.out == alone
+    assert "strategy                   cache_aware\n" in alone
+    assert alone.endswith("chosen                     by nobody: these are the defaults\n")
 
 
 def test_routing_as_json_is_the_nodes_document(shell: Shell, node: ScriptedNode) -> None:

@@ -12,6 +12,7 @@ from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Verb
 from meshllm.core.policy import ModelPolicy
 from meshllm.core.rights import OWN_MACHINE, Rights
+from meshllm.core.routing_config import RoutingChoice, RoutingConfig
 from meshllm.daemon.errors import BadTokenError
 from meshllm.daemon.mesh_start import begin, core_config, rights_of
 from meshllm.daemon.state_dir import StateDir
@@ -110,6 +111,36 @@ def test_what_is_said_of_models_reaches_the_core(tmp_path: Path) -> None:
     assert serving.default_model == "x"
     assert serving.serves_all
     assert not serving.is_controllable
+
+
+def test_what_was_said_to_a_mesh_is_not_said_to_another(tmp_path: Path) -> None:
+    """A node that was made to leave one keeps what is its own."""
+    config = a_config(tmp_path)
+    state = StateDir(config.state_dir, config.runtime_dir)
+    first = begin(config, state)
+    order = ModelOrder(model=ModelId("m"), verb=Verb.UNLOAD, version=3, author=first.node, hold=True)
+    routing = RoutingChoice(config=RoutingConfig(max_retries=1), version=4, author=first.node)
+    kept = KeptOrders(orders=(order,), clock=3, held=(ModelId("h"),), routing=routing, routing_here=RoutingConfig())
+
+    first.files.keep_orders({**kept_orders(kept), "mesh": first.place.mesh})
+    same = begin(config, state).kept
+    first.files.keep_orders({**kept_orders(kept), "mesh": "another"})
+    other = begin(config, state).kept
+
+    state.release()
+    assert same == kept
+    assert other == KeptOrders(held=(ModelId("h"),), routing_here=RoutingConfig())
+
+
+def test_the_configuration_of_routing_is_told_to_the_core(tmp_path: Path) -> None:
+    """The table, and the flag that wins over it."""
+    config = replace(a_config(tmp_path), routing=RoutingConfig(max_retries=1), unknown_model="fallback")
+    state = StateDir(config.state_dir, config.runtime_dir)
+
+    core = core_config(config, begin(config, state))
+
+    state.release()
+    assert (core.routing, core.unknown_model) == (RoutingConfig(max_retries=1), "fallback")
 
 
 def test_orders_of_the_last_run_are_told_to_the_core(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -5,16 +5,16 @@ decide for a request: it asks the same functions, and puts into words why a node
 HTTP. Pure, with the time as an argument.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from meshllm.core.announcement import ServedModel, ServingState
 from meshllm.core.engines import EngineState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.rights import Rights
-from meshllm.core.routing_config import RoutingConfig
+from meshllm.core.serving.candidates import candidate_of
 from meshllm.core.serving.explain import Decision
-from meshllm.core.serving.ratings import HEALTHY, UNHEALTHY, Candidate
+from meshllm.core.serving.ratings import UNHEALTHY, Candidate
 from meshllm.core.serving.route_memory import RouteMemory
 from meshllm.core.serving.routes import Local, Route, RouteRequest, Routes, Wait
 from meshllm.core.serving.routing import plan_routes
@@ -26,7 +26,6 @@ _STATES = {
     ServingState.CLAIMED: "is about to load it", ServingState.DOWNLOADING: "is downloading it",
     ServingState.LOADING: "is loading it", ServingState.DRAINING: "is draining: it takes no new requests",
 }  # fmt: skip
-_UNMEASURED_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +44,28 @@ class Prospect:
     """Why it would wait or be refused."""
 
 
-def foresee(view: MeshView, memory: RouteMemory, asked: str, *, tokens: int, now_s: float) -> Prospect:
-    """Return what a request that names a model so would meet. `tokens` is what it needs of a context; 0: anything."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A request that nobody has sent."""
+
+    asked: str
+    """The model, as a client would write it."""
+    model: ModelId
+    """What that means."""
+    tokens: int = 0
+    """What it needs of a context; 0: any will do."""
+
+
+def foresee(
+    view: MeshView, memory: RouteMemory, question: Question, busy_here: Callable[[ModelId], int], now_s: float
+) -> Prospect:
+    """Return what a request would meet. `busy_here` tells how many requests this node's engine of a model has."""
     config = view.routing.effective
-    found = plan_routes(view, RouteRequest(model=asked))
+    found = plan_routes(view, RouteRequest(model=question.asked))
     if isinstance(found, Routes):
-        return _among(view, memory, found, config, tokens=tokens, now_s=now_s)
-    model = ModelId(found.model)
+        candidates = _Candidates(view, found, question.tokens, busy_here(found.model))
+        return _among(candidates, memory.foretold(candidates.able(), config, now_s))
+    model = ModelId(found.model) or question.model
     nobody = memory.foretold((), config, now_s)
     decision = replace(nobody, model=model, rejected=tuple(_out(view, model, "", frozenset())))
     names = _names(view, decision)
@@ -60,19 +74,44 @@ def foresee(view: MeshView, memory: RouteMemory, asked: str, *, tokens: int, now
     return Prospect(decision=decision, names=names, code=found.code, message=found.message)
 
 
-def _among(
-    view: MeshView, memory: RouteMemory, found: Routes, config: RoutingConfig, *, tokens: int, now_s: float
-) -> Prospect:
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """The ways that there are, as one request sees them."""
+
+    view: MeshView
+    found: Routes
+    tokens: int
+    busy_here: int
+
+    def able(self) -> list[Candidate]:
+        """Return those that could take it."""
+        return [self._candidate(route) for route in self.found.routes if not self._is_narrow(route)]
+
+    def narrow(self) -> list[Rejected]:
+        """Return those whose context is too small."""
+        return [
+            Rejected(name=route.node, why=f"a context of {_context(route)} tokens is too small for {self.tokens}")
+            for route in self.found.routes if self._is_narrow(route)
+        ]  # fmt: skip
+
+    def _candidate(self, route: Route) -> Candidate:
+        candidate = candidate_of(self.view, route)
+        return candidate.as_busy_as(self.busy_here) if candidate.is_here else candidate
+
+    def _is_narrow(self, route: Route) -> bool:
+        return 0 < _context(route) < self.tokens
+
+
+def _context(route: Route) -> int:
+    return route.target.context_tokens
+
+
+def _among(candidates: _Candidates, decision: Decision) -> Prospect:
     """Return the choice among hosts, with what keeps each other one out of it."""
-    wide = [route for route in found.routes if not 0 < route.target.context_tokens < tokens]
-    narrow = [
-        Rejected(name=route.node, why=f"a context of {route.target.context_tokens} tokens is too small for {tokens}")
-        for route in found.routes if route not in wide
-    ]  # fmt: skip
-    decision = memory.foretold([_candidate(view, route) for route in wide], config, now_s)
+    view, found, tokens = candidates.view, candidates.found, candidates.tokens
     nodes = frozenset(route.node for route in found.routes)
     digest = next((_digest(view, route) for route in found.routes), "")
-    rejected = (*decision.rejected, *narrow, *_out(view, found.model, digest, nodes))
+    rejected = (*decision.rejected, *candidates.narrow(), *_out(view, found.model, digest, nodes))
     decision = replace(decision, model=found.model, rejected=rejected)
     names = _names(view, decision)
     if decision.ratings:
@@ -86,20 +125,6 @@ def _digest(view: MeshView, route: Route) -> str:
         return route.target.digest
     local = view.local.get(route.model)
     return local.spec.digest if local is not None and local.spec is not None else ""
-
-
-def _candidate(view: MeshView, route: Route) -> Candidate:
-    """Return a way as the choice among ways sees it."""
-    member, slots = view.members.get(route.node), max(route.target.slots, 1)
-    if isinstance(route.target, Local):
-        return Candidate(node=route.node, model=route.model, slots=slots, is_here=True)
-    served = None if member is None else _served(member, route.model)
-    return Candidate(
-        node=route.node, model=route.model, slots=slots, busy=route.target.in_flight,
-        mark=member.announcement.version if member is not None else 0, is_suspect=route.reason == "suspect",
-        health=served.health if served is not None else HEALTHY,
-        rtt_s=_UNMEASURED_S if member is None or member.rtt_s is None else member.rtt_s,
-    )  # fmt: skip
 
 
 def _out(view: MeshView, model: ModelId, digest: str, candidates: frozenset[NodeId]) -> Iterable[Rejected]:

@@ -52,6 +52,7 @@ class RoutingBook:
         self._is_admin = False
         self._has_news = False
         self._notices: list[Notify] = []
+        self._settled: tuple[RoutingRegister, RoutingChoice | None] = (self.register, None)
 
     def remembered(self) -> tuple[RoutingChoice | None, RoutingConfig | None]:
         """Return what is to be written down: the choice of the mesh, and this node's own unless it is configured."""
@@ -106,7 +107,8 @@ class RoutingBook:
             return False
         self._has_news = False
         self.announced = self.register.mesh if self._carries() else None
-        return True
+        before, self._settled = self._settled, (self.register, self.announced)
+        return before != self._settled
 
     # -- the rules -------------------------------------------------------------------------------------
 

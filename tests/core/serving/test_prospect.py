@@ -12,7 +12,7 @@ from meshllm.core.health import HealthChecks, Integrity
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Verb
 from meshllm.core.rights import Rights
-from meshllm.core.serving.prospect import Prospect, foresee
+from meshllm.core.serving.prospect import Prospect, Question, foresee
 from meshllm.core.serving.replicas import replicas_of
 from meshllm.core.serving.route_memory import RouteMemory
 from meshllm.core.standing import MemberState
@@ -41,9 +41,10 @@ def a_host(name: str, *, member: str = "alive", rights: Rights | None = None, **
     return replace(found, announcement=replace(said, serving=(one,), rights=said.rights if rights is None else rights))
 
 
-def look(view: MeshView, *, tokens: int = 0, asked: str = "tiny") -> Prospect:
+def look(view: MeshView, *, tokens: int = 0, asked: str = "tiny", busy: int = 0) -> Prospect:
     """Ask where a request would go, of a memory without any past."""
-    return foresee(view, RouteMemory(random.Random(1)), asked, tokens=tokens, now_s=1.0)
+    question = Question(asked=asked, model=ModelId(asked), tokens=tokens)
+    return foresee(view, RouteMemory(random.Random(1)), question, lambda _: busy, 1.0)
 
 
 def why(found: Prospect) -> dict[str, str]:
@@ -65,6 +66,10 @@ def test_an_idle_engine_here_comes_before_a_busy_one_elsewhere() -> None:
     assert [found.names[one.name] for one in found.decision.ratings] == ["a", "attic"]
     assert (found.decision.strategy, found.decision.reason) == ("cache_aware", "least_loaded")
     assert (found.code, found.waits, found.message, why(found)) == ("", False, "", {})
+
+    crowded = look(a_view(here(), a_host("attic", busy=3)), busy=4)
+
+    assert [crowded.names[one.name] for one in crowded.decision.ratings] == ["attic", "a"]
 
 
 @pytest.mark.parametrize(
@@ -174,4 +179,4 @@ def test_hosts_with_nothing_against_them_are_not_rejected_where_the_request_itse
     """A node that leaves takes no requests, whoever could answer them."""
     found = look(replace(a_view(here(), a_host("attic")), leaving=True))
 
-    assert (found.code, why(found)) == ("leaving", {})
+    assert (found.code, found.decision.model, why(found)) == ("leaving", "tiny", {})

@@ -19,26 +19,20 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from time import monotonic
-from urllib.parse import unquote
-
-import msgspec
 
 from meshllm.core import limits
 from meshllm.core.events import Event
 from meshllm.core.ids import ModelId, NodeId, short
-from meshllm.core.known_models import CATALOG
 from meshllm.core.serving.asleep import unloaded
 from meshllm.core.serving.route_memory import RouteMemory
 from meshllm.core.serving.routes import Capability, Refusal
-from meshllm.core.view import MeshView
 from meshllm.proxy import openai, paths
 from meshllm.proxy.access import AccessRules
 from meshllm.proxy.client import ClientConnection
-from meshllm.proxy.detail import model_detail
 from meshllm.proxy.forward import Exchange
 from meshllm.proxy.heads import Arrival, Heads
-from meshllm.proxy.intake import Door, Intake, connection_line
-from meshllm.proxy.listing import ListOptions, model_list
+from meshllm.proxy.intake import Door, connection_line
+from meshllm.proxy.model_lists import ModelLists
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.paths import InferenceDoor
 from meshllm.proxy.peek import INVALID_JSON, BodyError, Peek, peek
@@ -58,7 +52,6 @@ from meshllm.wire.tunnel_frames import TunnelProgress, TunnelRefusal
 log = logging.getLogger(__name__)
 
 _MEASURE_INTERVAL_S = 1.0
-_LISTS_REMEMBERED = 256
 _NAMES_REMEMBERED = 1024
 _INFERENCE = Door.INFERENCE
 
@@ -123,8 +116,7 @@ class FrontDoor:
         self._accepted = 0
         self._connections_max = config.connections_max
         self._heads: dict[str, Heads] = {}
-        self._lists: dict[tuple[str, str], tuple[int, bytes]] = {}
-        self._lists_epoch = -1
+        self._lists = ModelLists(self._pursuit.retry_after_s)
         self._fallen_back: set[str | None] = set()
         """Unknown names of which the log has been told."""
         self._tending = Tending()
@@ -424,34 +416,12 @@ class FrontDoor:
 
     def _answer_models(self, client: ClientConnection, arrival: Arrival) -> None:
         intake = arrival.intake
-        view = self._views.newest
-        status, document = self._models_document(view, intake)
+        status, document = self._lists.document(self._views.newest, intake)
         head = b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\nX-Request-ID: %b\r\n%b%b" % (
             status, openai.reason_phrase(status).encode(), len(document), self._request_id(arrival),
             self._targets.management.client_lines, intake.answer_end,
         )  # fmt: skip
         client.answer(head if intake.is_head else head + document, status, keeps_alive=intake.keeps_alive)
-
-    def _models_document(self, view: MeshView, intake: Intake) -> tuple[int, bytes]:
-        """Return (status, JSON) of a list or of one model; remembered as long as the view is the same."""
-        key = (intake.asked_model, intake.head.query)
-        if view.epoch != self._lists_epoch or len(self._lists) >= _LISTS_REMEMBERED:
-            self._lists.clear()
-            self._lists_epoch = view.epoch
-        known = self._lists.get(key)
-        if known is None:
-            known = self._lists[key] = self._new_models_document(view, intake)
-        return known
-
-    def _new_models_document(self, view: MeshView, intake: Intake) -> tuple[int, bytes]:
-        if not intake.asked_model:
-            return 200, msgspec.json.encode(model_list(view, ListOptions.parse(intake.head.query), CATALOG))
-        asked = unquote(intake.asked_model)[: limits.MODEL_NAME_BYTES]
-        found = model_detail(view, asked, CATALOG)
-        if isinstance(found, Refusal):
-            problem = openai.refused(found, self._pursuit.retry_after_s())
-            return problem.status, openai.error_document(problem)
-        return 200, msgspec.json.encode(found)
 
     def _refuse(self, client: ClientConnection, arrival: Arrival, problem: Problem) -> None:
         intake = arrival.intake

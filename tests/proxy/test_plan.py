@@ -230,7 +230,7 @@ async def test_an_engine_that_started_anew_has_forgotten_its_prompts() -> None:
 # -- sessions --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.rows("T8", "AFF-2", "AFF-3")
+@pytest.mark.rows("T8", "AFF-2", "AFF-3", "RTE-10")
 async def test_a_session_stays_put_and_moves_once_when_its_host_dies() -> None:
     """One request a minute for twenty minutes, though it expires after five; then its host is gone, and comes back."""
     now_s = 0.0

@@ -141,6 +141,7 @@ def test_who_had_more_than_its_share_lately_is_marked() -> None:
     assert [rating.is_over for rating in known.rate(*candidates("a", "b"), now_s=600.0)] == [False, False]
 
 
+@pytest.mark.rows("RTE-11")
 def test_the_composite_score_and_half_of_it_when_degraded() -> None:
     """0.4 for the cache, 0.4 for room, 0.2 for quota."""
     known, prompt = Known(), a_prompt(size=8192)

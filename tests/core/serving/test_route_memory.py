@@ -164,6 +164,7 @@ def test_cached_tokens_that_answers_report_correct_what_was_thought() -> None:
     assert rating.hit_share < 0.1
 
 
+@pytest.mark.rows("RTE-9", "T11")
 def test_latency_based_finds_the_quick_host_by_itself() -> None:
     """Two hundred milliseconds more at one of two: nine of ten requests go to the other."""
     door = Door(patched(DEFAULT, {"strategy": "latency_based"}))
@@ -332,6 +333,7 @@ def fifty_models_on_twenty_hosts() -> dict[ModelId, tuple[Candidate, ...]]:
     }
 
 
+@pytest.mark.rows("RTE-20")
 def test_a_decision_takes_less_than_a_millisecond() -> None:
     """Fifty models on twenty hosts, with prompts that are known; processor time, because others use the machine too."""
     door, models, rng = Door(), fifty_models_on_twenty_hosts(), random.Random(1)

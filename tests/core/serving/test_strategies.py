@@ -136,6 +136,7 @@ def test_quota_aware_keeps_away_from_limits() -> None:
     assert names(ratings, Strategy.QUOTA_AWARE, off) == ["a", "b", "c"]
 
 
+@pytest.mark.rows("RTE-7")
 def test_random_is_even_over_many() -> None:
     """And the same seed gives the same picks."""
     rng = random.Random(1)
@@ -151,6 +152,7 @@ def an_occasion_with(rng: random.Random, config: RoutingConfig = DEFAULT) -> Occ
     return Occasion(config=config, rng=rng)
 
 
+@pytest.mark.rows("RTE-8")
 def test_weighted_random_keeps_to_weights() -> None:
     """Who has none beside others that have some is the last resort."""
     config = patched(DEFAULT, {"weights": {"a": 7, "b": 3}})
@@ -163,6 +165,7 @@ def test_weighted_random_keeps_to_weights() -> None:
     assert {one[-1] for one in tried} == {"c"}
 
 
+@pytest.mark.rows("RTE-8")
 def test_weighted_random_without_weights_goes_by_score() -> None:
     """Twice the score, twice the requests."""
     ratings, rng = [a_rating("a", score=0.6), a_rating("b", score=0.3), a_rating("c", score=0.0)], random.Random(1)

@@ -30,7 +30,7 @@ from meshllm.core.ids import ModelId, NodeId, short
 from meshllm.core.known_models import CATALOG
 from meshllm.core.serving.asleep import unloaded
 from meshllm.core.serving.route_memory import RouteMemory
-from meshllm.core.serving.routes import Capability, Refusal
+from meshllm.core.serving.routes import Refusal
 from meshllm.core.view import MeshView
 from meshllm.proxy import openai, paths
 from meshllm.proxy.access import AccessRules
@@ -345,8 +345,8 @@ class FrontDoor:
         if model is not None and len(model) > limits.MODEL_NAME_BYTES:
             self._refuse(client, arrival, openai.unknown_model(model))
             return None
-        lacking = self._targets.lacking(model, Capability.VISION) if seen.has_images else None
-        found = lacking or self._targets.find(model, door)
+        body = seen.body
+        found = self._targets.find(model, door, seen.wishes)
         if isinstance(found, Refusal):
             self._refuse(client, arrival, openai.refused(found, self._pursuit.retry_after_s()))
             return None
@@ -354,7 +354,7 @@ class FrontDoor:
             self._note_fallback(model, found.model)
         if type(found) is not Target:
             exchange = Exchange(client, intake, body, self._request_id(arrival), self, self._targets.management)
-            exchange.asked_model, exchange.is_stream, exchange.trace = model, seen.is_stream, arrival.trace
+            exchange.take_note(seen, arrival.trace)
             self._pursue(exchange)
             return exchange
         trip = None
@@ -366,7 +366,7 @@ class FrontDoor:
                 return None
             trip = looked_at
         exchange = Exchange(client, intake, body, self._request_id(arrival), self, found)
-        exchange.asked_model, exchange.is_stream, exchange.trace = model, seen.is_stream, arrival.trace
+        exchange.take_note(seen, arrival.trace)
         exchange.trip = trip
         if found.others:
             if not self._pursuit.goes_at_once(exchange, found):

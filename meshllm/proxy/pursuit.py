@@ -160,7 +160,11 @@ class Pursuit:
     def _find(self, exchange: Exchange, wait: "_Waiting", view: MeshView) -> Target | Wait | Problem:
         """Return where the request goes, what it waits for, or why it goes nowhere."""
         door = exchange.intake.inference
-        found = self._targets.management if door is None else self._targets.find(exchange.asked_model, door)
+        found = (
+            self._targets.management
+            if door is None
+            else self._targets.find(exchange.asked_model, door, exchange.wishes)
+        )
         if door is not None and not isinstance(found, Refusal):
             found = _withdrawn(view, found, wait) or found
         wait.is_coming_back = False

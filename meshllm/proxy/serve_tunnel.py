@@ -25,7 +25,7 @@ from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.intake import Door
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.paths import InferenceDoor
-from meshllm.proxy.peek import BodyError, peek
+from meshllm.proxy.peek import BodyError, Peek, peek
 from meshllm.proxy.problem_answers import problem_answer
 from meshllm.proxy.pursuit import Pursuit, errand
 from meshllm.proxy.straight import Phase
@@ -243,15 +243,16 @@ class FarEnd:
             message = "tunnels carry requests to models and nothing else"
             self._refuse(client, arrival, intake.refusal or Problem(status=404, code="not_found", message=message))
             return None
-        is_stream = self._checked(tunnel, intake.inference, body)
-        if isinstance(is_stream, Problem):
-            self._refuse(client, arrival, is_stream)
+        seen = self._checked(tunnel, intake.inference, body)
+        if isinstance(seen, Problem):
+            self._refuse(client, arrival, seen)
             return None
         target = self._target(tunnel, intake.inference)
         if isinstance(target, Problem):
             self._refuse(client, arrival, target)
             return None
-        return self._begin(tunnel, Exchange(client, intake, body, self._request_id(arrival), self, target), is_stream)
+        exchange = Exchange(client, intake, seen.body, self._request_id(arrival), self, target)
+        return self._begin(tunnel, exchange, seen.is_stream)
 
     # -- Recovery: for exchanges ----------------------------------------------------------------------
 
@@ -282,8 +283,8 @@ class FarEnd:
 
     # -- steps ----------------------------------------------------------------------------------------
 
-    def _checked(self, tunnel: TunnelledConnection, door: InferenceDoor, body: bytes) -> bool | Problem:
-        """Return whether the request streams, or what is wrong with its body."""
+    def _checked(self, tunnel: TunnelledConnection, door: InferenceDoor, body: bytes) -> Peek | Problem:
+        """Return what is to be known of a body, or what is wrong with it."""
         try:
             seen = peek(body, door.shape)
         except BodyError as error:
@@ -291,7 +292,7 @@ class FarEnd:
         if seen.model != tunnel.head.model:
             message = f"the request is for {seen.model!r}, its tunnel for {tunnel.head.model!r}"
             return Problem(status=400, code="model_mismatch", message=message[:512], param="model")
-        return seen.is_stream
+        return seen
 
     def _target(self, tunnel: TunnelledConnection, door: InferenceDoor) -> Target | Problem:
         """Return this node's engine for a request, or why there is none: much may have changed since admission."""

@@ -19,7 +19,9 @@ from openai import APIError, AsyncOpenAI, AuthenticationError, BadRequestError, 
 from meshllm.core.engines import EngineState
 from meshllm.core.events import TrafficMeasured
 from meshllm.core.ids import ModelId
+from meshllm.core.view import LocalModel
 from meshllm.proxy.front_door import FrontDoor, FrontDoorConfig, descriptors_for_clients
+from tests.core.builders import a_spec
 from tests.proxy.builders import (
     CHAT,
     NODE,
@@ -181,6 +183,53 @@ async def test_every_request_of_a_connection_is_routed_on_its_own() -> None:
                 await asyncio.sleep(0)
             house.door.traffic.models.clear()
             assert (await client.receive()).json["model"] == model
+
+
+# -- what a model has to be like -----------------------------------------------------------------------
+
+
+def eyed_and_blind(socket: Path) -> tuple[LocalModel, ...]:
+    """Return two ready models, of which the second one sees."""
+    seeing = a_spec("eyed", capabilities=frozenset({"chat", "completion", "vision"}))
+    return (a_model("blind", socket=socket), a_model("eyed", socket=socket, spec=seeing, context_tokens=4096))
+
+
+@pytest.mark.rows("AFF-9")
+async def test_what_speaks_to_the_mesh_does_not_reach_an_engine() -> None:
+    """Every other byte of the body does, as it came."""
+    own = b'{"model":"tiny", "capabilities" : ["chat"],"session_id":"s","resume":false,"min_context":9, "messages":[]}'
+    body = own.replace(b"[]", b'[{"role":"user","content":"hi"}]')
+    async with a_house() as house:
+        reply = await house.ask(a_post(body))
+        (request,) = house.engine.requests
+
+    assert reply.status == 200
+    assert request.body == b'{"model":"tiny", "messages":[{"role":"user","content":"hi"}]}'
+
+
+@pytest.mark.rows("AFF-6", "AFF-7", "T13")
+async def test_capabilities_choose_the_model_or_refuse_with_a_reason() -> None:
+    """`auto` among those that can; a named one can or cannot; a picture is a wish, too."""
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    look = [{"role": "user", "content": [{"type": "text", "text": "what is it?"}, picture]}]
+    async with a_house(models=eyed_and_blind) as house:
+        plain = await house.chat(model="auto")
+        seen = await house.chat(model="auto", capabilities=["vision"])
+        looked = await house.chat(model="auto", messages=look)
+        large = await house.chat(model="auto", min_context=4096)
+        named = await house.chat(model="blind", capabilities=["vision"])
+        shown = await house.chat(model="blind", messages=look)
+        none = await house.chat(model="auto", capabilities=["arabic_nlp"])
+        small = await house.chat(model="eyed", min_context=5000)
+        assert await house.ask(a_post(a_chat(model="blind"))) is not None
+
+    assert [reply.json["model"] for reply in (plain, seen, looked, large)] == ["blind", "eyed", "eyed", "eyed"]
+    assert [(reply.status, reply.error["code"], reply.error["param"]) for reply in (named, shown, none, small)] == [
+        (400, "capability_not_supported", "capabilities"), (400, "capability_not_supported", "model"),
+        (400, "no_capable_model", "capabilities"), (400, "context_length_exceeded", "min_context"),
+    ]  # fmt: skip
+    assert "blind (chat, completion); eyed (chat, completion, vision)" in none.error["message"]
+    assert ("5000" in small.error["message"], "4096" in small.error["message"]) == (True, True)
 
 
 # -- room ----------------------------------------------------------------------------------------------

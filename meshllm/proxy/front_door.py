@@ -29,6 +29,7 @@ from meshllm.core.events import Event
 from meshllm.core.ids import ModelId, NodeId, short
 from meshllm.core.known_models import CATALOG
 from meshllm.core.serving.asleep import unloaded
+from meshllm.core.serving.priorities import Priority
 from meshllm.core.serving.route_memory import RouteMemory
 from meshllm.core.serving.routes import Refusal
 from meshllm.core.view import MeshView
@@ -41,7 +42,6 @@ from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.intake import Door, Intake, connection_line
 from meshllm.proxy.listing import ListOptions, model_list
 from meshllm.proxy.openai import Problem
-from meshllm.proxy.paths import InferenceDoor
 from meshllm.proxy.peek import INVALID_JSON, BodyError, Peek, peek
 from meshllm.proxy.plan import Planner
 from meshllm.proxy.problem_answers import problem_answer
@@ -358,8 +358,9 @@ class FrontDoor:
             self._pursue(exchange)
             return exchange
         trip = None
-        if found.traffic.in_flight >= found.at_once or len(body) > found.unasked_bytes:
-            looked_at = self._looked_at(found, seen, body, door)
+        most = found.at_once if intake.priority is not Priority.LOW else min(found.at_once, found.room(intake.priority))
+        if found.traffic.in_flight >= most or len(body) > found.unasked_bytes:
+            looked_at = self._looked_at(found, seen, intake, most)
             if isinstance(looked_at, Problem):
                 self.memory.stats.ended(found.model, found.node, is_ok=False, is_fallback=found.is_fallback)
                 self._refuse(client, arrival, looked_at)
@@ -386,11 +387,13 @@ class FrontDoor:
             self._fallen_back.add(asked)
             log.warning("unknown model falls back", extra={"fields": {"asked": asked, "model": model}})
 
-    def _looked_at(self, target: Target, seen: Peek, body: bytes, door: InferenceDoor) -> Problem | Trip | None:
+    def _looked_at(self, target: Target, seen: Peek, intake: Intake, most: int) -> Problem | Trip | None:
         """Say why a request cannot be served; return a trip if its way has to be chosen, None if it is plain."""
-        if target.traffic.in_flight >= target.admitted and not target.others:
-            return self._pursuit.overloaded(target)
-        trip = Trip() if target.traffic.in_flight >= target.at_once else None
+        in_flight, body, door = target.traffic.in_flight, seen.body, intake.inference
+        assert door is not None  # noqa: S101 - the door is INFERENCE
+        if in_flight >= max(target.room(intake.priority), target.admitted) and not target.others:
+            return self._pursuit.overloaded(target)  # a low one waits for room as long as there is some for others
+        trip = Trip() if in_flight >= most else None
         if len(body) > target.unasked_bytes:
             objection = self._pursuit.ways.objection(target, seen, door)
             if isinstance(objection, Problem):

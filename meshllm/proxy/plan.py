@@ -64,11 +64,13 @@ class Planner:
         self.memory.heard(lambda node: mark_of(view, node))
         self.memory.keep(engines_of(view))
 
-    def plan(self, intake: Intake, body: bytes, request_id: bytes, targets: Iterable[Target]) -> "Plan":
+    def plan(
+        self, intake: Intake, body: bytes, request_id: bytes, targets: Iterable[Target], session_id: str = ""
+    ) -> "Plan":  # fmt: skip
         """Decide in which order the hosts of a request are tried."""
         self.hear()
         config, now_s = self.config, self.clock()
-        ask = ask_of(intake, body, request_id, config)
+        ask = ask_of(intake, body, request_id, config, session_id)
         candidates = [candidate for target in targets if (candidate := _now(target)) is not None]
         began_s = perf_counter()
         decision = self.memory.choose(candidates, ask, config, now_s)

@@ -307,6 +307,7 @@ class Errand:
     deadline_s: float
     """What is left of the request's time."""
     traceparent: str = ""
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

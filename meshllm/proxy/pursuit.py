@@ -17,6 +17,7 @@ from meshllm.core.events import Event, ModelWanted
 from meshllm.core.ids import ModelId
 from meshllm.core.serving.asleep import coming, order_version, unloaded, unloaded_since
 from meshllm.core.serving.attempts import Setback, Trail, pause_s
+from meshllm.core.serving.priorities import Priority, aged, turn_s
 from meshllm.core.serving.routes import Refusal, RefusalCode, Wait
 from meshllm.core.view import MeshView
 from meshllm.proxy import openai
@@ -189,7 +190,8 @@ class Pursuit:
         if exchange.failed_at == endpoint and exchange.failures >= 2:
             self._note_lost(exchange)
             return False  # lost there twice: only another engine, or the same one restarted, can help
-        if target.traffic.in_flight >= target.admitted:
+        priority = aged(exchange.intake.priority, monotonic() - exchange.since_s)
+        if target.traffic.in_flight + target.pool.opening >= target.room(priority):
             return False
         exchange.go(target)
         self.ways.taken(target)
@@ -197,6 +199,7 @@ class Pursuit:
             connection = await target.pool.connect(errand(exchange))
         except OSError as error:
             exchange.leave()
+            target.traffic.wake()  # the place that it had is free again
             if target.peer is not None:
                 self._note_unopened(exchange, error)
                 return False
@@ -270,8 +273,10 @@ class Pursuit:
 
     def _may_wait(self, exchange: Exchange) -> bool:
         """Take a place among those who wait, or answer that there is none."""
-        if self._traffic.waiting >= limits.WAITING_REQUESTS:
-            message = f"{limits.WAITING_REQUESTS} requests wait for models already; try again soon"
+        is_low = exchange.intake.priority is Priority.LOW
+        most = limits.LOW_WAITING_REQUESTS if is_low else limits.WAITING_REQUESTS
+        if self._traffic.waiting >= most:
+            message = f"{self._traffic.waiting} requests wait for models already; try again soon"
             exchange.answer(Problem(status=503, code="overloaded", message=message, retry_after_s=self.retry_after_s()))
             return False
         self._traffic.waiting += 1
@@ -302,7 +307,7 @@ class Pursuit:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(comment_due_s, 0) if says_so else left_s):
                     if isinstance(found, Target) and wait.is_for_room:
-                        await found.traffic.one_ended()
+                        await found.traffic.one_ended(turn_s(exchange.intake.priority, exchange.since_s))
                     else:
                         await self._views.changed(epoch)
                     return
@@ -316,7 +321,7 @@ def errand(exchange: Exchange) -> Errand:
     left_s = limits.TUNNEL_REQUEST_S - (monotonic() - exchange.since_s)
     return Errand(
         request_id=exchange.request_id.decode(), attempt=exchange.attempts + 1, deadline_s=max(left_s, 0.0),
-        traceparent=exchange.trace.decode(),
+        traceparent=exchange.trace.decode(), priority=exchange.intake.priority,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from meshllm.core import limits
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.rights import Rights
 from meshllm.core.serving.asleep import unloaded
+from meshllm.core.serving.priorities import Priority, of_peer
 from meshllm.core.serving.routes import Refusal
 from meshllm.core.serving.tunnel_admission import Crowd, TunnelAsked, admit_tunnel
 from meshllm.proxy import openai
@@ -58,14 +59,15 @@ class Host(Protocol):
 class TunnelledConnection(ClientConnection):
     """One tunnel with one request of a peer."""
 
-    __slots__ = ("_ends_s", "_far", "head", "peer")
+    __slots__ = ("_ends_s", "_far", "head", "peer", "priority")
 
-    def __init__(self, house: "FarEnd", peer: NodeId, head: TunnelHead) -> None:
+    def __init__(self, house: "FarEnd", peer: NodeId, head: TunnelHead, priority: Priority = Priority.NORMAL) -> None:
         """Belong to a far end."""
         super().__init__(house)
         self._far = house
         self.peer = peer
         self.head = head
+        self.priority = priority
         self._ends_s = self._since_s + min(head.deadline_s, limits.TUNNEL_REQUEST_S)
 
     # -- asyncio.Protocol -----------------------------------------------------------------------------
@@ -154,10 +156,11 @@ class FarEnd:
     def take(self, peer: NodeId, rights: Rights, head: TunnelHead) -> asyncio.Protocol | TunnelRefusal:
         """Return the protocol for a tunnel that a peer has opened, or why it is not taken."""
         view = self.routes.views.newest
-        asked = TunnelAsked(rights=rights, model=head.model, digest=head.digest)
+        priority = of_peer(head.priority, rights)
+        asked = TunnelAsked(rights=rights, model=head.model, digest=head.digest, priority=priority)
         denial = admit_tunnel(view, asked, self._crowd(peer, head.model))
         if denial is None and not self.is_leaving:
-            return TunnelledConnection(self, peer, head)
+            return TunnelledConnection(self, peer, head, priority)
         self.traffic.refused += 1
         if denial is None:
             return TunnelRefusal(code="draining", message="this node is shutting down")
@@ -171,6 +174,7 @@ class FarEnd:
         return Crowd(
             in_flight=(traffic.in_flight if traffic is not None else 0) + coming,
             of_peer=sum(tunnel.peer == peer for tunnel in at_model),
+            slots=local.slots if local is not None else 1,
             admitted=admitted(local.slots) if local is not None else 0, tunnels=len(self._tunnels),
             tunnels_of_peer=sum(tunnel.peer == peer for tunnel in self._tunnels),
         )  # fmt: skip
@@ -299,7 +303,7 @@ class FarEnd:
         head, retry_after_s = tunnel.head, self._host.pursuit.retry_after_s()
         found = self.routes.find_here(f"{head.model}@{head.digest}" if head.digest else head.model, door)
         if isinstance(found, Target):
-            is_full = found.traffic.in_flight >= found.admitted
+            is_full = found.traffic.in_flight >= found.room(tunnel.priority)
             return self._host.pursuit.overloaded(found) if is_full else found
         if isinstance(found, Refusal):
             return openai.refused(found, retry_after_s)

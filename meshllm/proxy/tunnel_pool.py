@@ -187,7 +187,7 @@ class TunnelPool:
         to = self._to
         head = TunnelHead(
             request_id=errand.request_id, model=to.model, digest=to.digest, deadline_s=errand.deadline_s,
-            attempt=errand.attempt, traceparent=errand.traceparent,
+            attempt=errand.attempt, traceparent=errand.traceparent, priority=errand.priority,
         )  # fmt: skip
         connection = TunnelConnection(self)
         self.opening += 1

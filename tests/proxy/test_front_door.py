@@ -27,6 +27,8 @@ from tests.proxy.builders import (
     NODE,
     STREAM_HEAD,
     TINY,
+    Answer,
+    EngineDouble,
     House,
     Request,
     ViewsDouble,
@@ -183,6 +185,41 @@ async def test_every_request_of_a_connection_is_routed_on_its_own() -> None:
                 await asyncio.sleep(0)
             house.door.traffic.models.clear()
             assert (await client.receive()).json["model"] == model
+
+
+@pytest.mark.rows("PRX-2", "PRX-9", "T19")
+async def test_each_engine_gets_its_own_requests_however_they_arrive(tmp_path: Path) -> None:
+    """T19: two engines that say who they are, one connection; the name comes late, cut in two, or behind decoys."""
+
+    def named(name: str) -> Answer:
+        async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+            writer.write(whole({"engine": name, "model": request.json["model"]}))
+
+        return answer
+
+    engines = [EngineDouble(tmp_path / f"{name}.sock", named(name)) for name in ("one", "two")]
+    for engine in engines:
+        await engine.start()
+    text = '"model":"two" \\"model\\":\\"two\\" ' + "x" * 70_000
+    decoys = [{"role": "user", "content": text}, {"role": "user", "content": '{"model":"two"}'}]
+    seen = []
+    async with a_house(models=lambda _: tuple(a_model(one.socket.stem, socket=one.socket) for one in engines)) as house:
+        client = await house.connect()
+        for model in ("one", "two", "one", "one", "two"):
+            other = "two" if model == "one" else "one"
+            data = a_post({"messages": decoys, "metadata": {"model": other}, "user": other, "model": model})
+            cut = data.rindex(b'"model"')
+            for piece in (data[:50], data[50 : cut + 3], data[cut + 3 : -4], data[-4:]):
+                await client.send(piece)
+                await asyncio.sleep(0)
+            seen.append((model, (await client.receive()).json))
+        both = a_post(a_chat(model="one")) + a_post(a_chat(model="two"))
+        await client.send(both)
+        seen += [("one", (await client.receive()).json), ("two", (await client.receive()).json)]
+    for engine in engines:
+        await engine.stop()
+
+    assert seen == [(model, {"engine": model, "model": model}) for model, _ in seen]
 
 
 # -- what a model has to be like -----------------------------------------------------------------------

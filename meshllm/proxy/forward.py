@@ -14,13 +14,12 @@ from meshllm.core import limits
 from meshllm.core.engines import EngineEndpoint
 from meshllm.core.ids import ModelId
 from meshllm.core.serving.attempts import Setback
-from meshllm.core.serving.routes import NO_WISHES
 from meshllm.proxy import openai, sse
 from meshllm.proxy.engine_errors import Asked, engine_problem, error_in_stream
 from meshllm.proxy.framing import LAST_CHUNK, AnswerHead, chunk, payload_of
 from meshllm.proxy.intake import Intake, connection_line
 from meshllm.proxy.openai import Problem
-from meshllm.proxy.peek import Peek, with_model
+from meshllm.proxy.peek import NOTHING_SEEN, with_model
 from meshllm.proxy.plan import Plan
 from meshllm.proxy.pool import EngineConnection, TunnelEnd
 from meshllm.proxy.problem_answers import problem_answer
@@ -94,11 +93,7 @@ class Exchange:
     asked_model: str | None = None
     """As the client wrote it; meaningless for the management app, which is not routed."""
     is_stream = False
-    wishes = NO_WISHES
-    """What its model has to be like."""
-    session_id = ""
-    """What its body called its session; the body itself does not say it any more."""
-    may_resume = True
+    seen = NOTHING_SEEN
     trace = b""
     since_s = 0.0
     """Monotonic time from which its own time runs."""
@@ -154,11 +149,6 @@ class Exchange:
         self.is_head = intake.is_head
         self.keeps_alive = intake.keeps_alive
         self._house = house
-
-    def take_note(self, seen: Peek, trace: bytes) -> None:
-        """Remember what its body and its head say."""
-        self.asked_model, self.is_stream, self.trace = seen.model, seen.is_stream, trace
-        self.wishes, self.session_id, self.may_resume = seen.wishes, seen.session_id, seen.may_resume
 
     # -- to the engine --------------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@ from meshllm.core import limits
 from meshllm.core.serving.routes import Refusal, RefusalCode
 
 CONTEXT_TOO_LONG = RefusalCode.CONTEXT_TOO_LONG.value
+INVALID_JSON = "invalid_json"
+"""The code of a body that is not JSON at all."""
 MODEL_LOADING = "model_loading"
 LEAVING = RefusalCode.LEAVING.value
 ENGINE_LOST = "engine_lost"
@@ -98,6 +100,14 @@ def unknown_model(asked: str) -> Problem:
     """Return the refusal of a name that is too long to be one."""
     message = f"the model {asked[:64]!r}… does not exist: names have at most {limits.MODEL_NAME_BYTES} bytes"
     return Problem(status=404, code="model_not_found", message=message, param="model")
+
+
+def bad_body(message: str, code: str, param: str | None, other_type: str) -> Problem:
+    """Return the refusal of a body: of the type that it says it has only where it is no JSON at all."""
+    if other_type and code == INVALID_JSON:
+        message = f"the body must be application/json, not {other_type!r}"
+        return Problem(status=415, code="unsupported_media_type", message=message)
+    return Problem(status=400, code=code, message=message, param=param)
 
 
 class _Envelope(msgspec.Struct):

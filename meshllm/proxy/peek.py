@@ -18,6 +18,7 @@ import msgspec
 from meshllm.core import limits
 from meshllm.core.serving.routes import NO_WISHES, Wishes
 from meshllm.proxy import json_rules
+from meshllm.proxy.openai import INVALID_JSON
 from meshllm.proxy.shapes import OWN_FIELDS, Chat, Common, PlainChat
 
 _ANY = msgspec.json.Decoder()
@@ -33,8 +34,6 @@ _RUN = re.compile(rf"(.)\1{{{_RUN_CHARS - 1},}}", flags=re.DOTALL)
 _SLICE_CHARS = 4096
 """Of a text at a time: in one piece, a run of millions of characters would take seconds."""
 _SMALL_BYTES = 16 * limits.KIB
-INVALID_JSON = "invalid_json"
-"""The code of a body that is not JSON at all."""
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -62,11 +61,17 @@ class Peek(msgspec.Struct, frozen=True, gc=False):
     session_id: str = ""
     may_resume: bool = True
     """False: the client would rather have a broken answer than one that another host goes on with."""
+    is_open: bool = False
+    """The client left its model open; `model` is the one that was chosen for it."""
 
     @property
     def document(self) -> dict[str, object]:
         """Return the parsed body, for the rare questions that come after routing."""
         return msgspec.json.decode(self.body.removeprefix(_BOM), type=dict[str, object])
+
+
+NOTHING_SEEN = Peek(None, is_stream=False, body=b"")
+"""What is known of a body that nobody looked at."""
 
 
 def peek(body: bytes, shape: type[Common]) -> Peek:

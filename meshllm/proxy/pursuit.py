@@ -22,10 +22,12 @@ from meshllm.core.serving.routes import Refusal, RefusalCode, Wait
 from meshllm.core.view import MeshView
 from meshllm.proxy import openai
 from meshllm.proxy.forward import Exchange
+from meshllm.proxy.intake import Intake
 from meshllm.proxy.openai import Problem
+from meshllm.proxy.peek import Peek
 from meshllm.proxy.plan import Planner
 from meshllm.proxy.pool import Errand
-from meshllm.proxy.target import Target
+from meshllm.proxy.target import Target, Trip
 from meshllm.proxy.targets import Targets
 from meshllm.proxy.traffic import Traffic
 from meshllm.proxy.tunnel_pool import refusal_of
@@ -64,6 +66,8 @@ class Pursuit:
         self._load_wait_s = patience.load_wait_s
         self._comment_s = patience.comment_s
         self._rng = patience.rng
+        self.turn: Callable[[Exchange], None] = _keep
+        """Gives a request that left its model open another one, where there is no way left to the one that it had."""
         self._asked_for: dict[ModelId, float] = {}
         """Model that nobody loads to the time when it was last asked for: one event, however many requests wait."""
 
@@ -79,7 +83,11 @@ class Pursuit:
     def goes_at_once(self, exchange: Exchange, found: Target) -> bool:
         """Send a request with several ways, if its best one is an engine here with room and a resting connection."""
         way = self.ways.next(exchange, found)
-        if not isinstance(way, Target) or way.peer is not None or way.traffic.in_flight >= way.admitted:
+        if (
+            not isinstance(way, Target)
+            or way.peer is not None
+            or way.traffic.in_flight >= way.room(exchange.intake.priority)
+        ):
             return False
         connection = way.pool.take()
         if connection is None:
@@ -87,6 +95,24 @@ class Pursuit:
         exchange.go(way)
         exchange.begin(connection)
         return True
+
+    def looked_at(self, target: Target, seen: Peek, intake: Intake, most: int) -> Problem | Trip | None:
+        """Say why a request cannot be served; return a trip if its way has to be chosen, None if it is plain.
+
+        `most` are in flight before that is asked. A low one waits for room as long as there is some for others.
+        """
+        in_flight, door = target.traffic.in_flight, intake.inference
+        if in_flight >= max(target.room(intake.priority), target.admitted) and not target.others:
+            return self.overloaded(target)
+        trip = Trip() if in_flight >= most else None
+        if door is not None and len(seen.body) > target.unasked_bytes:
+            objection = self.ways.objection(target, seen, door)
+            if isinstance(objection, Problem):
+                return objection
+            if 0 < target.context_tokens < objection:
+                trip = Trip()
+                trip.trail.context_over = objection - 1
+        return trip
 
     async def run(self, exchange: Exchange) -> None:
         """Bring an exchange to an engine, or answer it with the reason why that cannot be."""
@@ -161,10 +187,12 @@ class Pursuit:
     def _find(self, exchange: Exchange, wait: "_Waiting", view: MeshView) -> Target | Wait | Problem:
         """Return where the request goes, what it waits for, or why it goes nowhere."""
         door = exchange.intake.inference
+        if exchange.seen.is_open:
+            self.turn(exchange)
         found = (
             self._targets.management
             if door is None
-            else self._targets.find(exchange.asked_model, door, exchange.wishes)
+            else self._targets.find(exchange.asked_model, door, exchange.seen.wishes)
         )
         if door is not None and not isinstance(found, Refusal):
             found = _withdrawn(view, found, wait) or found
@@ -314,6 +342,10 @@ class Pursuit:
             if says_so:
                 exchange.send_comment(f"waiting: {wait.reason}")
                 exchange.comment_at_s = monotonic() + self._comment_s
+
+
+def _keep(exchange: Exchange) -> None:
+    """Leave a request the model that it has."""
 
 
 def errand(exchange: Exchange) -> Errand:

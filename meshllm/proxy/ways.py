@@ -111,7 +111,7 @@ class Ways:
             if plan is not None:
                 plan.leave()
             plan = exchange.plan = self._planner.plan(
-                exchange.intake, exchange.body, exchange.request_id, targets.values(), exchange.session_id
+                exchange.intake, exchange.body, exchange.request_id, targets.values(), exchange.seen.session_id
             )
         return plan.ordered(targets)
 
@@ -198,7 +198,7 @@ class Ways:
     def _has_larger(self, exchange: Exchange) -> bool:
         """Tell whether another engine with a larger context than the one that refused is there."""
         door, refused = exchange.intake.inference, exchange.target
-        found = self._targets.find(exchange.asked_model, door, exchange.wishes) if door is not None else None
+        found = self._targets.find(exchange.asked_model, door, exchange.seen.wishes) if door is not None else None
         if not isinstance(found, Target) or not refused.context_tokens:
             return False
         return any(

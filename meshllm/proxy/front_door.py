@@ -114,7 +114,7 @@ class FrontDoor:
         )  # fmt: skip
         patience = Patience(config.load_wait_s, config.comment_s, rng or random.Random())
         self._pursuit = self.pursuit = Pursuit(self._targets, self.traffic, reach, self.planner, post, patience)
-        self._open = OpenRequests(self.planner, self._targets, rng or random.Random())
+        self._open = OpenRequests(self.planner, views, self.traffic, rng or random.Random())
         self._pursuit.turn = self._open.turn
         self._rules = AccessRules(
             bound_host=config.host, api_key=config.api_key, is_open=paths.is_open,

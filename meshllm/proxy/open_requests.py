@@ -14,6 +14,7 @@ import msgspec
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.names import AUTO_NAME
 from meshllm.core.routing_config import RoutingConfig
+from meshllm.core.serving.candidates import hosts_of
 from meshllm.core.serving.open_model import capable, most_preferred
 from meshllm.core.serving.ratings import Candidate
 from meshllm.core.serving.route_memory import OPEN_MODEL, Ask
@@ -23,11 +24,10 @@ from meshllm.core.view import MeshView
 from meshllm.proxy.asks import ask_of
 from meshllm.proxy.forward import Exchange
 from meshllm.proxy.intake import Intake
-from meshllm.proxy.paths import InferenceDoor
 from meshllm.proxy.peek import Peek, with_model
-from meshllm.proxy.plan import Planner
-from meshllm.proxy.target import Target
-from meshllm.proxy.targets import Targets
+from meshllm.proxy.plan import Newest, Planner
+from meshllm.proxy.pool import TunnelEnd
+from meshllm.proxy.traffic import Traffic
 
 _REMEMBERED = 256
 
@@ -35,14 +35,15 @@ _REMEMBERED = 256
 class OpenRequests:
     """Names the models of open requests."""
 
-    def __init__(self, planner: Planner, targets: Targets, rng: random.Random) -> None:
-        """Choose by the memory of `planner`, among what `targets` leads to."""
+    def __init__(self, planner: Planner, views: Newest, traffic: Traffic, rng: random.Random) -> None:
+        """Choose by the memory of `planner`; `traffic` knows what is at each engine from here."""
         self._planner = planner
-        self._targets = targets
+        self._views = views
+        self._traffic = traffic
         self._variants = Variants(rng)
         self._view: MeshView | None = None
         self._fitting: dict[RouteRequest, Mapping[ModelId, int]] = {}
-        self._hosts: dict[tuple[ModelId, bytes], tuple[tuple[Target, ...], tuple[Candidate, ...]]] = {}
+        self._hosts: dict[ModelId, tuple[Candidate, ...]] = {}
 
     def named(self, seen: Peek, intake: Intake, request_id: bytes, out: Collection[NodeId] = ()) -> Peek:
         """Return an open request as one for the model that it gets, without the hosts `out`; as it is without any."""
@@ -54,10 +55,10 @@ class OpenRequests:
         config, now_s = planner.config, planner.clock()
         ask = ask_of(intake, seen.body, request_id, config, seen.session_id)
         began_s = perf_counter()
-        fitting = self._ready(RouteRequest(model=AUTO_NAME, needs=door.needs, wishes=seen.wishes), door, out)
+        fitting = self._ready(RouteRequest(model=AUTO_NAME, needs=door.needs, wishes=seen.wishes), out)
         if not fitting:
             return seen
-        hosts = {model: self._engines(model, door, out) for model in self._narrowed(fitting, ask, config, now_s)}
+        hosts = self._engines(self._narrowed(fitting, ask, config, now_s), out)
         decision = planner.memory.choose_model(hosts, ask, config, now_s)
         planner.wrote(decision, perf_counter() - began_s, config, now_s)
         model = ModelId(decision.picked)
@@ -70,19 +71,17 @@ class OpenRequests:
     def turn(self, exchange: Exchange) -> None:
         """Give an open request another model, where it was at every host of the one that it had."""
         been = exchange.trip.trail.setbacks if exchange.trip is not None else {}
-        door = exchange.intake.inference
-        if not exchange.seen.is_open or not been or door is None or exchange.asked_model is None:
-            return
-        if self._engines(ModelId(exchange.asked_model), door, been):
+        model = ModelId(exchange.asked_model or "")
+        if not been or self._engines([model], been)[model]:
             return
         seen = self.named(exchange.seen, exchange.intake, exchange.request_id, been)
         if seen.model != exchange.asked_model:
             exchange.leave()
             exchange.seen, exchange.asked_model, exchange.body, exchange.plan = seen, seen.model, seen.body, None
 
-    def _ready(self, request: RouteRequest, door: InferenceDoor, out: Collection[NodeId]) -> Mapping[ModelId, int]:
+    def _ready(self, request: RouteRequest, out: Collection[NodeId]) -> Mapping[ModelId, int]:
         """Return the models that fit and have a host, with how many preferences each meets."""
-        view = self._targets.views.newest
+        view = self._views.newest
         if view is not self._view:
             self._view = view
             self._fitting.clear()
@@ -92,7 +91,9 @@ class OpenRequests:
             if len(self._fitting) >= _REMEMBERED:
                 self._fitting.clear()
             found = self._fitting[request] = capable(view, request)
-        return {model: met for model, met in found.items() if self._engines(model, door, out)} if out else found
+        if not out:
+            return found
+        return {model: met for model, met in found.items() if any(one.node not in out for one in self._resting(model))}
 
     def _narrowed(
         self, fitting: Mapping[ModelId, int], ask: Ask, config: RoutingConfig, now_s: float
@@ -118,22 +119,28 @@ class OpenRequests:
 
     def _resolved(self, name: str | None) -> ModelId:
         """Return the model of a name; the name itself where it is none, which then is no model that fits."""
-        found = self._targets.views.newest.names.resolve(name or "")
+        found = self._views.newest.names.resolve(name or "")
         return ModelId(found) if isinstance(found, str) else ModelId(name or "")
 
-    def _engines(self, model: ModelId, door: InferenceDoor, out: Collection[NodeId]) -> tuple[Candidate, ...]:
-        """Return the hosts of a model, as busy as they are known to be at this moment."""
-        known = self._hosts.get((model, door.path))
+    def _resting(self, model: ModelId) -> tuple[Candidate, ...]:
+        """Return the hosts of a model as the view knows them."""
+        known = self._hosts.get(model)
         if known is None:
-            found = self._targets.find(model, door)
-            targets = (found, *found.others) if isinstance(found, Target) else ()
-            resting = tuple(target.candidate for target in targets if target.candidate is not None)
-            known = self._hosts[model, door.path] = targets, resting
-        targets, resting = known
-        if not out and not any(target.traffic.in_flight for target in targets):
-            return resting
-        return tuple(
-            target.candidate.as_busy_as(max(target.candidate.busy, target.traffic.in_flight + target.pool.opening))
-            for target in targets
-            if target.candidate is not None and target.node not in out
-        )
+            known = self._hosts[model] = hosts_of(self._views.newest, model)
+        return known
+
+    def _engines(
+        self, models: Collection[ModelId], out: Collection[NodeId]
+    ) -> dict[ModelId, tuple[Candidate, ...]]:  # fmt: skip
+        """Return the hosts of models, as busy as they are known to be at this moment."""
+        traffic, me = self._traffic, self._views.newest.me.node
+        found = {model: self._resting(model) for model in models}
+        busy = {(me, one.model): one.in_flight for one in traffic.models.values() if one.in_flight}
+        for end, one in traffic.tunnels.items():
+            if one.in_flight and isinstance(end, TunnelEnd):
+                busy[end.node, end.model] = one.in_flight
+        for model in {model for _, model in busy} & found.keys():
+            found[model] = tuple(one.as_busy_as(max(one.busy, busy.get(one.key, 0))) for one in found[model])
+        if out:
+            found = {model: tuple(one for one in hosts if one.node not in out) for model, hosts in found.items()}
+        return found

@@ -58,10 +58,15 @@ class Common(Struct, gc=False):
     reasoning_format: Literal["none", "auto", "deepseek", "deepseek-legacy"] = "auto"
     user: str | None = None
     capabilities: _Tags | None = None
+    """What the model has to be able to do: `chat`, `completion`, `embedding`, `rerank`, `tools`, `vision`, or a tag."""
     preferred_capabilities: _Tags | None = None
+    """What it had better be able to do, where the model is `auto`."""
     min_context: Annotated[int, Meta(ge=1, le=limits.CONTEXT_MOST_TOKENS)] | None = None
+    """Tokens that its engine has to take."""
     session_id: Annotated[str, Meta(max_length=limits.SESSION_CHARS)] | None = None
+    """What requests of one conversation have in common, where no `X-Session-ID` says it."""
     resume: bool | None = None
+    """False: an answer that breaks off is not continued at another host."""
 
 
 class CalledFunction(Struct, gc=False):

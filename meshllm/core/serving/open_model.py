@@ -58,7 +58,7 @@ def _ids(view: MeshView) -> list[ModelId]:
     return sorted({*view.local, *view.replicas})
 
 
-def _hosts(view: MeshView, model: ModelId) -> tuple[LocalModel | None, tuple[Replica, ...]]:
+def same_file(view: MeshView, model: ModelId) -> tuple[LocalModel | None, tuple[Replica, ...]]:
     """Return who has a model: this node, and others with the same file. Two files under one name are none."""
     local, replicas = view.local.get(model), view.replicas.get(model, ())
     if local is not None and local.spec is not None:
@@ -68,7 +68,7 @@ def _hosts(view: MeshView, model: ModelId) -> tuple[LocalModel | None, tuple[Rep
 
 def _sizes(view: MeshView, model: ModelId, request: RouteRequest, *, is_ready: bool) -> list[int]:
     """Return the contexts of a model where it is ready, or could be, and can do what is wanted; 0 where unknown."""
-    local, replicas = _hosts(view, model)
+    local, replicas = same_file(view, model)
     if local is not None and local.is_ready is not is_ready:
         local = None
     replicas = tuple(replica for replica in replicas if is_usable(replica.served) is is_ready)
@@ -103,7 +103,7 @@ def _is_coming(view: MeshView, model: ModelId, request: RouteRequest, *, wakes: 
     """Tell whether a model that fits is on its way, or sleeps on this node's disk, where such a one may be woken."""
     if disabled(view, model) is not None or not _may_become(view, model, request):
         return False
-    local, replicas = _hosts(view, model)
+    local, replicas = same_file(view, model)
     if coming(model, able(view, request.wanted, None, replicas).elsewhere) is not None:
         return True
     if local is None or local.held or local.dropped or local.is_ready or local.state in _NEVER:

@@ -374,16 +374,30 @@ def http() -> str:
         (f"`{path}`", ", ".join(f"`{name}`" for name in names if name != path), _need(paths.INFERENCE[path].needs))
         for path, names in doors.items()
     ]
+    shapes = importlib.import_module("meshllm.proxy.shapes")
+    said = attribute_docs(shapes.Common)
+    own = [(f"`{name}`", said[name]) for name in sorted(shapes.OWN_FIELDS)]
     management = [(route.method, f"`{route.path}`", route.summary) for route in app.ROUTES]
     return "\n".join([
         "# HTTP\n",
         "One address answers everything, `127.0.0.1:9337` unless told otherwise.\n",
         "## Inference\n", "All take POST, and go to the engine of the model that the body names.\n",
         table(["path", "also as", "needs a model for"], inference),
+        "### What requests may say to the mesh\n",
+        "Fields of the body that no engine sees, and header fields beside those of HTTP.\n",
+        table(["field", "says"], [*own, *_HEADERS]),
         "## Models\n",
         "`GET /v1/models` lists what can be asked for, `GET /v1/models/{model}` one of it. Both come from memory.\n",
         "## Management\n", table(["method", "path", "does"], management),
     ])  # fmt: skip
+
+
+_HEADERS = (
+    ("`X-Session-ID`", "The session: its requests go to the same model and host while those are there."),
+    ("`X-Mesh-Strategy`", "How the host of this one request is chosen."),
+    ("`X-Priority`", "`high`, `normal` or `low`: who goes first where not all can."),
+    ("`X-Request-ID`", "Its id, given back; one is made where there is none."),
+)
 
 
 def _need(capability: object) -> str:

@@ -97,7 +97,7 @@ def _notes_document(notes: RegistryNotes) -> dict[str, object]:
 
 def _notes(body: Body) -> RegistryNotes:
     """Return what is to be written down beside a version. Raises ApiError 400."""
-    tags = body.texts("tags") or ()
+    tags = (*(body.texts("tags") or ()), *(body.texts("capabilities") or ()))
     texts = {key: body.text(key) for key in ("source", "license", "format", "quantization")}
     for key, value in (*texts.items(), *(("tags", tag) for tag in tags)):
         if len(value) > REGISTRY_TEXT_CHARS:

@@ -45,6 +45,11 @@ JSON_CHOICES: Final = 8  # `n`
 JSON_STOP_SEQUENCES: Final = 64
 JSON_STOP_BYTES: Final = 64 * KIB
 JSON_GRAMMAR_BYTES: Final = 256 * KIB
+WISHED_CAPABILITIES: Final = 32  # that one request may ask for, and as many that it may prefer
+CAPABILITY_CHARS: Final = 64  # of one word: `arabic_nlp`
+SESSION_CHARS: Final = 256  # of the name that a client gives its session
+CONTEXT_MOST_TOKENS: Final = 2**31 - 1  # that a request may want; what engines count with
+MODELS_NAMED: Final = 8  # in an error that says which models there are
 MODEL_NAME_BYTES: Final = 512
 PROMPT_BYTES_PER_TOKEN: Final = 16  # text above context x this cannot fit: real text has 2 to 6 bytes a token
 PROMPT_LOOK_BYTES: Final = 8 * MIB  # of a long prompt's text that is counted; the rest is left to the engine
@@ -56,6 +61,9 @@ LOAD_WAIT_S: Final = 300.0  # how long a request waits for its model before 503 
 LOAD_TIMEOUT_S: Final = 300.0  # how long a load may go without progress before it is killed
 KEEP_ALIVE_COMMENT_S: Final = 10.0  # SSE comments while a stream waits
 WAITING_REQUESTS: Final = 256  # requests held for loading models; more get 503 at once
+LOW_WAITING_REQUESTS: Final = 128  # of those, what requests of low priority may take
+PRIORITY_HEAD_START_S: Final = 30.0  # of high before normal, and normal before low ones, where requests wait for room
+PRIORITY_RESERVE_DIVISOR: Final = 8  # the part of a queue that is kept free for requests of high priority, beyond it
 HOST_QUEUE_PER_SLOT: Final = 2  # requests in flight at an engine: slots x (1 + this)
 
 # -- engines ---------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ class RegistryNotes:
     max_tokens: int | None = None
     temperature: float | None = None
     tags: tuple[str, ...] = ()
+    """What it can do besides what its file shows; `capabilities` of a registration are the same."""
     source: str = ""
     license: str = ""
     context_length: int | None = None

@@ -13,8 +13,8 @@ from meshllm.proxy.http1 import Head
 from meshllm.proxy.openai import Problem
 
 _CORS_HEADERS = (
-    "authorization, content-type, x-api-key, x-request-id, x-session-id, x-mesh-strategy, anthropic-version, "
-    "anthropic-beta"
+    "authorization, content-type, x-api-key, x-request-id, x-session-id, x-mesh-strategy, x-priority, "
+    "anthropic-version, anthropic-beta"
 )
 _CORS_METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
 _EXPOSED = "X-Request-ID, X-Mesh-Node, X-Mesh-Model, X-Mesh-Route-Reason, X-Mesh-Attempts, Retry-After"

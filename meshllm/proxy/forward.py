@@ -19,7 +19,7 @@ from meshllm.proxy.engine_errors import Asked, engine_problem, error_in_stream
 from meshllm.proxy.framing import LAST_CHUNK, AnswerHead, chunk, payload_of
 from meshllm.proxy.intake import Intake, connection_line
 from meshllm.proxy.openai import Problem
-from meshllm.proxy.peek import with_model
+from meshllm.proxy.peek import NOTHING_SEEN, with_model
 from meshllm.proxy.plan import Plan
 from meshllm.proxy.pool import EngineConnection, TunnelEnd
 from meshllm.proxy.problem_answers import problem_answer
@@ -93,6 +93,7 @@ class Exchange:
     asked_model: str | None = None
     """As the client wrote it; meaningless for the management app, which is not routed."""
     is_stream = False
+    seen = NOTHING_SEEN
     trace = b""
     since_s = 0.0
     """Monotonic time from which its own time runs."""

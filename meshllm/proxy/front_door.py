@@ -23,9 +23,11 @@ from time import monotonic
 from meshllm.core import limits
 from meshllm.core.events import Event
 from meshllm.core.ids import ModelId, NodeId, short
+from meshllm.core.names import AUTO_NAME
 from meshllm.core.serving.asleep import unloaded
+from meshllm.core.serving.priorities import Priority
 from meshllm.core.serving.route_memory import RouteMemory
-from meshllm.core.serving.routes import Capability, Refusal
+from meshllm.core.serving.routes import Refusal
 from meshllm.proxy import openai, paths
 from meshllm.proxy.access import AccessRules
 from meshllm.proxy.client import ClientConnection
@@ -33,15 +35,15 @@ from meshllm.proxy.forward import Exchange
 from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.intake import Door, connection_line
 from meshllm.proxy.model_lists import ModelLists
+from meshllm.proxy.open_requests import OpenRequests
 from meshllm.proxy.openai import Problem
-from meshllm.proxy.paths import InferenceDoor
-from meshllm.proxy.peek import INVALID_JSON, BodyError, Peek, peek
+from meshllm.proxy.peek import BodyError, Peek, peek
 from meshllm.proxy.plan import Planner
 from meshllm.proxy.problem_answers import problem_answer
 from meshllm.proxy.pursuit import Patience, Pursuit
 from meshllm.proxy.room import descriptors_for_clients, is_loopback
 from meshllm.proxy.serve_tunnel import FarEnd
-from meshllm.proxy.target import Target, Trip
+from meshllm.proxy.target import Target
 from meshllm.proxy.targets import Targets, Tunnels, Views
 from meshllm.proxy.tending import Tending
 from meshllm.proxy.traffic import Traffic
@@ -105,6 +107,8 @@ class FrontDoor:
         )  # fmt: skip
         patience = Patience(config.load_wait_s, config.comment_s, rng or random.Random())
         self._pursuit = self.pursuit = Pursuit(self._targets, self.traffic, reach, self.planner, post, patience)
+        self._open = OpenRequests(self.planner, views, self.traffic, rng or random.Random())
+        self._pursuit.turn = self._open.turn
         self._rules = AccessRules(
             bound_host=config.host, api_key=config.api_key, is_open=paths.is_open,
             allowed_hosts=frozenset(host.lower() for host in config.allowed_hosts),
@@ -335,34 +339,39 @@ class FrontDoor:
         try:
             seen = peek(body, door.shape)
         except BodyError as error:
-            self._refuse(client, arrival, _bad_body(error, intake.other_type))
+            problem = openai.bad_body(error.message, error.code, error.param, intake.other_type)
+            self._refuse(client, arrival, problem)
             return None
         model = seen.model
         if model is not None and len(model) > limits.MODEL_NAME_BYTES:
             self._refuse(client, arrival, openai.unknown_model(model))
             return None
-        lacking = self._targets.lacking(model, Capability.VISION) if seen.has_images else None
-        found = lacking or self._targets.find(model, door)
+        request_id = self._request_id(arrival)
+        if model == AUTO_NAME:
+            seen = self._open.named(seen, intake, request_id)
+        model, body = seen.model, seen.body
+        found = self._targets.find(model, door, seen.wishes)
         if isinstance(found, Refusal):
             self._refuse(client, arrival, openai.refused(found, self._pursuit.retry_after_s()))
             return None
         if found.is_fallback:
             self._note_fallback(model, found.model)
         if type(found) is not Target:
-            exchange = Exchange(client, intake, body, self._request_id(arrival), self, self._targets.management)
-            exchange.asked_model, exchange.is_stream, exchange.trace = model, seen.is_stream, arrival.trace
+            exchange = Exchange(client, intake, body, request_id, self, self._targets.management)
+            _note(exchange, seen, arrival)
             self._pursue(exchange)
             return exchange
         trip = None
-        if found.traffic.in_flight >= found.at_once or len(body) > found.unasked_bytes:
-            looked_at = self._looked_at(found, seen, body, door)
+        most = found.at_once if intake.priority is not Priority.LOW else min(found.at_once, found.room(intake.priority))
+        if found.traffic.in_flight >= most or len(body) > found.unasked_bytes:
+            looked_at = self._pursuit.looked_at(found, seen, intake, most)
             if isinstance(looked_at, Problem):
                 self.memory.stats.ended(found.model, found.node, is_ok=False, is_fallback=found.is_fallback)
                 self._refuse(client, arrival, looked_at)
                 return None
             trip = looked_at
-        exchange = Exchange(client, intake, body, self._request_id(arrival), self, found)
-        exchange.asked_model, exchange.is_stream, exchange.trace = model, seen.is_stream, arrival.trace
+        exchange = Exchange(client, intake, body, request_id, self, found)
+        _note(exchange, seen, arrival)
         exchange.trip = trip
         if found.others:
             if not self._pursuit.goes_at_once(exchange, found):
@@ -381,20 +390,6 @@ class FrontDoor:
         if asked not in self._fallen_back and len(self._fallen_back) < _NAMES_REMEMBERED:
             self._fallen_back.add(asked)
             log.warning("unknown model falls back", extra={"fields": {"asked": asked, "model": model}})
-
-    def _looked_at(self, target: Target, seen: Peek, body: bytes, door: InferenceDoor) -> Problem | Trip | None:
-        """Say why a request cannot be served; return a trip if its way has to be chosen, None if it is plain."""
-        if target.traffic.in_flight >= target.admitted and not target.others:
-            return self._pursuit.overloaded(target)
-        trip = Trip() if target.traffic.in_flight >= target.at_once else None
-        if len(body) > target.unasked_bytes:
-            objection = self._pursuit.ways.objection(target, seen, door)
-            if isinstance(objection, Problem):
-                return objection
-            if any(0 < way.context_tokens < objection for way in (target, *target.others)):
-                trip = Trip()
-                trip.trail.context_over = objection - 1
-        return trip
 
     def _send(self, exchange: Exchange) -> None:
         """Send a request to the management app; over a new connection where an idle one that is stale would do harm."""
@@ -448,9 +443,6 @@ class FrontDoor:
         self._sweep_handle = asyncio.get_running_loop().call_later(limits.HTTP_SWEEP_INTERVAL_S, self._sweep)
 
 
-def _bad_body(error: BodyError, other_type: str) -> Problem:
-    """Return the refusal of a body: of its type only where it is what the type says, and so no JSON."""
-    if other_type and error.code == INVALID_JSON:
-        message = f"the body must be application/json, not {other_type!r}"
-        return Problem(status=415, code="unsupported_media_type", message=message)
-    return Problem(status=400, code=error.code, message=error.message, param=error.param)
+def _note(exchange: Exchange, seen: Peek, arrival: Arrival) -> None:
+    exchange.seen, exchange.asked_model, exchange.is_stream = seen, seen.model, seen.is_stream
+    exchange.trace = arrival.trace

@@ -13,6 +13,7 @@ import re
 import msgspec
 
 from meshllm.core import limits
+from meshllm.core.serving.priorities import Priority
 from meshllm.proxy.access import AccessRules
 from meshllm.proxy.http1 import ONCE_ONLY, is_well_formed, parse_head
 from meshllm.proxy.intake import SANE_REQUEST_ID, TRACEPARENT, Door, Intake, take_in
@@ -26,7 +27,7 @@ _VARYING = re.compile(
 """Fields that have another value in each request, and say nothing about the rest."""
 _SANE_ID = re.compile(SANE_REQUEST_ID.pattern.encode())
 _TRACE = re.compile(TRACEPARENT.encode())
-_MATTERING = ONCE_ONLY | {"accept", "connection", "sec-fetch-mode", "x-mesh-strategy", "x-session-id"}
+_MATTERING = ONCE_ONLY | {"accept", "connection", "sec-fetch-mode", "x-mesh-strategy", "x-priority", "x-session-id"}
 _OF_NO_MATTER = re.compile(
     rb"\r\n(?!(?:%b):)[^:\r\n]+:[^\r\n]*(?=\r\n)" % "|".join(sorted(_MATTERING)).encode(), re.IGNORECASE
 )
@@ -59,8 +60,9 @@ def _arrival(intake: Intake, length: int, request_id: bytes | None, trace: bytes
     is_plain = intake.refusal is None and not head.is_chunked and not head.expects_continue
     plain_length = length if is_plain and length <= intake.body_limit_bytes else -1
     is_chat = door is not None and door.shape is Chat and intake.door is Door.INFERENCE
+    is_straight = is_plain and is_chat and intake.keeps_alive and intake.priority is not Priority.LOW
     return Arrival(
-        intake, length, plain_length, request_id, is_straight=is_plain and is_chat and intake.keeps_alive,
+        intake, length, plain_length, request_id, is_straight=is_straight,
         path=door.path if door is not None else b"",
         engine_start=b"%bContent-Length: %d\r\n" % (intake.engine_lines, length), trace=trace,
     )  # fmt: skip

@@ -10,6 +10,7 @@ from enum import Enum
 
 from meshllm.core import limits
 from meshllm.core.routing_config import ConfigFault, Strategy
+from meshllm.core.serving.priorities import NAMES, Priority
 from meshllm.proxy import paths
 from meshllm.proxy.access import Access, AccessRules, check_access
 from meshllm.proxy.http1 import HOP_BY_HOP, Head
@@ -76,6 +77,8 @@ class Intake:
     """What the client calls its session, as a header says it."""
     strategy: Strategy | None = None
     """How the host of this one request is chosen. Whoever may use this node may administer it, too."""
+    priority: Priority = Priority.NORMAL
+    """As `X-Priority` says."""
 
 
 def take_in(head: Head, rules: AccessRules | None, local_address: str, *, is_leaving: bool = False) -> Intake:
@@ -101,7 +104,7 @@ def take_in(head: Head, rules: AccessRules | None, local_address: str, *, is_lea
         other_type=_other_type(head),
         is_repeatable=inference is not None or head.method in {"GET", "HEAD"},
         is_head=head.method == "HEAD", has_body=has_body or door is Door.INFERENCE,
-        is_anthropic=inference is not None and inference.is_anthropic,
+        is_anthropic=inference is not None and inference.is_anthropic, priority=_priority(head) or Priority.NORMAL,
         session=(head.get("x-session-id") or "").strip(), strategy=_STRATEGIES.get(head.get(_STRATEGY_FIELD) or ""),
     )  # fmt: skip
 
@@ -142,7 +145,15 @@ def _refusal_of_inference(head: Head) -> Problem | None:
     if strategy is not None and strategy not in _STRATEGIES:
         message = f"the strategy {strategy[:32]!r} is none; there are: {', '.join(_STRATEGIES)}"
         return Problem(status=400, code=ConfigFault.INVALID_STRATEGY, message=message, param="X-Mesh-Strategy")
+    if _priority(head) is None:
+        message = f"X-Priority is one of {', '.join(NAMES)}"
+        return Problem(status=400, code="invalid_priority", message=message, param="X-Priority")
     return None
+
+
+def _priority(head: Head) -> Priority | None:
+    """Return how urgent a request is; None where its word for that is none."""
+    return NAMES.get((head.get("x-priority") or "normal").strip().lower())
 
 
 def _other_type(head: Head) -> str:

@@ -15,6 +15,7 @@ from meshllm.core.engines import EngineState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.known_models import find
 from meshllm.core.policy import LoadMode
+from meshllm.core.serving.abilities import tags_here
 from meshllm.core.serving.health import local_health
 from meshllm.core.standing import LIVE
 from meshllm.core.view import LocalModel, MeshView
@@ -81,6 +82,9 @@ def mesh_entry(view: MeshView, model: ModelId, uses: Mapping[str, int]) -> Docum
         "use_count": (count if isinstance(count, int) else 0) + uses.get(model, 0),
         "tags": list(policy.tags) if policy is not None else [],
     }
+    if tags := tags_here(view, model):
+        known = entry["capabilities"]
+        entry["capabilities"] = sorted(tags.union(known if isinstance(known, list) else ()))
     if policy is not None:
         entry |= {"enabled": bool(entry["enabled"]) and policy.is_enabled}
         entry |= {"display_name": policy.label} if policy.label else {}

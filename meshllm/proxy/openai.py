@@ -11,7 +11,9 @@ import msgspec
 from meshllm.core import limits
 from meshllm.core.serving.routes import Refusal, RefusalCode
 
-CONTEXT_TOO_LONG = "context_length_exceeded"
+CONTEXT_TOO_LONG = RefusalCode.CONTEXT_TOO_LONG.value
+INVALID_JSON = "invalid_json"
+"""The code of a body that is not JSON at all."""
 MODEL_LOADING = "model_loading"
 LEAVING = RefusalCode.LEAVING.value
 ENGINE_LOST = "engine_lost"
@@ -30,7 +32,8 @@ _REASONS = {
 }  # fmt: skip
 _STATUS = {
     RefusalCode.MODEL_NOT_FOUND: 404, RefusalCode.AMBIGUOUS_MODEL: 409, RefusalCode.NO_DEFAULT_MODEL: 503,
-    RefusalCode.CAPABILITY_NOT_SUPPORTED: 400, RefusalCode.NO_CAPACITY: 503, RefusalCode.MODEL_HELD: 503,
+    RefusalCode.CAPABILITY_NOT_SUPPORTED: 400, RefusalCode.NO_CAPABLE_MODEL: 400, RefusalCode.CONTEXT_TOO_LONG: 400,
+    RefusalCode.NO_CAPACITY: 503, RefusalCode.MODEL_HELD: 503,
     RefusalCode.MODEL_DISABLED: 403, RefusalCode.MODEL_NOT_LOADED: 503, RefusalCode.MODEL_UNLOADED: 503,
     RefusalCode.MODEL_FAILED: 503, RefusalCode.LEAVING: 503,
 }  # fmt: skip
@@ -88,7 +91,7 @@ def refused(refusal: Refusal, retry_after_s: int) -> Problem:
     """Return the HTTP meaning of a routing refusal."""
     return Problem(
         status=_STATUS[refusal.code], code=refusal.code.value, message=refusal.message,
-        param="model" if refusal.code in _ABOUT_THE_MODEL else None,
+        param=refusal.param or ("model" if refusal.code in _ABOUT_THE_MODEL else None),
         retry_after_s=retry_after_s if refusal.code in _WORTH_A_RETRY else None,
     )  # fmt: skip
 
@@ -97,6 +100,14 @@ def unknown_model(asked: str) -> Problem:
     """Return the refusal of a name that is too long to be one."""
     message = f"the model {asked[:64]!r}… does not exist: names have at most {limits.MODEL_NAME_BYTES} bytes"
     return Problem(status=404, code="model_not_found", message=message, param="model")
+
+
+def bad_body(message: str, code: str, param: str | None, other_type: str) -> Problem:
+    """Return the refusal of a body: of the type that it says it has only where it is no JSON at all."""
+    if other_type and code == INVALID_JSON:
+        message = f"the body must be application/json, not {other_type!r}"
+        return Problem(status=415, code="unsupported_media_type", message=message)
+    return Problem(status=400, code=code, message=message, param=param)
 
 
 class _Envelope(msgspec.Struct):

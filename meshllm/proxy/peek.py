@@ -10,26 +10,30 @@ the first or the last of two, read the same request.
 
 import json
 import re
+from collections.abc import Collection
 from typing import NoReturn
 
 import msgspec
 
 from meshllm.core import limits
+from meshllm.core.serving.routes import NO_WISHES, Wishes
 from meshllm.proxy import json_rules
-from meshllm.proxy.shapes import Chat, Common, PlainChat
+from meshllm.proxy.openai import INVALID_JSON
+from meshllm.proxy.shapes import OWN_FIELDS, Chat, Common, PlainChat
 
 _ANY = msgspec.json.Decoder()
 _PLAIN_CHAT = msgspec.json.Decoder(PlainChat)
 _AT_PATH = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
 _MISSING = re.compile(r"required field `([^`]+)`")
 _PADDED_COLONS = (b" :", b"\t:", b"\n:", b"\r:")
+_KEY = re.compile(rb'\s*"(?:[^"\\]|\\.)*"\s*:\s*', flags=re.DOTALL)
+"""A member up to its value."""
+_NEXT = re.compile(rb"\s*,")
 _RUN_CHARS = 8
 _RUN = re.compile(rf"(.)\1{{{_RUN_CHARS - 1},}}", flags=re.DOTALL)
 _SLICE_CHARS = 4096
 """Of a text at a time: in one piece, a run of millions of characters would take seconds."""
 _SMALL_BYTES = 16 * limits.KIB
-INVALID_JSON = "invalid_json"
-"""The code of a body that is not JSON at all."""
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -51,12 +55,23 @@ class Peek(msgspec.Struct, frozen=True, gc=False):
     """As the client wrote it; None where it wrote none."""
     is_stream: bool
     body: bytes
-    has_images: bool = False
+    """As it goes on: without the fields that speak to the mesh alone, every other byte as it came."""
+    wishes: Wishes = NO_WISHES
+    """What the model has to be like."""
+    session_id: str = ""
+    may_resume: bool = True
+    """False: the client would rather have a broken answer than one that another host goes on with."""
+    is_open: bool = False
+    """The client left its model open; `model` is the one that was chosen for it."""
 
     @property
     def document(self) -> dict[str, object]:
         """Return the parsed body, for the rare questions that come after routing."""
         return msgspec.json.decode(self.body.removeprefix(_BOM), type=dict[str, object])
+
+
+NOTHING_SEEN = Peek(None, is_stream=False, body=b"")
+"""What is known of a body that nobody looked at."""
 
 
 def peek(body: bytes, shape: type[Common]) -> Peek:
@@ -78,7 +93,21 @@ def peek_fully(body: bytes, shape: type[Common]) -> Peek:
         has_images = json_rules.check(document, request)
     except json_rules.RuleError as error:
         raise BodyError(error.message, error.param) from None
-    return Peek(request.model, request.stream is True, body, has_images)
+    if not has_images and OWN_FIELDS.isdisjoint(document):
+        return Peek(request.model, request.stream is True, body)
+    return Peek(
+        request.model, request.stream is True, without(body, OWN_FIELDS), _wishes(request, has_images),
+        request.session_id or "", request.resume is not False,
+    )  # fmt: skip
+
+
+def _wishes(request: Common, has_images: bool) -> Wishes:  # noqa: FBT001
+    wishes = Wishes(
+        capabilities=tuple(sorted(set(request.capabilities or ()))),
+        preferred=tuple(sorted(set(request.preferred_capabilities or ()))),
+        min_context=request.min_context or 0, has_images=has_images,
+    )  # fmt: skip
+    return NO_WISHES if wishes == NO_WISHES else wishes
 
 
 def plain_chat(body: bytes) -> PlainChat | None:
@@ -196,6 +225,26 @@ def with_member(body: bytes, members: dict[str, msgspec.Raw], key: str, value: b
         return body[: found[0].start(1)] + value + body[found[0].end(1) :]
     members[key] = msgspec.Raw(value)
     return msgspec.json.encode(members)
+
+
+def without(body: bytes, keys: Collection[str]) -> bytes:
+    """Return an object without some of its members, every other byte as it was."""
+    members = msgspec.json.decode(body.removeprefix(_BOM), type=dict[str, msgspec.Raw])
+    if members.keys().isdisjoint(keys):
+        return body
+    at = body.index(b"{") + 1
+    pieces, between, last = [body[:at]], b"", b""
+    for number, (key, value) in enumerate(members.items()):
+        found = _KEY.match(body, at)
+        assert found is not None  # noqa: S101 - the decoder has read the same
+        end = found.end() + len(memoryview(value))
+        if key not in keys:
+            pieces += [between, body[at:end]] if len(pieces) > 1 else [body[at:end]]
+        after = _NEXT.match(body, end)
+        if number < len(members) - 1 and after is not None:
+            between, at = after[0], after.end()
+        last = body[end:]
+    return b"".join((*pieces, last))
 
 
 def prompt_bytes(document: dict[str, object], enough_bytes: int) -> int:

@@ -19,7 +19,7 @@ from meshllm.core.ids import NodeId
 from meshllm.core.routing_config import RoutingConfig
 from meshllm.core.serving.attempts import RetryBudget
 from meshllm.core.serving.candidates import engines_of, mark_of
-from meshllm.core.serving.explain import Kept
+from meshllm.core.serving.explain import Decision, Kept
 from meshllm.core.serving.ratings import Candidate, Rating
 from meshllm.core.serving.route_memory import Ask, Report, Reservation, RouteMemory
 from meshllm.core.view import MeshView
@@ -64,23 +64,30 @@ class Planner:
         self.memory.heard(lambda node: mark_of(view, node))
         self.memory.keep(engines_of(view))
 
-    def plan(self, intake: Intake, body: bytes, request_id: bytes, targets: Iterable[Target]) -> "Plan":
+    def plan(
+        self, intake: Intake, body: bytes, request_id: bytes, targets: Iterable[Target], session_id: str = ""
+    ) -> "Plan":  # fmt: skip
         """Decide in which order the hosts of a request are tried."""
         self.hear()
         config, now_s = self.config, self.clock()
-        ask = ask_of(intake, body, request_id, config)
+        ask = ask_of(intake, body, request_id, config, session_id)
         candidates = [candidate for target in targets if (candidate := _now(target)) is not None]
         began_s = perf_counter()
         decision = self.memory.choose(candidates, ask, config, now_s)
         took_s = perf_counter() - began_s
-        self.memory.stats.decided(decision.strategy, took_s, is_rebound=decision.is_rebound)
-        kept = self.memory.decisions.add(decision, took_s)
-        self._tell(kept, config.alarm_s, now_s)
+        kept = self.wrote(decision, took_s, config, now_s)
         return Plan(
             planner=self, ask=ask, config=config, kept=kept, began_s=now_s,
             ratings={rating.candidate.node: rating for rating in decision.ratings},
             known=frozenset(candidate.node for candidate in candidates),
         )  # fmt: skip
+
+    def wrote(self, decision: Decision, took_s: float, config: RoutingConfig, now_s: float) -> Kept:
+        """Keep and count a decision that took so long."""
+        self.memory.stats.decided(decision.strategy, took_s, is_rebound=decision.is_rebound)
+        kept = self.memory.decisions.add(decision, took_s)
+        self._tell(kept, config.alarm_s, now_s)
+        return kept
 
     def _tell(self, kept: Kept, alarm_s: float, now_s: float) -> None:
         """Write a decision down for whoever looks for it, and warn of one that took long."""

@@ -309,6 +309,7 @@ class Errand:
     traceparent: str = ""
     may_leave: bool = False
     """It may go elsewhere where an engine stands still before the first byte of its answer."""
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

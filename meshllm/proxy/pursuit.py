@@ -17,14 +17,17 @@ from meshllm.core.events import Event, ModelWanted
 from meshllm.core.ids import ModelId
 from meshllm.core.serving.asleep import coming, order_version, unloaded, unloaded_since
 from meshllm.core.serving.attempts import Setback, Trail, pause_s
+from meshllm.core.serving.priorities import Priority, aged, turn_s
 from meshllm.core.serving.routes import Refusal, RefusalCode, Wait
 from meshllm.core.view import MeshView
 from meshllm.proxy import openai
 from meshllm.proxy.forward import Exchange
+from meshllm.proxy.intake import Intake
 from meshllm.proxy.openai import Problem
+from meshllm.proxy.peek import Peek
 from meshllm.proxy.plan import Planner
 from meshllm.proxy.pool import Errand
-from meshllm.proxy.target import Target
+from meshllm.proxy.target import Target, Trip
 from meshllm.proxy.targets import Targets
 from meshllm.proxy.traffic import Traffic
 from meshllm.proxy.tunnel_pool import refusal_of
@@ -63,6 +66,8 @@ class Pursuit:
         self._load_wait_s = patience.load_wait_s
         self._comment_s = patience.comment_s
         self._rng = patience.rng
+        self.turn: Callable[[Exchange], None] = _keep
+        """Gives a request that left its model open another one, where there is no way left to the one that it had."""
         self._asked_for: dict[ModelId, float] = {}
         """Model that nobody loads to the time when it was last asked for: one event, however many requests wait."""
 
@@ -78,7 +83,11 @@ class Pursuit:
     def goes_at_once(self, exchange: Exchange, found: Target) -> bool:
         """Send a request with several ways, if its best one is an engine here with room and a resting connection."""
         way = self.ways.next(exchange, found)
-        if not isinstance(way, Target) or way.peer is not None or way.traffic.in_flight >= way.admitted:
+        if (
+            not isinstance(way, Target)
+            or way.peer is not None
+            or way.traffic.in_flight >= way.room(exchange.intake.priority)
+        ):
             return False
         connection = way.pool.take()
         if connection is None:
@@ -86,6 +95,24 @@ class Pursuit:
         exchange.go(way)
         exchange.begin(connection)
         return True
+
+    def looked_at(self, target: Target, seen: Peek, intake: Intake, most: int) -> Problem | Trip | None:
+        """Say why a request cannot be served; return a trip if its way has to be chosen, None if it is plain.
+
+        `most` are in flight before that is asked. A low one waits for room as long as there is some for others.
+        """
+        in_flight, door = target.traffic.in_flight, intake.inference
+        if in_flight >= max(target.room(intake.priority), target.admitted) and not target.others:
+            return self.overloaded(target)
+        trip = Trip() if in_flight >= most else None
+        if door is not None and len(seen.body) > target.unasked_bytes:
+            objection = self.ways.objection(target, seen, door)
+            if isinstance(objection, Problem):
+                return objection
+            if 0 < target.context_tokens < objection:
+                trip = Trip()
+                trip.trail.context_over = objection - 1
+        return trip
 
     async def run(self, exchange: Exchange) -> None:
         """Bring an exchange to an engine, or answer it with the reason why that cannot be."""
@@ -160,7 +187,13 @@ class Pursuit:
     def _find(self, exchange: Exchange, wait: "_Waiting", view: MeshView) -> Target | Wait | Problem:
         """Return where the request goes, what it waits for, or why it goes nowhere."""
         door = exchange.intake.inference
-        found = self._targets.management if door is None else self._targets.find(exchange.asked_model, door)
+        if exchange.seen.is_open:
+            self.turn(exchange)
+        found = (
+            self._targets.management
+            if door is None
+            else self._targets.find(exchange.asked_model, door, exchange.seen.wishes)
+        )
         if door is not None and not isinstance(found, Refusal):
             found = _withdrawn(view, found, wait) or found
         wait.is_coming_back = False
@@ -185,7 +218,8 @@ class Pursuit:
         if exchange.failed_at == endpoint and exchange.failures >= 2:
             self._note_lost(exchange)
             return False  # lost there twice: only another engine, or the same one restarted, can help
-        if target.traffic.in_flight >= target.admitted:
+        priority = aged(exchange.intake.priority, monotonic() - exchange.since_s)
+        if target.traffic.in_flight + target.pool.opening >= target.room(priority):
             return False
         exchange.go(target)
         self.ways.taken(target)
@@ -193,6 +227,7 @@ class Pursuit:
             connection = await target.pool.connect(errand(exchange, may_leave=self.ways.may_leave(exchange)))
         except OSError as error:
             exchange.leave()
+            target.traffic.wake()  # the place that it had is free again
             if target.peer is not None:
                 self._note_unopened(exchange, error)
                 return False
@@ -266,8 +301,10 @@ class Pursuit:
 
     def _may_wait(self, exchange: Exchange) -> bool:
         """Take a place among those who wait, or answer that there is none."""
-        if self._traffic.waiting >= limits.WAITING_REQUESTS:
-            message = f"{limits.WAITING_REQUESTS} requests wait for models already; try again soon"
+        is_low = exchange.intake.priority is Priority.LOW
+        most = limits.LOW_WAITING_REQUESTS if is_low else limits.WAITING_REQUESTS
+        if self._traffic.waiting >= most:
+            message = f"{self._traffic.waiting} requests wait for models already; try again soon"
             exchange.answer(Problem(status=503, code="overloaded", message=message, retry_after_s=self.retry_after_s()))
             return False
         self._traffic.waiting += 1
@@ -298,7 +335,7 @@ class Pursuit:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(comment_due_s, 0) if says_so else left_s):
                     if isinstance(found, Target) and wait.is_for_room:
-                        await found.traffic.one_ended()
+                        await found.traffic.one_ended(turn_s(exchange.intake.priority, exchange.since_s))
                     else:
                         await self._views.changed(epoch)
                     return
@@ -307,12 +344,16 @@ class Pursuit:
                 exchange.comment_at_s = monotonic() + self._comment_s
 
 
+def _keep(exchange: Exchange) -> None:
+    """Leave a request the model that it has."""
+
+
 def errand(exchange: Exchange, *, may_leave: bool = False) -> Errand:
     """Return what the far end of a tunnel is told of a request."""
     left_s = limits.TUNNEL_REQUEST_S - (monotonic() - exchange.since_s)
     return Errand(
         request_id=exchange.request_id.decode(), attempt=exchange.attempts + 1, deadline_s=max(left_s, 0.0),
-        traceparent=exchange.trace.decode(), may_leave=may_leave,
+        traceparent=exchange.trace.decode(), may_leave=may_leave, priority=exchange.intake.priority,
     )  # fmt: skip
 
 

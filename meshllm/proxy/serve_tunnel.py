@@ -20,6 +20,7 @@ from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.rights import Rights
 from meshllm.core.serving.asleep import unloaded
 from meshllm.core.serving.pace import Pace
+from meshllm.core.serving.priorities import Priority, of_peer
 from meshllm.core.serving.routes import Refusal
 from meshllm.core.serving.tunnel_admission import Crowd, TunnelAsked, admit_tunnel
 from meshllm.proxy import openai
@@ -29,7 +30,7 @@ from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.intake import Door
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.paths import InferenceDoor
-from meshllm.proxy.peek import BodyError, peek
+from meshllm.proxy.peek import BodyError, Peek, peek
 from meshllm.proxy.problem_answers import problem_answer
 from meshllm.proxy.pursuit import Pursuit, errand
 from meshllm.proxy.straight import Phase
@@ -62,14 +63,15 @@ class Host(Protocol):
 class TunnelledConnection(ClientConnection):
     """One tunnel with one request of a peer."""
 
-    __slots__ = ("_ends_s", "_far", "_told_s", "ahead", "began_s", "ended_then", "head", "peer")
+    __slots__ = ("_ends_s", "_far", "_told_s", "ahead", "began_s", "ended_then", "head", "peer", "priority")
 
-    def __init__(self, house: "FarEnd", peer: NodeId, head: TunnelHead) -> None:
+    def __init__(self, house: "FarEnd", peer: NodeId, head: TunnelHead, priority: Priority = Priority.NORMAL) -> None:
         """Belong to a far end."""
         super().__init__(house)
         self._far = house
         self.peer = peer
         self.head = head
+        self.priority = priority
         self._ends_s = self._since_s + min(head.deadline_s, limits.TUNNEL_REQUEST_S)
         self._told_s = self.began_s = self._since_s
         self.ahead = self.ended_then = 0
@@ -168,10 +170,11 @@ class FarEnd:
     def take(self, peer: NodeId, rights: Rights, head: TunnelHead) -> asyncio.Protocol | TunnelRefusal:
         """Return the protocol for a tunnel that a peer has opened, or why it is not taken."""
         view = self.routes.views.newest
-        asked = TunnelAsked(rights=rights, model=head.model, digest=head.digest)
+        priority = of_peer(head.priority, rights)
+        asked = TunnelAsked(rights=rights, model=head.model, digest=head.digest, priority=priority)
         denial = admit_tunnel(view, asked, self._crowd(peer, head.model))
         if denial is None and not self.is_leaving:
-            return TunnelledConnection(self, peer, head)
+            return TunnelledConnection(self, peer, head, priority)
         self.traffic.refused += 1
         if denial is None:
             return TunnelRefusal(code="draining", message="this node is shutting down")
@@ -281,15 +284,16 @@ class FarEnd:
             message = "tunnels carry requests to models and nothing else"
             self._refuse(client, arrival, intake.refusal or Problem(status=404, code="not_found", message=message))
             return None
-        is_stream = self._checked(tunnel, intake.inference, body)
-        if isinstance(is_stream, Problem):
-            self._refuse(client, arrival, is_stream)
+        seen = self._checked(tunnel, intake.inference, body)
+        if isinstance(seen, Problem):
+            self._refuse(client, arrival, seen)
             return None
         target = self._target(tunnel, intake.inference)
         if isinstance(target, Problem):
             self._refuse(client, arrival, target)
             return None
-        return self._begin(tunnel, Exchange(client, intake, body, self._request_id(arrival), self, target), is_stream)
+        exchange = Exchange(client, intake, seen.body, self._request_id(arrival), self, target)
+        return self._begin(tunnel, exchange, seen.is_stream)
 
     # -- Recovery: for exchanges ----------------------------------------------------------------------
 
@@ -320,8 +324,8 @@ class FarEnd:
 
     # -- steps ----------------------------------------------------------------------------------------
 
-    def _checked(self, tunnel: TunnelledConnection, door: InferenceDoor, body: bytes) -> bool | Problem:
-        """Return whether the request streams, or what is wrong with its body."""
+    def _checked(self, tunnel: TunnelledConnection, door: InferenceDoor, body: bytes) -> Peek | Problem:
+        """Return what is to be known of a body, or what is wrong with it."""
         try:
             seen = peek(body, door.shape)
         except BodyError as error:
@@ -329,14 +333,14 @@ class FarEnd:
         if seen.model != tunnel.head.model:
             message = f"the request is for {seen.model!r}, its tunnel for {tunnel.head.model!r}"
             return Problem(status=400, code="model_mismatch", message=message[:512], param="model")
-        return seen.is_stream
+        return seen
 
     def _target(self, tunnel: TunnelledConnection, door: InferenceDoor) -> Target | Problem:
         """Return this node's engine for a request, or why there is none: much may have changed since admission."""
         head, retry_after_s = tunnel.head, self._host.pursuit.retry_after_s()
         found = self.routes.find_here(f"{head.model}@{head.digest}" if head.digest else head.model, door)
         if isinstance(found, Target):
-            is_full = found.traffic.in_flight >= found.admitted
+            is_full = found.traffic.in_flight >= found.room(tunnel.priority)
             return self._host.pursuit.overloaded(found) if is_full else found
         if isinstance(found, Refusal):
             return openai.refused(found, retry_after_s)

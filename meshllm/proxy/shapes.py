@@ -26,8 +26,14 @@ _Names = Annotated[list[str], Meta(max_length=limits.JSON_STOP_SEQUENCES)]
 _Items = Annotated[list[Json], Meta(min_length=1, max_length=limits.JSON_MESSAGES)]
 
 
+_Tag = Annotated[str, Meta(min_length=1, max_length=limits.CAPABILITY_CHARS)]
+_Tags = Annotated[list[_Tag], Meta(max_length=limits.WISHED_CAPABILITIES)]
+OWN_FIELDS = frozenset({"capabilities", "min_context", "preferred_capabilities", "resume", "session_id"})
+"""Fields that speak to the mesh: no engine sees them."""
+
+
 class Common(Struct, gc=False):
-    """What every inference request may carry."""
+    """What every inference request may carry. Those of `OWN_FIELDS` go no further than the front door."""
 
     model: str | None = None
     stream: bool | None = None
@@ -51,6 +57,16 @@ class Common(Struct, gc=False):
     grammar: _Text | None = None
     reasoning_format: Literal["none", "auto", "deepseek", "deepseek-legacy"] = "auto"
     user: str | None = None
+    capabilities: _Tags | None = None
+    """What the model has to be able to do: `chat`, `completion`, `embedding`, `rerank`, `tools`, `vision`, or a tag."""
+    preferred_capabilities: _Tags | None = None
+    """What it had better be able to do, where the model is `auto`."""
+    min_context: Annotated[int, Meta(ge=1, le=limits.CONTEXT_MOST_TOKENS)] | None = None
+    """Tokens that its engine has to take."""
+    session_id: Annotated[str, Meta(max_length=limits.SESSION_CHARS)] | None = None
+    """What requests of one conversation have in common, where no `X-Session-ID` says it."""
+    resume: bool | None = None
+    """False: an answer that breaks off is not continued at another host."""
 
 
 class CalledFunction(Struct, gc=False):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.serving.attempts import Setback, Trail
+from meshllm.core.serving.priorities import Priority, room
 from meshllm.core.serving.ratings import Candidate
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.pool import Pool
@@ -49,6 +50,10 @@ class Target:
     """The part of `client_lines` that says why it goes there."""
     others: "tuple[Target, ...]" = ()
     """Where the same requests may go too, in order; only the first of them all has them."""
+
+    def room(self, priority: Priority) -> int:
+        """Return how many requests may be in flight for one more to come in; a far end decides that itself."""
+        return room(priority, self.slots, self.admitted) if self.peer is None else self.admitted
 
 
 @dataclass(slots=True)

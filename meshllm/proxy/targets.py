@@ -4,6 +4,7 @@ Owns the connection pools and the routes that are remembered as long as the view
 nothing: `plan_routes` does. Doesn't know clients.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,15 +16,15 @@ from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.serving.candidates import candidate_of
 from meshllm.core.serving.routes import (
     FALLBACK,
-    Capability,
+    NO_WISHES,
     Local,
     Refusal,
-    RefusalCode,
     Remote,
     Route,
     RouteRequest,
     Routes,
     Wait,
+    Wishes,
 )
 from meshllm.core.serving.routing import plan_routes
 from meshllm.core.view import MeshView
@@ -78,11 +79,13 @@ class Targets:
         self._node = node
         self._falls_back = falls_back
         self.view: MeshView | None = None
-        self.known: dict[tuple[str | None, bytes], Target] = {}
+        self.known: dict[Hashable, Target] = {}
         """Those that the straight lane may take."""
-        self._off_lane: dict[tuple[str | None, bytes], Target] = {}
+        self._wished: dict[Hashable, Target] = {}
+        """Those of requests that say what their model has to be like."""
+        self._off_lane: dict[Hashable, Target] = {}
         """Those that need a word changed in each request: adopted servers."""
-        self._known_here: dict[tuple[str | None, bytes], Target] = {}
+        self._known_here: dict[Hashable, Target] = {}
         """The same for requests that other nodes sent here."""
         self._tunnels = tunnels
         self._pools: dict[EngineEndpoint | TunnelEnd, Pool] = {}
@@ -97,23 +100,21 @@ class Targets:
             answer_lines=b"\r\n%bX-Mesh-Attempts: 1\r\n" % node_line,
         )  # fmt: skip
 
-    def find(self, model: str | None, door: InferenceDoor) -> Target | Wait | Refusal:
+    def find(self, model: str | None, door: InferenceDoor, wishes: Wishes = NO_WISHES) -> Target | Wait | Refusal:
         """Return where a request goes now; the target of the best route has those of the others with it."""
-        return self._find(
-            self.known, door.path, RouteRequest(model=model, needs=door.needs, falls_back=self._falls_back)
-        )
+        request = RouteRequest(model=model, needs=door.needs, wishes=wishes, falls_back=self._falls_back)
+        return self._find(self.known if wishes is NO_WISHES else self._wished, door.path, request)
 
     def find_here(self, model: str, door: InferenceDoor) -> Target | Wait | Refusal:
         """Return where a request goes that another node sent here: to this node's engine or nowhere."""
         return self._find(self._known_here, door.path, RouteRequest(model=model, needs=door.needs, is_forwarded=True))
 
-    def _find(
-        self, known: dict[tuple[str | None, bytes], Target], path: bytes, request: RouteRequest
-    ) -> Target | Wait | Refusal:
+    def _find(self, known: dict[Hashable, Target], path: bytes, request: RouteRequest) -> Target | Wait | Refusal:
         view = self.views.newest
         if view is not self.view:
             self._renew(view)
-        key = (request.model, path)
+        wishes = request.wishes
+        key = (request.model, path) if wishes is NO_WISHES else (request.model, path, wishes)
         target = known.get(key)
         if target is None and not request.is_forwarded:
             target = self._off_lane.get(key)
@@ -129,13 +130,6 @@ class Targets:
         if len(known) < _REMEMBERED:
             known[key] = target
         return target
-
-    def lacking(self, model: str | None, needs: Capability) -> Refusal | None:
-        """Return why a model cannot do what one request needs beyond its path; None where it can or is not known."""
-        planned = plan_routes(self.views.newest, RouteRequest(model=model, needs=needs, falls_back=self._falls_back))
-        if isinstance(planned, Refusal) and planned.code is RefusalCode.CAPABILITY_NOT_SUPPORTED:
-            return planned
-        return None
 
     def close(self) -> None:
         """Hang up on every engine."""
@@ -184,6 +178,7 @@ class Targets:
         self.view = view
         self.known.clear()
         self._off_lane.clear()
+        self._wished.clear()
         self._known_here.clear()
         present: set[EngineEndpoint | TunnelEnd | None] = {model.endpoint for model in view.local.values()}
         present |= {

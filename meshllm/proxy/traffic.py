@@ -7,6 +7,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Hashable, Iterable
 from collections.abc import Set as AbstractSet
+from operator import itemgetter
 from time import monotonic
 
 from meshllm.core import limits
@@ -41,8 +42,8 @@ class ModelTraffic:
         """How long streams took to begin since the last report: how many by step, see `core.health`."""
         self.last_progress_s = 0.0
         """Monotonic time of the last byte from the engine, or of the first request after a rest."""
-        self.waiters: list[asyncio.Event] = []
-        """Set and forgotten whenever a request ends."""
+        self.waiters: list[tuple[float, asyncio.Event]] = []
+        """Set and forgotten whenever a request ends, in the order of their numbers."""
 
     def begin(self) -> None:
         """Count a request in."""
@@ -66,9 +67,9 @@ class ModelTraffic:
         self.first_tokens_since[step] = self.first_tokens_since.get(step, 0) + 1
 
     def wake(self) -> None:
-        """Wake whoever waits for a request to end."""
+        """Wake whoever waits for a request to end, those first whose turn it is."""
         waiters, self.waiters = self.waiters, []
-        for event in waiters:
+        for _, event in sorted(waiters, key=itemgetter(0)):
             event.set()
 
     @property
@@ -76,10 +77,10 @@ class ModelTraffic:
         """Tell whether nothing is in flight and everything was reported."""
         return not (self.in_flight or self.finished_since or self.answered_since or self.failed_since)
 
-    async def one_ended(self) -> None:
-        """Return when a request ended. The caller sets the deadline."""
+    async def one_ended(self, turn_s: float = 0.0) -> None:
+        """Return when a request ended; the smallest turn first. The caller sets the deadline."""
         event = asyncio.Event()
-        self.waiters.append(event)
+        self.waiters.append((turn_s, event))
         await event.wait()
 
 

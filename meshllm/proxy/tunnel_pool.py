@@ -208,7 +208,7 @@ class TunnelPool:
         to = self._to
         head = TunnelHead(
             request_id=errand.request_id, model=to.model, digest=to.digest, deadline_s=errand.deadline_s,
-            attempt=errand.attempt, traceparent=errand.traceparent,
+            attempt=errand.attempt, traceparent=errand.traceparent, priority=errand.priority,
         )  # fmt: skip
         connection = TunnelConnection(self, may_leave=errand.may_leave)
         self.opening += 1

@@ -15,6 +15,7 @@ from meshllm.core.events import Event, PathFailed, RemoteDoubted
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.serving.attempts import Setback, Trail, Way, choose, may_come_back, verdict
 from meshllm.core.serving.ejection import Ejections
+from meshllm.core.serving.priorities import Priority
 from meshllm.core.serving.routes import Wait
 from meshllm.proxy import openai
 from meshllm.proxy.engine_errors import context_message
@@ -86,14 +87,15 @@ class Ways:
         if trail.setbacks and is_patient:
             for target in targets.values():
                 trail.forgive(target.node, target.word)
-        ways = map(_way, self._ordered(exchange, targets))
+        priority = exchange.intake.priority
+        ways = [_way(target, priority) for target in self._ordered(exchange, targets)]
         out = self._out(targets, trail)
         way = choose(ways, trail, out, 1 + self._planner.config.max_retries)
         if way is not None:
             return targets[way.node]
         here = targets.get(found.node) if found.peer is None else None
         if here is not None and trail.fits(here.context_tokens):
-            is_full = here.traffic.in_flight >= here.admitted
+            is_full = here.traffic.in_flight >= here.room(exchange.intake.priority)
             if not (is_full and Setback.BUSY in trail.setbacks.values()):
                 return here
         if is_patient and may_come_back(trail):
@@ -109,8 +111,9 @@ class Ways:
         if plan is None or not plan.covers(targets.keys()):
             if plan is not None:
                 plan.leave()
-            intake, body = exchange.intake, exchange.body
-            plan = exchange.plan = self._planner.plan(intake, body, exchange.request_id, targets.values())
+            plan = exchange.plan = self._planner.plan(
+                exchange.intake, exchange.body, exchange.request_id, targets.values(), exchange.seen.session_id
+            )
         return plan.ordered(targets)
 
     def _out(self, targets: dict[NodeId, Target], trail: Trail) -> Collection[NodeId]:
@@ -166,7 +169,7 @@ class Ways:
         door = exchange.intake.inference
         if door is None or exchange.setbacks:
             return False
-        found = self._targets.find(exchange.asked_model, door)
+        found = self._targets.find(exchange.asked_model, door, exchange.wishes)
         return isinstance(found, Target) and bool(found.others)
 
     def objection(self, found: Target, seen: Peek, door: InferenceDoor) -> Problem | int:
@@ -204,7 +207,7 @@ class Ways:
     def _has_larger(self, exchange: Exchange) -> bool:
         """Tell whether another engine with a larger context than the one that refused is there."""
         door, refused = exchange.intake.inference, exchange.target
-        found = self._targets.find(exchange.asked_model, door) if door is not None else None
+        found = self._targets.find(exchange.asked_model, door, exchange.seen.wishes) if door is not None else None
         if not isinstance(found, Target) or not refused.context_tokens:
             return False
         return any(
@@ -220,8 +223,8 @@ def _too_long(exchange: Exchange, need: str, have: int) -> Problem:
     return Problem(status=400, code=openai.CONTEXT_TOO_LONG, message=context_message(need, have), param=param)
 
 
-def _way(target: Target) -> Way:
+def _way(target: Target, priority: Priority) -> Way:
     return Way(
         node=target.node, is_here=target.peer is None, in_flight=target.traffic.in_flight + target.pool.opening,
-        admitted=target.admitted, context_tokens=target.context_tokens,
+        admitted=target.room(priority), context_tokens=target.context_tokens,
     )  # fmt: skip

@@ -89,6 +89,7 @@ async def test_refusals_have_their_status_and_the_parameter(code: str, status: i
     [
         ({"path": 5}, "path"), ({"id": ""}, "id"), ({"version": 1}, "version"), ({"temperature": 3}, "temperature"),
         ({"max_tokens": 1.5}, "max_tokens"), ({"tags": "chat"}, "tags"), ({"tags": ["x"] * 33}, "tags"),
+            ({"capabilities": ["x"] * 33}, "tags"),
         ({"license": "x" * 257}, "license"), ({"tags": ["x" * 257]}, "tags"), ({"max_workers": 0}, "max_workers"),
     ],
 )  # fmt: skip

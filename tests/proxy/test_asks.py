@@ -24,9 +24,11 @@ def an_intake(path: str = "/v1/chat/completions", *lines: str) -> Intake:
     return take_in(parse_head(head.encode()), None, "")
 
 
-def asked(document: object, *lines: str, path: str = "/v1/chat/completions", config: RoutingConfig = DEFAULT) -> Ask:
-    """Return what a request says."""
-    return ask_of(an_intake(path, *lines), json.dumps(document).encode(), b"req-1", config)
+def asked(
+    document: object, *lines: str, path: str = "/v1/chat/completions", config: RoutingConfig = DEFAULT, named: str = ""
+) -> Ask:  # fmt: skip
+    """Return what a request says; `named` is its session as its body had it."""
+    return ask_of(an_intake(path, *lines), json.dumps(document).encode(), b"req-1", config, named)
 
 
 def turns(*contents: Any) -> dict[str, Any]:
@@ -98,23 +100,23 @@ def test_without_the_optimisation_nothing_is_hashed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "fields", "from_user", "expected"),
+    ("lines", "named", "fields", "from_user", "expected"),
     [
-        (("X-Session-ID: user-abc-123",), {"session_id": "other"}, False, "user-abc-123"),
-        ((), {"session_id": "s"}, False, "s"),
-        ((), {"user": "u", "prompt_cache_key": "k"}, False, ""),
-        ((), {"user": "u", "prompt_cache_key": "k"}, True, "k"),
-        ((), {"user": "u"}, True, "u"),
-        ((), {"session_id": 7, "user": None}, True, ""),
+        (("X-Session-ID: user-abc-123",), "other", {}, False, "user-abc-123"),
+        ((), "s", {"user": "u"}, True, "s"),
+        ((), "", {"user": "u", "prompt_cache_key": "k"}, False, ""),
+        ((), "", {"user": "u", "prompt_cache_key": "k"}, True, "k"),
+        ((), "", {"user": "u"}, True, "u"),
+        ((), "", {"prompt_cache_key": 7, "user": None}, True, ""),
     ],
 )
 def test_a_session_is_named_by_header_then_by_fields(
-    lines: tuple[str, ...], fields: dict[str, Any], from_user: bool, expected: str
+    lines: tuple[str, ...], named: str, fields: dict[str, Any], from_user: bool, expected: str
 ) -> None:
     """OpenAI's own fields only where the configuration says so."""
     config = replace(DEFAULT, affinity_from_user=from_user)
 
-    assert asked(turns("a") | fields, *lines, config=config).session == expected
+    assert asked(turns("a") | fields, *lines, config=config, named=named).session == expected
 
 
 @pytest.mark.parametrize("strategy", list(Strategy))

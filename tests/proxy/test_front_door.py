@@ -19,12 +19,16 @@ from openai import APIError, AsyncOpenAI, AuthenticationError, BadRequestError, 
 from meshllm.core.engines import EngineState
 from meshllm.core.events import TrafficMeasured
 from meshllm.core.ids import ModelId
+from meshllm.core.view import LocalModel
 from meshllm.proxy.front_door import FrontDoor, FrontDoorConfig, descriptors_for_clients
+from tests.core.builders import a_spec
 from tests.proxy.builders import (
     CHAT,
     NODE,
     STREAM_HEAD,
     TINY,
+    Answer,
+    EngineDouble,
     House,
     Request,
     ViewsDouble,
@@ -179,6 +183,88 @@ async def test_every_request_of_a_connection_is_routed_on_its_own() -> None:
                 await asyncio.sleep(0)
             house.door.traffic.models.clear()
             assert (await client.receive()).json["model"] == model
+
+
+@pytest.mark.rows("PRX-2", "PRX-9", "T19")
+async def test_each_engine_gets_its_own_requests_however_they_arrive(tmp_path: Path) -> None:
+    """T19: two engines that say who they are, one connection; the name comes late, cut in two, or behind decoys."""
+
+    def named(name: str) -> Answer:
+        async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+            writer.write(whole({"engine": name, "model": request.json["model"]}))
+
+        return answer
+
+    engines = [EngineDouble(tmp_path / f"{name}.sock", named(name)) for name in ("one", "two")]
+    for engine in engines:
+        await engine.start()
+    text = '"model":"two" \\"model\\":\\"two\\" ' + "x" * 70_000
+    decoys = [{"role": "user", "content": text}, {"role": "user", "content": '{"model":"two"}'}]
+    seen = []
+    async with a_house(models=lambda _: tuple(a_model(one.socket.stem, socket=one.socket) for one in engines)) as house:
+        client = await house.connect()
+        for model in ("one", "two", "one", "one", "two"):
+            other = "two" if model == "one" else "one"
+            data = a_post({"messages": decoys, "metadata": {"model": other}, "user": other, "model": model})
+            cut = data.rindex(b'"model"')
+            for piece in (data[:50], data[50 : cut + 3], data[cut + 3 : -4], data[-4:]):
+                await client.send(piece)
+                await asyncio.sleep(0)
+            seen.append((model, (await client.receive()).json))
+        both = a_post(a_chat(model="one")) + a_post(a_chat(model="two"))
+        await client.send(both)
+        seen += [("one", (await client.receive()).json), ("two", (await client.receive()).json)]
+    for engine in engines:
+        await engine.stop()
+
+    assert seen == [(model, {"engine": model, "model": model}) for model, _ in seen]
+
+
+# -- what a model has to be like -----------------------------------------------------------------------
+
+
+def eyed_and_blind(socket: Path) -> tuple[LocalModel, ...]:
+    """Return two ready models, of which the second one sees."""
+    seeing = a_spec("eyed", capabilities=frozenset({"chat", "completion", "vision"}))
+    return (a_model("blind", socket=socket), a_model("eyed", socket=socket, spec=seeing, context_tokens=4096))
+
+
+@pytest.mark.rows("AFF-9")
+async def test_what_speaks_to_the_mesh_does_not_reach_an_engine() -> None:
+    """Every other byte of the body does, as it came."""
+    own = b'{"model":"tiny", "capabilities" : ["chat"],"session_id":"s","resume":false,"min_context":9, "messages":[]}'
+    body = own.replace(b"[]", b'[{"role":"user","content":"hi"}]')
+    async with a_house() as house:
+        reply = await house.ask(a_post(body))
+        (request,) = house.engine.requests
+
+    assert reply.status == 200
+    assert request.body == b'{"model":"tiny", "messages":[{"role":"user","content":"hi"}]}'
+
+
+@pytest.mark.rows("AFF-6", "AFF-7", "T13")
+async def test_capabilities_choose_the_model_or_refuse_with_a_reason() -> None:
+    """`auto` among those that can; a named one can or cannot; a picture is a wish, too."""
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    look = [{"role": "user", "content": [{"type": "text", "text": "what is it?"}, picture]}]
+    async with a_house(models=eyed_and_blind) as house:
+        plain = await house.chat(model="auto")
+        seen = await house.chat(model="auto", capabilities=["vision"])
+        looked = await house.chat(model="auto", messages=look)
+        large = await house.chat(model="auto", min_context=4096)
+        named = await house.chat(model="blind", capabilities=["vision"])
+        shown = await house.chat(model="blind", messages=look)
+        none = await house.chat(model="auto", capabilities=["arabic_nlp"])
+        small = await house.chat(model="eyed", min_context=5000)
+        assert await house.ask(a_post(a_chat(model="blind"))) is not None
+
+    assert [reply.json["model"] for reply in (plain, seen, looked, large)] == ["blind", "eyed", "eyed", "eyed"]
+    assert [(reply.status, reply.error["code"], reply.error["param"]) for reply in (named, shown, none, small)] == [
+        (400, "capability_not_supported", "capabilities"), (400, "capability_not_supported", "model"),
+        (400, "no_capable_model", "capabilities"), (400, "context_length_exceeded", "min_context"),
+    ]  # fmt: skip
+    assert "blind (chat, completion); eyed (chat, completion, vision)" in none.error["message"]
+    assert ("5000" in small.error["message"], "4096" in small.error["message"]) == (True, True)
 
 
 # -- room ----------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def outcome(heads: Heads, block: bytes) -> object:
         arrival.length, arrival.plain_length, arrival.request_id, intake.door, intake.refusal, intake.inference,
         intake.cors_lines, intake.engine_lines, intake.keeps_alive, intake.answer_end, intake.body_limit_bytes,
         intake.other_type, intake.is_head, intake.has_body, intake.head.is_chunked, intake.head.expects_continue,
-        intake.head.minor, arrival.is_straight, arrival.path, arrival.engine_start,
+        intake.head.minor, intake.priority, arrival.is_straight, arrival.path, arrival.engine_start,
     )  # fmt: skip
 
 
@@ -49,6 +49,7 @@ LINE = st.sampled_from([
     "Content-Type: application/json", "Content-Type: text/plain", "Content-Encoding: gzip", "Expect: 100-continue",
     "Transfer-Encoding: chunked", "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate",
     "Traceparent: 00-1", "Traceparent: 00-2", "X: y", " folded: z", "bad line", "X-A: \x01", "Cookie: a=b",
+    "X-Priority: high", "X-Priority: low", "x-priority: odd",
     *[f"X-Many-{number}: {number}" for number in range(3)],
 ])  # fmt: skip
 BLOCK = st.builds(

@@ -3,6 +3,7 @@
 import pytest
 
 from meshllm.core import limits
+from meshllm.core.serving.priorities import Priority
 from meshllm.proxy.access import AccessRules
 from meshllm.proxy.http1 import parse_head
 from meshllm.proxy.intake import Door, Intake, take_in
@@ -110,3 +111,27 @@ def test_answers_say_what_becomes_of_the_connection() -> None:
     assert taken("GET /v1/models").answer_end == b"\r\n"
     assert taken("GET /v1/models", is_leaving=True).answer_end == b"Connection: close\r\n\r\n"
     assert not taken("GET /v1/models", is_leaving=True).keeps_alive
+
+
+@pytest.mark.rows("QTA-17")
+@pytest.mark.parametrize(
+    ("lines", "priority"),
+    [
+        ([], Priority.NORMAL), (["X-Priority: high"], Priority.HIGH), (["x-priority: LOW "], Priority.LOW),
+        (["X-Priority: normal"], Priority.NORMAL),
+    ],
+)  # fmt: skip
+def test_a_priority_is_one_of_three_words(lines: list[str], priority: Priority) -> None:
+    """In any case."""
+    assert taken("POST /v1/embeddings", *lines).priority is priority
+
+
+@pytest.mark.rows("QTA-17")
+@pytest.mark.parametrize("value", ["urgent", "1", "high, low"])
+def test_another_priority_is_refused_where_it_would_count(value: str) -> None:
+    """The management app has none."""
+    refusal = taken("POST /v1/embeddings", f"X-Priority: {value}").refusal
+
+    assert refusal is not None
+    assert (refusal.status, refusal.code, refusal.param) == (400, "invalid_priority", "X-Priority")
+    assert taken("GET /api/status", f"X-Priority: {value}").refusal is None

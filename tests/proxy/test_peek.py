@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshllm.core import limits
-from meshllm.proxy.peek import BodyError, Peek, peek, peek_fully, plain_chat, prompt_bytes, with_model
-from meshllm.proxy.shapes import Chat, Common, Completion
+from meshllm.core.serving.routes import NO_WISHES, Wishes
+from meshllm.proxy.peek import BodyError, Peek, peek, peek_fully, plain_chat, prompt_bytes, with_model, without
+from meshllm.proxy.shapes import OWN_FIELDS, Chat, Common, Completion
 
 MESSAGES: list[Any] = [{"role": "user", "content": "hi"}]
 
@@ -314,3 +315,87 @@ def test_limits_are_those_of_the_constants_module() -> None:
     depth = limits.JSON_DEPTH - 1
 
     assert peek(written(x=0)[:-2] + b"[" * depth + b"]" * depth + b"}", Chat).model is None
+
+
+# -- fields that speak to the mesh ---------------------------------------------------------------------
+
+
+@pytest.mark.rows("AFF-9")
+def test_what_speaks_to_the_mesh_is_read_and_goes_no_further() -> None:
+    """Each field is known, and gone from what an engine sees."""
+    own = {
+        "capabilities": ["law", "arabic", "law"], "preferred_capabilities": ["poems"], "min_context": 4096,
+        "session_id": "mine", "resume": False,
+    }  # fmt: skip
+    body = written(model="m", **own, seed=7)
+
+    seen, plain = peek(body, Chat), peek(written(model="m", seed=7), Chat)
+
+    assert seen.wishes == Wishes(capabilities=("arabic", "law"), preferred=("poems",), min_context=4096)
+    assert (seen.session_id, seen.may_resume, seen.body) == ("mine", False, written(model="m", seed=7))
+    assert (plain.wishes, plain.session_id, plain.may_resume) == (NO_WISHES, "", True)
+    assert plain_chat(written(session_id="mine")) is None
+
+
+@pytest.mark.parametrize("name", sorted(OWN_FIELDS))
+def test_null_says_nothing_and_goes_no_further_either(name: str) -> None:
+    """Clients write all their fields."""
+    seen = peek(written(**{name: None}), Chat)
+
+    assert (seen.wishes, seen.session_id, seen.may_resume, seen.body) == (Wishes(), "", True, written())
+
+
+@pytest.mark.rows("AFF-6")
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"capabilities": "law"}, "capabilities"), ({"capabilities": [1]}, "capabilities[0]"),
+        ({"capabilities": [""]}, "capabilities[0]"), ({"capabilities": ["x" * 65]}, "capabilities[0]"),
+        ({"capabilities": ["x"] * 33}, "capabilities"), ({"preferred_capabilities": {}}, "preferred_capabilities"),
+        ({"min_context": "4k"}, "min_context"), ({"min_context": 0}, "min_context"),
+        ({"min_context": 2**31}, "min_context"), ({"min_context": 1.5}, "min_context"),
+        ({"session_id": 7}, "session_id"), ({"session_id": "x" * 257}, "session_id"), ({"resume": "no"}, "resume"),
+    ],
+)  # fmt: skip
+def test_what_speaks_to_the_mesh_is_checked_as_everything_else(fields: dict[str, Any], param: str) -> None:
+    """By name, before anything is done."""
+    assert refused(written(**fields)).param == param
+
+
+@pytest.mark.rows("AFF-9")
+@pytest.mark.parametrize(
+    ("body", "left"),
+    [
+        (b'{"resume":true}', b"{}"),
+        (b'{ "resume" : true , "a" : 1 }', b'{ "a" : 1 }'),
+        (b'{"a":1,  "resume":false ,\n "b":[1, 2 ] , "session_id":"q\\"}," }\n', b'{"a":1 ,\n "b":[1, 2 ] }\n'),
+        (b'{"\\u0072esume":true, "a":{"resume":true}}', b'{ "a":{"resume":true}}'),
+        (b'\xef\xbb\xbf{"a":1,"min_context":9}', b'\xef\xbb\xbf{"a":1}'),
+        (b'{"a":"\\"resume\\":1,"}', b'{"a":"\\"resume\\":1,"}'),
+    ],
+)  # fmt: skip
+def test_a_member_is_taken_out_and_every_other_byte_stays(body: bytes, left: bytes) -> None:
+    """White space, escapes and what only looks like the member."""
+    assert without(body, OWN_FIELDS) == left
+
+
+_LEAVES = st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=6)
+_VALUES = st.recursive(_LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner))
+_KEYS = st.sampled_from([*sorted(OWN_FIELDS), "a", 'q"', "\\", "resume ", "é", "{"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.dictionaries(_KEYS, _VALUES, max_size=8), st.sampled_from([None, 1, "\t"]), st.booleans(),
+    st.sampled_from([(",", ":"), (" , ", " : "), (",\n", ":")]),
+)  # fmt: skip
+def test_what_is_left_is_what_there_was_without_the_members(
+    document: dict[str, Any], indent: Any, is_ascii: Any, separators: Any
+) -> None:
+    """However it is written."""
+    body = json.dumps(document, indent=indent, ensure_ascii=is_ascii, separators=separators).encode()
+
+    left = without(body, OWN_FIELDS)
+
+    assert json.loads(left) == {key: value for key, value in document.items() if key not in OWN_FIELDS}
+    assert list(json.loads(left)) == [key for key in document if key not in OWN_FIELDS]

@@ -12,6 +12,7 @@ from meshllm.core.engines import EngineState
 from meshllm.core.events import ModelWanted
 from meshllm.core.view import LoadProgress
 from tests.proxy.builders import (
+    CHAT,
     STREAM_HEAD,
     TINY,
     House,
@@ -31,6 +32,16 @@ LOADING = a_model(
     state=EngineState.STARTING, progress=LoadProgress(stage="loading", share=0.4, done_bytes=4, total_bytes=10)
 )
 ASLEEP = a_model(state=EngineState.STOPPED)
+
+
+def waits_for(house: House, count: int) -> bool:
+    """Tell whether so many requests wait."""
+    return waiting(house) == count
+
+
+def are_done(tasks: list[asyncio.Task[Reply]], count: int) -> bool:
+    """Tell whether so many requests have their answer."""
+    return sum(task.done() for task in tasks) == count
 
 
 def in_flight_is(house: House, count: int) -> bool:
@@ -424,3 +435,69 @@ async def test_a_held_model_is_refused_with_the_way_to_lift_the_hold() -> None:
     assert (reply.status, reply.error["code"]) == (503, "model_held")
     assert "mesh-llm load tiny" in reply.error["message"]
     assert "retry-after" not in reply.headers
+
+
+# -- priorities ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.rows("QTA-17")
+async def test_low_ones_wait_for_room_and_high_ones_have_a_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine with one slot and a full queue: low waits longest, normal is refused, high comes in."""
+    monkeypatch.setattr(limits, "ENGINE_QUEUE_REQUESTS", 2)
+    open_gate = asyncio.Event()
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        await open_gate.wait()
+        writer.write(whole({"model": "tiny"}))
+
+    def one_slot(socket: Any) -> tuple[Any, ...]:
+        return (a_model(socket=socket, slots=1),)
+
+    def ask(priority: str) -> Any:
+        return house.ask(a_post(a_chat(), CHAT, f"X-Priority: {priority}"))
+
+    async with a_house(answer, models=one_slot) as house, asyncio.TaskGroup() as group:
+        tasks = [group.create_task(ask("low")) for _ in range(3)]
+        await until(lambda: waiting(house) == 1, "the third low one waiting")
+        await until(partial(in_flight_is, house, 2), "the other two being in")
+        tasks.append(group.create_task(ask("normal")))
+        await until(partial(in_flight_is, house, 3), "a normal one having room")
+        refused = [await ask("normal"), await ask("low")]
+        tasks.append(group.create_task(ask("high")))
+        await until(partial(in_flight_is, house, 4), "a high one having the reserve")
+        refused.append(await ask("high"))
+        open_gate.set()
+        served = [(await task).status for task in tasks]
+
+    assert [(reply.status, reply.error["code"]) for reply in refused] == [(429, "overloaded")] * 3
+    assert served == [200] * 5
+
+
+@pytest.mark.rows("QTA-17")
+async def test_those_that_wait_for_room_come_in_by_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """High before normal before low, whoever came first; each gets its answer."""
+    monkeypatch.setattr(limits, "ENGINE_QUEUE_REQUESTS", 2)
+    order: list[str] = []
+    gate = asyncio.Semaphore(0)
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        order.append(request.json["messages"][0]["content"])
+        await gate.acquire()
+        writer.write(whole({"model": "tiny"}))
+
+    came = ("first", "first", "first", "low", "normal", "high", "low", "normal", "high")
+    async with a_house(answer, models=loading) as house, asyncio.TaskGroup() as group:
+        tasks = []
+        for number, word in enumerate(came):
+            body = a_chat(messages=[{"role": "user", "content": word}])
+            priority = "normal" if word == "first" else word
+            tasks.append(group.create_task(house.ask(a_post(body, CHAT, f"X-Priority: {priority}"))))
+            await until(partial(waits_for, house, number + 1), "one more waiting")
+        house.views.publish(a_model(socket=house.engine.socket, slots=1))
+        for number in range(len(came)):
+            gate.release()
+            await until(partial(are_done, tasks, number + 1), "one more answer")
+        served = [(await task).status for task in tasks]
+
+    assert order == ["first"] * 3 + ["high"] * 2 + ["normal"] * 2 + ["low"] * 2
+    assert served == [200] * len(came)

@@ -11,9 +11,10 @@ from meshllm.core import limits
 from meshllm.core.engines import EngineState
 from meshllm.core.events import PathFailed, TrafficMeasured
 from meshllm.core.ids import ModelId
-from meshllm.core.rights import CLIENT_ONLY, Rights
+from meshllm.core.rights import CLIENT_ONLY, GUEST, Rights
 from meshllm.wire.tunnel_frames import TunnelHead, TunnelProgress, TunnelRefusal
 from tests.proxy.builders import (
+    CHAT,
     NODE,
     STREAM_END,
     STREAM_HEAD,
@@ -493,3 +494,21 @@ async def test_an_answer_without_an_end_of_its_own_gets_one() -> None:
         reply = await entry.chat()
 
     assert (reply.status, reply.body) == (200, b"{}")
+
+
+@pytest.mark.rows("QTA-17")
+async def test_a_priority_travels_and_counts_by_the_rights_of_the_node_that_sends_it() -> None:
+    """A full host takes what a host of the same mesh calls urgent; from a mere client that counts as normal."""
+    async with a_mesh() as (entry, mesh):
+        far = mesh.houses[FIRST]
+        for priority in ("high", "low", "normal"):
+            assert (await entry.ask(a_post(a_chat(), CHAT, f"X-Priority: {priority}"))).status == 200
+        far.door.traffic.of(TINY).in_flight = 66
+
+        from_client = refused(far, priority=1)
+        from_host = far.door.far_end.take(NODE, GUEST, a_head(priority=1))
+        far.door.traffic.of(TINY).in_flight = 0
+
+    assert [head.priority for _, head in mesh.heads] == [1, 2, 0]
+    assert from_client == "busy"
+    assert not isinstance(from_host, TunnelRefusal)

@@ -109,3 +109,21 @@ def test_how_long_streams_took_to_begin_is_reported_in_steps_once() -> None:
     steps = ((first_token_step(0.2), 2), (first_token_step(9.0), 1))
     assert traffic.measured() == TrafficMeasured(finished=(), first_tokens=(("tiny", steps),))
     assert traffic.measured() is None
+
+
+async def test_whose_turn_it_is_wakes_first() -> None:
+    """Whoever waits for the drain of a model has the first turn of all."""
+    tiny, woken = Traffic().of(ModelId("tiny")), []
+
+    async def wait(turn_s: float) -> None:
+        await tiny.one_ended(turn_s)
+        woken.append(turn_s)
+
+    tiny.begin()
+    async with asyncio.timeout(1), asyncio.TaskGroup() as group:
+        for turn_s in (5.0, 3.0, 0.0, 4.0):
+            group.create_task(wait(turn_s))
+        await asyncio.sleep(0)
+        tiny.end(is_failure=False)
+
+    assert woken == [0.0, 3.0, 4.0, 5.0]

@@ -9,8 +9,10 @@ from collections.abc import Iterable
 from meshllm.core import limits
 from meshllm.core.announcement import ServingState
 from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.serving.open_model import same_file
 from meshllm.core.serving.prefix_index import EngineKey
 from meshllm.core.serving.ratings import HEALTHY, Candidate
+from meshllm.core.serving.replicas import is_usable
 from meshllm.core.serving.routes import Local, Route
 from meshllm.core.view import MeshView, Replica
 
@@ -24,13 +26,27 @@ def candidate_of(view: MeshView, route: Route) -> Candidate:
     if isinstance(to, Local):
         return _here(view, node, model, to)
     replica = _replica(view, node, model)
-    rtt_s = replica.rtt_s if replica is not None else None
+    busy = to.in_flight
+    if replica is not None:
+        return _there(view, replica, max(to.slots, 1), busy)
     return Candidate(
-        node=node, model=model, slots=max(to.slots, 1), busy=to.in_flight, mark=mark_of(view, node) or 1,
-        life=_life(view, node), is_suspect=replica is not None and replica.is_suspect,
-        health=replica.served.health if replica is not None else HEALTHY,
-        rtt_s=limits.RTT_UNMEASURED_S if rtt_s is None else rtt_s,
+        node=node, model=model, slots=max(to.slots, 1), busy=busy, mark=mark_of(view, node) or 1,
+        life=_life(view, node), rtt_s=limits.RTT_UNMEASURED_S,
     )  # fmt: skip
+
+
+def hosts_of(view: MeshView, model: ModelId) -> tuple[Candidate, ...]:
+    """Return every ready host of a model, with one and the same file."""
+    local, replicas = same_file(view, model)
+    found = [
+        _there(view, replica, max(replica.served.slots, 1), replica.served.busy + replica.served.queued)
+        for replica in replicas
+        if is_usable(replica.served)
+    ]
+    if local is not None and local.is_ready and local.endpoint is not None:
+        here = Local(endpoint=local.endpoint, slots=local.slots, context_tokens=local.context_tokens)
+        found.insert(0, _here(view, view.me.node, model, here))
+    return tuple(found)
 
 
 def mark_of(view: MeshView, node: NodeId) -> int:
@@ -62,6 +78,15 @@ def _here(view: MeshView, node: NodeId, model: ModelId, to: Local) -> Candidate:
     return Candidate(
         node=node, model=model, slots=max(to.slots, 1), life=life, is_here=True,
         health=checks.verdict if checks is not None else HEALTHY,
+    )  # fmt: skip
+
+
+def _there(view: MeshView, replica: Replica, slots: int, busy: int) -> Candidate:
+    node, served = replica.node, replica.served
+    return Candidate(
+        node=node, model=served.model, slots=slots, busy=busy, mark=mark_of(view, node) or 1, life=_life(view, node),
+        is_suspect=replica.is_suspect, health=served.health,
+        rtt_s=limits.RTT_UNMEASURED_S if replica.rtt_s is None else replica.rtt_s,
     )  # fmt: skip
 
 

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from meshllm.core.ids import ModelId
 from meshllm.core.names import AUTO_NAME, DEFAULT_NAMES, Ambiguous, Unknown
 from meshllm.core.remotes import ADOPTED_KIND
+from meshllm.core.serving.open_model import open_meaning
 from meshllm.core.serving.replicas import digests, in_order, pinned
-from meshllm.core.serving.routes import Capability, Refusal, RefusalCode, RouteRequest, Wait
+from meshllm.core.serving.routes import Refusal, RefusalCode, RouteRequest, Wait
 from meshllm.core.view import MeshView
 
 _DIGEST_KINDS = ("sha256:", ADOPTED_KIND)
@@ -28,7 +29,7 @@ def meaning(view: MeshView, request: RouteRequest) -> tuple[ModelId, str] | Wait
     if asked in DEFAULT_NAMES:
         return _any_file(_default(view, asked))
     if asked == AUTO_NAME:
-        return _any_file(_ready_one(view, request.needs) or _default(view, asked))
+        return _any_file(open_meaning(view, request, _default(view, asked)))
     name, _, pin = asked.partition("@")
     if pin.startswith(_DIGEST_KINDS):
         return _pinned(view, name, pin, is_exact=request.is_forwarded)
@@ -172,37 +173,6 @@ def _names_of_file(view: MeshView, path: str) -> tuple[str, ...]:
     if isinstance(found, Unknown):
         return found.near
     return found.candidates if isinstance(found, Ambiguous) else (found,)
-
-
-def _ready_one(view: MeshView, needs: Capability | None) -> ModelId | None:
-    """Return what `auto` means: a ready model of this node, the one used last; else one that is ready elsewhere.
-
-    The default comes first wherever it is ready, and a model that cannot do what is needed is none.
-    """
-    here = [
-        model
-        for model in view.local.values()
-        if model.is_ready and can_do(model.spec.capabilities if model.spec is not None else (), needs)
-    ]
-    if here:
-        best = max(here, key=lambda model: (model.id == view.default_model, model.last_used_s or 0.0, model.id))
-        return best.id
-    found = [
-        (
-            model != view.default_model,
-            (ready[0].served.busy + ready[0].served.queued) / max(ready[0].served.slots, 1),
-            model,
-        )
-        for model, replicas in view.replicas.items()
-        if (ready := in_order(replicas)) and can_do(ready[0].served.capabilities, needs)
-    ]
-    return min(found)[2] if found else None
-
-
-def can_do(capabilities: Iterable[str], needs: Capability | None) -> bool:
-    """Tell whether a model can do what a request needs, or nobody knows."""
-    known = tuple(capabilities)
-    return needs is None or not known or needs in known
 
 
 def _default(view: MeshView, asked: str) -> ModelId | Wait | Refusal:

@@ -25,16 +25,43 @@ class Capability(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What a request says of the model that it wants, besides its name. All of it sorted, so that equals are equal."""
+
+    capabilities: tuple[str, ...] = ()
+    """What it has to be able to do: words of `Capability`, `chat`, `tools`, or tags that people gave it."""
+    preferred: tuple[str, ...] = ()
+    """What it had better be able to do, where there is a choice."""
+    min_context: int = 0
+    """Tokens that the engine has to take; 0 for any number."""
+    has_images: bool = False
+    """The request holds images: the model has to see, though nobody said so."""
+
+
+NO_WISHES = Wishes()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RouteRequest:
     """The few facts of a request that routing depends on."""
 
     model: str | None
     """As the client wrote it; None where it wrote none."""
     needs: Capability | None = None
+    wishes: Wishes = NO_WISHES
     falls_back: bool = False
     """An unknown name may be answered by another model (`--unknown-model fallback`)."""
     is_forwarded: bool = False
     """Another node sent it here: it is served here or refused, never sent on; its model is named by its id."""
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Return everything that the model has to be able to do."""
+        if self.wishes is NO_WISHES:
+            return () if self.needs is None else (self.needs,)
+        needs = () if self.needs is None else (self.needs,)
+        sight = (Capability.VISION,) if self.wishes.has_images else ()
+        return tuple(dict.fromkeys((*needs, *sight, *self.wishes.capabilities)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +123,8 @@ class RefusalCode(StrEnum):
     AMBIGUOUS_MODEL = "ambiguous_model"
     NO_DEFAULT_MODEL = "no_default_model"
     CAPABILITY_NOT_SUPPORTED = "capability_not_supported"
+    NO_CAPABLE_MODEL = "no_capable_model"
+    CONTEXT_TOO_LONG = "context_length_exceeded"
     NO_CAPACITY = "no_capacity"
     MODEL_HELD = "model_held"
     MODEL_DISABLED = "model_disabled"
@@ -114,3 +143,5 @@ class Refusal:
     model: str = ""
     is_unknown: bool = False
     """Nothing anywhere has the name: the one refusal that another model may stand in for."""
+    param: str = ""
+    """The field of the request that is at fault, where that is not its model's name."""

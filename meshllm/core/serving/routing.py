@@ -5,14 +5,14 @@ with routes in order of preference, with a reason to wait, or with a refusal. Do
 front door turns refusals into status codes.
 """
 
-from collections.abc import Collection
 from dataclasses import replace
 
 from meshllm.core.ids import ModelId
 from meshllm.core.remotes import ADOPTED_KIND
 from meshllm.core.routing_config import FALL_BACK
+from meshllm.core.serving.abilities import able, large_enough, largest_context, not_able, too_small
 from meshllm.core.serving.asleep import disabled, not_here, not_ready
-from meshllm.core.serving.meaning import ambiguous, can_do, meaning, not_found, ready_models
+from meshllm.core.serving.meaning import ambiguous, meaning, not_found, ready_models
 from meshllm.core.serving.replicas import digests, in_order, in_use, of_digest, pinned
 from meshllm.core.serving.routes import (
     FALLBACK,
@@ -33,7 +33,7 @@ def plan_routes(view: MeshView, request: RouteRequest) -> Routes | Wait | Refusa
     """Return where a request goes in this view."""
     found = _plan(view, request)
     if isinstance(found, Refusal) and found.is_unknown and _falls_back(view, request):
-        return _fall_back(view, request.needs) or found
+        return _fall_back(view, request) or found
     return found
 
 
@@ -42,13 +42,13 @@ def _falls_back(view: MeshView, request: RouteRequest) -> bool:
     return request.falls_back or (not request.is_forwarded and view.routing.effective.unknown_model == FALL_BACK)
 
 
-def _fall_back(view: MeshView, needs: Capability | None) -> Routes | Wait | None:
+def _fall_back(view: MeshView, request: RouteRequest) -> Routes | Wait | None:
     """Return where a request for an unknown model goes instead: the default, else the first id that is ready."""
-    if needs is Capability.EMBEDDING:
+    if request.needs is Capability.EMBEDDING:
         return None  # vectors of another model are not comparable: worse than no answer
     default = [] if view.default_model is None else [view.default_model]
     for model in (*default, *ready_models(view)):
-        found = _plan(view, RouteRequest(model=model, needs=needs))
+        found = _plan(view, RouteRequest(model=model, needs=request.needs, wishes=request.wishes))
         if isinstance(found, Wait):
             return replace(found, is_fallback=True)
         if isinstance(found, Routes):
@@ -87,14 +87,20 @@ def _ways(
     view: MeshView, local: LocalModel, elsewhere: tuple[Replica, ...], request: RouteRequest
 ) -> Routes | Wait | Refusal:
     """Return the ways to a model that this node knows: its own engine first, then others that are ready."""
-    if local.spec is not None and (refusal := _lacking(local.id, local.spec.capabilities, request.needs)):
-        return refusal
-    routes = _routes_elsewhere(local.id, elsewhere)
+    who = able(view, request.wanted, local, elsewhere)
+    if not who.is_here and not who.elsewhere:
+        return _not_able(view, local.id, request)
+    if not who.is_here:
+        return _ways_elsewhere(view, local.id, who.elsewhere, request, "")
+    routes = _routes_elsewhere(local.id, who.elsewhere)
     if local.is_ready and local.endpoint is not None:
         target = Local(endpoint=local.endpoint, slots=local.slots, context_tokens=local.context_tokens)
         routes = (Route(model=local.id, node=view.me.node, target=target, reason="local"), *routes)
     if routes:
-        return Routes(model=local.id, routes=routes)
+        return _of_size(local.id, routes, request)
+    least, most = request.wishes.min_context, largest_context(view, local)
+    if 0 < most < least and not who.elsewhere:
+        return too_small(f"the model {local.id!r}", least, most)
     return not_ready(view, local, elsewhere, None if request.is_forwarded else view.cold.get(local.id))
 
 
@@ -102,10 +108,11 @@ def _ways_elsewhere(
     view: MeshView, model: ModelId, replicas: tuple[Replica, ...], request: RouteRequest, digest: str
 ) -> Routes | Wait | Refusal:
     """Return the ways to a model, or to one file of it, that only other nodes have."""
-    if replicas and (refusal := _lacking(model, replicas[0].served.capabilities, request.needs)):
-        return refusal
-    if routes := _routes_elsewhere(model, replicas):
-        return Routes(model=model, routes=routes)
+    who = able(view, request.wanted, None, replicas)
+    if replicas and not who.elsewhere:
+        return _not_able(view, model, request)
+    if routes := _routes_elsewhere(model, who.elsewhere):
+        return _of_size(model, routes, request)
     cold = None if request.is_forwarded else view.cold.get(model)
     if cold is not None and digest and cold.digest != digest:
         cold = None
@@ -125,10 +132,14 @@ def _routes_elsewhere(model: ModelId, replicas: tuple[Replica, ...]) -> tuple[Ro
     )  # fmt: skip
 
 
-def _lacking(model: ModelId, capabilities: Collection[str], needs: Capability | None) -> Refusal | None:
-    """Return why a model cannot do what a request needs, or None where it can or nobody knows."""
-    if can_do(capabilities, needs):
-        return None
-    able = ", ".join(sorted(capabilities))
-    message = f"the model {model!r} cannot do {needs}; it can do: {able}"
-    return Refusal(code=RefusalCode.CAPABILITY_NOT_SUPPORTED, message=message, model=model)
+def _of_size(model: ModelId, routes: tuple[Route, ...], request: RouteRequest) -> Routes | Refusal:
+    """Return those of the ways to a model that lead to a large enough context."""
+    least = request.wishes.min_context
+    fitting = large_enough(routes, least)
+    if not fitting:
+        return too_small(f"the model {model!r}", least, max(route.target.context_tokens for route in routes))
+    return Routes(model=model, routes=fitting)
+
+
+def _not_able(view: MeshView, model: ModelId, request: RouteRequest) -> Refusal:
+    return not_able(view, model, request.wanted, is_wish=bool(request.wishes.capabilities))

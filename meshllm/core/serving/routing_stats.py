@@ -31,6 +31,7 @@ class RoutingStats:
         self._strategies: Counter[str] = Counter({strategy.value: 0 for strategy in Strategy})
         self._models: Counter[str] = Counter()
         self._nodes: Counter[str] = Counter()
+        self._compared: Counter[str] = Counter(a=0, b=0, spill=0)
         self.counted_elsewhere: Callable[[], Iterable[tuple[str, str, int]]] = tuple
         """Returns requests that ended well and of which nobody tells: model, node, how many since the start."""
 
@@ -41,6 +42,11 @@ class RoutingStats:
         self._histogram[bisect_left(_EDGES_US, took_s * 1e6)] += 1
         self._strategies[strategy.value] += 1
         self._rebinds += is_rebound
+
+    def compared(self, *, is_first: bool, is_spilled: bool) -> None:
+        """Count a request that got one of two compared models; `is_spilled`: because its own was not to be had."""
+        self._compared["a" if is_first else "b"] += 1
+        self._compared["spill"] += is_spilled
 
     def ended(self, model: str, node: str, *, is_ok: bool, is_fallback: bool = False) -> None:
         """Count a request that ended at a node, or nowhere (an empty one)."""
@@ -73,6 +79,8 @@ class RoutingStats:
             "avg_routing_time_us": round(self._took_s / self._decisions * 1e6, 2) if self._decisions else 0.0,
             "per_strategy": {**strategies, "affinity": strategies[Strategy.AFFINITY_BASED]},
         }  # fmt: skip
+        if any(self._compared.values()):
+            found["ab"] = dict(self._compared)
         if is_detailed:
             edges = [*map(str, _EDGES_US), "+Inf"]
             found["routing_time_us"] = dict(zip(edges, self._histogram, strict=True))

@@ -17,6 +17,7 @@ from meshllm.core.ids import NO_MODEL, ModelId
 from meshllm.core.known_models import find, reference_of
 from meshllm.core.limits import ANNOUNCED_REQUESTS
 from meshllm.core.policy import LoadMode, ModelPolicy
+from meshllm.core.serving.abilities import tags_of
 from meshllm.core.serving.demand import coarse_count
 from meshllm.core.serving.fetching import Fetching
 from meshllm.core.serving.health import local_health
@@ -41,7 +42,7 @@ def told(
 ) -> Announcement:
     """Return what this node's models, and those of servers that it adopted, make true of it; `old` gives the rest."""
     records = [record for _, record in sorted(held.records.items())]
-    served = tuple(one for record in records if (one := _served(record)) is not None)
+    served = tuple(one for record in records if (one := _served(record, _tags(held, record.id))) is not None)
     adopted = list(adopted)
     requested = _requested(held, fetching, {model.id for model in adopted})
     served += tuple(_adopted(model) for model in adopted if model.state in _SAID or model.state is EngineState.FAILED)
@@ -76,8 +77,12 @@ def told_state(record: Record) -> ServingState | None:
     return ServingState.CLAIMED if is_coming else None
 
 
-def _served(record: Record) -> ServedModel | None:
-    """Return what is announced of a model in memory or on its way."""
+def _tags(held: Holdings, model: ModelId) -> frozenset[str]:
+    return tags_of(model, held.policies.get(model), held.registered)
+
+
+def _served(record: Record, tags: frozenset[str]) -> ServedModel | None:
+    """Return what is announced of a model in memory or on its way, with what people say that it can do."""
     state = told_state(record)
     if state is None:
         return None
@@ -98,11 +103,11 @@ def _served(record: Record) -> ServedModel | None:
         )
     spec = record.served_spec
     if spec is None:
-        return said
+        return replace(said, capabilities=tuple(sorted(tags))) if tags else said
     return replace(
-        said, digest=spec.digest, capabilities=tuple(sorted(spec.capabilities)), display_name=spec.display_name,
-        architecture=spec.architecture.name, quantization=spec.quantization, parameters=spec.parameters,
-        size_bytes=spec.size_bytes,
+        said, digest=spec.digest, capabilities=(*sorted(spec.capabilities), *sorted(tags - spec.capabilities)),
+        display_name=spec.display_name, architecture=spec.architecture.name, quantization=spec.quantization,
+        parameters=spec.parameters, size_bytes=spec.size_bytes,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from meshllm.core.announcement import Role
 from meshllm.core.engines import EngineState
 from meshllm.core.ids import ModelId
 from meshllm.core.rights import Rights
+from meshllm.core.serving.priorities import Priority, room
 from meshllm.core.view import MeshView
 
 
@@ -33,6 +34,7 @@ class TunnelAsked:
     model: ModelId
     digest: str
     """Of the file that the peer means; empty for any of that name."""
+    priority: Priority = Priority.NORMAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +99,7 @@ def _of_room(asked: TunnelAsked, crowd: Crowd) -> Denial | None:
     """
     if crowd.tunnels >= limits.FAR_TUNNELS_TOTAL or crowd.tunnels_of_peer >= limits.FAR_TUNNELS_PER_PEER:
         return Denial(code=DenialCode.BUSY, message="there are as many tunnels as this node takes")
-    left = crowd.admitted - crowd.in_flight
+    left = room(asked.priority, crowd.slots, crowd.admitted) - crowd.in_flight
     if left <= 0:
         return Denial(code=DenialCode.BUSY, message=f"{crowd.in_flight} requests are at {asked.model!r} here already")
     queued = crowd.in_flight - crowd.slots

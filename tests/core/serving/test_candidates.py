@@ -9,7 +9,7 @@ from meshllm.core.announcement import Announcement, Role, ServedModel, ServingSt
 from meshllm.core.engines import EngineEndpoint
 from meshllm.core.health import HealthChecks
 from meshllm.core.ids import ModelId, NodeId
-from meshllm.core.serving.candidates import candidate_of, engines_of, mark_of
+from meshllm.core.serving.candidates import candidate_of, engines_of, hosts_of, mark_of
 from meshllm.core.serving.routes import Local, Remote, Route
 from meshllm.core.standing import MemberState
 from meshllm.core.view import Member, MeshView, Replica
@@ -104,3 +104,19 @@ def test_engines_are_those_in_memory() -> None:
     assert engines_of(ready) == {(NODE, TINY), (FAR, TINY)}
     assert engines_of(loading) == {(NODE, TINY)}
     assert engines_of(asleep) == {(FAR, ModelId("tiny"))}
+
+
+def test_the_hosts_of_a_model_are_those_that_are_ready_with_the_same_file() -> None:
+    """This node first; a host of another file under the same name is none of them."""
+    same = a_replica(digest="sha256:tiny", busy=2, queued=3)
+    other, loading = replace(a_replica(), node=NodeId("g" * 52)), a_replica(state=ServingState.LOADING)
+
+    both = hosts_of(a_view(a_model(socket="/e"), replicas=(same, other), members={FAR: a_member()}), TINY)
+    alone = hosts_of(a_view(a_model(socket="/e"), replicas=(loading,)), TINY)
+    elsewhere = hosts_of(a_view(replicas=(same,)), TINY)
+
+    assert [(one.node, one.busy, one.is_here) for one in both] == [(NODE, 0, True), (FAR, 5, False)]
+    assert both[1].mark == mark_of(a_mesh(same, a_member()), FAR)
+    assert [one.node for one in alone] == [NODE]
+    assert [one.node for one in elsewhere] == [FAR]
+    assert hosts_of(a_view(), TINY) == ()

@@ -9,7 +9,7 @@ import pytest
 from meshllm.core.announcement import ServingState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.names import Ambiguous, GivenName, NameIndex, Unknown
-from meshllm.core.serving.meaning import can_do, meaning, name_refused, not_found, one_file, ready_models
+from meshllm.core.serving.meaning import meaning, name_refused, not_found, one_file, ready_models
 from meshllm.core.serving.routes import Capability, Refusal, RefusalCode, RouteRequest, Wait
 from meshllm.core.view import ColdModel, MeshView, Replica
 from tests.core.builders import Story, a_spec, a_story, ready
@@ -102,8 +102,6 @@ def test_auto_chooses_among_models_that_can_do_it() -> None:
     )  # fmt: skip
 
     assert meant(view, "auto", needs=Capability.EMBEDDING) == "vectors"
-    assert can_do((), Capability.EMBEDDING)
-    assert not can_do(["chat"], Capability.EMBEDDING)
 
 
 @pytest.mark.rows("REG-10")

@@ -3,6 +3,8 @@
 from math import inf
 from typing import Any
 
+import pytest
+
 from meshllm.core import limits
 from meshllm.core.routing_config import Strategy
 from meshllm.core.serving.routing_stats import RoutingStats
@@ -80,3 +82,16 @@ def test_names_that_are_counted_are_bounded() -> None:
 
     assert len(models) == limits.ROUTING_NAMES_COUNTED + 1
     assert models["(others)"] == 500
+
+
+@pytest.mark.rows("EXP-8")
+def test_what_each_of_two_compared_models_got_is_counted_and_what_spilled_over() -> None:
+    """Nothing is shown of it while nothing is compared."""
+    stats = RoutingStats()
+    before = "ab" in stats.shown()
+
+    stats.compared(is_first=True, is_spilled=False)
+    stats.compared(is_first=False, is_spilled=True)
+
+    assert not before
+    assert stats.shown()["ab"] == {"a": 1, "b": 1, "spill": 1}

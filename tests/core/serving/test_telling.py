@@ -135,3 +135,14 @@ def test_what_is_to_be_loaded_early_is_loaded_at_the_start() -> None:
     states = {model.id: model.state for model in story.core.view.local.values()}
 
     assert (states[ModelId("y")], states[ModelId("z")]) == (EngineState.STARTING, EngineState.STOPPED)
+
+
+@pytest.mark.rows("AFF-6")
+def test_what_people_say_that_a_model_can_do_is_told_with_what_its_file_shows() -> None:
+    """So that every entry node knows; what the file shows comes first, should there be too much."""
+    policy = asked_for("x", models=(ModelPolicy(name="x", tags=("arabic", "chat")),))
+    story = Neighbourhood(a_spec("x"), policy=policy)
+
+    (served,) = story.core.view.me.serving
+
+    assert served.capabilities == ("chat", "completion", "arabic")

@@ -12,6 +12,7 @@ from meshllm.core.engines import EngineEndpoint, EngineState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.names import NameIndex
 from meshllm.core.rights import CLIENT_ONLY, OWN_MACHINE, Rights
+from meshllm.core.serving.priorities import Priority
 from meshllm.core.serving.tunnel_admission import Crowd, TunnelAsked, admit_tunnel
 from meshllm.core.view import LocalModel, MeshView
 from tests.core.builders import a_spec
@@ -120,3 +121,17 @@ def test_one_peer_cannot_keep_the_next_one_out() -> None:
 
     assert 40 < of_greedy < 60
     assert code(a_view(), asked(), Crowd(in_flight=of_greedy, of_peer=0, admitted=66)) is None
+
+
+@pytest.mark.rows("QTA-17")
+def test_low_ones_are_turned_away_first_and_high_ones_last() -> None:
+    """A peer's batch work does not fill the queue, and what is urgent still finds a place in a full one."""
+
+    def codes(in_flight: int) -> list[str | None]:
+        crowd = Crowd(in_flight=in_flight, of_peer=0, admitted=66, slots=2)
+        return [code(a_view(), asked(priority=priority), crowd) for priority in Priority]
+
+    assert codes(3) == [None, None, None]
+    assert codes(4) == ["busy", None, None]
+    assert codes(66) == ["busy", "busy", None]
+    assert codes(74) == ["busy", "busy", "busy"]

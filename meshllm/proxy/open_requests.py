@@ -1,0 +1,146 @@
+"""Requests that leave their model open (`auto`): each gets one of the models that are ready and can do it.
+
+Owns what is remembered of a view for that: which models fit which wishes, and their hosts. Decides nothing itself:
+`open_model` says which fit, the front door's memory which of them it is, and the session, or a comparison of two
+models, narrows the choice before. Doesn't know what happens where none is ready; that request goes on as it came.
+"""
+
+import random
+from collections.abc import Collection, Mapping
+from time import perf_counter
+
+import msgspec
+
+from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.names import AUTO_NAME
+from meshllm.core.routing_config import RoutingConfig
+from meshllm.core.serving.candidates import hosts_of
+from meshllm.core.serving.open_model import capable, most_preferred
+from meshllm.core.serving.ratings import Candidate
+from meshllm.core.serving.route_memory import OPEN_MODEL, Ask
+from meshllm.core.serving.routes import RouteRequest
+from meshllm.core.serving.variants import Variants
+from meshllm.core.view import MeshView
+from meshllm.proxy.asks import ask_of
+from meshllm.proxy.forward import Exchange
+from meshllm.proxy.intake import Intake
+from meshllm.proxy.peek import Peek, with_model
+from meshllm.proxy.plan import Newest, Planner
+from meshllm.proxy.pool import TunnelEnd
+from meshllm.proxy.traffic import Traffic
+
+_REMEMBERED = 256
+
+
+class OpenRequests:
+    """Names the models of open requests."""
+
+    def __init__(self, planner: Planner, views: Newest, traffic: Traffic, rng: random.Random) -> None:
+        """Choose by the memory of `planner`; `traffic` knows what is at each engine from here."""
+        self._planner = planner
+        self._views = views
+        self._traffic = traffic
+        self._variants = Variants(rng)
+        self._view: MeshView | None = None
+        self._fitting: dict[RouteRequest, Mapping[ModelId, int]] = {}
+        self._hosts: dict[ModelId, tuple[Candidate, ...]] = {}
+
+    def named(self, seen: Peek, intake: Intake, request_id: bytes, out: Collection[NodeId] = ()) -> Peek:
+        """Return an open request as one for the model that it gets, without the hosts `out`; as it is without any."""
+        door = intake.inference
+        if door is None:
+            return seen
+        planner = self._planner
+        planner.hear()
+        config, now_s = planner.config, planner.clock()
+        ask = ask_of(intake, seen.body, request_id, config, seen.session_id)
+        began_s = perf_counter()
+        fitting = self._ready(RouteRequest(model=AUTO_NAME, needs=door.needs, wishes=seen.wishes), out)
+        if not fitting:
+            return seen
+        hosts = self._engines(self._narrowed(fitting, ask, config, now_s), out)
+        decision = planner.memory.choose_model(hosts, ask, config, now_s)
+        planner.wrote(decision, perf_counter() - began_s, config, now_s)
+        model = ModelId(decision.picked)
+        if not model:
+            return seen
+        planner.memory.chose_model(model, ask, config, now_s)
+        body = with_model(seen.body, seen.model, model)
+        return msgspec.structs.replace(seen, model=model, body=body, is_open=True)
+
+    def turn(self, exchange: Exchange) -> None:
+        """Give an open request another model, where it was at every host of the one that it had."""
+        been = exchange.trip.trail.setbacks if exchange.trip is not None else {}
+        model = ModelId(exchange.asked_model or "")
+        if not been or self._engines([model], been)[model]:
+            return
+        seen = self.named(exchange.seen, exchange.intake, exchange.request_id, been)
+        if seen.model != exchange.asked_model:
+            exchange.leave()
+            exchange.seen, exchange.asked_model, exchange.body, exchange.plan = seen, seen.model, seen.body, None
+
+    def _ready(self, request: RouteRequest, out: Collection[NodeId]) -> Mapping[ModelId, int]:
+        """Return the models that fit and have a host, with how many preferences each meets."""
+        view = self._views.newest
+        if view is not self._view:
+            self._view = view
+            self._fitting.clear()
+            self._hosts.clear()
+        found = self._fitting.get(request)
+        if found is None:
+            if len(self._fitting) >= _REMEMBERED:
+                self._fitting.clear()
+            found = self._fitting[request] = capable(view, request)
+        if not out:
+            return found
+        return {model: met for model, met in found.items() if any(one.node not in out for one in self._resting(model))}
+
+    def _narrowed(
+        self, fitting: Mapping[ModelId, int], ask: Ask, config: RoutingConfig, now_s: float
+    ) -> Collection[ModelId]:  # fmt: skip
+        """Return the models to choose among: the session's own, else a variant, else those that are preferred."""
+        bound = self._planner.memory.affinity.where(ask.session, OPEN_MODEL, now_s) if ask.session else None
+        if bound is not None and bound in fitting:
+            return (ModelId(bound),)
+        if config.ab_test_enabled and (variant := self._variant(fitting, ask, config)) is not None:
+            return (variant,)
+        return most_preferred(fitting)
+
+    def _variant(self, fitting: Mapping[ModelId, int], ask: Ask, config: RoutingConfig) -> ModelId | None:
+        """Return which of two compared models a request gets: the other one where its own is not to be had."""
+        is_first = self._variants.is_first(config.ab_test_split, ask.session)
+        names = (config.ab_test_model_a, config.ab_test_model_b)
+        variants = [self._resolved(name) for name in (names if is_first else reversed(names))]
+        for number, model in enumerate(variants):
+            if model in fitting:
+                self._planner.memory.stats.compared(is_first=is_first is (number == 0), is_spilled=number > 0)
+                return model
+        return None
+
+    def _resolved(self, name: str | None) -> ModelId:
+        """Return the model of a name; the name itself where it is none, which then is no model that fits."""
+        found = self._views.newest.names.resolve(name or "")
+        return ModelId(found) if isinstance(found, str) else ModelId(name or "")
+
+    def _resting(self, model: ModelId) -> tuple[Candidate, ...]:
+        """Return the hosts of a model as the view knows them."""
+        known = self._hosts.get(model)
+        if known is None:
+            known = self._hosts[model] = hosts_of(self._views.newest, model)
+        return known
+
+    def _engines(
+        self, models: Collection[ModelId], out: Collection[NodeId]
+    ) -> dict[ModelId, tuple[Candidate, ...]]:  # fmt: skip
+        """Return the hosts of models, as busy as they are known to be at this moment."""
+        traffic, me = self._traffic, self._views.newest.me.node
+        found = {model: self._resting(model) for model in models}
+        busy = {(me, one.model): one.in_flight for one in traffic.models.values() if one.in_flight}
+        for end, one in traffic.tunnels.items():
+            if one.in_flight and isinstance(end, TunnelEnd):
+                busy[end.node, end.model] = one.in_flight
+        for model in {model for _, model in busy} & found.keys():
+            found[model] = tuple(one.as_busy_as(max(one.busy, busy.get(one.key, 0))) for one in found[model])
+        if out:
+            found = {model: tuple(one for one in hosts if one.node not in out) for model, hosts in found.items()}
+        return found

@@ -169,7 +169,7 @@ class Ways:
         door = exchange.intake.inference
         if door is None or exchange.setbacks:
             return False
-        found = self._targets.find(exchange.asked_model, door, exchange.wishes)
+        found = self._targets.find(exchange.asked_model, door, exchange.seen.wishes)
         return isinstance(found, Target) and bool(found.others)
 
     def objection(self, found: Target, seen: Peek, door: InferenceDoor) -> Problem | int:

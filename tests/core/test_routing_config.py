@@ -1,6 +1,8 @@
 """What people may say about routing: partial changes, their refusals, and which choice counts."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from meshllm.core.ids import NodeId
 from meshllm.core.routing_config import (
@@ -242,3 +244,29 @@ def test_what_a_node_was_started_with_wins_over_what_is_chosen() -> None:
     assert changed.mesh.config.unknown_model == "reject"
     assert here.node == RoutingConfig(max_retries=2)
     assert here.effective == RoutingConfig(max_retries=2, unknown_model="fallback")
+
+
+_ANY_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from([*Strategy, "node", "fallback"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*KEYS, "scope", "version", "routing_config", "other"]), _ANY_JSON, max_size=4))
+def test_whatever_is_sent_is_taken_or_refused(document: dict[str, object]) -> None:
+    """Never a mistake of ours; what is taken, every other node takes as well."""
+    before = RoutingRegister().changed({"strategy": "random"}, ME)
+
+    try:
+        after = before.changed(document, ME)
+    except RoutingConfigError:
+        after = before
+
+    assert checked(after.effective).strategy == after.effective.strategy
+    assert after.version in (1, 2)

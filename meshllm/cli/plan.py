@@ -3,6 +3,7 @@
 Owns the lines. Decides nothing: the node says what it would do, and does nothing of it.
 """
 
+from collections.abc import Mapping
 from typing import Annotated
 from urllib.parse import quote
 
@@ -49,7 +50,8 @@ def command(
         print_table(("NOT", "BECAUSE"), [(_node(one), clean(text(one, "why"))) for one in rejected])
     if decisions := list(items(plan, "decisions")):
         print()
-        print_table(("LAST REQUESTS", "WENT TO", "STRATEGY", "REASON"), [_decision(one) for one in decisions])
+        names = {text(one, "candidate"): _node(one) for one in (*candidates, *rejected)}
+        print_table(("LAST REQUESTS", "WENT TO", "STRATEGY", "REASON"), [_decision(one, names) for one in decisions])
 
 
 def _verdict(plan: Document) -> str:
@@ -78,10 +80,15 @@ def _candidate(one: Document) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _decision(one: Document) -> tuple[str, ...]:
+def _decision(one: Document, names: Mapping[str, str]) -> tuple[str, ...]:
     ended = {True: "answered", False: "failed"}.get(one.get("ok"), "under way")  # type: ignore[call-overload]
     went = text(one, "went") or text(one, "picked")
-    return (text(one, "request_id") or "-", f"{went[:8]}, {ended}", text(one, "strategy"), text(one, "reason"))
+    return (
+        text(one, "request_id") or "-",
+        f"{names.get(went, went[:8])}, {ended}",
+        text(one, "strategy"),
+        text(one, "reason"),
+    )
 
 
 def _real(entry: Document, key: str) -> float:

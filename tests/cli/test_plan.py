@@ -19,7 +19,7 @@ EXPLAINED = {
     "rejected": [{"candidate": "c" * 32, "node": None, "why": "is loading it"}],
     "decisions": [
         {"request_id": "r1", "picked": "b" * 32, "went": "b" * 32, "ok": True, "strategy": "random", "reason": "x"},
-        {"request_id": "r2", "picked": "b" * 32, "went": None, "ok": None, "strategy": "random", "reason": "random"},
+        {"request_id": "r2", "picked": "d" * 32, "went": None, "ok": None, "strategy": "random", "reason": "random"},
     ],
 }  # fmt: skip
 
@@ -43,8 +43,8 @@ def test_plan_says_where_why_and_why_not(shell: Shell, node: ScriptedNode) -> No
         "NODE LOAD FIRST TOKEN LATELY SCORE REMARKS", "studio 25% 20 ms 1.5 a slot 0.60 -",
         "attic 0% 100 ms 0.0 a slot 0.50 degraded, suspect, had more than its share lately", "",
         "NOT BECAUSE", "cccccccc is loading it", "",
-        "LAST REQUESTS WENT TO STRATEGY REASON", "r1 bbbbbbbb, answered random x",
-        "r2 bbbbbbbb, under way random random",
+        "LAST REQUESTS WENT TO STRATEGY REASON", "r1 attic, answered random x",
+        "r2 dddddddd, under way random random",
     ]  # fmt: skip
 
 

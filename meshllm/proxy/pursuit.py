@@ -187,8 +187,8 @@ class Pursuit:
     def _find(self, exchange: Exchange, wait: "_Waiting", view: MeshView) -> Target | Wait | Problem:
         """Return where the request goes, what it waits for, or why it goes nowhere."""
         door = exchange.intake.inference
-        if exchange.seen.is_open:
-            self.turn(exchange)
+        if exchange.seen.is_open and not exchange.has_begun:
+            self.turn(exchange)  # what a model has begun to say, no other one goes on with
         found = (
             self._targets.management
             if door is None

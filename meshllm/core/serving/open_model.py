@@ -11,7 +11,7 @@ from meshllm.core.engines import EngineState
 from meshllm.core.ids import ModelId
 from meshllm.core.serving.abilities import able, known_abilities, largest_context, none_able, too_small
 from meshllm.core.serving.asleep import coming, disabled
-from meshllm.core.serving.replicas import digests, in_order, is_usable, of_digest
+from meshllm.core.serving.replicas import digests, in_order, in_use, is_usable, of_same_file
 from meshllm.core.serving.routes import Capability, Refusal, RouteRequest, Wait
 from meshllm.core.view import LocalModel, MeshView, Replica
 
@@ -61,9 +61,9 @@ def _ids(view: MeshView) -> list[ModelId]:
 def same_file(view: MeshView, model: ModelId) -> tuple[LocalModel | None, tuple[Replica, ...]]:
     """Return who has a model: this node, and others with the same file. Two files under one name are none."""
     local, replicas = view.local.get(model), view.replicas.get(model, ())
-    if local is not None and local.spec is not None:
-        return local, of_digest(replicas, local.spec.digest)
-    return (local, replicas) if len(digests(replicas)) <= 1 else (local, ())
+    if local is not None:
+        return local, of_same_file(local, replicas)
+    return None, replicas if len(digests(in_use(replicas))) <= 1 else ()
 
 
 def _sizes(view: MeshView, model: ModelId, request: RouteRequest, *, is_ready: bool) -> list[int]:

@@ -9,9 +9,10 @@ from types import MappingProxyType
 
 from meshllm.core.announcement import ServedModel, ServingState
 from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.remotes import ADOPTED_KIND
 from meshllm.core.rights import Rights
 from meshllm.core.standing import LIVE, MemberState
-from meshllm.core.view import Member, Replica
+from meshllm.core.view import LocalModel, Member, Replica
 
 _DIGEST_CHARS = 12
 _HEALTHY = "healthy"
@@ -73,3 +74,10 @@ def pinned(model: ModelId, digest: str) -> str:
 def of_digest(replicas: Iterable[Replica], digest: str) -> tuple[Replica, ...]:
     """Return the replicas of exactly this file: another file under the same name is another model."""
     return tuple(replica for replica in replicas if digest and replica.served.digest == digest)
+
+
+def of_same_file(local: LocalModel, elsewhere: tuple[Replica, ...]) -> tuple[Replica, ...]:
+    """Return the replicas that stand in for a model of this node; while it has no file yet, those of the only one."""
+    if not local.digest and len(files := digests(elsewhere)) == 1 and not files[0].startswith(ADOPTED_KIND):
+        return elsewhere
+    return of_digest(elsewhere, local.digest)

@@ -8,12 +8,11 @@ front door turns refusals into status codes.
 from dataclasses import replace
 
 from meshllm.core.ids import ModelId
-from meshllm.core.remotes import ADOPTED_KIND
 from meshllm.core.routing_config import FALL_BACK
 from meshllm.core.serving.abilities import able, large_enough, largest_context, not_able, too_small
 from meshllm.core.serving.asleep import disabled, not_here, not_ready
 from meshllm.core.serving.meaning import ambiguous, meaning, not_found, ready_models
-from meshllm.core.serving.replicas import digests, in_order, in_use, of_digest, pinned
+from meshllm.core.serving.replicas import digests, in_order, in_use, of_digest, of_same_file, pinned
 from meshllm.core.serving.routes import (
     FALLBACK,
     Capability,
@@ -68,19 +67,12 @@ def _plan(view: MeshView, request: RouteRequest) -> Routes | Wait | Refusal:
     local = view.local.get(model)
     elsewhere = () if request.is_forwarded else view.replicas.get(model, ())
     if local is not None and (not digest or local.digest == digest):
-        return _ways(view, local, _of_same_file(local, elsewhere), request)
+        return _ways(view, local, of_same_file(local, elsewhere), request)
     if digest:
         elsewhere = of_digest(elsewhere, digest)
     if len(files := digests(in_use(elsewhere))) > 1:
         return ambiguous(request.model or "", [pinned(model, file) for file in files])
     return _ways_elsewhere(view, model, elsewhere, request, digest)
-
-
-def _of_same_file(local: LocalModel, elsewhere: tuple[Replica, ...]) -> tuple[Replica, ...]:
-    """Return the replicas that stand in for a model of this node; while it has no file yet, those of the only one."""
-    if not local.digest and len(files := digests(elsewhere)) == 1 and not files[0].startswith(ADOPTED_KIND):
-        return elsewhere
-    return of_digest(elsewhere, local.digest)
 
 
 def _ways(

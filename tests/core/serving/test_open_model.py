@@ -188,3 +188,14 @@ def test_a_named_model_is_asked_where_its_context_is_large_enough() -> None:
     )
     assert ask("cold", 40000).code is RefusalCode.CONTEXT_TOO_LONG
     assert isinstance(ask("cold", 8192), Wait)
+
+
+def test_a_server_that_failed_is_in_nobodys_way_and_two_servers_are_not_one_model() -> None:
+    """What adopted servers call by one name is the same only at the same server."""
+    here = "adopted:" + "1" * 64
+    failed = a_replica("a", model="x", digest="adopted:" + "2" * 64, state=ServingState.FAILED)
+    ready_one = a_replica("b", model="x", digest=here)
+    other = a_replica("c", model="x", digest="adopted:" + "3" * 64)
+
+    assert list(capable(a_view(failed, ready_one), asked())) == ["x"]
+    assert list(capable(a_view(ready_one, other), asked())) == []

@@ -159,10 +159,9 @@ class Plan:
             planner = self.planner
             self._place = planner.memory.sent(rating, self.ask, self.config, planner.clock())
 
-    def begun(self, piece: bytes, *, is_chunked: bool) -> None:
-        """Note the first piece of an answer."""
+    def begun(self, *, is_chunked: bool) -> None:
+        """Note the first piece of an answer that comes in pieces."""
         self._begun()
-        self.tail.append(piece)
         self.is_chunked = is_chunked
 
     def answered(self, document: bytes) -> None:

@@ -46,6 +46,8 @@ class Planner:
         self.memory = memory
         self.clock = clock
         self.retries = RetryBudget()
+        self.open = 0
+        """Requests that were decided about and are not over, wherever they are."""
         self._views = views
         self._heard: MeshView | None = None
         self._alarmed_s = float("-inf")
@@ -64,8 +66,14 @@ class Planner:
         self.memory.heard(lambda node: mark_of(view, node))
         self.memory.keep(engines_of(view))
 
-    def plan(self, intake: Intake, body: bytes, request_id: bytes, targets: Iterable[Target]) -> "Plan":
-        """Decide in which order the hosts of a request are tried."""
+    def plan(
+        self, intake: Intake, body: bytes, request_id: bytes, targets: Iterable[Target], before: "Plan | None" = None
+    ) -> "Plan":
+        """Decide in which order the hosts of a request are tried; `before` is what this takes the place of."""
+        if before is None:
+            self.open += 1
+        else:
+            before.leave()
         self.hear()
         config, now_s = self.config, self.clock()
         ask = ask_of(intake, body, request_id, config)
@@ -195,5 +203,6 @@ class Plan:
             self.planner.memory.ended(place, report, self.planner.clock())
 
     def settled(self, node: str, *, is_ok: bool) -> None:
-        """Write down where the request was answered in the end."""
+        """Write down where the request was answered in the end. Called once."""
+        self.planner.open -= 1
         self.kept.went, self.kept.is_ok = node, is_ok

@@ -106,10 +106,8 @@ class Ways:
             return targets.values()
         plan = exchange.plan
         if plan is None or not plan.covers(targets.keys()):
-            if plan is not None:
-                plan.leave()
             intake, body = exchange.intake, exchange.body
-            plan = exchange.plan = self._planner.plan(intake, body, exchange.request_id, targets.values())
+            plan = exchange.plan = self._planner.plan(intake, body, exchange.request_id, targets.values(), plan)
         return plan.ordered(targets)
 
     def _out(self, targets: dict[NodeId, Target], trail: Trail) -> Collection[NodeId]:

@@ -216,8 +216,6 @@ class Exchange:
         """Pass a piece of the body on."""
         if self._passes:
             self.client.send(data)
-            if self.plan is not None:
-                self.plan.tail.append(data)
         elif self._failed is None:
             self._pass_piece(data)
 
@@ -229,17 +227,19 @@ class Exchange:
             self._pass_piece(before)
 
     def _pass_piece(self, data: bytes) -> None:
-        """Do what `on_piece` does, for the first piece and those that are not passed on as they are."""
+        """Do what `on_piece` does, for the first piece and those that are not only passed on as they are."""
+        if self.plan is not None:
+            self.plan.tail.append(data)
         if self._head is not None:
             if self.sent_s:
                 self.traffic.first_token(monotonic() - self.sent_s)
                 self.sent_s = 0.0
             if self.plan is not None:
-                self.plan.begun(data, is_chunked=self._head.is_chunked)
+                self.plan.begun(is_chunked=self._head.is_chunked)
             data = self._opening(self._head) + self._framed(data)
             self._head = None
             self._has_body = True
-            self._passes = self._mode is _PASS and self._failed is None
+            self._passes = self._mode is _PASS and self._failed is None and self.plan is None
         else:
             data = self._framed(data)
         if data:

@@ -46,6 +46,8 @@ class Planner:
         self.memory = memory
         self.clock = clock
         self.retries = RetryBudget()
+        self.open = 0
+        """Requests that were decided about and are not over, wherever they are."""
         self._views = views
         self._heard: MeshView | None = None
         self._alarmed_s = float("-inf")
@@ -65,9 +67,14 @@ class Planner:
         self.memory.keep(engines_of(view))
 
     def plan(
-        self, intake: Intake, body: bytes, request_id: bytes, targets: Iterable[Target], session_id: str = ""
+        self, intake: Intake, body: bytes, request_id: bytes, targets: Iterable[Target], session_id: str = "",
+        before: "Plan | None" = None,
     ) -> "Plan":  # fmt: skip
-        """Decide in which order the hosts of a request are tried."""
+        """Decide in which order the hosts of a request are tried; `before` is what this takes the place of."""
+        if before is None:
+            self.open += 1
+        else:
+            before.leave()
         self.hear()
         config, now_s = self.config, self.clock()
         ask = ask_of(intake, body, request_id, config, session_id)
@@ -166,10 +173,9 @@ class Plan:
             planner = self.planner
             self._place = planner.memory.sent(rating, self.ask, self.config, planner.clock())
 
-    def begun(self, piece: bytes, *, is_chunked: bool) -> None:
-        """Note the first piece of an answer."""
+    def begun(self, *, is_chunked: bool) -> None:
+        """Note the first piece of an answer that comes in pieces."""
         self._begun()
-        self.tail.append(piece)
         self.is_chunked = is_chunked
 
     def answered(self, document: bytes) -> None:
@@ -203,5 +209,6 @@ class Plan:
             self.planner.memory.ended(place, report, self.planner.clock())
 
     def settled(self, node: str, *, is_ok: bool) -> None:
-        """Write down where the request was answered in the end."""
+        """Write down where the request was answered in the end. Called once."""
+        self.planner.open -= 1
         self.kept.went, self.kept.is_ok = node, is_ok

@@ -248,7 +248,7 @@ class Pursuit:
         retries, plan = exchange.setbacks, exchange.plan
         if not retries or plan is None:
             return True
-        if not plan.retry(self._traffic.in_flight + self._traffic.waiting):
+        if not plan.retry(max(self._planner.open, self._traffic.in_flight)):
             return False
         if retries > wait.paused_for:
             wait.paused_for = retries

@@ -109,10 +109,8 @@ class Ways:
             return targets.values()
         plan = exchange.plan
         if plan is None or not plan.covers(targets.keys()):
-            if plan is not None:
-                plan.leave()
             plan = exchange.plan = self._planner.plan(
-                exchange.intake, exchange.body, exchange.request_id, targets.values(), exchange.seen.session_id
+                exchange.intake, exchange.body, exchange.request_id, targets.values(), exchange.seen.session_id, plan
             )
         return plan.ordered(targets)
 

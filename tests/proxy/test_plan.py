@@ -313,7 +313,7 @@ async def test_a_place_is_given_back_however_a_request_ends(fault: str, is_strea
         await until(lambda: left(entry.door) == (0, 0.0), "every place to be given back")
         await until(lambda: stats(entry.door)["total_routes"] == 1, "the request to be counted")
 
-        assert entry.door.planner.retries.under_way == 0
+        assert entry.door.planner.retries.under_way == entry.door.planner.open == 0
 
 
 @pytest.mark.parametrize("when", ["opening", "computing", "streaming"])
@@ -448,6 +448,33 @@ async def test_when_much_is_retried_already_the_last_error_is_the_answer() -> No
     assert (refused.status, refused.error["code"]) == (502, "host_lost")
     assert 1 <= int(refused.headers["retry-after"]) <= 5
     assert (served.status, served.headers["x-mesh-node"]) == (200, SECOND)
+
+
+async def test_of_many_requests_that_a_host_loses_at_once_a_fifth_is_retried() -> None:
+    """The others come back when they are told to, and not all at once: the hosts that are left are not run over."""
+    release = asyncio.Event()
+
+    async def slow(request: Request, writer: asyncio.StreamWriter) -> None:
+        await release.wait()
+        writer.write(whole({"model": "tiny"}))
+
+    far = {"far_models": lambda socket: (a_served_model(socket, slots=64),)}
+    async with a_mesh(slow, slow, **far) as (entry, mesh):
+        entry.views.publish(replicas=(a_replica(FIRST, slots=64), a_replica(SECOND, slots=64)))
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(ask(entry, "X-Session-ID: one")) for _ in range(40)]
+            await until(lambda: sum(len(house.engine.requests) for house in mesh.houses.values()) == 40, "forty")
+            for near, _ in tuple(mesh.ends):
+                near.break_off()
+            await until(lambda: len(mesh.heads) >= 48, "retries")
+            release.set()
+        replies = [task.result() for task in tasks]
+
+        assert entry.door.planner.open == entry.door.planner.retries.under_way == 0
+    refused = [reply for reply in replies if reply.status == 502]
+    assert (len(replies) - len(refused), len(refused)) == (8, 32)
+    assert len({reply.headers["retry-after"] for reply in refused}) > 1
+    assert len(set(mesh.asked[:40])) == 1
 
 
 def test_the_default_is_to_look_for_caches() -> None:

@@ -4,22 +4,13 @@ Owns the answer to `/v1/models/status`: every node's word, and what they come to
 HTTP.
 """
 
-from collections.abc import Mapping
-
 from meshllm.api.status import lifecycle_status, phase_of
-from meshllm.core.announcement import ServingState
-from meshllm.core.ids import ModelId, NodeId
-from meshllm.core.standing import LIVE
+from meshllm.core.ids import ModelId
+from meshllm.core.serving.hosts import hosts_elsewhere
 from meshllm.core.view import LocalModel, MeshView
 
 _RANK = ("loaded", "reloading", "unloaded", "no_loader_config")
 """From the best to the worst: what one node can do the mesh can."""
-_STATUS = {ServingState.READY: "loaded", ServingState.DRAINING: "loaded"}
-_PHASE = {
-    ServingState.CLAIMED: "queued", ServingState.DOWNLOADING: "downloading", ServingState.LOADING: "loading",
-    ServingState.READY: "ready", ServingState.DRAINING: "draining",
-    ServingState.FAILED: "failed",
-}  # fmt: skip
 
 
 def mesh_status(view: MeshView, model: ModelId) -> str:
@@ -43,9 +34,14 @@ def nodes_with(view: MeshView, model: ModelId) -> list[dict[str, object]]:
     """Return what each live member that has a model says of it: this node first, then by id."""
     local = view.local.get(model)
     found = [] if local is None or local.dropped else [_here(view, local)]
-    for node, phase in sorted(_elsewhere(view, model).items()):
-        name = view.members[node].announcement.name
-        found.append({"node_id": node, "name": name, "status": _word(phase), "phase": phase})
+    order = view.orders.get(model)
+    is_held = order is not None and order.hold
+    for node, host in sorted(hosts_elsewhere(view, model).items()):
+        phase = "held" if is_held and host.phase == "unloaded" else host.phase
+        found.append({
+            "node_id": node, "name": host.name, "status": host.status, "phase": phase,
+            **({"error": host.trouble} if host.trouble and phase == "failed" else {}),
+        })  # fmt: skip
     return found
 
 
@@ -58,23 +54,6 @@ def _here(view: MeshView, local: LocalModel) -> dict[str, object]:
     return node
 
 
-def _elsewhere(view: MeshView, model: ModelId) -> Mapping[NodeId, str]:
-    """Return how far a model is at other live members that have it, in memory or on disk."""
-    order = view.orders.get(model)
-    cold = "held" if order is not None and order.hold else "unloaded"
-    found: dict[NodeId, str] = {}
-    for node, member in view.members.items():
-        if node == view.me.node or member.state not in LIVE:
-            continue
-        said = member.announcement
-        if any(each.model == model for each in said.models_on_disk):
-            found[node] = cold
-        for served in said.serving:
-            if served.model == model:
-                found[node] = _PHASE[served.state]
-    return found
-
-
 def _phase(view: MeshView, model: ModelId, nodes: list[dict[str, object]], status: str) -> str:
     """Return the finer word of the node that the whole is judged by; of this one, where it is as good as any."""
     first = next((node for node in nodes if node["status"] == status), None)
@@ -82,9 +61,3 @@ def _phase(view: MeshView, model: ModelId, nodes: list[dict[str, object]], statu
         return str(first["phase"])
     order = view.orders.get(model)
     return "held" if order is not None and order.hold else "unloaded"
-
-
-def _word(phase: str) -> str:
-    if phase in ("unloaded", "held", "failed"):
-        return "unloaded"
-    return "loaded" if phase in ("ready", "draining") else "reloading"

@@ -3,10 +3,12 @@
 Owns the meaning of `default` there, and that no order is given by it. Doesn't change anything.
 """
 
+from aiohttp import web
+
 from meshllm.api.answers import ApiError
 from meshllm.core.ids import ModelId
-from meshllm.core.names import AUTO_NAME, DEFAULT_NAMES, RESERVED_NAMES, Ambiguous, Unknown
-from meshllm.core.serving.meaning import is_known, meaning
+from meshllm.core.names import AUTO_NAME, RESERVED_NAMES, Unknown
+from meshllm.core.serving.meaning import meaning
 from meshllm.core.serving.routes import Refusal, RefusalCode, RouteRequest, Wait
 from meshllm.core.view import LocalModel, MeshView
 
@@ -19,13 +21,13 @@ def find_model(view: MeshView, asked: str) -> LocalModel | Unknown:
 
 def find_id(view: MeshView, asked: str) -> ModelId | Unknown:
     """Return the model of the whole mesh that a name means, or what is near. Raises ApiError 409."""
-    if asked in DEFAULT_NAMES:
-        return view.default_model if view.default_model is not None else Unknown(asked, ())
-    found = ModelId(asked) if is_known(view, ModelId(asked)) else view.names.resolve(asked)
-    if isinstance(found, Ambiguous):
-        candidates = ", ".join(found.candidates)
-        raise ApiError(409, "ambiguous_model", f"{asked!r} could mean any of: {candidates}", param="model")
-    return found if isinstance(found, Unknown) or is_known(view, found) else Unknown(asked, ())
+    try:
+        return require_anywhere(view, asked)
+    except ApiError as error:
+        if error.status != web.HTTPNotFound.status_code:
+            raise
+    near = view.names.resolve(asked)
+    return near if isinstance(near, Unknown) else Unknown(asked, ())
 
 
 def refuse_stand_in(view: MeshView, asked: str, param: str) -> None:

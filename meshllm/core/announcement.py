@@ -79,8 +79,6 @@ class ServedModel:
     quantization: str = ""
     parameters: int = 0
     size_bytes: int = 0
-    tokens_per_s: float = 0.0
-    """Measured generation speed of one request; 0 when unknown."""
     hit_rate: float = 0.0
     """Share of prompt tokens that came out of the cache, 0 to 1."""
     is_assigned: bool = False

@@ -46,6 +46,8 @@ class CoreConfig:
     incarnation: int = 1
     """Higher than in any run before; the daemon counts."""
     rights: Rights = OWN_MACHINE
+    lends: bool = True
+    """Others may count on its memory and compute for a model that is split; else it says that it has no such right."""
     addresses: tuple[Address, ...] = ()
     mesh: MeshId | None = None
     tokens: tuple[TokenRecord, ...] = ()
@@ -88,7 +90,7 @@ class MeshCore:
         self._addresses = config.addresses
         me = Announcement(
             node=config.node, name=config.name, incarnation=config.incarnation, version=0,
-            role=Role.CLIENT if config.is_client else Role.WORKER, resources=None, rights=config.rights,
+            role=Role.CLIENT if config.is_client else Role.WORKER, resources=None, rights=_told(config.rights, config),
             addresses=config.addresses, requested=tuple(RequestedModel(name=name) for name in config.serving.requested),
             fills_gaps=config.serving.fills_gaps, downloads=config.serving.downloads,
             is_controllable=config.serving.is_controllable,
@@ -148,7 +150,8 @@ class MeshCore:
 
     def _settle(self, now_s: float) -> list[Effect]:
         own = self._own.announcement
-        said = own if own.rights == self._trust.rights else replace(own, rights=self._trust.rights)
+        rights = _told(self._trust.rights, self._config)
+        said = own if own.rights == rights else replace(own, rights=rights)
         return self._serving.settle(now_s, said)
 
     def _hear_members(self, now_s: float) -> bool:
@@ -313,10 +316,9 @@ class MeshCore:
             changes = picture.of_serving(self._serving, self._problems)
             said = self._serving.statement(own.announcement, now_s, is_client=self._config.is_client)
             self._serving.gap_filling.settled(said)
-            rights = self._trust.rights
-            self._routing.stand(is_admin=Rights.ADMIN in rights)
+            self._routing.stand(is_admin=Rights.ADMIN in self._trust.rights)
             self._routing.settle()
-            routing = self._routing.announced
+            rights, routing = _told(self._trust.rights, self._config), self._routing.announced
             if own.renew(replace(said, addresses=self._addresses, rights=rights, routing=routing), now_s):
                 members.say()
             self._book.hear(self._config.node, own.announcement, is_live=True)
@@ -337,3 +339,8 @@ class MeshCore:
         if has_news:
             self._retry_s = self._serving.next_s(now_s)
         picture.renew(changes, now_s)
+
+
+def _told(rights: Rights, config: CoreConfig) -> Rights:
+    """Return the rights that a node tells others: it may refuse to use one."""
+    return rights if config.lends else rights & ~Rights.RPC

@@ -36,7 +36,6 @@ class ModelPolicy:
     """Never unloaded to make room, nor for being idle."""
     is_enabled: bool = True
     """False: listed, and refused with `model_disabled`."""
-    is_split: bool = False
     context_tokens: int | None = None
     slots: int | None = None
     threads: int | None = None

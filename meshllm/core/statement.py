@@ -81,8 +81,7 @@ class OwnStatement:
 def _hard(said: Announcement) -> Announcement:
     """Return a statement without what changes all the time."""
     serving = tuple(
-        replace(one, busy=0, queued=0, tokens_per_s=0.0, hit_rate=0.0, response_time_s=None, error_rate=None)
-        for one in said.serving
+        replace(one, busy=0, queued=0, hit_rate=0.0, response_time_s=None, error_rate=None) for one in said.serving
     )
     return replace(said, resources=_fixed(said.resources), serving=serving, demand=(), uses=(), load=0.0)
 

@@ -191,11 +191,6 @@ class ClientConnection(StraightLane):
         self.exchange_done(status, keeps_alive=keeps_alive)
 
     @property
-    def is_busy(self) -> bool:
-        """Tell whether a request has begun to arrive or is being answered."""
-        return self._phase in {_HEAD, _BODY, _STRAIGHT, _BUSY}
-
-    @property
     def exchange(self) -> Exchange | None:
         """Return the exchange under way; a request on the straight lane leaves it for that."""
         self.leave_lane()

@@ -8,20 +8,10 @@ from collections.abc import Iterable, Sequence
 
 from meshllm.core.announcement import ServedModel, ServingState
 from meshllm.core.ids import ModelId
-from meshllm.core.serving.health import remote_health
+from meshllm.core.serving.hosts import Host, serving_host
 from meshllm.core.serving.replicas import is_usable
 from meshllm.core.view import Replica
 
-_STATUS = {
-    ServingState.READY: "loaded", ServingState.DRAINING: "loaded", ServingState.LOADING: "reloading",
-    ServingState.DOWNLOADING: "reloading", ServingState.CLAIMED: "reloading",
-    ServingState.FAILED: "unloaded",
-}  # fmt: skip
-_PHASE = {
-    ServingState.READY: "ready", ServingState.DRAINING: "draining", ServingState.LOADING: "loading",
-    ServingState.DOWNLOADING: "downloading", ServingState.CLAIMED: "queued",
-    ServingState.FAILED: "failed",
-}  # fmt: skip
 _FURTHEST = {state: number for number, state in enumerate([
     ServingState.FAILED, ServingState.CLAIMED, ServingState.DOWNLOADING, ServingState.LOADING, ServingState.DRAINING,
     ServingState.READY,
@@ -34,13 +24,13 @@ Document = dict[str, object]
 
 def elsewhere_entry(model: ModelId, replicas: Sequence[Replica], parameter_count: str) -> Document:
     """Return the entry of a model that this node does not have."""
-    best = max((replica.served for replica in replicas), key=_rank)
+    best, host = _furthest(replicas)
     capabilities = _capabilities(replicas, ())
     context = _largest_context(replicas) or best.context_tokens
     trouble = {"error": best.trouble} if best.trouble else {}
     return {
         "id": model, "object": "model", "created": 0, "owned_by": "mesh",
-        "status": _STATUS[best.state], "phase": _PHASE[best.state], "health_status": str(remote_health(best)),
+        "status": host.status, "phase": host.phase, "health_status": str(host.health_status),
         "display_name": best.display_name or model, "path": None, "version": "1.0.0", "enabled": True, "use_count": 0,
         "size_bytes": best.size_bytes, "preload": False, "nodes": nodes_of(replicas),
         "architecture": best.architecture, "parameter_count": parameter_count, "context_length": context,
@@ -67,11 +57,10 @@ def with_elsewhere(entry: Document, replicas: Sequence[Replica], digest: str, *,
     same = [replica for replica in replicas if digest and replica.served.digest == digest]
     if not same:
         return merged
-    best = max((replica.served for replica in same), key=_rank)
-    if _RANK[_STATUS[best.state]] > _RANK[str(entry["status"])]:
+    _, host = _furthest(same)
+    if _RANK[host.status] > _RANK[str(entry["status"])]:
         merged |= {
-            "status": _STATUS[best.state], "phase": _PHASE[best.state], "health_status": str(remote_health(best)),
-            "enabled": True,
+            "status": host.status, "phase": host.phase, "health_status": str(host.health_status), "enabled": True,
         }  # fmt: skip
         merged = {name: value for name, value in merged.items() if name not in _TROUBLES}
     here, there = entry.get("context_length"), _largest_context(same)
@@ -86,15 +75,13 @@ def with_elsewhere(entry: Document, replicas: Sequence[Replica], digest: str, *,
 
 def nodes_of(replicas: Iterable[Replica]) -> list[Document]:
     """Return what the list says of each node that serves a model."""
-    return [
-        {
-            "node_id": replica.node, "name": replica.name, "status": _STATUS[replica.served.state],
-            "slots": replica.served.slots, "digest": replica.served.digest or None,
-            "context_length": replica.served.context_tokens,
-            "health_status": str(remote_health(replica.served)),
-        }
-        for replica in replicas
-    ]  # fmt: skip
+    return [serving_host(replica).facts for replica in replicas]
+
+
+def _furthest(replicas: Sequence[Replica]) -> tuple[ServedModel, Host]:
+    """Return what is said of a model where it is farthest, and its node."""
+    best = max(replicas, key=lambda replica: _rank(replica.served))
+    return best.served, serving_host(best)
 
 
 def _rank(served: ServedModel) -> tuple[bool, int, bool]:

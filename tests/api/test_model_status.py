@@ -10,6 +10,7 @@ from meshllm.core.announcement import DiskModel, ModelOrder, ServedModel, Servin
 from meshllm.core.engines import EngineFault
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Verb
+from meshllm.core.serving.replicas import replicas_of
 from meshllm.core.view import ColdModel, Member, MeshView
 from tests.core.builders import a_member, a_spec, a_story, exited, ready
 
@@ -33,7 +34,7 @@ def having(name: str) -> Member:
 def among(view: MeshView, *members: Member) -> MeshView:
     """Return a view with these nodes in it."""
     known = {**view.members, **{member.announcement.node: member for member in members}}
-    return replace(view, members=MappingProxyType(known))
+    return replace(view, members=MappingProxyType(known), replicas=replicas_of(known.values(), view.me.node))
 
 
 @pytest.mark.rows("LIF-3", "LIF-4")

@@ -13,8 +13,9 @@ from meshllm.core.engines import EngineFault, EngineState
 from meshllm.core.ids import NO_MODEL, ConnectionId, EventId, ModelId, NodeId
 from meshllm.core.intents import Intent, Verb
 from meshllm.core.limits import GIB
-from meshllm.core.mesh import MeshCore
+from meshllm.core.mesh import CoreConfig, MeshCore
 from meshllm.core.messages import HealthQuestion, Leaving
+from meshllm.core.rights import OWN_MACHINE, Rights
 from meshllm.core.serving.engine_state import HAS_PROCESS
 from meshllm.core.serving.lifecycle import ServingPolicy
 from meshllm.core.view import MeshView
@@ -182,3 +183,14 @@ def test_who_is_asked_looks_and_says_what_it_found() -> None:
     assert now.supersedes(before)
     assert (now.serving[0].file_integrity, now.serving[0].memory) == ("ok", "ok")
     assert story.core.view.local[ModelId("tiny")].checks.checked_s == story.now_s  # type: ignore[union-attr]
+
+
+def test_a_node_that_lends_nothing_says_so() -> None:
+    """It keeps the right, and others do not count on it; also when it gets its rights later."""
+    config = CoreConfig(node=NodeId("a" * 52), name="a", lends=False)
+    core = MeshCore(config, 100.0, random.Random(1))
+    at_once = core.view.me.rights
+
+    core.handle(ev.RightsGranted(rights=OWN_MACHINE), 101.0)
+
+    assert at_once == core.view.me.rights == Rights.INFER | Rights.HOST | Rights.ADMIN

@@ -37,6 +37,8 @@ def test_the_first_start_founds_a_mesh_and_the_next_goes_on_in_it(tmp_path: Path
     assert first.rights == OWN_MACHINE
     assert first.credentials.certificate
     assert not core_config(config, first).is_joining
+    assert core_config(config, first).lends
+    assert not core_config(replace(config, no_rpc=True), first).lends
 
 
 def test_the_roster_of_the_last_run_is_dialled(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def test_source_archive_without_console_files_does_not_build(tmp_path: Path) -> 
     assert "the console was not built" in failed.value.stderr
 
 
+@pytest.mark.rows("CLI-23")
 def test_entry_point_of_the_wheel_starts(tmp_path: Path) -> None:
     """What the wheel calls `mesh-llm` exists in it."""
     build(ROOT, tmp_path, "-t", "wheel")

@@ -122,7 +122,7 @@ class Scene:
             traffic.counters(), traffic.in_flight, traffic.lost, traffic.waiting,
             [self.engines.index(pair) for pair in self.engines if pair[0] in self.pool.idle],
             [(model.finished_since + model.answered_since, model.failed_since) for model in traffic.models.values()],
-            self.client.is_busy,
+            self.client._phase in {Phase.HEAD, Phase.BODY, Phase.STRAIGHT, Phase.BUSY},
         )  # fmt: skip
 
 

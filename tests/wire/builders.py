@@ -43,7 +43,7 @@ def announcement(**changes: object) -> Announcement:
             ServedModel(
                 model=ModelId("m"), digest="sha256:" + "0" * 64, state=ServingState.READY, slots=4, busy=1, queued=2,
                 context_tokens=8192, capabilities=("chat", "tools"), display_name="M", architecture="llama",
-                quantization="Q4_K_M", parameters=3_000_000_000, size_bytes=1 << 30, tokens_per_s=42.5, hit_rate=0.5,
+                quantization="Q4_K_M", parameters=3_000_000_000, size_bytes=1 << 30, hit_rate=0.5,
                 trouble="slow", file_integrity="ok", memory="ok", response_time_s=0.5, error_rate=0.25,
             ),
         ),

@@ -22,6 +22,10 @@ _STATUS_SAID = {
     ServingState.CLAIMED: "reloading", ServingState.DOWNLOADING: "reloading", ServingState.LOADING: "reloading",
     ServingState.FAILED: "unloaded",
 }  # fmt: skip
+_PHASES = {
+    ServingState.CLAIMED: "queued", ServingState.DOWNLOADING: "downloading", ServingState.LOADING: "loading",
+    ServingState.READY: "ready", ServingState.DRAINING: "draining", ServingState.FAILED: "failed",
+}  # fmt: skip
 _STATUSES = ("loaded", "reloading", "unloaded")
 _RANK = (
     HealthState.HEALTHY, HealthState.DEGRADED, HealthState.LOADING, HealthState.UNKNOWN, HealthState.UNHEALTHY,
@@ -46,8 +50,12 @@ class Host:
     name: str
     status: str
     """`loaded`, `reloading` or `unloaded`."""
+    phase: str = "unloaded"
+    """The same in finer words, of other nodes: `queued`, `downloading`, `loading`, `ready`, `draining`, `failed`."""
     health_status: HealthState
     digest: str | None
+    trouble: str = ""
+    """What is wrong with it, for people."""
     slots: int = 0
     context_length: int = 0
     size_bytes: int = 0
@@ -69,8 +77,18 @@ def hosts_of(view: MeshView, model: ModelId) -> tuple[Host, ...]:
     """Return the nodes that serve a model or have its file: this one first, then by id."""
     local = view.local.get(model)
     here = [] if local is None or local.dropped else [_own(view, local)]
-    found = _storing(view, model) | {replica.node: _serving(view, replica) for replica in view.replicas.get(model, ())}
-    return (*here, *(found[node] for node in sorted(found) if node != view.me.node))
+    away = hosts_elsewhere(view, model)
+    return (*here, *(away[node] for node in sorted(away)))
+
+
+def hosts_elsewhere(view: MeshView, model: ModelId) -> dict[NodeId, Host]:
+    """Return the other live nodes that serve a model or have its file."""
+    found = _storing(view, model)
+    for replica in view.replicas.get(model, ()):
+        member = view.members.get(replica.node)
+        found[replica.node] = serving_host(replica, heard_s=member.last_heard_s if member is not None else None)
+    found.pop(view.me.node, None)
+    return found
 
 
 def _storing(view: MeshView, model: ModelId) -> dict[NodeId, Host]:
@@ -93,12 +111,14 @@ def _stored(view: MeshView, node: NodeId, digest: str, size_bytes: int) -> Host:
     )  # fmt: skip
 
 
-def _serving(view: MeshView, replica: Replica) -> Host:
-    served, member = replica.served, view.members.get(replica.node)
+def serving_host(replica: Replica, *, heard_s: float | None = None) -> Host:
+    """Return another node that serves a model, as it says; `heard_s` is when it said so."""
+    served = replica.served
     return Host(
         node_id=replica.node, name=replica.name, status=_STATUS_SAID[served.state], digest=served.digest or None,
+        phase=_PHASES[served.state], trouble=served.trouble,
         health_status=remote_health(served), slots=served.slots, context_length=served.context_tokens,
-        size_bytes=served.size_bytes, checked_s=member.last_heard_s if member is not None else None,
+        size_bytes=served.size_bytes, checked_s=heard_s,
         checks=remote_checks(served),
     )  # fmt: skip
 

@@ -180,7 +180,7 @@ class RemoteOrders:
             job.then = end_here
         else:
             effects += end_here()
-        for node in scopes.hosts_of(view, model):
+        for node in scopes.serving_nodes(view, model):
             effects += self._send(job, node, model, view, now_s)
         return effects + self._part_done(job, view)
 

@@ -51,7 +51,7 @@ def find_node(view: MeshView, scope: str) -> NodeId | str:
     return f"no node of the mesh is called {scope!r}; a scope is mesh, node, or a node's name or id"
 
 
-def hosts_of(view: MeshView, model: ModelId) -> tuple[NodeId, ...]:
+def serving_nodes(view: MeshView, model: ModelId) -> tuple[NodeId, ...]:
     """Return the other live members that serve a model or are about to."""
     return tuple(replica.node for replica in view.replicas.get(model, ()))
 

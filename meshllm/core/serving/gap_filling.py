@@ -321,7 +321,7 @@ class GapFilling:
 
     def _sites(self, own: Site | None) -> list[Site]:
         """Return all nodes that may host; another one is looked at anew only when it has said something."""
-        for node in self._unread - {self._me}:
+        for node in sorted(self._unread - {self._me}):
             said = self.stock.said(node)
             site = site_of(said) if said is not None else None
             if site is None:

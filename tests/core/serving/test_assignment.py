@@ -100,6 +100,22 @@ def test_fourth_the_least_served_model_of_all() -> None:
     assert steps[0].reference == a_reference("y")
 
 
+def test_an_idle_node_fetches_nothing_of_which_nobody_says_where_it_is() -> None:
+    """It may download, and knows of a model that others serve; that is not enough."""
+    idle = a_site("a", downloads=True, disk_free_bytes=100 * GIB)
+    served = a_need("x", hosts=frozenset({NodeId("b")}))
+
+    assert assign([idle], [served], NodeId("a")) == ()
+    assert mine(assign([idle], [replace(served, reference=a_reference("x"))], NodeId("a"))) == [
+        ("x", Reason.LEAST_SERVED, 0)
+    ]
+
+
+def test_a_node_that_may_not_host_has_no_part_in_it() -> None:
+    """Whatever the others lack."""
+    assert assign([a_site("a", "x")], [a_need("x", "a")], NodeId("b")) == ()
+
+
 @pytest.mark.parametrize("urgency", list(Urgency))
 def test_nothing_is_taken_that_does_not_fit(urgency: Urgency) -> None:
     """X32: in every priority."""

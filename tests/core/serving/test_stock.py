@@ -68,6 +68,26 @@ def an_order(version: int, verb: Verb = Verb.UNLOAD, *, hold: bool = False) -> M
     return ModelOrder(model=X, verb=verb, version=version, author=NodeId("a"), hold=hold)
 
 
+def test_a_statement_touches_only_what_is_different_in_it() -> None:
+    """In a large mesh nearly everything that a member says is what it said before."""
+    before = a_node("a", a_served("x"), a_served("y"), models_on_disk=(a_file("z"),), waiting=(ModelId("w"),))
+    stock = a_stock(before, a_node("b", a_served("y")))
+    stock.touched.clear()
+
+    busier = replace(before, version=2, serving=(a_served("x"), a_served("y", busy=2)))
+    change = stock.put(busier)
+    touched = set(stock.touched)
+    stock.put(replace(busier, version=3, serving=(a_served("y", busy=2),), models_on_disk=(a_file("x"),), waiting=()))
+
+    assert (change, touched) == (Change.NUMBERS, {"y"})
+    assert stock.touched == {"w", "x", "y", "z"}
+    assert set(stock.entries) == {"x", "y"}
+    assert (set(stock.entries[X].files), stock.entries[X].hosts) == ({"a"}, frozenset())
+    load = stock.entries[ModelId("y")].load
+    assert load is not None
+    assert load.busy == 2
+
+
 def test_a_model_on_a_disk_lacks_a_host_until_somebody_is_about_to_serve_it() -> None:
     """A claim fills a gap, a host that drains does not."""
     hosts = ((), (a_served(state=S.CLAIMED),), (a_served(state=S.DRAINING),))

@@ -23,7 +23,7 @@ from meshllm.testing.invariants import InvariantError
 from meshllm.testing.serving_runs import Scale, ServingOutcome
 
 SCALES = {"small": Scale(), "large": serving_runs.LARGE}
-SERVING_SEEDS = {"small": 100, "large": 10}
+SERVING_SEEDS = {"small": 100, "large": 3}
 """How many runs the kept numbers are of."""
 KEPT_SERVING = Path(__file__).resolve().parents[1] / "tests" / "sim" / "serving_baseline.json"
 KEPT = Path(__file__).resolve().parents[1] / "tests" / "sim" / "baseline.json"

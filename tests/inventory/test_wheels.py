@@ -66,7 +66,12 @@ def test_what_nobody_else_can_fetch_is_left_to_pip(
     """It may have keys and proxies that nobody else was told of."""
     index.refused = 403
     asked: list[str] = []
-    monkeypatch.setattr(wheels, "_from_pip", lambda requirement, scratch: asked.append(requirement) or scratch)
+
+    def from_pip(requirement: str, scratch: Path) -> Path:
+        asked.append(requirement)
+        return scratch
+
+    monkeypatch.setattr(wheels, "_from_pip", from_pip)
 
     found = wheels.fetch(REQUIREMENT, tmp_path / "w.part", tmp_path / "scratch", ignore)
 

@@ -144,7 +144,7 @@ async def test_an_engine_of_our_own_beside_it_stays_on_the_lane() -> None:
         assert await house.is_well()
         await house.ask(a_post(a_chat(model=REMOTE)))
 
-        assert [model for model, _ in house.door.routes.known] == ["tiny"]
+        assert [target.model for target in house.door.routes.known.values()] == ["tiny"]
 
 
 async def test_a_connection_that_the_server_closed_meanwhile_costs_nothing() -> None:

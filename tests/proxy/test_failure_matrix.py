@@ -116,8 +116,10 @@ class Engine:
         if body.get("stream"):
             writer.write(STREAM_HEAD)
             await self.reach(FIRST_TOKEN, b"")
+            event = b""
             for number, word in enumerate(WORDS):
-                writer.write(event := _event(style.piece("tiny", word)))
+                event = _event(style.piece("tiny", word))
+                writer.write(event)
                 if number == len(WORDS) // 2:
                     await self.reach(MIDDLE, event)
             await self.reach(LAST_TOKEN, event)

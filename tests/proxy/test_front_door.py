@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import resource
 import subprocess
 import sys
 import textwrap
@@ -20,7 +19,7 @@ from meshllm.core.engines import EngineState
 from meshllm.core.events import TrafficMeasured
 from meshllm.core.ids import ModelId
 from meshllm.core.view import LocalModel
-from meshllm.proxy.front_door import FrontDoor, FrontDoorConfig, descriptors_for_clients
+from meshllm.proxy.front_door import FrontDoor, FrontDoorConfig
 from tests.core.builders import a_spec
 from tests.proxy.builders import (
     CHAT,
@@ -305,13 +304,6 @@ async def test_loopback_has_no_limit_of_its_own() -> None:
         for client in clients:
             await client.send(a_post(a_chat()))
             assert (await client.receive()).status == 200
-
-
-def test_descriptors_are_shared_with_engines() -> None:
-    """A quarter of what the process may open."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-
-    assert descriptors_for_clients() == soft // 4
 
 
 FEW_DESCRIPTORS = """

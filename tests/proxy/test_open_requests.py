@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -38,6 +39,11 @@ async def ask(house: House, *lines: str, **fields: Any) -> Reply:
     return await house.ask(a_post(a_chat(**({"model": "auto"} | fields)), CHAT, *lines))
 
 
+def is_busy(house: House, model: str) -> bool:
+    """Tell whether one request is at a model."""
+    return house.door.in_flight(ModelId(model)) == 1
+
+
 async def models_of(house: House, count: int, *lines: str, **fields: Any) -> Counter[str]:
     """Return which models answered so many requests."""
     return Counter([(await ask(house, *lines, **fields)).headers["x-mesh-model"] for _ in range(count)])
@@ -56,7 +62,7 @@ async def test_the_strategy_chooses_the_model_and_the_engine_hears_its_name() ->
     async with a_house(answer, models=three) as house, asyncio.TaskGroup() as group:
         for model in ("one", "two"):
             group.create_task(ask(house, model=model, stream=True))
-            await until(lambda model=model: house.door.in_flight(ModelId(model)) == 1, "a model being busy")
+            await until(partial(is_busy, house, model), "a model being busy")
         reply = await ask(house)
         [kept] = house.door.memory.decisions.newest()
         gate.set()
@@ -124,11 +130,11 @@ async def test_two_models_are_compared_by_share_and_session_and_stand_in_for_eac
         plain = await models_of(house, 100)
         by_session = [await models_of(house, 3, f"X-Session-ID: s{number}") for number in range(20)]
         named = await models_of(house, 5, model="three")
-        shown = house.door.memory.stats.shown()["ab"]
+        shown: Any = house.door.memory.stats.shown()["ab"]
         house.views.publish(*(model for model in house.views.newest.local.values() if model.id != "one"))
         configured(house, **compared)
         spilled = await models_of(house, 10)
-        spills = house.door.memory.stats.shown()["ab"]
+        spills: Any = house.door.memory.stats.shown()["ab"]
         house.views.publish(a_model("three", socket=house.engine.socket))
         configured(house, **compared)
         neither = await models_of(house, 3)

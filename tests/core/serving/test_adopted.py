@@ -443,7 +443,7 @@ def test_a_file_and_an_adopted_model_of_one_name_are_two_models_to_others() -> N
     both = plan_routes(node.core.view, RouteRequest(model="qwen"))
     assert isinstance(both, Refusal)
     assert both.code is RefusalCode.AMBIGUOUS_MODEL
-    adopted = next(one.served.digest for one in node.core.view.replicas["qwen"] if one.node == "q" * 52)
+    adopted = next(one.served.digest for one in node.core.view.replicas[ModelId("qwen")] if one.node == "q" * 52)
     found = plan_routes(node.core.view, RouteRequest(model=f"qwen@{adopted[:20]}"))
     assert isinstance(found, Routes)
     assert [route.node for route in found.routes] == ["q" * 52]

@@ -86,6 +86,7 @@ class MeshCore:
         self._problems: tuple[ModelProblem, ...] = ()
         self._retry_s: float | None = None
         self._addresses = config.addresses
+        self._bulk_port = 0
         me = Announcement(
             node=config.node, name=config.name, incarnation=config.incarnation, version=0,
             role=Role.CLIENT if config.is_client else Role.WORKER, resources=None, rights=config.rights,
@@ -293,7 +294,7 @@ class MeshCore:
                 self._trust.rights = event.rights
                 return []
             case ev.OwnAddressesChanged():
-                self._addresses = event.addresses
+                self._addresses, self._bulk_port = event.addresses, event.bulk_port
                 return []
             case ev.Woke():
                 return []
@@ -319,7 +320,8 @@ class MeshCore:
             self._routing.stand(is_admin=Rights.ADMIN in rights)
             self._routing.settle()
             routing = self._routing.announced
-            if own.renew(replace(said, addresses=self._addresses, rights=rights, routing=routing), now_s):
+            where = replace(said, addresses=self._addresses, bulk_port=self._bulk_port)
+            if own.renew(replace(where, rights=rights, routing=routing), now_s):
                 members.say()
             self._book.hear(self._config.node, own.announcement, is_live=True)
             self._book.settle()

@@ -21,7 +21,7 @@ from meshllm.core.events import (
     RemoteProbed,
     TaskFailed,
 )
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Outcome, OutcomeCode
 from meshllm.core.remotes import RemoteBackend
 from meshllm.daemon.carry_out import CarryOut, Shells
@@ -170,3 +170,13 @@ async def test_a_cancelled_download_says_nothing_more() -> None:
 
     assert world.events == [DownloadProgressed(model=MODEL, done_bytes=1, total_bytes=2)]
     assert not world.told
+
+
+async def test_a_download_from_peers_says_from_whom() -> None:
+    """The order names them, the progress too."""
+    world = World()
+    peer = PeerSource(node=NodeId("n"), name="n2", addresses=(), size_bytes=2)
+
+    await world.carry_out(do.Download(reference=REFERENCE, peers=(peer,)), then=world.may_finish.set)
+
+    assert DownloadProgressed(model=MODEL, done_bytes=1, total_bytes=2, peers=("n2",)) in world.events

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -69,18 +70,19 @@ def test_blocks_and_payloads_arrive() -> None:
 @pytest.mark.parametrize("sent", [frame(bytes(BULK_FRAME_BYTES + 1)), b"\0\0\0\0", b"\xff\xff\xff\xff"], ids=len)
 def test_a_payload_of_no_good_size_ends_it(sent: bytes) -> None:
     """Before anything is held for it."""
-    with a_channel(lambda channel: channel.send_block(memoryview(sent), soon())) as channel:
-        with pytest.raises(BulkError) as refused:
-            channel.receive(soon())
+    with (
+        a_channel(lambda channel: channel.send_block(memoryview(sent), soon())) as channel,
+        pytest.raises(BulkError) as refused,
+    ):
+        channel.receive(soon())
 
     assert refused.value.code is BulkCode.PROTOCOL
 
 
 def test_what_nobody_says_ends_it() -> None:
     """A payload that is no step."""
-    with a_channel(lambda channel: channel.send(b"nonsense", soon())) as channel:
-        with pytest.raises(BulkError) as refused:
-            channel.hear(soon())
+    with a_channel(lambda channel: channel.send(b"nonsense", soon())) as channel, pytest.raises(BulkError) as refused:
+        channel.hear(soon())
 
     assert refused.value.code is BulkCode.PROTOCOL
 
@@ -118,9 +120,11 @@ def test_drops_do_not_put_the_deadline_off() -> None:
 
 def test_an_end_too_early_is_a_loss() -> None:
     """Half a block is no block."""
-    with a_channel(lambda channel: channel.send_block(memoryview(b"half"), soon())) as channel:
-        with pytest.raises(BulkError) as lost:
-            channel.receive_into(memoryview(bytearray(100)), soon())
+    with (
+        a_channel(lambda channel: channel.send_block(memoryview(b"half"), soon())) as channel,
+        pytest.raises(BulkError) as lost,
+    ):
+        channel.receive_into(memoryview(bytearray(100)), soon())
 
     assert lost.value.code is BulkCode.LOST
 
@@ -162,10 +166,10 @@ def test_a_socket_that_has_gone_is_a_loss() -> None:
     assert lost.value.code in {BulkCode.LOST, BulkCode.PROTOCOL}
 
 
-def test_the_key_lies_in_no_file_afterwards(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+def test_the_key_lies_in_no_file_afterwards(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It is in one for a moment, since the library reads it nowhere else."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     acceptor_context(Identity.generate())
 
-    assert not list(__import__("pathlib").Path(str(tmp_path)).iterdir())
+    assert not list(tmp_path.iterdir())

@@ -13,6 +13,7 @@ from meshllm.core.effects import PeerSource
 from meshllm.daemon.peer_copy import Dial, PeerCopies, Tell, Wanted
 from meshllm.inventory import download
 from meshllm.inventory.download_errors import DownloadCode, DownloadError
+from meshllm.inventory.piece_file import discard_pieces
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +39,12 @@ class ModelDownloads:
         if not reference.repository:
             message = f"no member of the mesh gives {reference.id} at this moment, and nobody else has it"
             raise DownloadError(DownloadCode.PEERS, message)
-        return await download.fetch(
+        path = await download.fetch(
             reference, into=self._into, on_progress=lambda done, total: on_progress(done, total, ()),
             offline=self._offline,
         )  # fmt: skip
+        discard_pieces(path)
+        return path
 
     async def _from_peers(self, reference: ModelReference, tell: Tell, peers: Sequence[PeerSource]) -> Path | None:
         """Return the file that peers gave, or None where somebody else is to be asked. Raises DownloadError."""

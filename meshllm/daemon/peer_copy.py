@@ -89,40 +89,50 @@ class _Copy:
 
     async def run(self) -> Path:
         """Copy the file. Raises DownloadError."""
-        with PieceFile(self._wanted.target, self._wanted.sha256, self._wanted.size_bytes) as file:
-            self._book = PieceBook(self._wanted.size_bytes, file.done)
-            await self._copied(file)
-            senders = {*file.senders, *(self._names[peer] for peer in self._book.sent)}
-            if self._failure is not None or not self._book.is_complete:
-                await asyncio.to_thread(file.mark, self._book.done, senders, is_last=True)
-                raise self._failure or DownloadError(DownloadCode.PEERS, self._why())
-            try:
-                path = await asyncio.to_thread(file.finish)
-            except DownloadError as error:
-                if error.code is not DownloadCode.DIGEST_MISMATCH:
-                    raise
-                message = f"what {', '.join(sorted(senders))} sent is another file: {error.message}"
-                log.warning("a copy was deleted file=%s: %s", self._wanted.target.name, message)
-                raise DownloadError(error.code, message) from error
-        return path
-
-    async def _copied(self, file: PieceFile) -> None:
-        """Run the threads until the file is here or nobody gives any more of it."""
-        loop = asyncio.get_running_loop()
-        threads = ThreadPoolExecutor(len(self._sources) + 1, thread_name_prefix="copy")
-        self._busy = len(self._sources)
-        jobs = {loop.run_in_executor(threads, self._follow, file)}
-        jobs |= {loop.run_in_executor(threads, self._from, source, file) for source in self._sources}
+        keeper = ThreadPoolExecutor(1, thread_name_prefix="copy")
+        work = asyncio.get_running_loop().run_in_executor(keeper, self._copied)
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to hear of it
         try:
-            while jobs:
-                done, jobs = await asyncio.wait(jobs, timeout=_TELL_S)
-                for job in done:
-                    job.result()
+            while not work.done():
+                await asyncio.wait({work}, timeout=_TELL_S)
                 self._show()
+            return work.result()
         finally:
+            # Every wait in the threads fails by now. The file is theirs: it is closed when the last of them is done.
             self._end()
-            # Every call in these threads fails by now, or is over soon: nobody may write on after this.
-            await asyncio.shield(asyncio.to_thread(threads.shutdown))
+            keeper.shutdown(wait=False)
+            await asyncio.wait({work})
+
+    # -- the thread that owns the file ---------------------------------------------------------------------
+
+    def _copied(self) -> Path:
+        """Return the file, whole and verified. Raises DownloadError."""
+        with PieceFile(self._wanted.target, self._wanted.sha256, self._wanted.size_bytes) as file:
+            with self._changed:
+                self._book, self._busy = PieceBook(self._wanted.size_bytes, file.done), len(self._sources)
+            with ThreadPoolExecutor(len(self._sources) + 1, thread_name_prefix="copy") as threads:
+                jobs = [threads.submit(self._follow, file)]
+                jobs += [threads.submit(self._from, source, file) for source in self._sources]
+            for job in jobs:
+                job.result()
+            senders = self._senders(file)
+            if self._failure is not None or not self._book.is_complete:
+                file.mark(self._book.done, senders, is_last=True)
+                raise self._failure or DownloadError(DownloadCode.PEERS, self._why())
+            return self._finished(file, senders)
+
+    def _finished(self, file: PieceFile, senders: set[str]) -> Path:
+        try:
+            return file.finish()
+        except DownloadError as error:
+            if error.code is not DownloadCode.DIGEST_MISMATCH:
+                raise
+            message = f"what {', '.join(sorted(senders))} sent is another file: {error.message}"
+            log.warning("a copy was deleted file=%s: %s", self._wanted.target.name, message)
+            raise DownloadError(error.code, message) from error
+
+    def _senders(self, file: PieceFile) -> set[str]:
+        return {*file.senders, *(self._names[peer] for peer in self._book.sent)}
 
     def _show(self) -> None:
         with self._changed:
@@ -262,6 +272,5 @@ class _Copy:
     def _arrived(self, source: PeerSource, piece: FilePiece, file: PieceFile) -> None:
         with self._changed:
             self._book.arrived(source.node, piece)
-            senders = {*file.senders, *(self._names[peer] for peer in self._book.sent)}
-            file.mark(self._book.done, senders)
+            file.mark(self._book.done, self._senders(file))
             self._changed.notify_all()

@@ -39,10 +39,10 @@ class PieceFile:
         self.target = target
         self.size_bytes = size_bytes
         self._sha256 = sha256
-        self._data = target.with_name(f".{target.name}{_DATA_SUFFIX}")
-        self._list = target.with_name(f".{target.name}{_LIST_SUFFIX}")
+        self._data, self._list = _beside(target)
         self._hash = hashlib.sha256()
         self._hashed_bytes = 0
+        self._block = memoryview(bytearray(BULK_BLOCK_BYTES))
         self._marked_s = time.monotonic()
         with self._told():
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -90,12 +90,12 @@ class PieceFile:
         """Hash what is here from the beginning without a gap, until it `is_over`. Raises DownloadError."""
         with self._told():
             while self._hashed_bytes < whole_bytes and not is_over():
-                count = min(BULK_BLOCK_BYTES, whole_bytes - self._hashed_bytes)
-                block = os.pread(self._descriptor, count, self._hashed_bytes)
-                if not block:
+                room = self._block[: min(len(self._block), whole_bytes - self._hashed_bytes)]
+                count = os.preadv(self._descriptor, [room], self._hashed_bytes)
+                if not count:
                     raise DownloadError(DownloadCode.NETWORK, f"{self._data} was cut short by somebody else")
-                self._hash.update(block)
-                self._hashed_bytes += len(block)
+                self._hash.update(room[:count])
+                self._hashed_bytes += count
 
     def finish(self) -> Path:
         """Give the file its name, all of it being here. Raises DownloadError; a wrong one is deleted then."""
@@ -115,9 +115,7 @@ class PieceFile:
 
     def discard(self) -> None:
         """Delete all that has arrived."""
-        with contextlib.suppress(OSError):
-            self._data.unlink(missing_ok=True)
-            self._list.unlink(missing_ok=True)
+        discard_pieces(self.target)
 
     def _kept(self) -> tuple[frozenset[int], frozenset[str]]:
         """Return what an earlier try brought: pieces and senders; nothing where that is another file's."""
@@ -158,6 +156,18 @@ class PieceFile:
             yield
         except OSError as error:
             raise _unwritable(self._data, error) from error
+
+
+def discard_pieces(target: Path) -> None:
+    """Delete what has arrived of a file that came from elsewhere in the end."""
+    for path in _beside(target):
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _beside(target: Path) -> tuple[Path, Path]:
+    """Return where a file is kept until it is whole, and the list of its pieces."""
+    return target.with_name(f".{target.name}{_DATA_SUFFIX}"), target.with_name(f".{target.name}{_LIST_SUFFIX}")
 
 
 def _unwritable(path: Path, error: OSError) -> DownloadError:

@@ -10,6 +10,7 @@ from meshllm.core.effects import PeerSource
 from meshllm.core.ids import ModelId
 from meshllm.daemon.downloads import ModelDownloads
 from meshllm.inventory.download_errors import DownloadCode, DownloadError
+from meshllm.inventory.piece_file import PieceFile
 from tests.daemon.giving import a_file, a_giver, dialling, sha256, some_bytes, source
 from tests.transport.builders import Mesh
 
@@ -74,3 +75,20 @@ async def test_a_file_that_only_peers_have_fails_with_their_words(tmp_path: Path
 
     assert (failed.value.code, nobody.value.code) == (DownloadCode.PEERS, DownloadCode.PEERS)
     assert "n1" in failed.value.message
+
+
+async def test_what_peers_gave_in_vain_goes_when_the_file_came_from_elsewhere(tmp_path: Path) -> None:
+    """Nobody would ever look for it again."""
+    reference = replace(OWN, repository="u/r")
+    with PieceFile(tmp_path / "own.gguf", OWN.sha256, len(CONTENT)) as file:
+        file.mark({0}, {"n1"}, is_last=True)
+    (tmp_path / "own.gguf").write_bytes(CONTENT)
+
+    await ModelDownloads(tmp_path, lambda: 10**9, offline=True).fetch(reference, lambda *_: None)
+
+    assert names(tmp_path) == ["own.gguf"]
+
+
+def names(folder: Path) -> list[str]:
+    """Return what lies in a folder."""
+    return [path.name for path in folder.iterdir()]

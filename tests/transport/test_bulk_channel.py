@@ -50,6 +50,11 @@ def a_channel(serve: Serve) -> Iterator[BulkChannel]:
         thread.join(10)
 
 
+def saying(data: bytes) -> Serve:
+    """Return what sends some bytes and goes."""
+    return lambda channel: channel.send_block(memoryview(data), soon())
+
+
 def test_blocks_and_payloads_arrive() -> None:
     """Larger ones than any record of TLS."""
     data = bytes(range(256)) * 12_000

@@ -296,13 +296,11 @@ class MeshCore:
             case ev.OwnAddressesChanged():
                 self._addresses, self._bulk_port = event.addresses, event.bulk_port
                 return []
-            case ev.Woke():
-                return []
             case ev.TaskFailed():
                 said = (("task", event.task), ("error", event.message))
                 return [Notify(level=Level.ERROR, message="task failed", fields=said)]
             case _:
-                return []  # of members: handled before
+                return []  # of members: handled before; or a moment that came
 
     def _refresh(self, now_s: float, *, is_serving: bool) -> None:
         """Renew the own statement and the view, in the halves that may have changed."""

@@ -91,7 +91,7 @@ class Config:
     bind_ip: str = ""
     """Address for other nodes to connect to; empty for all."""
     bind_port: int | None = None
-    """UDP port for other nodes; None for the last one, else any."""
+    """UDP port for other nodes, and TCP for files where that is free; None for the last one, else any."""
     no_mdns: bool = False
     no_rpc: bool = False
     """Never lend memory and compute to a model that is split between nodes."""

@@ -30,6 +30,7 @@ from meshllm.wire import credentials as form
 from meshllm.wire import handshake as steps
 from meshllm.wire import tunnel_frames as tf
 from meshllm.wire.announcements import decode_announcement, encode_announcement
+from meshllm.wire.bulk_frames import Piece, Purpose, Ready, Refused, Want, decode_bulk, encode_bulk
 from meshllm.wire.codec import decode_message, encode_message
 from meshllm.wire.credentials import SignedAs
 from meshllm.wire.errors import WireError
@@ -95,6 +96,11 @@ def _streams() -> Iterator[Target]:
     data = tf.data_frames(b"HTTP/1.1 200 OK\r\n\r\n")[0]
     seeds = (progress + data + end, progress + refusal, data + failure)
     yield Target("tunnel_back", seeds, _tunnel(is_forth=False), (WireError,))
+    bulk = (
+        Purpose(use="file"), Ready(), Want(digest="sha256:" + "0" * 64, offset=1, length=2),
+        Piece(offset=1, length=2, size_bytes=3), Refused(code="not_here", message="no"),
+    )  # fmt: skip
+    yield Target("bulk", tuple(encode_bulk(step) for step in bulk), decode_bulk, (WireError,))
 
 
 def _frames(data: bytes) -> None:

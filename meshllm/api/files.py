@@ -110,4 +110,5 @@ def _line(progress: LoadProgress) -> dict[str, object]:
     return {
         "status": "downloading", "share": round(progress.share, 4),
         "done_bytes": progress.done_bytes, "total_bytes": progress.total_bytes,
+        **({"from": list(progress.peers)} if progress.peers else {}),
     }  # fmt: skip

@@ -86,7 +86,9 @@ NODE_OPTIONS: dict[str, object] = {
         "--advertise", metavar="IP[:PORT]", text="Where others reach this node, too; may be repeated."
     ),
     "bind_ip": _text("--bind-ip", "IP", "Address for other nodes to connect to. [all]"),
-    "bind_port": _number("--bind-port", "PORT", "UDP port for other nodes to connect to. [the last one, else any]"),
+    "bind_port": _number(
+        "--bind-port", "PORT", "UDP port for other nodes, and TCP for model files. [the last one, else any]"
+    ),
     "no_mdns": _switch("--no-mdns", text="Neither announce this node on the local network nor look for others."),
     "no_rpc": _switch("--no-rpc", text="Never lend memory and compute to models that are split between nodes."),
     "no_remote_control": _switch("--no-remote-control", text="Never let other nodes load and unload models here."),

@@ -45,12 +45,13 @@ class _Shown:
         self._model = model
         self._start_s = time.monotonic()
 
-    def progress(self, done_bytes: int, total_bytes: int) -> None:
-        """Show how far it is."""
+    def progress(self, done_bytes: int, total_bytes: int, peers: tuple[str, ...] = ()) -> None:
+        """Show how far it is, and from which members it comes."""
         if time.monotonic() - self._start_s < PROGRESS_AFTER_S:
             return
         share = min(done_bytes / total_bytes, 1.0) if total_bytes else 0.0
-        self._bars.show(self._model, f"downloading {self._model}", share, download_detail(done_bytes, total_bytes))
+        detail = download_detail(done_bytes, total_bytes) + (f" from {', '.join(peers)}" if peers else "")
+        self._bars.show(self._model, f"downloading {self._model}", share, detail)
 
 
 def _through_node(client: ApiClient, model: str, shown: _Shown) -> str:
@@ -67,5 +68,10 @@ def _through_node(client: ApiClient, model: str, shown: _Shown) -> str:
                 raise CommandError(text(part(said, "error"), "message") or "the download failed")
             if said.get("status") == "success":
                 return text(said, "model") or model
-            shown.progress(number(said, "done_bytes"), number(said, "total_bytes"))
+            shown.progress(number(said, "done_bytes"), number(said, "total_bytes"), _peers(said))
     raise CommandError("the node broke off before the download was complete")
+
+
+def _peers(said: dict[str, object]) -> tuple[str, ...]:
+    peers = said.get("from")
+    return tuple(str(peer) for peer in peers) if isinstance(peers, list) else ()

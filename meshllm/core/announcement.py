@@ -57,6 +57,8 @@ class DiskModel:
     model: ModelId
     digest: str
     size_bytes: int
+    files: int = 1
+    """A set of shards has several, and the digest of none of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +198,8 @@ class Announcement:
     """It fetches files for that."""
     is_controllable: bool = True
     """It obeys orders of other nodes with the right to give them."""
+    bulk_port: int = 0
+    """TCP port, at the same addresses, where members get model files; 0 where none do."""
     left: bool = False
     """The node's last word: it has left on purpose."""
 

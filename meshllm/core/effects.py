@@ -62,10 +62,24 @@ class ResolveModel(_Caused):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PeerSource:
+    """A peer with a file, and where it gives it."""
+
+    node: NodeId
+    name: str
+    addresses: tuple[Address, ...]
+    """TCP, the most useful first."""
+    size_bytes: int
+    """Of the file, by its word."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Download(_Caused):
     """Fetch a model's files. Answers: DownloadProgressed, then DownloadFinished or DownloadFailed."""
 
     reference: ModelReference
+    peers: tuple[PeerSource, ...] = ()
+    """Members to ask for the file before anybody else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

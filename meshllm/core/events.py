@@ -173,6 +173,8 @@ class DownloadProgressed(_Stamped):
     model: ModelId
     done_bytes: int
     total_bytes: int
+    peers: tuple[str, ...] = ()
+    """Names of the members that the file comes from; none where it comes from elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -349,6 +351,8 @@ class OwnAddressesChanged(_Stamped):
     """Where this node can be reached, as far as it knows: its interfaces, what peers see, what it was told."""
 
     addresses: tuple[Address, ...]
+    bulk_port: int = 0
+    """TCP port for model files at the same hosts; 0 without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -163,6 +163,22 @@ DOWNLOAD_ANSWER_BYTES: Final = 1 * MIB  # what the downloading child may say
 RESOLVE_TIMEOUT_S: Final = 60.0
 DIGEST_ENTRIES: Final = 4_096  # remembered SHA-256 of files
 
+# -- the bulk plane: model files between nodes -------------------------------------------------------
+BULK_CONNECTIONS: Final = 16  # served at once; a connection too many is closed before it says anything
+BULK_CONNECTIONS_PER_PEER: Final = 4
+BULK_HANDSHAKE_S: Final = 5.0  # for TLS and the proof after it together
+BULK_DIAL_S: Final = 5.0  # for one address of a peer
+BULK_FRAME_BYTES: Final = 4 * KIB  # of what is said between the bytes of files
+BULK_IDLE_S: Final = 60.0  # a connection on which nothing is asked for is closed
+BULK_PIECE_BYTES: Final = 4 * MIB  # asked for, kept and given to another peer as a whole
+BULK_PIECE_S: Final = 60.0  # a piece that takes longer is asked of another peer
+BULK_PIECES_AHEAD: Final = 2  # asked of one peer before the first has come, so that a long way costs no pauses
+BULK_BLOCK_BYTES: Final = 1 * MIB  # read, sent and written at once
+BULK_SOURCES: Final = 4  # peers that one file comes from at the same time
+BULK_TRIES: Final = 2  # connections to one peer for one file that may break
+BULK_MARK_S: Final = 1.0  # how often it is written down which pieces have arrived
+BULK_STATE_BYTES: Final = 1 * MIB  # of that list; a file of a terabyte takes 64 KiB
+
 # -- members and gossip ----------------------------------------------------------------------------
 MEMBERS: Final = 1_024  # live ones; announcements of more are not taken
 TOMBSTONES: Final = 4_096  # dead and left members that are remembered, the newest

@@ -88,6 +88,7 @@ class MeshCore:
         self._problems: tuple[ModelProblem, ...] = ()
         self._retry_s: float | None = None
         self._addresses = config.addresses
+        self._bulk_port = 0
         me = Announcement(
             node=config.node, name=config.name, incarnation=config.incarnation, version=0,
             role=Role.CLIENT if config.is_client else Role.WORKER, resources=None, rights=_told(config.rights, config),
@@ -296,13 +297,13 @@ class MeshCore:
                 self._trust.rights = event.rights
                 return []
             case ev.OwnAddressesChanged():
-                self._addresses = event.addresses
+                self._addresses, self._bulk_port = event.addresses, event.bulk_port
                 return []
             case ev.TaskFailed():
                 said = (("task", event.task), ("error", event.message))
                 return [Notify(level=Level.ERROR, message="task failed", fields=said)]
             case _:
-                return []  # of members: handled before; or only the time
+                return []  # of members: handled before; or a moment that came
 
     def _refresh(self, now_s: float, *, is_serving: bool) -> None:
         """Renew the own statement and the view, in the halves that may have changed."""
@@ -319,7 +320,8 @@ class MeshCore:
             self._routing.stand(is_admin=Rights.ADMIN in self._trust.rights)
             self._routing.settle()
             rights, routing = _told(self._trust.rights, self._config), self._routing.announced
-            if own.renew(replace(said, addresses=self._addresses, rights=rights, routing=routing), now_s):
+            where = replace(said, addresses=self._addresses, bulk_port=self._bulk_port)
+            if own.renew(replace(where, rights=rights, routing=routing), now_s):
                 members.say()
             self._book.hear(self._config.node, own.announcement, is_live=True)
             self._book.settle()

@@ -96,6 +96,8 @@ class LoadProgress:
     share: float
     done_bytes: int = 0
     total_bytes: int = 0
+    peers: tuple[str, ...] = ()
+    """Names of the members that a download comes from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,14 +4,14 @@ Owns the running downloads and drains. Decides nothing; every outcome goes back 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, assert_never
 
 from meshllm.core import effects as do
 from meshllm.core.catalog import ModelReference
-from meshllm.core.effects import Effect
+from meshllm.core.effects import Effect, PeerSource
 from meshllm.core.engines import EnginePlan
 from meshllm.core.events import (
     DownloadFailed,
@@ -26,6 +26,7 @@ from meshllm.core.ids import ModelId
 from meshllm.core.intents import Outcome
 from meshllm.core.remotes import RemoteBackend
 from meshllm.daemon import logs
+from meshllm.daemon.peer_copy import Tell
 from meshllm.inventory.download_errors import DownloadError
 
 
@@ -42,7 +43,7 @@ class Engines(Protocol):
 class Downloads(Protocol):
     """What is needed of the inventory's downloads."""
 
-    async def fetch(self, reference: ModelReference, on_progress: Callable[[int, int], None]) -> Path:
+    async def fetch(self, reference: ModelReference, on_progress: Tell, peers: Sequence[PeerSource] = ()) -> Path:
         """Bring a model's files to this disk. Raises DownloadError."""
 
     async def resolve(self, asked: str) -> ModelReference:
@@ -91,8 +92,8 @@ class CarryOut:
                 self._shells.start_task(f"probe:{server.name}", self._probe(server))
             case do.ResolveModel(asked=asked):
                 self._shells.start_task(f"resolve:{asked}", self._resolve(asked))
-            case do.Download(reference=reference):
-                task = self._shells.start_task(f"download:{reference.id}", self._download(reference))
+            case do.Download(reference=reference, peers=peers):
+                task = self._shells.start_task(f"download:{reference.id}", self._download(reference, peers))
                 self._running[reference.id] = task
             case do.CancelDownload(model=model):
                 if (running := self._running.pop(model, None)) is not None:
@@ -126,12 +127,14 @@ class CarryOut:
         else:
             self._shells.post(ModelAsked(asked=asked, reference=reference))
 
-    async def _download(self, reference: ModelReference) -> None:
-        def on_progress(done_bytes: int, total_bytes: int) -> None:
-            self._shells.post(DownloadProgressed(model=reference.id, done_bytes=done_bytes, total_bytes=total_bytes))
+    async def _download(self, reference: ModelReference, peers: Sequence[PeerSource]) -> None:
+        def on_progress(done_bytes: int, total_bytes: int, names: tuple[str, ...]) -> None:
+            self._shells.post(
+                DownloadProgressed(model=reference.id, done_bytes=done_bytes, total_bytes=total_bytes, peers=names)
+            )
 
         try:
-            path = await self._shells.downloads.fetch(reference, on_progress)
+            path = await self._shells.downloads.fetch(reference, on_progress, peers)
         except DownloadError as error:
             self._shells.post(DownloadFailed(model=reference.id, code=str(error.code), message=error.message))
         else:

@@ -22,6 +22,7 @@ from meshllm.core.members.admission import is_renewal_due
 from meshllm.core.members.renewal import renewer
 from meshllm.core.rights import OWN_MACHINE, Rights
 from meshllm.daemon import pulse
+from meshllm.daemon.bulk_plane import BulkPlane
 from meshllm.daemon.current_view import CurrentView
 from meshllm.daemon.errors import AddressChoiceError, PortInUseError, StartError
 from meshllm.daemon.invitations import Invitations, Standing, issuer_of
@@ -64,6 +65,7 @@ class MeshLink:
         self._whereabouts: Whereabouts
         self._tasks: Tasks | None = None
         self._handler = handler
+        self.bulk = BulkPlane(lambda: self._peers.credentials, lambda: views.newest, config.name, unix_s)
         self.invitations = Invitations(self._standing, lambda: views.newest.tokens, post, unix_s)
 
     @property
@@ -86,11 +88,13 @@ class MeshLink:
         """Open the port for other nodes. Raises PortInUseError, AddressChoiceError or StartError."""
         config, start = self._config, self._start
         endpoint = await self._opened()
+        if not config.client:
+            self.bulk.open(config.bind_ip, endpoint.address.port, start.identity, self._start_task)
         self._whereabouts = Whereabouts(
             Reach(
                 node=start.node, mesh=start.place.mesh, port=endpoint.address.port, mesh_name=self.facts.name,
                 bind_ip=config.bind_ip, advertise=config.advertise, peers=config.peers, is_client=config.client,
-                uses_mdns=not config.no_mdns,
+                uses_mdns=not config.no_mdns, bulk_port=self.bulk.port,
             ),
             self._post,
         )  # fmt: skip
@@ -139,12 +143,16 @@ class MeshLink:
     def work(self, tasks: Tasks) -> dict[str, Coroutine[object, object, None]]:
         """Return what goes on by itself, by name; dials are run as `tasks`."""
         self._tasks = tasks
-        return {"whereabouts": self._whereabouts.run(), "pulse": pulse.feel(self._post), "renewal": self._renewals()}
+        return {
+            "whereabouts": self._whereabouts.run(), "pulse": pulse.feel(self._post), "renewal": self._renewals(),
+            "bulk": self.bulk.run(),
+        }  # fmt: skip
 
     async def close(self) -> None:
         """Say nothing more to anybody. What was said last gets a moment to arrive: closing throws away what did not."""
         if self._views.newest.members.keys() - {self._start.node}:
             await asyncio.sleep(FAREWELL_S)
+        await self.bulk.close()
         self._peers.close()
 
     @property

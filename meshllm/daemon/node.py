@@ -205,7 +205,12 @@ class Node:
             Shells(
                 engines=self._supervisor,
                 probe=probe,
-                downloads=ModelDownloads(self._config.models_dirs[0], self._usable_bytes, offline=self._config.offline),
+                downloads=ModelDownloads(
+                    self._config.models_dirs[0],
+                    self._usable_bytes,
+                    offline=self._config.offline,
+                    dial=self.mesh_link.bulk.dial,
+                ),
                 downloaded=self._watcher.rescan,
                 idle=self._door.idle,
                 mesh=self.mesh_link.carry_out,

@@ -95,7 +95,7 @@ async def pull(config: Config, name: str, on_progress: Callable[[int, int], None
             reference = await downloads.resolve(name)
         else:
             raise StandaloneError("model_not_found", unknown_model(name))
-        return await downloads.fetch(reference, on_progress)
+        return await downloads.fetch(reference, lambda done, total, _: on_progress(done, total))
     except DownloadError as error:
         raise StandaloneError(str(error.code), error.message) from error
 

@@ -41,6 +41,8 @@ class Reach:
     is_client: bool = False
     """A client listens on the local network and says nothing there."""
     uses_mdns: bool = True
+    bulk_port: int = 0
+    """TCP port of its bulk plane; 0 without one."""
 
 
 class Whereabouts:
@@ -114,7 +116,7 @@ class Whereabouts:
             return
         self._own = own
         log.info("reachable at addresses=%s", ", ".join(map(str, own)) or "none")
-        self._post(OwnAddressesChanged(addresses=own))
+        self._post(OwnAddressesChanged(addresses=own, bulk_port=reach.bulk_port))
         if not reach.is_client and own:
             self._mdns.advertise(
                 Advert(mesh=reach.mesh, node=reach.node, port=reach.port, addresses=own, mesh_name=reach.mesh_name)

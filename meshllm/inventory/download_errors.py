@@ -16,6 +16,8 @@ class DownloadCode(StrEnum):
     DIGEST_MISMATCH = "digest_mismatch"
     NETWORK = "network"
     UNSUPPORTED = "unsupported"
+    PEERS = "peers"
+    """No peer gave it."""
 
 
 class DownloadError(Exception):

@@ -36,6 +36,7 @@ from meshllm.wire.orders import check_routing
 from meshllm.wire.packing import malformed, pack, read
 
 KNOWN_RIGHTS = OWN_MACHINE
+PORTS = 65_536
 
 
 def encode_announcement(announcement: Announcement) -> bytes:
@@ -80,6 +81,8 @@ def decode_announcement(body: bytes, *, allow_loopback: bool = False) -> Announc
         check_routing(said.routing)
     for name in (*said.waiting, *(model for model, _ in (*said.demand, *said.uses))):
         check_model(name)
+    if said.bulk_port >= PORTS:
+        raise malformed("a port that does not exist")
     if said.load > 1.0:
         raise malformed("a load above all there is")
     if said.resources is not None:
@@ -111,7 +114,7 @@ def _plain(address: Address) -> Address | None:
 
 
 def _is_loopback(address: Address) -> bool:
-    return ipaddress.ip_address(address.host).is_loopback and 0 < address.port < 65_536
+    return ipaddress.ip_address(address.host).is_loopback and 0 < address.port < PORTS
 
 
 def _check_counts(said: Announcement) -> None:

@@ -32,6 +32,16 @@ def test_pull_through_the_node_shows_progress(
     ]  # fmt: skip
 
 
+def test_pull_says_from_whom_a_file_comes(shell: Shell, node: ScriptedNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members of the mesh by their names."""
+    monkeypatch.setattr(pull_module, "PROGRESS_AFTER_S", 0.0)
+    step = {"status": "downloading", "done_bytes": 10, "total_bytes": 20, "from": ["n2", "n3"]}
+    node.answers["POST /api/pull"] = (200, lines(step, {"status": "success", "model": "own"}))
+
+    assert shell("pull", "own", "--port", node.port) == 0
+    assert "from n2, n3" in shell.err
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [

@@ -1,7 +1,7 @@
 """Every order reaches its shell, and what comes of it comes back as an event."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import pytest
 
 from meshllm.core import effects as do
 from meshllm.core.catalog import ModelReference
+from meshllm.core.effects import PeerSource
 from meshllm.core.engines import EnginePlan, MemoryNeed
 from meshllm.core.events import (
     DownloadFailed,
@@ -20,10 +21,11 @@ from meshllm.core.events import (
     RemoteProbed,
     TaskFailed,
 )
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Outcome, OutcomeCode
 from meshllm.core.remotes import RemoteBackend
 from meshllm.daemon.carry_out import CarryOut, Shells
+from meshllm.daemon.peer_copy import Tell
 from meshllm.daemon.tasks import Tasks
 from meshllm.inventory.download_errors import DownloadCode, DownloadError
 from tests.core.builders import a_spec
@@ -50,9 +52,9 @@ class World:
         """Remember a stop."""
         self.told.append(("stop", model, kill))
 
-    async def fetch(self, reference: ModelReference, on_progress: Callable[[int, int], None]) -> Path:
+    async def fetch(self, reference: ModelReference, on_progress: Tell, peers: Sequence[PeerSource] = ()) -> Path:
         """Progress once, then end as told."""
-        on_progress(1, 2)
+        on_progress(1, 2, tuple(peer.name for peer in peers))
         self.fetching.set()
         await self.may_finish.wait()
         if self.error is not None:
@@ -168,3 +170,13 @@ async def test_a_cancelled_download_says_nothing_more() -> None:
 
     assert world.events == [DownloadProgressed(model=MODEL, done_bytes=1, total_bytes=2)]
     assert not world.told
+
+
+async def test_a_download_from_peers_says_from_whom() -> None:
+    """The order names them, the progress too."""
+    world = World()
+    peer = PeerSource(node=NodeId("n"), name="n2", addresses=(), size_bytes=2)
+
+    await world.carry_out(do.Download(reference=REFERENCE, peers=(peer,)), then=world.may_finish.set)
+
+    assert DownloadProgressed(model=MODEL, done_bytes=1, total_bytes=2, peers=("n2",)) in world.events

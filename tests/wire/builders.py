@@ -37,7 +37,7 @@ def announcement(**changes: object) -> Announcement:
             gpus=(Gpu(index=0, name="RTX 4090", total_bytes=24 << 30, free_bytes=20 << 30, driver="570.1"),),
         ),
         rights=Rights.INFER | Rights.HOST,
-        addresses=(Address("192.0.2.7", 4000), Address("2001:db8::7", 4000)),
+        bulk_port=4000, addresses=(Address("192.0.2.7", 4000), Address("2001:db8::7", 4000)),
         models_on_disk=(DiskModel(model=ModelId("m"), digest="sha256:" + "0" * 64, size_bytes=1 << 30),),
         serving=(
             ServedModel(

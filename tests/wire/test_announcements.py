@@ -198,3 +198,9 @@ def test_of_too_long_names_as_many_as_fit() -> None:
 
     assert len(body) <= ANNOUNCEMENT_BYTES
     assert 0 < len(decode_announcement(body).models_on_disk) < 256
+
+
+def test_a_port_that_does_not_exist_is_refused() -> None:
+    """Nobody dials it."""
+    with pytest.raises(WireError):
+        decode_announcement(pack({**plain(announcement()), "bulk_port": 65_536}))

@@ -10,16 +10,20 @@ from meshllm.core import events as ev
 from meshllm.core.catalog import ModelReference
 from meshllm.core.effects import Download, Level, ResolveModel
 from meshllm.core.engines import EngineFailure, EngineFault, EngineState
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Outcome, OutcomeCode
 from meshllm.core.known_models import choose_file, find, is_hub_name, reference_of, unknown_model
-from meshllm.core.names import Ambiguous, Unknown
+from meshllm.core.names import Ambiguous, NameIndex, Unknown
 from meshllm.core.resources import format_bytes
 from meshllm.core.serving.engine_state import Signal
 from meshllm.core.serving.holdings import Holdings
 from meshllm.core.serving.records import Record
 from meshllm.core.serving.replies import Effects, answers, notice, taken
+from meshllm.core.serving.sources import own_file_reference, sources_of
+from meshllm.core.serving.stock import Stock
 from meshllm.core.view import LoadProgress
+
+NOBODY = NodeId("")
 
 
 class AdoptedNames(Protocol):
@@ -40,8 +44,16 @@ class AdoptedNames(Protocol):
 class Fetching:
     """Finds models' files and brings them here."""
 
-    def __init__(self, held: Holdings, requested: tuple[str, ...], eager: tuple[str, ...] = ()) -> None:
-        """Have these names to find models for; it matters less when none of the `eager` ones can be found."""
+    def __init__(
+        self, held: Holdings, requested: tuple[str, ...], eager: tuple[str, ...] = (), *,
+        me: NodeId = NOBODY, stock: Stock | None = None,
+    ) -> None:  # fmt: skip
+        """Have these names to find models for; it matters less when none of the `eager` ones can be found.
+
+        `stock` knows what members have.
+        """
+        self._me = me
+        self._stock = stock if stock is not None else Stock()
         self._held = held
         self._requested = requested
         self.names = tuple(dict.fromkeys((*requested, *eager)))
@@ -67,7 +79,11 @@ class Fetching:
             total = event.total_bytes or (record.reference.size_bytes if record.reference else 0)
             share = event.done_bytes / total if total else 0.0
             record.progress = LoadProgress(
-                stage="downloading", share=min(share, 1.0), done_bytes=event.done_bytes, total_bytes=total
+                stage="downloading",
+                share=min(share, 1.0),
+                done_bytes=event.done_bytes,
+                total_bytes=total,
+                peers=event.peers,
             )
         return []
 
@@ -130,7 +146,20 @@ class Fetching:
         record.is_downloading = True
         record.progress = LoadProgress(stage="downloading", share=0.0, total_bytes=record.reference.size_bytes)
         size = format_bytes(record.reference.size_bytes)
-        return [Download(reference=record.reference), notice(Level.INFO, "downloading", model=record.id, size=size)]
+        peers = sources_of(record.reference, self._stock.everybody(), self._me)
+        said = {"model": record.id, "size": size}
+        if peers:
+            said["peers"] = ", ".join(peer.name for peer in peers)
+        return [Download(reference=record.reference, peers=peers), notice(Level.INFO, "downloading", **said)]
+
+    def of_peers(self, asked: str) -> ModelReference | None:
+        """Return the file that a name stands for on the disks of members, where it is clear which."""
+        givers = {model: entry for model, entry in self._stock.entries.items() if entry.givers}
+        found = NameIndex(tuple(givers)).resolve(asked)
+        entry = givers.get(found) if isinstance(found, str) else None
+        if entry is None:
+            return None
+        return own_file_reference(entry.model, entry.files, entry.wishes.values(), entry.givers)
 
     def find_pending(self, adopted: AdoptedNames) -> Effects:
         """Find models for the requested names; ask outside for those that nothing here knows.

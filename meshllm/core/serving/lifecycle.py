@@ -73,9 +73,9 @@ class Lifecycle:
         """Start with nothing known but what was ordered."""
         self.policy = policy
         self.held = Holdings(policy.wishes, policy.models, book)
-        self.fetching = Fetching(self.held, policy.requested, _eager(policy.models))
-        self.engines = EngineLife(self.held, policy.drain_s)
         stock = Stock()
+        self.fetching = Fetching(self.held, policy.requested, _eager(policy.models), me=me, stock=stock)
+        self.engines = EngineLife(self.held, policy.drain_s)
         self.upkeep = Upkeep(me, self.held, self.engines, stock, fills_gaps=policy.fills_gaps and not policy.serves_all)
         rules = GapRules(
             fills_gaps=policy.fills_gaps, serves_all=policy.serves_all, has_names=bool(self.fetching.names),

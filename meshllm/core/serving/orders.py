@@ -60,6 +60,10 @@ class Orders:
             record = self._held.record_of(reference)
             self._held.rename()
             return self._act(record, intent)
+        if intent.verb is Verb.PULL and (reference := self._fetching.of_peers(intent.model)) is not None:
+            record = self._held.record_of(reference)
+            self._held.rename()
+            return self._act(record, intent)
         if not is_hub_name(intent.model):
             return [answer(intent, OutcomeCode.UNKNOWN_MODEL, self._fetching.unknown(intent.model))]
         self._asking.setdefault(intent.model, []).append(intent)

@@ -16,8 +16,10 @@ from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Verb
 from meshllm.core.known_models import CATALOG_FILES
 from meshllm.core.limits import ORPHAN_S, ORPHANS
+from meshllm.core.rights import Rights
 from meshllm.core.serving.assignment import Need, Urgency
 from meshllm.core.serving.sites import may_host
+from meshllm.core.serving.sources import gives_files
 from meshllm.core.serving.stock_entry import Entry, is_source, wished
 
 _Said = TypeVar("_Said", DiskModel, ServedModel)
@@ -142,6 +144,7 @@ class Stock:
         """Put what a member says in place of what it said; most of it is the same as before."""
         for model, file in _news(_files(old), _files(new)).items():
             _put(self._entry(model).files, node, file)
+        self._exchange_givers(node, old, new)
         for model, served in _news(_serving(old), _serving(new)).items():
             _put(self._entry(model).serving, node, served)
         if old is None or new is None or old.requested != new.requested or old.rights != new.rights:
@@ -152,6 +155,17 @@ class Stock:
                 self._entry(model).waiting.discard(node)
             for model in now:
                 self._entry(model).waiting.add(node)
+
+    def _exchange_givers(self, node: NodeId, old: Announcement | None, new: Announcement | None) -> None:
+        """Note whether a member gives the files that it has."""
+        was = _given(old)
+        now = _given(new)
+        if was == now:
+            return
+        for file in was[0]:
+            self._entry(file.model).givers.pop(node, None)
+        for file in now[0]:
+            self._entry(file.model).givers[node] = now[1]
 
     def _exchange_wishes(self, node: NodeId, old: Announcement | None, new: Announcement | None) -> None:
         for wish in old.requested if old is not None else ():
@@ -228,6 +242,11 @@ def _files(said: Announcement | None) -> tuple[DiskModel, ...]:
     return said.models_on_disk if said is not None and may_host(said) else ()
 
 
+def _given(said: Announcement | None) -> tuple[tuple[DiskModel, ...], Rights]:
+    """Return the files that a member gives to others, and what it may do."""
+    return (_files(said), said.rights) if said is not None and gives_files(said) else ((), Rights.NONE)
+
+
 def _serving(said: Announcement | None) -> tuple[ServedModel, ...]:
     """Return what a member serves or is about to: a server that failed fills no gap."""
     if said is None or not may_host(said):
@@ -277,7 +296,7 @@ def _is_same(old: Announcement, new: Announcement) -> bool:
         old.waiting == new.waiting and old.requested == new.requested and old.models_on_disk == new.models_on_disk
         and (old.serving == new.serving or _states(old) == _states(new))
         and old.rights == new.rights and old.role == new.role and old.orders == new.orders
-        and old.fills_gaps == new.fills_gaps and old.downloads == new.downloads
+        and old.fills_gaps == new.fills_gaps and old.downloads == new.downloads and old.bulk_port == new.bulk_port
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.known_models import CATALOG_FILES, find, reference_of
 from meshllm.core.rights import Rights
 from meshllm.core.serving.rebalance import Load
+from meshllm.core.serving.sources import own_file_reference
 
 
 @dataclass(slots=True)
@@ -24,6 +25,8 @@ class Entry:
     wishes: dict[NodeId, RequestedModel] = field(default_factory=dict)
     sources: dict[NodeId, RequestedModel] = field(default_factory=dict)
     """Those of them that say where the file may be fetched from, and may be trusted in it."""
+    givers: dict[NodeId, Rights] = field(default_factory=dict)
+    """Those of the nodes with its file that give it to others, and what they may do in the mesh."""
     waiting: set[NodeId] = field(default_factory=set)
     remembered: RequestedModel | None = None
     """A source by the word of a member that has died since."""
@@ -70,16 +73,19 @@ class Entry:
         return bool(known or self.waiting or self.orphaned_by is not None)
 
     def _reference(self) -> ModelReference | None:
-        """Return where a model may be fetched from: the catalogue, or the word of a member that may host.
+        """Return where a model may be fetched from: the catalogue, or the word of a member that may host, or members.
 
-        A package is only ever the catalogue's: no member makes others fetch programs.
+        A package is only ever the catalogue's: no member makes others fetch programs. A file that only members have is
+        fetched for members that want it, never because it merely lies there.
         """
         if self.model in CATALOG_FILES:
             found = find(self.model)
             return reference_of(found[0], found[1], self.model) if found is not None and found[1] is not None else None
         wish = self.sources[min(self.sources)] if self.sources else self.remembered
         if wish is None:
-            return None
+            return (
+                own_file_reference(self.model, self.files, self.wishes.values(), self.givers) if self.wishes else None
+            )
         return ModelReference(
             id=self.model, repository=wish.repository, filename=wish.filename, size_bytes=wish.size_bytes,
             sha256=wish.sha256, asked_as=wish.name,

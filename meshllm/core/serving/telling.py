@@ -132,7 +132,7 @@ def _adopted(model: LocalModel) -> ServedModel:
 
 
 def _on_disk(spec: ModelSpec) -> DiskModel:
-    return DiskModel(model=spec.id, digest=spec.digest, size_bytes=spec.size_bytes)
+    return DiskModel(model=spec.id, digest=spec.digest, size_bytes=spec.size_bytes, files=len(spec.files))
 
 
 def _load(served: tuple[ServedModel, ...]) -> float:

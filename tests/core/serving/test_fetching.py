@@ -1,13 +1,26 @@
 """From a name to a file on this disk."""
 
 from meshllm.core import events as ev
+from meshllm.core.announcement import DiskModel
+from meshllm.core.catalog import ModelReference
 from meshllm.core.effects import CancelDownload, Download, Leave, ResolveModel, StartEngine
 from meshllm.core.engines import EngineFault
 from meshllm.core.ids import ModelId
 from meshllm.core.intents import OutcomeCode, Verb
+from meshllm.core.known_models import choose_file, find, reference_of
 from tests.core.builders import Story, a_spec, a_story, ready
+from tests.core.serving.neighbours import Neighbourhood, a_node
 
 TINY = ModelId("tiny")
+
+
+def catalogued(name: str) -> ModelReference:
+    """Return where a catalogue file is."""
+    model = find(name)
+    assert model is not None
+    file = model[1] or choose_file(model[0], 10**12)
+    assert file is not None
+    return reference_of(model[0], file, name)
 
 
 def served(name: str = "tiny") -> Story:
@@ -129,3 +142,54 @@ def test_names_that_programs_get_wrong_are_not_kept() -> None:
     story.tell(ev.ModelAsked(asked="u/nonsense", reference=None, message="no such model"))
 
     assert not story.core.view.unresolved
+
+
+def test_members_with_the_very_file_are_asked_first() -> None:
+    """By the digest of the catalogue; the progress says from whom it comes."""
+    story = Neighbourhood()
+    story.meet()
+    reference = catalogued("smollm2-135m")
+    file = DiskModel(
+        model=ModelId("called-otherwise"), digest=f"sha256:{reference.sha256}", size_bytes=reference.size_bytes
+    )
+    story.hear(a_node("q", models_on_disk=(file,), bulk_port=4001))
+
+    story.ask(Verb.PULL, reference.id)
+    story.tell(ev.DownloadProgressed(model=reference.id, done_bytes=1, total_bytes=2, peers=("q",)))
+
+    download = story.of(Download)[0]
+    progress = story.model(reference.id).progress
+    assert [peer.name for peer in download.peers] == ["q"]
+    assert download.reference.sha256 == reference.sha256
+    assert progress is not None
+    assert progress.peers == ("q",)
+
+
+def test_pull_of_a_file_that_only_members_have() -> None:
+    """A name that means nothing else is theirs; without a repository nobody else is asked."""
+    story = Neighbourhood()
+    story.meet()
+    file = DiskModel(model=ModelId("own"), digest="sha256:" + "a" * 64, size_bytes=10)
+    story.hear(a_node("q", models_on_disk=(file,), bulk_port=4001))
+
+    story.ask(Verb.PULL, "own")
+
+    download = story.of(Download)[0]
+    assert (download.reference.repository, download.reference.sha256) == ("", "a" * 64)
+    assert [peer.name for peer in download.peers] == ["q"]
+
+
+def test_a_file_of_somebody_who_gives_none_is_unknown() -> None:
+    """As before: the name stands for nothing here."""
+    story = Neighbourhood()
+    story.meet()
+    story.hear(
+        a_node("q", models_on_disk=(DiskModel(model=ModelId("own"), digest="sha256:" + "a" * 64, size_bytes=10),))
+    )
+
+    request = story.ask(Verb.PULL, "own")
+
+    outcome = story.outcome(request)
+    assert outcome is not None
+    assert outcome.code is OutcomeCode.UNKNOWN_MODEL
+    assert story.of(Download) == []

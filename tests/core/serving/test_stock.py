@@ -284,3 +284,19 @@ def test_nothing_stays_of_members_that_are_gone() -> None:
     stock.remove(NodeId("a"))
 
     assert (stock.entries, len(stock), stock.remove(NodeId("a"))) == ({}, 0, Change.NOTHING)
+
+
+def test_who_gives_its_files_is_known_by_its_port() -> None:
+    """A member that opens one gives what it has, one that lost it gives nothing."""
+    stock, model = Stock(), ModelId("x")
+    said = a_node("p", models_on_disk=(a_file(),))
+
+    stock.put(said)
+    before = dict(stock.entries[model].givers)
+    change = stock.put(replace(said, bulk_port=4000))
+    giving = dict(stock.entries[model].givers)
+    stock.put(replace(said, bulk_port=0))
+    after = dict(stock.entries[model].givers)
+
+    assert (before, giving, after) == ({}, {said.node: said.rights}, {})
+    assert change is Change.MODELS

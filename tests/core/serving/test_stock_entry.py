@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from meshllm.core.announcement import RequestedModel, ServedModel, ServingState
+from meshllm.core.announcement import DiskModel, RequestedModel, ServedModel, ServingState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.rights import Rights
 from meshllm.core.serving.stock_entry import Entry, is_source, wished
@@ -70,3 +70,20 @@ def test_a_wish_that_nobody_has_resolved_is_for_what_it_says() -> None:
     """Perhaps somebody has a file of that name."""
     assert wished(WISH) == "x"
     assert wished(RequestedModel(name="q")) == "q"
+
+
+def test_a_file_that_only_members_have_is_fetched_for_those_who_want_it() -> None:
+    """Never because it merely lies there."""
+    entry = Entry(X)
+    node = NodeId("a")
+    entry.files = {node: DiskModel(model=X, digest="sha256:" + "a" * 64, size_bytes=7)}
+    entry.givers = {node: Rights.HOST}
+    entry.renew()
+    lying = entry.reference
+
+    entry.wishes = {NodeId("b"): RequestedModel(name="x", model=X)}
+    entry.renew()
+
+    assert lying is None
+    assert entry.reference is not None
+    assert (entry.reference.repository, entry.reference.sha256) == ("", "a" * 64)

@@ -1,0 +1,205 @@
+"""One connection of the bulk plane: TLS over TCP in a thread of its own, payloads and large blocks with deadlines.
+
+Owns the TLS settings of both sides and the socket. Decides when the other side is too slow, or says too much or too
+little. Doesn't know who may do what, nor what the bytes are.
+
+Everything here blocks and belongs to one thread; only `abort` may be called from another one. OpenSSL works outside
+the interpreter's lock, so blocks of a megabyte cost the event loop nothing but the processor.
+"""
+
+import contextlib
+import socket
+import ssl
+import struct
+import tempfile
+import time
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from meshllm.core.ids import NodeId
+from meshllm.core.limits import BULK_BLOCK_BYTES, BULK_FRAME_BYTES
+from meshllm.core.rights import Rights
+from meshllm.transport.identity import Identity
+from meshllm.wire.bulk_frames import BulkStep, decode_bulk, encode_bulk
+from meshllm.wire.errors import WireError
+from meshllm.wire.frames import LENGTH_BYTES, frame
+
+ALPN = "meshllm-bulk/1"
+_LENGTH = struct.Struct(">I")
+
+
+class BulkCode(StrEnum):
+    """The kinds of failure."""
+
+    UNREACHABLE = "unreachable"
+    TIMEOUT = "timeout"
+    """Too slow, or silent."""
+    LOST = "lost"
+    """The connection ended before everything had come."""
+    PROTOCOL = "protocol"
+    """The other side does not keep to the protocol: too much, too little, or something else."""
+    REJECTED = "rejected"
+    """One side does not let the other in."""
+    REFUSED = "refused"
+    """The other side said no, and why."""
+
+
+class BulkError(Exception):
+    """A connection is of no more use, or what was asked for is refused: a code for programs, a sentence for people."""
+
+    def __init__(self, code: BulkCode, message: str, reason: str = "") -> None:
+        """Keep them, with the other side's word where it gave one."""
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.reason = reason
+
+
+def acceptor_context(identity: Identity) -> ssl.SSLContext:
+    """Return TLS 1.3 with a node's key; nobody resumes anything."""
+    context = _context(ssl.PROTOCOL_TLS_SERVER)
+    context.num_tickets = 0
+    pem = identity.to_pem() + identity.tls_certificate.public_bytes(Encoding.PEM)
+    # The library reads keys from files alone. This one exists for a moment, in a folder that only the user can read.
+    with tempfile.TemporaryDirectory(prefix="meshllm-") as folder:
+        file = Path(folder) / "key.pem"
+        file.touch(mode=0o600)
+        file.write_bytes(pem)
+        context.load_cert_chain(file)
+    return context
+
+
+def dialler_context() -> ssl.SSLContext:
+    """Return TLS 1.3 that takes any certificate: its key is compared afterwards with the one that was wanted."""
+    context = _context(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _context(side: ssl._SSLMethod) -> ssl.SSLContext:
+    context = ssl.SSLContext(side)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_alpn_protocols([ALPN])
+    return context
+
+
+class BulkChannel:
+    """Payloads and bytes on one connection. `peer` and `rights` are the other side's, once it has proved itself."""
+
+    def __init__(self, raw: socket.socket, context: ssl.SSLContext, *, is_dialled: bool) -> None:
+        """Take a connected socket; nothing is said yet. Raises BulkError when it is connected no more."""
+        raw.setblocking(True)
+        with contextlib.suppress(OSError):  # not every kind of socket has it
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with _told(), contextlib.ExitStack() as undo:
+            undo.callback(raw.close)
+            self._socket = context.wrap_socket(raw, server_side=not is_dialled, do_handshake_on_connect=False)
+            undo.pop_all()
+        self.peer = NodeId("")
+        self.rights = Rights.NONE
+
+    def shake_hands(self, deadline_s: float) -> None:
+        """Set TLS up. Raises BulkError."""
+        with _told():
+            self._wait_until(deadline_s)
+            self._socket.do_handshake()
+        if self._socket.selected_alpn_protocol() != ALPN:
+            raise BulkError(BulkCode.PROTOCOL, "the other side speaks another protocol")
+
+    @property
+    def peer_certificate(self) -> bytes:
+        """Return the acceptor's TLS certificate (DER); empty at the acceptor itself."""
+        return self._socket.getpeercert(binary_form=True) or b""
+
+    # -- payloads ----------------------------------------------------------------------------------------
+
+    def send(self, payload: bytes, deadline_s: float) -> None:
+        """Send a payload. Raises BulkError."""
+        self._send_all(frame(payload), deadline_s)
+
+    def receive(self, deadline_s: float, limit_bytes: int = BULK_FRAME_BYTES) -> bytes:
+        """Return the next payload. Raises BulkError."""
+        head = bytearray(LENGTH_BYTES)
+        self.receive_into(memoryview(head), deadline_s)
+        (length,) = _LENGTH.unpack(head)
+        if not 0 < length <= limit_bytes:
+            raise BulkError(BulkCode.PROTOCOL, f"the other side says {length} bytes at once")
+        payload = bytearray(length)
+        self.receive_into(memoryview(payload), deadline_s)
+        return bytes(payload)
+
+    def say(self, step: BulkStep, deadline_s: float) -> None:
+        """Send a step. Raises BulkError."""
+        self.send(encode_bulk(step), deadline_s)
+
+    def hear(self, deadline_s: float) -> BulkStep:
+        """Return the next step. Raises BulkError."""
+        try:
+            return decode_bulk(self.receive(deadline_s))
+        except WireError as error:
+            raise BulkError(
+                BulkCode.PROTOCOL, f"the other side says what nobody understands: {error.message}"
+            ) from error
+
+    # -- bytes of files ----------------------------------------------------------------------------------
+
+    def send_block(self, block: memoryview, deadline_s: float) -> None:
+        """Send bytes as they are. Raises BulkError."""
+        self._send_all(block, deadline_s)
+
+    def receive_into(self, block: memoryview, deadline_s: float) -> None:
+        """Fill a block. Raises BulkError."""
+        got = 0
+        with _told():
+            self._wait_until(deadline_s)
+            while got < len(block):
+                count = self._socket.recv_into(block[got:])  # one TLS record, 16 KiB at most
+                if not count:
+                    raise BulkError(BulkCode.LOST, "the other side ended the connection")
+                got += count
+                if got < len(block) and time.monotonic() > deadline_s:
+                    raise TimeoutError
+
+    # -- the end -----------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the connection, without waiting for anything. For its own thread."""
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+        self._socket.close()
+
+    def abort(self) -> None:
+        """Make its thread's calls fail, from another thread."""
+        with contextlib.suppress(OSError):
+            # Of the plain socket: the TLS object belongs to the other thread.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def _send_all(self, data: bytes | memoryview, deadline_s: float) -> None:
+        view = memoryview(data)
+        with _told():
+            for start in range(0, len(view), BULK_BLOCK_BYTES):
+                self._wait_until(deadline_s)
+                self._socket.sendall(view[start : start + BULK_BLOCK_BYTES])
+
+    def _wait_until(self, deadline_s: float) -> None:
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self._socket.settimeout(left_s)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Tell what goes wrong in our own words."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise BulkError(BulkCode.TIMEOUT, "the other side is too slow") from error
+    except ssl.SSLError as error:
+        raise BulkError(BulkCode.PROTOCOL, f"TLS failed: {error.reason or type(error).__name__}") from error
+    except OSError as error:
+        raise BulkError(BulkCode.LOST, f"the connection was lost: {error.strerror or error}") from error

@@ -4,7 +4,7 @@ Owns the checks, numbered as in the design: I1 to I3, I7 to I10; I4 to I6 are ab
 to the parts that have them. Decides nothing. `Watch` looks at every event, the functions at a quiet mesh.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from meshllm.core import effects as do
@@ -154,6 +154,29 @@ def check_one_view(mesh: SimMesh, within_s: float = 10.0) -> float:
     if took_s is None:
         raise InvariantError(f"I3: no common view after {within_s} s: {'; '.join(differences(mesh))}")
     return took_s
+
+
+def check_news_arrives(mesh: SimMesh, within_s: float = 10.0) -> float:
+    """I3 where statements go on changing: what all say at this moment, all know within some seconds. Return how many.
+
+    In a mesh of two hundred, somebody's demand fades by another step every second: no moment has one view.
+    """
+    talking = [node for node in mesh.running() if node.node not in mesh.revoked and not node.core.view.me.left]
+    said = {node.node: _numbers(node) for node in talking}
+    took_s = mesh.run_while(lambda: not all(_knows(node, said) for node in talking), within_s, step_s=0.25)
+    if took_s is None:
+        raise InvariantError(f"I3: news is not everywhere after {within_s} s: {'; '.join(differences(mesh))}")
+    return took_s
+
+
+def _numbers(node: SimNode) -> tuple[int, int]:
+    return node.core.view.me.incarnation, node.core.view.me.version
+
+
+def _knows(node: SimNode, said: Mapping[NodeId, tuple[int, int]]) -> bool:
+    """Tell whether a node thinks just these alive, with these statements or newer ones."""
+    live = node.live()
+    return live.keys() == said.keys() and all(live[other] >= numbers for other, numbers in said.items())
 
 
 def differences(mesh: SimMesh) -> Iterable[str]:

@@ -12,7 +12,7 @@ from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.limits import GIB, MIB
 from meshllm.core.serving.lifecycle import ServingPolicy
 from meshllm.testing import serving_invariants as must
-from meshllm.testing.invariants import InvariantError, check_one_view, check_quiet
+from meshllm.testing.invariants import InvariantError, check_news_arrives, check_quiet
 from meshllm.testing.serving_invariants import ServingCounts, ServingWatch
 from meshllm.testing.sim import SimMesh
 from meshllm.testing.sim_models import HUB, Machine
@@ -100,7 +100,7 @@ class ServingRun:
         mesh, scale = self.mesh, self.scale
         self._say("calm")
         mesh.run(SETTLED_S)
-        check_one_view(mesh, 20.0)
+        check_news_arrives(mesh, 20.0)
         before = self.watch.moves()
         mesh.run(scale.calm_s)
         must.check_calm(self.watch, before)

@@ -70,6 +70,21 @@ def test_views_that_differ_are_found_and_told_in_words() -> None:
 
     with pytest.raises(InvariantError, match=r"I3: .*a thinks b dead"):
         invariants.check_one_view(mesh, 0.0)
+    with pytest.raises(InvariantError, match=r"I3: .*a thinks b dead"):
+        invariants.check_news_arrives(mesh, 0.0)
+
+
+def test_news_arrives_in_a_moment_and_not_at_once() -> None:
+    """I3, where others may go on talking."""
+    mesh = a_trio()
+    node = mesh.nodes[A]
+    node.core._own.renew(replace(node.core.view.me, name="renamed"), node.clock_s)
+    node.core._members.say()
+    mesh.post(A, ev.LoopLagged(lag_s=0.0))
+
+    with pytest.raises(InvariantError, match="I3: news is not everywhere"):
+        invariants.check_news_arrives(mesh, 0.0)
+    assert invariants.check_news_arrives(mesh, 20.0) > 0.0
 
 
 def test_a_revoked_node_that_is_still_there_is_found() -> None:
@@ -126,4 +141,5 @@ def test_a_healthy_mesh_passes_everything() -> None:
     mesh = a_trio()
 
     invariants.check_one_view(mesh)
+    invariants.check_news_arrives(mesh)
     invariants.check_quiet(mesh)

@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,7 @@ def test_a_file_that_only_members_have_is_pulled_from_two_at_once(daemon: Make) 
                 answer = n3.request("POST", "/api/pull", {"model": "own"}, timeout_s=COPIED_S)
 
                 lines = [json.loads(line) for line in answer.body.decode().splitlines()]
-                given = [until(lambda node=node: given_bytes(node), "what it gave to be told") for node in (n1, n2)]
+                given = [until(partial(given_bytes, node), "what it gave to be told") for node in (n1, n2)]
                 assert lines[-1]["status"] == "success"
                 assert sha256(n3.models / "own.gguf") == digest
                 assert re.search("n1, n2|n2, n1", n3.log)

@@ -38,14 +38,18 @@ def replicas_of(members: Iterable[Member], me: NodeId) -> Mapping[ModelId, tuple
     return MappingProxyType({model: tuple(replicas) for model, replicas in sorted(found.items())})
 
 
-def in_order(replicas: Iterable[Replica]) -> tuple[Replica, ...]:
+def in_order(replicas: Iterable[Replica], *, checks_health: bool = True) -> tuple[Replica, ...]:
     """Return usable replicas, best first: not suspected, healthy, least busy for its size, near, then by id."""
-    return tuple(sorted((replica for replica in replicas if is_usable(replica.served)), key=_cost))
+    usable = (replica for replica in replicas if is_usable(replica.served, checks_health=checks_health))
+    return tuple(sorted(usable, key=_cost))
 
 
-def is_usable(served: ServedModel) -> bool:
-    """Tell whether requests may go to a served model: it is ready, and its own checks do not say that it fails."""
-    return served.state is ServingState.READY and served.health != _UNHEALTHY
+def is_usable(served: ServedModel, *, checks_health: bool = True) -> bool:
+    """Tell whether requests may go to a served model: it is ready, and its own checks do not say that it fails.
+
+    Without `checks_health` the checks do not count: for measurements.
+    """
+    return served.state is ServingState.READY and not (checks_health and served.health == _UNHEALTHY)
 
 
 def in_use(replicas: Sequence[Replica]) -> Sequence[Replica]:

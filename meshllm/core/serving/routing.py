@@ -84,7 +84,7 @@ def _ways(
         return _not_able(view, local.id, request)
     if not who.is_here:
         return _ways_elsewhere(view, local.id, who.elsewhere, request, "")
-    routes = _routes_elsewhere(local.id, who.elsewhere)
+    routes = _routes_elsewhere(view, local.id, who.elsewhere)
     if local.is_ready and local.endpoint is not None:
         target = Local(endpoint=local.endpoint, slots=local.slots, context_tokens=local.context_tokens)
         routes = (Route(model=local.id, node=view.me.node, target=target, reason="local"), *routes)
@@ -103,7 +103,7 @@ def _ways_elsewhere(
     who = able(view, request.wanted, None, replicas)
     if replicas and not who.elsewhere:
         return _not_able(view, model, request)
-    if routes := _routes_elsewhere(model, who.elsewhere):
+    if routes := _routes_elsewhere(view, model, who.elsewhere):
         return _of_size(model, routes, request)
     cold = None if request.is_forwarded else view.cold.get(model)
     if cold is not None and digest and cold.digest != digest:
@@ -111,7 +111,7 @@ def _ways_elsewhere(
     return not_here(view, model, replicas, cold) or not_found(view, model, ())
 
 
-def _routes_elsewhere(model: ModelId, replicas: tuple[Replica, ...]) -> tuple[Route, ...]:
+def _routes_elsewhere(view: MeshView, model: ModelId, replicas: tuple[Replica, ...]) -> tuple[Route, ...]:
     return tuple(
         Route(
             model=model, node=replica.node, reason="suspect" if replica.is_suspect else "remote",
@@ -120,7 +120,7 @@ def _routes_elsewhere(model: ModelId, replicas: tuple[Replica, ...]) -> tuple[Ro
                 context_tokens=replica.served.context_tokens, in_flight=replica.served.busy + replica.served.queued,
             ),
         )
-        for replica in in_order(replicas)
+        for replica in in_order(replicas, checks_health=view.routing.effective.checks_health)
     )  # fmt: skip
 
 

@@ -337,6 +337,21 @@ def test_a_node_that_leaves_withdraws_nothing() -> None:
     assert unloaded(story.core.view, ModelId("warm")) is None
 
 
+@pytest.mark.rows("RTE-15")
+def test_unhealthy_hosts_get_requests_only_where_health_does_not_count() -> None:
+    """For measurements: whoever compares hosts wants the bad ones, too."""
+    unchecked = RoutingRegister(node=RoutingConfig(checks_health=False))
+    well, unwell = a_replica("a", model="far"), a_replica("b", model="far", health="unhealthy")
+
+    checked = ask_view(with_replicas(two_models(), well, unwell), "far")
+    both = ask_view(with_replicas(two_models(), well, unwell, routing=unchecked), "far")
+
+    assert isinstance(checked, Routes)
+    assert isinstance(both, Routes)
+    assert [route.node for route in checked.routes] == ["a"]
+    assert [route.node for route in both.routes] == ["a", "b"]
+
+
 def test_a_model_that_loads_elsewhere_is_waited_for() -> None:
     """Nobody has to ask for it: somebody did."""
     found = ask_view(with_replicas(two_models(), a_replica("a", model="far", state=ServingState.LOADING)), "far")

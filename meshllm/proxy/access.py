@@ -13,7 +13,7 @@ from meshllm.proxy.http1 import Head
 from meshllm.proxy.openai import Problem
 
 _CORS_HEADERS = (
-    "authorization, content-type, x-api-key, x-request-id, x-session-id, x-mesh-strategy, x-priority, "
+    "authorization, content-type, x-api-key, x-request-id, x-session-id, x-mesh-resume, x-mesh-strategy, x-priority, "
     "anthropic-version, anthropic-beta"
 )
 _CORS_METHODS = "GET, HEAD, POST, DELETE, OPTIONS"

@@ -8,22 +8,21 @@ cut, never silently. Doesn't read bodies, choose routes or wait; the front door 
 import asyncio
 from enum import IntEnum
 from time import monotonic
-from typing import Protocol
 
 from meshllm.core import limits
-from meshllm.core.engines import EngineEndpoint
-from meshllm.core.ids import ModelId
 from meshllm.core.serving.attempts import Setback
 from meshllm.proxy import openai, sse
+from meshllm.proxy.attempts import Attempts
 from meshllm.proxy.engine_errors import Asked, engine_problem, error_in_stream
 from meshllm.proxy.framing import LAST_CHUNK, AnswerHead, chunk, payload_of
 from meshllm.proxy.intake import Intake, connection_line
+from meshllm.proxy.journal import Journal
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.peek import NOTHING_SEEN, with_model
-from meshllm.proxy.plan import Plan
-from meshllm.proxy.pool import EngineConnection, TunnelEnd
+from meshllm.proxy.pool import EngineConnection
 from meshllm.proxy.problem_answers import problem_answer
-from meshllm.proxy.target import Target, Trip
+from meshllm.proxy.sides import ClientSide, Recovery, Rejoinder
+from meshllm.proxy.target import Target
 from meshllm.wire.tunnel_frames import TunnelProgress, TunnelRefusal
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -47,44 +46,7 @@ class _Mode(IntEnum):
 _PASS, _WRAP, _UNWRAP, _COLLECT = _Mode.PASS, _Mode.WRAP, _Mode.UNWRAP, _Mode.COLLECT
 
 
-class ClientSide(Protocol):
-    """The client's connection, as an exchange sees it."""
-
-    is_paused: bool
-
-    def send(self, data: bytes) -> None:
-        """Write bytes of the answer."""
-
-    def exchange_done(self, status: int, *, keeps_alive: bool) -> None:
-        """Count the answer, which is complete; read the next request or close."""
-
-    def cut(self) -> None:
-        """Break the connection, so that an incomplete answer cannot be taken for a whole one."""
-
-
-class Recovery(Protocol):
-    """Who finds another way when an engine is lost before the first byte."""
-
-    def recover(self, exchange: "Exchange") -> None:
-        """Send the request again, now or when the model is back, or answer that it cannot be."""
-
-    def turns_elsewhere(self, exchange: "Exchange", problem: Problem) -> bool:
-        """Tell whether a request that was answered with an error is to be sent elsewhere; `recover` follows."""
-
-    def refused(self, exchange: "Exchange", refusal: TunnelRefusal) -> None:
-        """Send a request elsewhere that a far end does not take, or answer that it cannot be."""
-
-    def progressed(self, exchange: "Exchange", progress: TunnelProgress) -> None:
-        """Let a waiting client know that a far end works on its request."""
-
-    def lost(self, exchange: "Exchange", events: int) -> Problem:
-        """Count an answer that broke off after so many events; return what its client is told, if it still can be."""
-
-    def settled(self, exchange: "Exchange", *, is_ok: bool) -> None:
-        """Count a request that is over."""
-
-
-class Exchange:
+class Exchange(Attempts):
     """One request and its answer; the `Relay` of an engine's connection.
 
     Made for every request, so what only trouble needs is not set by then: it stands below, as defaults.
@@ -99,25 +61,14 @@ class Exchange:
     """Monotonic time from which its own time runs."""
     sent_s = 0.0
     """When a stream was sent to its engine, until that begins to answer; 0 for what is no stream."""
-    attempts = 0
-    losses = 0
-    """Engines that were lost while they worked on it."""
-    trip: Trip | None = None
-    failed_at: EngineEndpoint | TunnelEnd | None = None
-    failures = 0
-    """Losses in a row at `failed_at`."""
-    waits: tuple[int, float] | None = None
-    """How many engines it had lost when it began to wait, and until when it waits: another loss is another wait."""
-    known_orders: dict[ModelId, int] | None = None
-    """The newest order about each model that it waited for, when it began to: later ones are meant for it too."""
     comment_at_s = 0.0
     """When a stream that waits hears the next comment."""
+    again: Rejoinder | None = None
+    """What it asks since its engine was lost in the middle of its answer."""
     has_begun = False
     """The head of the answer is out: only its body can still say that something failed."""
     task: asyncio.Task[None] | None = None
     """What looks for a way, while there is none."""
-    plan: Plan | None = None
-    """In which order its hosts are tried, where it has several."""
     _connection: EngineConnection | None = None
     _head: AnswerHead | None = None
     """A head that came and is not out yet: it goes with the first bytes of the body."""
@@ -126,13 +77,13 @@ class Exchange:
     _mode = _PASS
     _passes = False
     """The head is out and the body goes out as it comes: nothing is left to think about."""
+    _journal: Journal | None = None
     _is_event_stream = False
     _is_sized = False
     """The client was told how many bytes come."""
     _failed: Problem | None = None
     """What the engine said in an event of its stream: the end of it, in our words."""
     _collected: list[bytes] | None = None
-    _is_counted = False
     _is_settled = False
     _status = 0
 
@@ -144,50 +95,38 @@ class Exchange:
         self.intake = intake
         self.body = body
         self.request_id = request_id
-        self.target = target
-        self.traffic = target.traffic
+        super().__init__(target)
         self.is_head = intake.is_head
         self.keeps_alive = intake.keeps_alive
         self._house = house
 
     # -- to the engine --------------------------------------------------------------------------------
 
-    def go(self, target: Target) -> None:
-        """Take a place at a host, before a connection to it is there."""
-        self.target = target
-        if self.plan is not None:
-            self.plan.go(target.node)
-
-    def leave(self) -> None:
-        """Give up the place at a host."""
-        if self.plan is not None:
-            self.plan.leave()
-
     def begin(self, connection: EngineConnection) -> None:
         """Send the request over a connection to the target's engine."""
+        target = self.target
+        self.attempts += 1
+        self.count()
+        if self.is_stream:
+            self.sent_s = monotonic()
+        self._connection = connection
+        relay, request = (self, self._request()) if self.again is None else self.again.request(target)
+        connection.send(relay, request)
+        if self.client.is_paused:
+            connection.pause()
+
+    def _request(self) -> bytes:
         target, intake, body = self.target, self.intake, self.body
         if intake.inference is not None and self.asked_model != target.model:
             body = with_model(body, self.asked_model, target.model)
         length = b"Content-Length: %d\r\n" % len(body) if intake.has_body else b""
-        self.attempts += 1
-        if not self._is_counted:
-            self._is_counted = True
-            self.traffic = target.traffic
-            self.traffic.begin()
-        if self.is_stream:
-            self.sent_s = monotonic()
-        self._connection = connection
-        connection.send(
-            self, b"".join((intake.engine_lines, length, target.engine_lines, self.request_id, b"\r\n\r\n", body))
-        )
-        if self.client.is_paused:
-            connection.pause()
+        return b"".join((intake.engine_lines, length, target.engine_lines, self.request_id, b"\r\n\r\n", body))
 
     def take_over(self, connection: EngineConnection) -> None:
         """Go on with a request that was counted and sent over a connection already, under its own model's name."""
         self.asked_model = self.target.model
         self.attempts = 1
-        self._is_counted = True
+        self.is_counted = True
         self._connection = connection
 
     # -- Relay: from the engine -----------------------------------------------------------------------
@@ -215,6 +154,8 @@ class Exchange:
     def on_piece(self, data: bytes) -> None:
         """Pass a piece of the body on."""
         if self._passes:
+            if self._journal is not None:
+                self._journal.keep(data)
             self.client.send(data)
         elif self._failed is None:
             self._pass_piece(data)
@@ -236,6 +177,11 @@ class Exchange:
                 self.sent_s = 0.0
             if self.plan is not None:
                 self.plan.begun(is_chunked=self._head.is_chunked)
+            if self._head.is_event_stream and self._head.is_chunked and self._head.status == 200:
+                self._journal = self._house.journal(self)
+        if self._journal is not None:
+            self._journal.keep(data)
+        if self._head is not None:
             data = self._opening(self._head) + self._framed(data)
             self._head = None
             self._has_body = True
@@ -273,27 +219,37 @@ class Exchange:
         self._finish(is_failure=self._status >= 500)
 
     def on_lost(self, *, was_stale: bool, is_between: bool, chunks: int) -> None:
-        """Try again before the first byte; after it, end the stream with an error or break it."""
-        self._connection = None
+        """Try again before the first byte; after it, go on elsewhere, end the stream with an error or break it."""
+        connection, self._connection = self._connection, None
         if self._failed is not None:
             self.answer(self._failed)
             return
         if not self._has_body:
-            self._note_failure(was_stale=was_stale)
-            self._uncount(is_failure=not was_stale)
-            if self.intake.is_repeatable:
-                self._house.recover(self)
-            else:
-                message = "the management app broke off; whether it did what was asked is not known"
-                self.answer(Problem(status=502, code="management_lost", message=message))
+            self.lost_before(was_stale=was_stale)
             return
+        self._head = None
+        self.note_failure(was_stale=False)
+        self.losses += connection is not None and connection.has_lost_engine
         problem = self._house.lost(self, chunks)
-        if not self._can_say_more:
-            self._uncount(is_failure=True)
+        if self._journal is not None and is_between and self._house.resume(self, self._journal, problem):
+            return
+        if not self._can_say_more or self._house.breaks_off(problem):
+            self.uncount(is_failure=True)
             self._settle(is_ok=False)
             self.client.cut()
             return
         self.answer(problem, gap=b"" if is_between else _EVENT_END)
+
+    def lost_before(self, *, was_stale: bool) -> None:
+        """Try again: nothing came of this engine."""
+        self._connection = self._head = None
+        self.note_failure(was_stale=was_stale)
+        self.uncount(is_failure=not was_stale)
+        if self.intake.is_repeatable:
+            self._house.recover(self)
+        else:
+            message = "the management app broke off; whether it did what was asked is not known"
+            self.answer(Problem(status=502, code="management_lost", message=message))
 
     @property
     def _asked(self) -> Asked:
@@ -305,7 +261,7 @@ class Exchange:
     def on_refused(self, refusal: TunnelRefusal) -> None:
         """Try elsewhere: the far end of a tunnel has not begun."""
         self._connection = None
-        self._uncount(is_failure=False)
+        self.uncount(is_failure=False)
         self._house.refused(self, refusal)
 
     def on_progress(self, progress: TunnelProgress) -> None:
@@ -313,26 +269,40 @@ class Exchange:
         if self._head is None and not self._has_body:
             self._house.progressed(self, progress)
 
-    @property
-    def setbacks(self) -> int:
-        """Return on how many ways it did not get its answer."""
-        return len(self.trip.trail.setbacks) if self.trip is not None else 0
-
-    def note(self, setback: Setback, problem: Problem | None = None) -> None:
-        """Remember that the target did not lead to an answer."""
-        trip = self.trip = self.trip or Trip()
-        trip.note(self.target, setback, problem)
-
     def _problem(self, status: int, body: bytes) -> Problem:
         """Read an error: another node's as it is, an engine's in our own words."""
         if self.target.peer is not None and (told := openai.far_problem(status, body)) is not None:
             return told
         return engine_problem(status, body, self._asked)
 
+    def failed(self, status: int, body: bytes, *, is_final: bool) -> None:
+        """Take an engine's error in place of what an answer goes on with; another host may do better, unless final."""
+        self.hang_up()
+        problem = self._problem(status, body)
+        if is_final or self.target.peer is None:
+            self.answer(problem)
+            return
+        if not self._house.turns_elsewhere(self, problem):
+            self.note(Setback.FAILED, problem)
+        self.uncount(is_failure=False)
+        self._house.recover(self)
+
+    def next_leg(self, *, is_failure: bool = False, after_s: float = 0.0) -> None:
+        """Ask the next thing that its answer goes on with."""
+        self._connection = None
+        self.uncount(is_failure=is_failure)
+        self._house.go_on(self, after_s)
+
+    def hang_up(self) -> None:
+        """End what the engine is at, if it still is."""
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.relay is not None:
+            connection.cancel()
+
     def _answer_or_turn(self, problem: Problem) -> None:
         """Answer with an error, or try where it may be better."""
         if self._house.turns_elsewhere(self, problem):
-            self._uncount(is_failure=False)
+            self.uncount(is_failure=False)
             self._house.recover(self)
         else:
             self.answer(problem)
@@ -349,6 +319,11 @@ class Exchange:
 
         `gap` ends half an event, which is no JSON and so an error to its reader, too.
         """
+        told = problem if self.again is None else self.again.told(problem)
+        if told is None:
+            self.on_end()
+            return
+        problem = told
         if self.has_begun:
             self._mode = _WRAP if self.intake.head.minor else _PASS
             document = openai.error_document(problem, anthropic=self.intake.is_anthropic)
@@ -368,12 +343,19 @@ class Exchange:
         news = sse.anthropic_ping() if self.intake.is_anthropic else sse.comment(text)
         self.client.send(opening + self._framed(news))
 
+    def say(self, events: bytes) -> None:
+        """Send whole events of our own wording, in an answer that has begun."""
+        self._mode = _WRAP if self.intake.head.minor else _PASS
+        self.client.send(self._framed(events))
+
     def ask_if_alive(self) -> None:
         """Write something harmless: a client that is gone, not only done sending, resets the connection."""
         if self.intake.head.minor == 0:
             return
         if not self.has_begun:
             self.client.send(_CONTINUE)
+        elif self.again is not None:
+            self.say(sse.comment(""))
         elif self._is_event_stream and self._mode is _PASS and self._is_between_events:
             self.client.send(chunk(sse.comment("")))
 
@@ -398,7 +380,7 @@ class Exchange:
             self._connection = None
         if self.task is not None:
             self.task.cancel()
-        self._uncount(is_failure=False)
+        self.uncount(is_failure=False)
         self._settle(is_ok=self.attempts > 0)
 
     def end_early(self, problem: Problem) -> None:
@@ -409,10 +391,10 @@ class Exchange:
             connection.cancel()
         if self.task is not None:
             self.task.cancel()
-        if not self._has_body or self._can_say_more:
+        if not self._has_body or (self._can_say_more and not self._house.breaks_off(problem)):
             self.answer(problem, gap=b"" if is_between or not self._has_body else _EVENT_END)
         else:
-            self._uncount(is_failure=True)
+            self.uncount(is_failure=True)
             self._settle(is_ok=False)
             self.client.cut()
 
@@ -464,30 +446,6 @@ class Exchange:
 
     # -- accounting -----------------------------------------------------------------------------------
 
-    def _note_failure(self, *, was_stale: bool) -> None:
-        """Remember where the engine was lost. A stale connection is nobody's failure.
-
-        It is an attempt all the same: an engine that dies of a request looks no different on a used connection.
-        """
-        self._head = None
-        if self.target.peer is not None:
-            self.note(Setback.LOST)
-            return
-        self.losses += 1
-        if was_stale:
-            return
-        if self.target.others:
-            self.note(Setback.LOST)
-        endpoint = self.target.pool.endpoint
-        self.failures = self.failures + 1 if self.failed_at == endpoint else 1
-        self.failed_at = endpoint
-
-    def _uncount(self, *, is_failure: bool) -> None:
-        if self._is_counted:
-            self._is_counted = False
-            self.traffic.end(is_failure=is_failure)
-        self.leave()
-
     def _settle(self, *, is_ok: bool) -> None:
         """Say once how the whole request ended."""
         is_settled, self._is_settled = self._is_settled, True
@@ -495,6 +453,6 @@ class Exchange:
             self._house.settled(self, is_ok=is_ok)
 
     def _finish(self, *, is_failure: bool) -> None:
-        self._uncount(is_failure=is_failure)
+        self.uncount(is_failure=is_failure)
         self._settle(is_ok=not is_failure and self._status != 429)
         self.client.exchange_done(self._status, keeps_alive=self.keeps_alive)

@@ -34,6 +34,7 @@ from meshllm.proxy.client import ClientConnection
 from meshllm.proxy.forward import Exchange
 from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.intake import Door, connection_line
+from meshllm.proxy.journal import Journal
 from meshllm.proxy.model_lists import ModelLists
 from meshllm.proxy.open_requests import OpenRequests
 from meshllm.proxy.openai import Problem
@@ -41,6 +42,7 @@ from meshllm.proxy.peek import BodyError, Peek, peek
 from meshllm.proxy.plan import Planner
 from meshllm.proxy.problem_answers import problem_answer
 from meshllm.proxy.pursuit import Patience, Pursuit
+from meshllm.proxy.resume import Resumer
 from meshllm.proxy.room import descriptors_for_clients, is_loopback
 from meshllm.proxy.serve_tunnel import FarEnd
 from meshllm.proxy.target import Target
@@ -109,6 +111,7 @@ class FrontDoor:
         self._pursuit = self.pursuit = Pursuit(self._targets, self.traffic, reach, self.planner, post, patience)
         self._open = OpenRequests(self.planner, views, self.traffic, rng or random.Random())
         self._pursuit.turn = self._open.turn
+        self._resumer = Resumer(self._targets, self.traffic, self._pursuit.pause_s)
         self._rules = AccessRules(
             bound_host=config.host, api_key=config.api_key, is_open=paths.is_open,
             allowed_hosts=frozenset(host.lower() for host in config.allowed_hosts),
@@ -313,7 +316,23 @@ class FrontDoor:
             return openai.refused(withdrawn, self._pursuit.retry_after_s())
         who = "engine" if is_here else f"host {short(exchange.target.node)}"
         message = f"the {who} of {model} was lost after {events} events; ask again for a whole answer"
-        return Problem(status=502, code="host_lost", message=message, type="server_error")
+        return Problem(status=502, code=openai.HOST_LOST, message=message, type="server_error")
+
+    def breaks_off(self, problem: Problem) -> bool:  # noqa: ARG002 - whichever it is
+        """Return False: a client is told."""
+        return False
+
+    def journal(self, exchange: Exchange) -> Journal | None:
+        """Return what is to keep a stream that begins now; None where it could not be resumed."""
+        return self._resumer.journal(exchange)
+
+    def resume(self, exchange: Exchange, journal: Journal, problem: Problem) -> bool:
+        """Let a stream go on elsewhere, or end it if nothing is missing; tell whether it is taken care of."""
+        return self._resumer.resume(exchange, journal, problem)
+
+    def go_on(self, exchange: Exchange, after_s: float = 0.0) -> None:
+        """Find an engine for the next thing that a resumed stream asks, now or after a pause."""
+        self.tend(exchange, self._pursuit.run_later(exchange, after_s) if after_s else self._pursuit.run(exchange))
 
     def settled(self, exchange: Exchange, *, is_ok: bool) -> None:
         """Count a request to a model that is over."""

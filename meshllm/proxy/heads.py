@@ -27,7 +27,15 @@ _VARYING = re.compile(
 """Fields that have another value in each request, and say nothing about the rest."""
 _SANE_ID = re.compile(SANE_REQUEST_ID.pattern.encode())
 _TRACE = re.compile(TRACEPARENT.encode())
-_MATTERING = ONCE_ONLY | {"accept", "connection", "sec-fetch-mode", "x-mesh-strategy", "x-priority", "x-session-id"}
+_MATTERING = ONCE_ONLY | {
+    "accept",
+    "connection",
+    "sec-fetch-mode",
+    "x-mesh-resume",
+    "x-mesh-strategy",
+    "x-priority",
+    "x-session-id",
+}
 _OF_NO_MATTER = re.compile(
     rb"\r\n(?!(?:%b):)[^:\r\n]+:[^\r\n]*(?=\r\n)" % "|".join(sorted(_MATTERING)).encode(), re.IGNORECASE
 )

@@ -16,6 +16,7 @@ INVALID_JSON = "invalid_json"
 """The code of a body that is not JSON at all."""
 MODEL_LOADING = "model_loading"
 LEAVING = RefusalCode.LEAVING.value
+HOST_LOST = "host_lost"
 ENGINE_LOST = "engine_lost"
 """What one node tells another; a client hears of it as `host_lost`."""
 _TYPES = {

@@ -120,6 +120,11 @@ class EngineConnection(asyncio.Protocol):
         """Tell whether what was handed out so far ends between events."""
         return self._chunks is not None and self._chunks.is_between
 
+    @property
+    def has_lost_engine(self) -> bool:
+        """Tell whether the other side said that an engine broke off there."""
+        return False
+
     # -- asyncio.Protocol -----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

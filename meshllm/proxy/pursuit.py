@@ -75,6 +75,15 @@ class Pursuit:
         """Return when a refused client should come back, spread so that not all come at once."""
         return self._rng.randint(1, 5)
 
+    def pause_s(self) -> float:
+        """Return how long a stream that found no room waits before it asks again: not all at the same time."""
+        return limits.STREAM_RESUME_PAUSE_S * self._rng.uniform(0.5, 1.5)
+
+    async def run_later(self, exchange: Exchange, after_s: float) -> None:
+        """Do what `run` does, after a pause."""
+        await asyncio.sleep(after_s)
+        await self.run(exchange)
+
     def overloaded(self, target: Target) -> Problem:
         """Return the refusal of a request for which an engine has no room."""
         message = f"{target.traffic.in_flight} requests are at the model {target.model!r} already; try again soon"
@@ -119,7 +128,8 @@ class Pursuit:
         now_s = monotonic()
         exchange.known_orders = {} if exchange.known_orders is None else exchange.known_orders
         if exchange.waits is None or exchange.waits[0] != exchange.losses:
-            exchange.waits = (exchange.losses, now_s + self._load_wait_s)
+            most_s = self._load_wait_s if exchange.wait_most_s is None else exchange.wait_most_s
+            exchange.waits = (exchange.losses, now_s + most_s)
         wait = _Waiting(exchange.waits[1], exchange.known_orders)
         exchange.since_s = exchange.since_s or now_s
         exchange.comment_at_s = exchange.comment_at_s or now_s + self._comment_s
@@ -246,8 +256,8 @@ class Pursuit:
     async def _may_try(self, exchange: Exchange, wait: "_Waiting") -> bool:
         """Pause before the second retry and later ones; tell whether a retry is left in the budget of all."""
         retries, plan = exchange.setbacks, exchange.plan
-        if not retries or plan is None:
-            return True
+        if not retries or plan is None or exchange.again is not None:
+            return True  # what a lost host had to do is no more work for the others than it was for that one
         if not plan.retry(max(self._planner.open, self._traffic.in_flight)):
             return False
         if retries > wait.paused_for:

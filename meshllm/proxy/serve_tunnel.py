@@ -28,6 +28,7 @@ from meshllm.proxy.client import ClientConnection, ClientTimes
 from meshllm.proxy.forward import Exchange
 from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.intake import Door
+from meshllm.proxy.journal import Journal
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.paths import InferenceDoor
 from meshllm.proxy.peek import BodyError, Peek, peek
@@ -321,6 +322,22 @@ class FarEnd:
 
     def settled(self, exchange: Exchange, *, is_ok: bool) -> None:
         """Do nothing: the entry node counts its request."""
+
+    def breaks_off(self, problem: Problem) -> bool:
+        """Tell whether the entry node can do better than to pass an error on: go on with the answer elsewhere."""
+        return problem.code in {openai.HOST_LOST, openai.LEAVING}
+
+    def journal(self, exchange: Exchange) -> Journal | None:  # noqa: ARG002 - whichever it is
+        """Return None: the entry node keeps it."""
+        return None
+
+    def resume(self, exchange: Exchange, journal: Journal, problem: Problem) -> bool:  # noqa: ARG002 - never called
+        """Return False: the entry node resumes."""
+        return False
+
+    def go_on(self, exchange: Exchange, after_s: float = 0.0) -> None:  # noqa: ARG002 - never called
+        """Answer that the engine is lost; never called, since nothing is resumed here."""
+        exchange.answer(self._lost_before(exchange))
 
     # -- steps ----------------------------------------------------------------------------------------
 

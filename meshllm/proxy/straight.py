@@ -20,12 +20,13 @@ from time import monotonic
 from typing import Protocol, cast
 
 from meshllm.core import limits
-from meshllm.proxy.forward import Exchange, Recovery
+from meshllm.proxy.forward import Exchange
 from meshllm.proxy.framing import AnswerHead
 from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.http1 import HEAD_END, ProtocolError
 from meshllm.proxy.peek import plain_chat
 from meshllm.proxy.pool import EngineConnection, Relay
+from meshllm.proxy.sides import Recovery
 from meshllm.proxy.target import Target
 from meshllm.proxy.targets import Targets
 from meshllm.proxy.traffic import Traffic

@@ -98,7 +98,7 @@ class Traffic:
 
     __slots__ = (
         "_told_in_flight", "aborted", "by_status", "bytes_in", "bytes_out", "fallbacks", "from_peers", "lost", "models",
-        "refused", "retries", "to_peers", "tunnels", "waiting",
+        "refused", "resumed", "retries", "to_peers", "tunnels", "waiting",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -123,7 +123,9 @@ class Traffic:
         self.aborted = 0
         """Requests whose client left before the end of the answer."""
         self.lost = 0
-        """Answers that broke off because their engine was lost."""
+        """Answers that lost their engine in the middle."""
+        self.resumed = 0
+        """How often one of those went on at another one."""
         self._told_in_flight: tuple[tuple[ModelId, int], ...] = ()
         self.waiting = 0
         """Requests that wait for a model; the one number here that falls."""
@@ -163,7 +165,7 @@ class Traffic:
         return answers | {
             "requests": sum(self.by_status), "bytes_in": self.bytes_in, "bytes_out": self.bytes_out,
             "connections_refused": self.refused, "retries": self.retries, "clients_gone": self.aborted,
-            "streams_lost": self.lost, "requests_to_peers": self.to_peers,
+            "streams_lost": self.lost, "streams_resumed": self.resumed, "requests_to_peers": self.to_peers,
             "fallback_routes": self.fallbacks,
         }  # fmt: skip
 

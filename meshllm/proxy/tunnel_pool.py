@@ -139,6 +139,11 @@ class TunnelConnection(EngineConnection):
             self._tunnels.answered()
         super().data_received(data)
 
+    @property
+    def has_lost_engine(self) -> bool:
+        """Tell whether it was the far end's engine that broke off, not the path."""
+        return isinstance(self._error, TunnelFailed)
+
     def tunnel_progress(self, progress: TunnelProgress) -> None:
         """Count what the far end says of its work as progress; leave it where that stands still for long."""
         self._traffic.last_progress_s = monotonic()

@@ -140,6 +140,15 @@ STYLES = {
 """Path -> how its answers are worded."""
 
 
+TURN = "<|assistant|>"
+"""How the double's prompts end: what follows was said already, and the answer goes on behind it."""
+
+
+def said_already(prompt: str) -> int:
+    """Return how many tokens of an answer a prompt ends with."""
+    return len(prompt.partition(TURN)[2].split())
+
+
 def error(message: str, code: int) -> Json:
     """Return an error body as llama.cpp words it."""
     return {"error": {"message": message, "type": "server_error", "code": code}}

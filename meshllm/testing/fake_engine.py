@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from meshllm.core.limits import HTTP_BODY_BYTES, HTTP_HEADER_BLOCK_BYTES
-from meshllm.testing.fake_answers import STYLES, Counts, Json, Style, error, event
+from meshllm.testing.fake_answers import STYLES, TURN, Counts, Json, Style, error, event, said_already
 from meshllm.testing.fake_prompts import SeenPrompts, last_text
 
 DEFAULT_TOKENS = 16
@@ -192,7 +192,8 @@ class FakeEngine:
     async def tokens(self, request: Request, slot: Slot) -> AsyncIterator[str]:
         """Yield the words of an answer, with the pauses and the trouble that were ordered."""
         await asyncio.sleep(self.switches.first_token_s)
-        for number in range(wanted_tokens(request.body)):
+        first = said_already(last_text(request.body))
+        for number in range(first, first + wanted_tokens(request.body)):
             if number == request.after:
                 await make_trouble(request.trouble)
             slot.n_decoded += 1
@@ -234,7 +235,7 @@ async def read_early(reader: asyncio.StreamReader) -> bytes:
 def trouble_of(request: Request, switches: Switches) -> tuple[str, int]:
     """Return (trouble, tokens before it) that a request or the process is told to make."""
     text = last_text(request.body)
-    in_text = text[1:].split()[0] if text.startswith("!") and len(text) > 1 else ""
+    in_text = text[1:].split()[0] if text.startswith("!") and len(text) > 1 and TURN not in text else ""
     told = request.headers.get("x-fake") or request.body.get("x_fake") or in_text or switches.trouble
     name, _, after = str(told).partition(":")
     return name, int(after) if after else TROUBLE_TOKENS
@@ -242,8 +243,9 @@ def trouble_of(request: Request, switches: Switches) -> tuple[str, int]:
 
 def wanted_tokens(body: Mapping[str, Any]) -> int:
     """Return how many tokens a request asks for."""
+    left = max(DEFAULT_TOKENS - said_already(last_text(body)), 0)
     names = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict")
-    return next((int(body[name]) for name in names if isinstance(body.get(name), int)), DEFAULT_TOKENS)
+    return next((int(body[name]) for name in names if isinstance(body.get(name), int)), left)
 
 
 async def make_trouble(name: str) -> None:
@@ -287,7 +289,10 @@ def burn() -> NoReturn:
 
 async def completion(engine: FakeEngine, request: Request, writer: asyncio.StreamWriter) -> None:
     """Answer a chat or text completion in the style of OpenAI, or a message in that of Anthropic."""
-    prompt_tokens, cached = max(len(last_text(request.body).split()), 1), engine.switches.cached_tokens
+    prompt_tokens, cached = (
+        max(len(last_text(request.body).replace(TURN, " ").split()), 1),
+        engine.switches.cached_tokens,
+    )
     if cached < 0:
         prompt_tokens, cached = engine.prompts.read(request.body)
     async with engine.slot(prompt_tokens) as slot:
@@ -376,8 +381,9 @@ async def show_slots(engine: FakeEngine, _: Request, writer: asyncio.StreamWrite
 
 
 async def show_request(engine: FakeEngine, request: Request, writer: asyncio.StreamWriter) -> None:
-    """Answer with what came, for tests of what a front door sends; and how many tasks there were."""
-    await send_json(writer, 200, {"headers": dict(request.headers), "body": request.body, "tasks": engine.tasks})
+    """Answer with the prompt and what came, for tests of what a front door sends; and how many tasks there were."""
+    told = {"headers": dict(request.headers), "body": request.body, "tasks": engine.tasks}
+    await send_json(writer, 200, {"prompt": last_text(request.body) + TURN, **told})
 
 
 Answer = Callable[[FakeEngine, Request, asyncio.StreamWriter], Awaitable[None]]

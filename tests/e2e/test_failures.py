@@ -23,11 +23,13 @@ def both_ready(node: Daemon) -> None:
 
 
 @pytest.mark.rows("LIF-19")
-def test_engine_killed_in_the_middle_of_a_stream_ends_it_with_one_error_event(daemon: Maker) -> None:
+def test_engine_killed_in_the_middle_of_a_stream_that_is_not_to_be_resumed_ends_it_with_one_error_event(
+    daemon: Maker,
+) -> None:
     """Never a silent end: the SDK must raise, and the next request is served by the restarted engine."""
     with daemon("--model", "tiny", "--model", "other", engine='fake:{"token_s": 0.05}') as node:
         both_ready(node)
-        with node.streaming("count", max_tokens=200) as answer:
+        with node.streaming("count", max_tokens=200, resume=False) as answer:
             answer.readline()
             os.kill(node.model("tiny")["pid"], signal.SIGKILL)
             events = [line for line in answer.read().split(b"\n") if line.startswith(b"data: ")]
@@ -65,7 +67,7 @@ def test_a_hung_engine_is_noticed_by_progress_killed_and_replaced(daemon: Maker)
         pid = node.model("tiny")["pid"]
         began_s = time.monotonic()
 
-        with node.streaming("!freeze:3", max_tokens=100) as answer:
+        with node.streaming("!freeze:3", max_tokens=100, resume=False) as answer:
             events = [line for line in answer.read().split(b"\n") if line.startswith(b"data: ")]
 
         assert json.loads(events[-1][6:])["error"]["code"] == "host_lost"

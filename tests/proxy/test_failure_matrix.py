@@ -26,7 +26,7 @@ from tests.proxy.builders import CHAT, STREAM_HEAD, TINY, Client, House, Request
 from tests.proxy.tunnels import FIRST, SECOND
 from tests.proxy.wires import Grid, a_grid
 
-RESUMES = False
+RESUMES = True
 """Whether a stream that was lost goes on elsewhere: then its text is whole, and no error event ends it."""
 SILENCE_S, HEARTBEAT_S, OPENING_S = 0.4, 0.05, 0.3
 """In the place of 10, 2 and 6 s."""

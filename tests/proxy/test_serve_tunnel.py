@@ -12,11 +12,11 @@ from meshllm.core.engines import EngineState
 from meshllm.core.events import PathFailed, TrafficMeasured
 from meshllm.core.ids import ModelId
 from meshllm.core.rights import CLIENT_ONLY, GUEST, Rights
+from meshllm.wire.tunnel_errors import TunnelFailed
 from meshllm.wire.tunnel_frames import TunnelHead, TunnelProgress, TunnelRefusal
 from tests.proxy.builders import (
     CHAT,
     NODE,
-    STREAM_END,
     STREAM_HEAD,
     TINY,
     Answer,
@@ -465,8 +465,8 @@ async def test_requests_are_counted_where_they_came_in_and_where_they_were_serve
         assert far.door.counters()["requests"] == 1
 
 
-async def test_a_stream_that_breaks_ends_with_an_error_event() -> None:
-    """Said once, by the node whose engine it was."""
+async def test_a_stream_that_breaks_breaks_its_tunnel_with_the_reason() -> None:
+    """Nothing is said in the stream: the entry node may go on with it elsewhere."""
 
     async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
         writer.write(STREAM_HEAD + event(0))
@@ -478,9 +478,9 @@ async def test_a_stream_that_breaks_ends_with_an_error_event() -> None:
         near.write(a_post(a_chat(stream=True), host="engine"))
         await peer.is_over.wait()
 
-    assert peer.got.count(b'data: {"error"') == 1
-    assert peer.got.endswith(b"0\r\n\r\n")
-    assert STREAM_END not in peer.got
+    assert isinstance(peer.error, TunnelFailed)
+    assert peer.error.failure.code == "engine_lost"
+    assert peer.got.endswith(event(0))
 
 
 async def test_an_answer_without_an_end_of_its_own_gets_one() -> None:

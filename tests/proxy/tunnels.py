@@ -59,6 +59,7 @@ class Half(asyncio.Transport):
         data = bytes(data)
         if self.cut_after is not None and self.written + len(data) >= self.cut_after:
             data = data[: self.cut_after - self.written]
+            self.deliver_soon()
             self.loop.call_soon(self.break_off)
         self.written += len(data)
         self.waiting.append(data)

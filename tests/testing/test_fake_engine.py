@@ -111,6 +111,18 @@ async def test_stream_is_chunked_events_with_an_end(runtime_dir: Path) -> None:
     assert events[-2:] == ["data: [DONE]", ""]
 
 
+async def test_a_text_goes_on_where_its_prompt_says_that_it_was(runtime_dir: Path) -> None:
+    """As a real model would, which knows nothing but what it reads."""
+    async with a_double(runtime_dir) as double:
+        asked = {"messages": [{"role": "user", "content": "!die count"}]}
+        prompt = (await double.post("/apply-template", asked))[1]["prompt"]
+        rest = await double.post("/v1/completions", {"prompt": prompt + "0 1 2 ", "max_tokens": 3})
+        everything = await double.post("/v1/completions", {"prompt": prompt + "0 1 2 "})
+
+    assert rest[1]["choices"][0]["text"] == "3 4 5 "
+    assert everything[1]["choices"][0]["text"].split()[-1] == "15"
+
+
 async def test_management_paths_answer_like_llama_cpp(runtime_dir: Path) -> None:
     """What the supervisor reads."""
     async with a_double(runtime_dir, model="other") as double:

@@ -1,0 +1,113 @@
+"""Which streams another engine can go on with, and how it is asked to.
+
+Owns the reading of a request's body once its stream was lost: what it may not contain, and what of it is asked
+again. Decides by the body alone. Doesn't know what was said so far, nor engines; pure.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from meshllm.core import limits
+from meshllm.proxy.intake import Intake
+
+CHAT = b"/v1/chat/completions"
+_TEXT = b"/v1/completions"
+RESUMABLE = frozenset({CHAT, _TEXT})
+"""Paths whose streams say one text, piece by piece."""
+_BOM = b"\xef\xbb\xbf"
+_UNTELLABLE = (
+    "audio", "best_of", "echo", "function_call", "functions", "grammar", "guided_json", "json_schema", "logprobs",
+    "n_probs", "suffix", "tools", "top_logprobs",
+)  # fmt: skip
+"""What makes an answer more than a text, or ties its next word to what an engine alone remembers."""
+_OF_LENGTH = ("max_completion_tokens", "max_tokens", "n_predict")
+_NOT_ASKED_AGAIN = frozenset({
+    *_UNTELLABLE, *_OF_LENGTH, "add_generation_prompt", "chat_template_kwargs", "messages", "modalities", "model", "n",
+    "parallel_tool_calls", "prompt", "reasoning_format", "response_format", "resume", "stream", "stream_options",
+    "tool_choice",
+})  # fmt: skip
+_OF_TEMPLATE = frozenset({"stream", "stream_options", "resume", *_OF_LENGTH})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a client asked for."""
+
+    path: bytes
+    document: dict[str, Any]
+    is_plain: bool
+    """Nothing but one text."""
+    model: str | None
+    prompt: str | list[Any]
+    """Of a text completion."""
+    most_tokens: int | None
+    stops: tuple[str, ...]
+    has_usage: bool
+    """How much it was is wanted in an event of its own."""
+    thinks_aloud: bool
+    """What the model thinks is part of the text."""
+
+    def for_template(self, model: str) -> dict[str, Any]:
+        """Return the question for the prompt of a chat, as an engine reads it."""
+        return {key: value for key, value in self.document.items() if key not in _OF_TEMPLATE} | {"model": model}
+
+    def for_rest(self, model: str, prompt: object, most_tokens: int | None) -> dict[str, Any]:
+        """Return the question for what comes behind a prompt."""
+        kept = {key: value for key, value in self.document.items() if key not in _NOT_ASKED_AGAIN}
+        length = {} if most_tokens is None else {"max_tokens": most_tokens}
+        return {**kept, **length, "model": model, "prompt": prompt, "stream": True, "stream_options": _WITH_USAGE}
+
+
+_WITH_USAGE = {"include_usage": True}
+
+
+def read_wanted(intake: Intake, body: bytes) -> Wanted | None:
+    """Return what a stream was asked for; None where its client does not want it resumed. The body was checked."""
+    if intake.inference is None or (intake.head.get("x-mesh-resume") or "").strip().lower() in {"off", "false", "0"}:
+        return None
+    document: dict[str, Any] = msgspec.json.decode(body.removeprefix(_BOM), type=dict[str, Any])
+    if document.get("resume") is False:
+        return None
+    path = intake.inference.path
+    prompt = document.get("prompt")
+    stop = document.get("stop")
+    options = document.get("stream_options")
+    most = (document.get(name) for name in _OF_LENGTH)
+    return Wanted(
+        path=path, document=document, is_plain=_is_plain(document, is_chat=path == CHAT),
+        model=document.get("model"), prompt=prompt if isinstance(prompt, str | list) else "",
+        most_tokens=next((number for number in most if isinstance(number, int) and number >= 0), None),
+        stops=(stop,) if isinstance(stop, str) else tuple(stop or ()),
+        has_usage=path == CHAT and isinstance(options, dict) and options.get("include_usage") is True,
+        thinks_aloud=document.get("reasoning_format") == "none",
+    )  # fmt: skip
+
+
+def _is_plain(document: dict[str, Any], *, is_chat: bool) -> bool:
+    """Tell whether the answer is one text that depends on nothing but the text before it."""
+    if any(document.get(name) for name in _UNTELLABLE) or document.get("n") not in {None, 1}:
+        return False
+    form = document.get("response_format")
+    if form is not None and not (isinstance(form, dict) and form.get("type") == "text"):
+        return False
+    if document.get("modalities") not in (None, ["text"]):
+        return False
+    if not is_chat:
+        return _is_one_prompt(document.get("prompt"))
+    messages = document["messages"]
+    return messages[-1].get("role") != "assistant" and all(_is_text(message.get("content")) for message in messages)
+
+
+def _is_one_prompt(prompt: object) -> bool:
+    """Tell whether a prompt is a text, or the numbers of one text's tokens with room for the rest behind them."""
+    if isinstance(prompt, list):
+        return len(prompt) < limits.JSON_MESSAGES and all(isinstance(number, int) for number in prompt)
+    return isinstance(prompt, str)
+
+
+def _is_text(content: object) -> bool:
+    if isinstance(content, list):
+        return all(isinstance(part, dict) and part.get("type") == "text" for part in content)
+    return True

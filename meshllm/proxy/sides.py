@@ -1,0 +1,75 @@
+"""Who stands around an exchange: its client, the house that helps it, and what goes on with its answer.
+
+Owns the shapes alone, so that neither side has to know the other's module. Decides nothing. Doesn't know how any of
+them does its part.
+"""
+
+from typing import TYPE_CHECKING, Protocol
+
+from meshllm.proxy.journal import Journal
+from meshllm.proxy.openai import Problem
+from meshllm.proxy.pool import Relay
+from meshllm.proxy.target import Target
+from meshllm.wire.tunnel_frames import TunnelProgress, TunnelRefusal
+
+if TYPE_CHECKING:
+    from meshllm.proxy.forward import Exchange
+
+
+class ClientSide(Protocol):
+    """The client's connection, as an exchange sees it."""
+
+    is_paused: bool
+
+    def send(self, data: bytes) -> None:
+        """Write bytes of the answer."""
+
+    def exchange_done(self, status: int, *, keeps_alive: bool) -> None:
+        """Count the answer, which is complete; read the next request or close."""
+
+    def cut(self) -> None:
+        """Break the connection, so that an incomplete answer cannot be taken for a whole one."""
+
+
+class Recovery(Protocol):
+    """Who finds another way when an engine is lost before the first byte."""
+
+    def recover(self, exchange: "Exchange") -> None:
+        """Send the request again, now or when the model is back, or answer that it cannot be."""
+
+    def turns_elsewhere(self, exchange: "Exchange", problem: Problem) -> bool:
+        """Tell whether a request that was answered with an error is to be sent elsewhere; `recover` follows."""
+
+    def refused(self, exchange: "Exchange", refusal: TunnelRefusal) -> None:
+        """Send a request elsewhere that a far end does not take, or answer that it cannot be."""
+
+    def progressed(self, exchange: "Exchange", progress: TunnelProgress) -> None:
+        """Let a waiting client know that a far end works on its request."""
+
+    def lost(self, exchange: "Exchange", events: int) -> Problem:
+        """Count an answer that broke off after so many events; return what its client is told, if it still can be."""
+
+    def settled(self, exchange: "Exchange", *, is_ok: bool) -> None:
+        """Count a request that is over."""
+
+    def breaks_off(self, problem: Problem) -> bool:
+        """Tell whether an answer is better broken off than ended with that error: somebody can go on with it."""
+
+    def journal(self, exchange: "Exchange") -> Journal | None:
+        """Return what is to keep a stream that begins now, so that it can be resumed; None where it is not."""
+
+    def resume(self, exchange: "Exchange", journal: Journal, problem: Problem) -> bool:
+        """Let a stream go on elsewhere, or end it if nothing is missing; tell whether it is taken care of."""
+
+    def go_on(self, exchange: "Exchange", after_s: float = 0.0) -> None:
+        """Find an engine for the next thing that a resumed stream asks, now or after a pause."""
+
+
+class Rejoinder(Protocol):
+    """What an exchange asks after its engine was lost in the middle of its answer."""
+
+    def request(self, target: Target) -> tuple[Relay, bytes]:
+        """Return who takes the answer of a target's engine, and what that is asked."""
+
+    def told(self, problem: Problem) -> Problem | None:
+        """Return what the client is told where no engine can be found; None where nothing but the end was missing."""

@@ -39,7 +39,7 @@ def test_without_the_table_the_mesh_says_how(tmp_path: Path) -> None:
         ("[routing_config]\nscope = 'mesh'", 2, "routing_config.scope", "there is no key 'scope'"),
         ("[routing]\n[routing_config]", 2, "routing_config", "given twice"),
         ("routing = 3", 1, "routing", "expected a table"),
-        ("[routin]\nx = 1", 1, "routin", "did you mean routing?"),
+        ("[routin]\nx = 1", 1, "routin", "did you mean routing?"),  # codespell:ignore
     ],
 )
 def test_a_mistake_is_told_with_its_line_and_key(tmp_path: Path, text: str, line: int, key: str, words: str) -> None:

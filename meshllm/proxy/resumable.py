@@ -25,10 +25,10 @@ _UNTELLABLE = (
 _OF_LENGTH = ("max_completion_tokens", "max_tokens", "n_predict")
 _NOT_ASKED_AGAIN = frozenset({
     *_UNTELLABLE, *_OF_LENGTH, "add_generation_prompt", "chat_template_kwargs", "messages", "modalities", "model", "n",
-    "parallel_tool_calls", "prompt", "reasoning_format", "response_format", "resume", "stream", "stream_options",
+    "parallel_tool_calls", "prompt", "reasoning_format", "response_format", "stream", "stream_options",
     "tool_choice",
 })  # fmt: skip
-_OF_TEMPLATE = frozenset({"stream", "stream_options", "resume", *_OF_LENGTH})
+_OF_TEMPLATE = frozenset({"stream", "stream_options", *_OF_LENGTH})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +68,6 @@ def read_wanted(intake: Intake, body: bytes) -> Wanted | None:
     if intake.inference is None or (intake.head.get("x-mesh-resume") or "").strip().lower() in {"off", "false", "0"}:
         return None
     document: dict[str, Any] = msgspec.json.decode(body.removeprefix(_BOM), type=dict[str, Any])
-    if document.get("resume") is False:
-        return None
     path = intake.inference.path
     prompt = document.get("prompt")
     stop = document.get("stop")

@@ -63,7 +63,6 @@ def test_a_text_completion_has_one_prompt(prompt: object, *, is_plain: bool) -> 
 
 
 def test_a_client_may_not_want_it() -> None:
-    """By a field, or by a header that no engine sees."""
-    assert wanted(resume=False) is None
+    """By a header that no engine sees; a field of the body that says so is taken out before."""
     assert wanted("/v1/chat/completions", "X-Mesh-Resume: off") is None
     assert wanted("/v1/chat/completions", "X-Mesh-Resume: on") is not None

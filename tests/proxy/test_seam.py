@@ -15,7 +15,7 @@ def test_what_may_be_the_rest_of_a_stop_sequence_waits() -> None:
     """And is told as soon as it is not."""
     seam = Seam(["END"], "the E")
 
-    assert (seam.feed("N"), seam.feed("d of"), seam.feed("N")) == ("", "Nd of", "N")
+    assert (seam.feed("N"), seam.feed("d of"), seam.feed("N")) == ("", "Nd of", "N")  # codespell:ignore
     assert not seam.has_stopped
 
 

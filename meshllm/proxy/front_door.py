@@ -72,8 +72,6 @@ class FrontDoorConfig:
     """Names, without port, that Host may have besides localhost and our addresses."""
     allowed_origins: tuple[str, ...] = ()
     """Web origins whose pages may call this node: `https://chat.example`."""
-    unknown_model: str = "reject"
-    """`reject` with 404, or `fallback` to a model that there is."""
     load_wait_s: float = limits.LOAD_WAIT_S
     comment_s: float = limits.KEEP_ALIVE_COMMENT_S
     header_timeout_s: float = limits.HTTP_HEADER_TIMEOUT_S
@@ -104,9 +102,8 @@ class FrontDoor:
         self.planner = Planner(self.memory, views)
         reach = Reach(post)
         self._targets = self.routes = Targets(
-            views, self.traffic, config.node, management_socket, Tunnels(tunnels or NoTunnels(), reach),
-            falls_back=config.unknown_model == "fallback",
-        )  # fmt: skip
+            views, self.traffic, config.node, management_socket, Tunnels(tunnels or NoTunnels(), reach)
+        )
         patience = Patience(config.load_wait_s, config.comment_s, rng or random.Random())
         self._pursuit = self.pursuit = Pursuit(self._targets, self.traffic, reach, self.planner, post, patience)
         self._open = OpenRequests(self.planner, views, self.traffic, rng or random.Random())

@@ -70,14 +70,11 @@ class Tunnels:
 class Targets:
     """Where requests go, by question. Forgets everything when the view changes."""
 
-    def __init__(
-        self, views: Views, traffic: Traffic, node: NodeId, management: Path, tunnels: Tunnels, *, falls_back: bool
-    ) -> None:
+    def __init__(self, views: Views, traffic: Traffic, node: NodeId, management: Path, tunnels: Tunnels) -> None:
         """Read routes from `views`; `management` is the socket of the management app."""
         self.views = views
         self._traffic = traffic
         self._node = node
-        self._falls_back = falls_back
         self.view: MeshView | None = None
         self.known: dict[Hashable, Target] = {}
         """Those that the straight lane may take."""
@@ -102,7 +99,7 @@ class Targets:
 
     def find(self, model: str | None, door: InferenceDoor, wishes: Wishes = NO_WISHES) -> Target | Wait | Refusal:
         """Return where a request goes now; the target of the best route has those of the others with it."""
-        request = RouteRequest(model=model, needs=door.needs, wishes=wishes, falls_back=self._falls_back)
+        request = RouteRequest(model=model, needs=door.needs, wishes=wishes)
         return self._find(self.known if wishes is NO_WISHES else self._wished, door.path, request)
 
     def find_here(self, model: str, door: InferenceDoor) -> Target | Wait | Refusal:

@@ -22,6 +22,7 @@ from meshllm.core.engines import EngineEndpoint, EngineState
 from meshllm.core.events import Event
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.names import NameIndex
+from meshllm.core.routing_config import DEFAULT, FALL_BACK, RoutingConfig, RoutingRegister
 from meshllm.core.view import ColdModel, LocalModel, MeshView, Replica
 from meshllm.proxy.front_door import FrontDoor, FrontDoorConfig
 from meshllm.proxy.tunnel_pool import TunnelOpener
@@ -70,6 +71,9 @@ def a_view(
     )  # fmt: skip
 
 
+FALLING_BACK = RoutingConfig(unknown_model=FALL_BACK)
+
+
 class ViewsDouble:
     """Holds a view that a test replaces."""
 
@@ -79,7 +83,8 @@ class ViewsDouble:
 
     def publish(self, *models: LocalModel, **facts: Any) -> None:
         """Replace the view by one of those models at the next epoch."""
-        self.newest = a_view(*models, epoch=self.newest.epoch + 1, **facts)
+        kept = {"routing": self.newest.routing}
+        self.newest = a_view(*models, epoch=self.newest.epoch + 1, **(kept | facts))
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
@@ -412,7 +417,7 @@ OpenHouse = Callable[..., Any]
 @asynccontextmanager
 async def a_house(
     answer: Answer = answer_ok, *, models: Callable[[Path], tuple[LocalModel, ...]] | None = None,
-    tunnels: TunnelOpener | None = None, **config: Any,
+    tunnels: TunnelOpener | None = None, routing: RoutingConfig = DEFAULT, **config: Any,
 ) -> AsyncIterator[House]:  # fmt: skip
     """Open a front door before an engine double whose model is ready, unless `models` says otherwise."""
     folder = Path(tempfile.mkdtemp(prefix="door-"))
@@ -420,7 +425,8 @@ async def a_house(
     management = EngineDouble(folder / "api.sock")
     await engine.start()
     await management.start()
-    views = ViewsDouble(a_view(*(models(engine.socket) if models else (a_model(socket=engine.socket),))))
+    present = models(engine.socket) if models else (a_model(socket=engine.socket),)
+    views = ViewsDouble(a_view(*present, routing=RoutingRegister(node=routing)))
     events: list[Event] = []
     settings = replace(FrontDoorConfig(host="127.0.0.1", port=0, node=NODE), **config)
     door = FrontDoor(settings, views, events.append, management.socket, random.Random(1), tunnels)

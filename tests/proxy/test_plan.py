@@ -16,6 +16,7 @@ from meshllm.proxy.front_door import FrontDoor
 from meshllm.wire.tunnel_frames import TunnelRefusal
 from tests.proxy.builders import (
     CHAT,
+    FALLING_BACK,
     NODE,
     STREAM_HEAD,
     TINY,
@@ -111,7 +112,7 @@ async def test_a_request_with_several_ways_is_decided_about_once_and_its_outcome
 async def test_every_request_is_counted_once_whatever_became_of_it() -> None:
     """On the lane, through a tunnel, after a retry, in vain, by another model: the total is successful plus failed."""
     async with a_mesh(
-        answer_ok, answer_ok, models=lambda socket: (a_served_model(socket, name="own"),), unknown_model="fallback"
+        answer_ok, answer_ok, models=lambda socket: (a_served_model(socket, name="own"),), routing=FALLING_BACK
     ) as (entry, mesh):
         for _ in range(3):
             await entry.chat(model="own")

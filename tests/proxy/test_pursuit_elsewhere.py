@@ -17,7 +17,19 @@ from meshllm.core.intents import Verb
 from meshllm.core.standing import MemberState
 from meshllm.core.view import ColdModel, Member
 from meshllm.wire.tunnel_frames import TunnelRefusal
-from tests.proxy.builders import TINY, House, Reply, Request, a_chat, a_house, a_model, a_post, answer_ok, until
+from tests.proxy.builders import (
+    FALLING_BACK,
+    TINY,
+    House,
+    Reply,
+    Request,
+    a_chat,
+    a_house,
+    a_model,
+    a_post,
+    answer_ok,
+    until,
+)
 from tests.proxy.tunnels import DIGEST, FIRST, SECOND, Mesh, a_mesh, a_replica
 
 COLD = ColdModel(model=TINY, nodes=(FIRST,), digest=DIGEST)
@@ -297,7 +309,7 @@ async def test_a_hold_is_told_to_requests_that_had_come_too_far() -> None:
 @pytest.mark.rows("PRX-5")
 async def test_a_fallback_is_seen_in_the_answer_the_counters_and_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """The body names the model that answered; nobody is deceived."""
-    async with a_house(unknown_model="fallback") as house:
+    async with a_house(routing=FALLING_BACK) as house:
         replies = [await house.chat(model="nonsense") for _ in range(2)]
         known = await house.chat()
         vectors = await house.ask(a_post({"model": "nonsense", "input": "x"}, "/v1/embeddings"))
@@ -316,7 +328,7 @@ async def test_a_fallback_is_seen_in_the_answer_the_counters_and_the_log(caplog:
 @pytest.mark.rows("PRX-5")
 async def test_a_fallback_to_a_cold_default_loads_it_and_a_known_model_never_falls_back() -> None:
     """Dropped, held or cold is not unknown."""
-    async with a_house(unknown_model="fallback", models=lambda _: ()) as house, asyncio.TaskGroup() as group:
+    async with a_house(routing=FALLING_BACK, models=lambda _: ()) as house, asyncio.TaskGroup() as group:
         other = a_model("other", state=EngineState.STOPPED, dropped=True)
         house.views.publish(other, cold=(COLD,), default="tiny")
         dropped = await house.chat(model="other")

@@ -15,7 +15,7 @@ from tests.proxy.builders import NODE, ViewsDouble, a_view
 async def test_a_trip_remembers_what_was_said_last_of_each_kind() -> None:
     """And where, so that nobody is asked twice."""
     tunnels = Tunnels(NoTunnels(), Reach(lambda _: None))
-    targets = Targets(ViewsDouble(a_view()), Traffic(), NODE, Path("/api.sock"), tunnels, falls_back=False)
+    targets = Targets(ViewsDouble(a_view()), Traffic(), NODE, Path("/api.sock"), tunnels)
     first, last = (Problem(status=503, code="no_capacity", message=text) for text in ("first", "last"))
     trip = Trip()
 

@@ -6,6 +6,7 @@ import pytest
 
 from meshllm.core.engines import EngineEndpoint, EngineState
 from meshllm.core.ids import ModelId
+from meshllm.core.routing_config import RoutingRegister
 from meshllm.core.serving.routes import Refusal, Wait
 from meshllm.proxy.paths import INFERENCE
 from meshllm.proxy.target import Target
@@ -14,17 +15,15 @@ from meshllm.proxy.traffic import Traffic
 from meshllm.proxy.tunnel_pool import NoTunnels
 from meshllm.proxy.ways import Reach
 from tests.core.builders import a_spec
-from tests.proxy.builders import NODE, ViewsDouble, a_house, a_model, a_view
+from tests.proxy.builders import FALLING_BACK, NODE, ViewsDouble, a_house, a_model, a_view
 
 CHAT, VECTORS = INFERENCE["/v1/chat/completions"], INFERENCE["/v1/embeddings"]
 
 
-def made(*models: object, falls_back: bool = False) -> tuple[Targets, ViewsDouble]:
+def made(*models: object, **facts: object) -> tuple[Targets, ViewsDouble]:
     """Return targets over a view of those models."""
-    views = ViewsDouble(a_view(*models))  # type: ignore[arg-type]
-    return Targets(
-        views, Traffic(), NODE, Path("/api.sock"), Tunnels(NoTunnels(), Reach(print)), falls_back=falls_back
-    ), views
+    views = ViewsDouble(a_view(*models, **facts))  # type: ignore[arg-type]
+    return Targets(views, Traffic(), NODE, Path("/api.sock"), Tunnels(NoTunnels(), Reach(print))), views
 
 
 async def test_a_route_is_planned_once_for_a_view() -> None:
@@ -78,7 +77,7 @@ async def test_what_a_model_cannot_do_is_refused() -> None:
 async def test_an_unknown_name_falls_back_where_that_is_wished() -> None:
     """X1: the default, visibly; never for vectors, which are not comparable."""
     models = (a_model("a", socket="/a"), a_model("b", socket="/b"))
-    targets, views = made(*models, falls_back=True)
+    targets, views = made(*models, routing=RoutingRegister(node=FALLING_BACK))
 
     target = targets.find("nobody", CHAT)
 

@@ -256,5 +256,7 @@ async def a_mesh(
         entry = await stack.enter_async_context(a_house(models=models or (lambda _: ()), tunnels=mesh, **config))
         mesh.entry = entry
         known = tuple(a_replica(node) for node in nodes) if replicas is None else replicas
-        entry.views.newest = a_view(*entry.views.newest.local.values(), replicas=known)
+        entry.views.newest = replace(
+            a_view(*entry.views.newest.local.values(), replicas=known), routing=entry.views.newest.routing
+        )
         yield entry, mesh

@@ -49,8 +49,6 @@ class RouteRequest:
     """As the client wrote it; None where it wrote none."""
     needs: Capability | None = None
     wishes: Wishes = NO_WISHES
-    falls_back: bool = False
-    """An unknown name may be answered by another model (`--unknown-model fallback`)."""
     is_forwarded: bool = False
     """Another node sent it here: it is served here or refused, never sent on; its model is named by its id."""
 

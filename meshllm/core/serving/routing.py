@@ -38,7 +38,7 @@ def plan_routes(view: MeshView, request: RouteRequest) -> Routes | Wait | Refusa
 
 def _falls_back(view: MeshView, request: RouteRequest) -> bool:
     """Tell whether another model may answer for an unknown name. A node that is sent a request only does as told."""
-    return request.falls_back or (not request.is_forwarded and view.routing.effective.unknown_model == FALL_BACK)
+    return not request.is_forwarded and view.routing.effective.unknown_model == FALL_BACK
 
 
 def _fall_back(view: MeshView, request: RouteRequest) -> Routes | Wait | None:

@@ -7,7 +7,7 @@ def test_a_plain_request_asks_for_nothing_special() -> None:
     """Neither another model instead, nor to be served here and nowhere else."""
     asked = RouteRequest(model="tiny")
 
-    assert (asked.needs, asked.falls_back, asked.is_forwarded) == (None, False, False)
+    assert (asked.needs, asked.is_forwarded) == (None, False)
 
 
 def test_a_refusal_lets_no_other_model_stand_in_unless_it_says_so() -> None:

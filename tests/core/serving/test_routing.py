@@ -171,13 +171,18 @@ def test_an_unknown_name_falls_back_where_that_is_wished_and_says_so() -> None:
     """The source document's behaviour: deterministic, visible, and never for vectors."""
     view = two_models().core.view
 
-    found = plan_routes(view, RouteRequest(model="nonsense", falls_back=True))
-    vectors = plan_routes(view, RouteRequest(model="nonsense", needs=Capability.EMBEDDING, falls_back=True))
-    held = plan_routes(a_story().core.view, RouteRequest(model="nonsense", falls_back=True))
+    found = plan_routes(falling_back(view), RouteRequest(model="nonsense"))
+    vectors = plan_routes(falling_back(view), RouteRequest(model="nonsense", needs=Capability.EMBEDDING))
+    held = plan_routes(falling_back(a_story().core.view), RouteRequest(model="nonsense"))
 
     assert isinstance(found, Routes)
     assert (found.model, found.routes[0].reason) == ("warm", "fallback")
     assert [answer.code for answer in (vectors, held) if isinstance(answer, Refusal)] == ["model_not_found"] * 2
+
+
+def falling_back(view: MeshView) -> MeshView:
+    """Return a view in which another model answers for unknown names."""
+    return replace(view, routing=RoutingRegister(node=RoutingConfig(unknown_model="fallback")))
 
 
 def with_replicas(story: Story, *replicas: Replica, **changes: object) -> MeshView:
@@ -395,13 +400,13 @@ def test_what_a_remote_model_cannot_do_is_refused_here() -> None:
 def test_a_fallback_is_the_default_and_without_one_the_first_id_that_is_ready() -> None:
     """The same on every node, whoever asks; a cold default is loaded for it."""
     replicas = [a_replica(node, model=model) for node, model in (("a", "zeta"), ("b", "beta"), ("c", "gamma"))]
-    first = plan_routes(with_replicas(a_story(), *replicas), RouteRequest(model="x", falls_back=True))
+    first = plan_routes(falling_back(with_replicas(a_story(), *replicas)), RouteRequest(model="x"))
     default = with_replicas(a_story(), *replicas, default_model=ModelId("gamma"))
-    chosen = plan_routes(default, RouteRequest(model="x", falls_back=True))
+    chosen = plan_routes(falling_back(default), RouteRequest(model="x"))
     gone = with_replicas(a_story(), *replicas, default_model=ModelId("gone"))
-    instead = plan_routes(gone, RouteRequest(model="x", falls_back=True))
+    instead = plan_routes(falling_back(gone), RouteRequest(model="x"))
     cold = with_replicas(two_models(), *replicas, default_model=ModelId("cold"))
-    loaded = plan_routes(cold, RouteRequest(model="x", falls_back=True))
+    loaded = plan_routes(falling_back(cold), RouteRequest(model="x"))
 
     assert isinstance(first, Routes)
     assert isinstance(chosen, Routes)
@@ -420,7 +425,7 @@ def test_only_a_name_that_nothing_has_falls_back() -> None:
     story.ask(Verb.DROP, "cold", keep_running=True)
 
     for name in (f"warm@sha256:{'9' * 12}", "cold"):
-        found = plan_routes(story.core.view, RouteRequest(model=name, falls_back=True))
+        found = plan_routes(falling_back(story.core.view), RouteRequest(model=name))
         assert not isinstance(found, Routes), name
 
 
@@ -458,7 +463,7 @@ def test_a_decision_takes_microseconds_in_a_large_mesh() -> None:
 def test_whether_another_model_answers_for_an_unknown_name_is_part_of_how_requests_are_routed() -> None:
     """A request that another node has sent here is answered with what it names, or not at all."""
     view = two_models().core.view
-    falling = replace(view, routing=RoutingRegister(node=RoutingConfig(unknown_model="fallback")))
+    falling = falling_back(view)
 
     found = plan_routes(falling, RouteRequest(model="nonsense"))
     forwarded = plan_routes(falling, RouteRequest(model="nonsense", is_forwarded=True))

@@ -339,6 +339,7 @@ AFFINITY_SESSIONS: Final = 16_384  # the ones used last
 AFFINITY_TIMEOUT_MOST_S: Final = 86_400.0
 ROUTING_ALARM_INTERVAL_S: Final = 60.0  # between two warnings that a decision took long
 RTT_UNMEASURED_S: Final = 0.05  # what a node that nobody measured is taken for
+MEMORY_PRESSURE_SHARE: Final = 0.85  # of a machine's memory, beyond which that it is taken counts as load
 DECISIONS_KEPT: Final = 1_000  # with their candidates, for `GET /api/explain`
 ROUTING_NAMES_COUNTED: Final = 1_024  # models and hosts whose picks are counted; the rest is counted together
 ROUTING_RETRIES_MOST: Final = 10

@@ -48,6 +48,7 @@ def test_any_other_strategy_is_refused_with_the_list(value: object) -> None:
     assert (caught.value.fault, caught.value.key) == (ConfigFault.INVALID_STRATEGY, "strategy")
 
 
+@pytest.mark.rows("RTE-2")
 def test_the_document_of_a_node_that_was_told_nothing() -> None:
     """Every key, with its default."""
     assert RoutingRegister().shown() == {

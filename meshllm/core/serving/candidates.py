@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from meshllm.core import limits
 from meshllm.core.announcement import ServingState
 from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.resources import Resources
 from meshllm.core.serving.open_model import same_file
 from meshllm.core.serving.prefix_index import EngineKey
 from meshllm.core.serving.ratings import HEALTHY, Candidate
@@ -76,7 +77,7 @@ def _here(view: MeshView, node: NodeId, model: ModelId, to: Local) -> Candidate:
     checks = local.checks if local is not None else None
     life = f"{local.ready_since_s} {local.restarts}" if local is not None else ""
     return Candidate(
-        node=node, model=model, slots=max(to.slots, 1), life=life, is_here=True,
+        node=node, model=model, slots=max(to.slots, 1), life=life, is_here=True, pressure=_pressure(view.resources),
         health=checks.verdict if checks is not None else HEALTHY,
     )  # fmt: skip
 
@@ -85,9 +86,25 @@ def _there(view: MeshView, replica: Replica, slots: int, busy: int) -> Candidate
     node, served = replica.node, replica.served
     return Candidate(
         node=node, model=served.model, slots=slots, busy=busy, mark=mark_of(view, node) or 1, life=_life(view, node),
-        is_suspect=replica.is_suspect, health=served.health,
+        is_suspect=replica.is_suspect, health=served.health, pressure=_pressure_there(view, node),
         rtt_s=limits.RTT_UNMEASURED_S if replica.rtt_s is None else replica.rtt_s,
     )  # fmt: skip
+
+
+def _pressure_there(view: MeshView, node: NodeId) -> float:
+    member = view.members.get(node)
+    return _pressure(member.announcement.resources) if member is not None else 0.0
+
+
+def _pressure(resources: Resources | None) -> float:
+    """Return the share of a machine's memory that is taken, where so much is that it hinders; else 0.
+
+    A GPU's memory is not looked at: what an engine needs there it has from its start, and a full one is no slower.
+    """
+    if resources is None or resources.memory_total_bytes <= 0:
+        return 0.0
+    share = 1.0 - resources.memory_free_bytes / resources.memory_total_bytes
+    return share if share > limits.MEMORY_PRESSURE_SHARE else 0.0
 
 
 def _replica(view: MeshView, node: NodeId, model: ModelId) -> Replica | None:

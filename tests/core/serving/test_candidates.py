@@ -9,6 +9,8 @@ from meshllm.core.announcement import Announcement, Role, ServedModel, ServingSt
 from meshllm.core.engines import EngineEndpoint
 from meshllm.core.health import HealthChecks
 from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.limits import GIB
+from meshllm.core.resources import Resources
 from meshllm.core.serving.candidates import candidate_of, engines_of, hosts_of, mark_of
 from meshllm.core.serving.routes import Local, Remote, Route
 from meshllm.core.standing import MemberState
@@ -66,6 +68,19 @@ def test_a_suspected_node_is_a_suspected_candidate_and_an_unmeasured_one_is_not_
 
     assert candidate.is_suspect
     assert candidate.rtt_s > 0.02
+
+
+@pytest.mark.rows("RTE-4")
+@pytest.mark.parametrize(("free_bytes", "pressure"), [(8 * GIB, 0.0), (3 * GIB, 0.0), (GIB, 0.9375)])
+def test_a_machine_whose_memory_is_nearly_all_taken_is_loaded(free_bytes: int, pressure: float) -> None:
+    """It swaps soon; below that, memory that is in use slows nobody."""
+    resources = Resources(cores=4, memory_total_bytes=16 * GIB, memory_free_bytes=free_bytes)
+    member = a_member()
+    view = a_mesh(a_replica(), replace(member, announcement=replace(member.announcement, resources=resources)))
+
+    assert far(view).pressure == pressure
+    assert here(replace(view, resources=resources)).pressure == pressure
+    assert here(view).pressure == far(a_mesh(a_replica(), a_member())).pressure == 0.0
 
 
 def test_the_mark_changes_with_each_announcement_and_the_life_with_each_start_of_the_node() -> None:

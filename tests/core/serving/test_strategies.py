@@ -55,6 +55,7 @@ def test_round_robin_takes_turns_over_a_sorted_list() -> None:
     assert names(idle("c", "a", "b"), Strategy.ROUND_ROBIN, an_occasion(turn=1)) == ["b", "c", "a"]
 
 
+@pytest.mark.rows("RTE-4")
 def test_least_loaded_takes_the_least_loaded() -> None:
     """Above the threshold only when all are."""
     ratings = [a_rating("a", load=0.5), a_rating("b", load=0.9), a_rating("c", load=0.1)]

@@ -7,6 +7,7 @@ import pytest
 from meshllm.core.serving.variants import Variants
 
 
+@pytest.mark.rows("T10")
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("share", [0.7, 0.5, 0.01])
 def test_ten_thousand_requests_keep_to_their_share(seed: int, share: float) -> None:

@@ -1,0 +1,155 @@
+"""The newest view and the front door's counters as series of Prometheus.
+
+Owns the names of the series, `meshllm_…` and a few that other dashboards know, in registries of their own. Doesn't count
+anything itself, nor know requests. Imported when somebody scrapes: it takes three megabytes that most nodes never need.
+"""
+
+import asyncio
+import re
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from math import inf
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    SummaryMetricFamily,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from meshllm.api.deps import ManagementDeps
+from meshllm.api.status import PHASES, phase_of
+from meshllm.core.durations import STEPS_S
+from meshllm.core.serving.routing_stats import RoutingStats
+from meshllm.core.view import MeshView
+
+_NOT_A_NAME = re.compile(r"[^a-zA-Z0-9_]+")
+
+
+def registry_of(deps: ManagementDeps, version: str, *, is_detailed: bool) -> CollectorRegistry:
+    """Return a registry that reads `deps` at every scrape; `is_detailed` adds what takes how long."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(ViewCollector(deps, version))
+    if is_detailed:
+        registry.register(DurationCollector(deps))
+    return registry
+
+
+def as_text(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
+    """Return (text, content type) in the format that a scraper asks for."""
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+class DurationCollector(Collector):
+    """Turns what was measured into series."""
+
+    def __init__(self, deps: ManagementDeps) -> None:
+        """Read `deps`."""
+        self._deps = deps
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield one histogram with a series for each phase and name."""
+        family = HistogramMetricFamily("meshllm_phase_seconds", "What takes how long.", labels=["phase", "name"])
+        for one in self._deps.durations() or ():
+            totals = accumulate(one.counts)
+            buckets = [(f"{end:g}", total) for end, total in zip((*STEPS_S, float("inf")), totals, strict=True)]
+            family.add_metric([one.phase, one.name], [("+Inf" if e == "inf" else e, n) for e, n in buckets], one.sum_s)
+        yield family
+
+
+class ViewCollector(Collector):
+    """Turns a view into series when it is scraped."""
+
+    def __init__(self, deps: ManagementDeps, version: str) -> None:
+        """Read `deps`."""
+        self._deps = deps
+        self._version = version
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield every series of this moment."""
+        view = self._deps.views.newest
+        yield InfoMetricFamily(
+            "meshllm_node", "This node.", {"id": view.me.node, "name": view.me.name, "version": self._version}
+        )
+        uptime_s = asyncio.get_running_loop().time() - self._deps.started_s
+        yield GaugeMetricFamily("meshllm_uptime_seconds", "Time since the daemon started.", uptime_s)
+        yield CounterMetricFamily("meshllm_view_epoch", "Changes of what the node knows.", view.epoch)
+        yield from _machine(view)
+        yield from self._models(view)
+        up = GaugeMetricFamily("meshllm_server_up", "1 while an adopted server answers.", labels=["server"])
+        for server in view.remotes:
+            up.add_metric([server.name], float(server.is_up))
+        yield up
+        yield from _routing(self._deps.routes.stats)
+        for name, value in sorted(self._deps.counters().items()):
+            series = _NOT_A_NAME.sub("_", name).strip("_")
+            yield CounterMetricFamily(f"meshllm_{series}", f"Front door: {series.replace('_', ' ')}.", value)
+
+    def _models(self, view: MeshView) -> Iterable[Metric]:
+        phase = GaugeMetricFamily("meshllm_model_phase", "1 for the phase a model is in.", labels=["model", "phase"])
+        in_flight = GaugeMetricFamily("meshllm_model_in_flight", "Requests being answered.", labels=["model"])
+        slots = GaugeMetricFamily("meshllm_model_slots", "Requests computed at the same time.", labels=["model"])
+        memory = GaugeMetricFamily("meshllm_model_memory_bytes", "Memory planned for the engine.", labels=["model"])
+        load = GaugeMetricFamily("meshllm_model_load_seconds", "Duration of the last load.", labels=["model"])
+        requests = CounterMetricFamily("meshllm_model_requests", "Requests finished.", labels=["model"])
+        restarts = CounterMetricFamily("meshllm_model_restarts", "Restarts after a failure.", labels=["model"])
+        kind = GaugeMetricFamily("meshllm_model_kind", "1 for who runs a model.", labels=["model", "kind", "server"])
+        for name, model in sorted(view.local.items()):
+            kind.add_metric([name, "adopted" if model.adopted_from else "engine", model.adopted_from], 1.0)
+            for each in PHASES:
+                phase.add_metric([name, each], float(phase_of(model) == each))
+            in_flight.add_metric([name], self._deps.in_flight(name))
+            slots.add_metric([name], model.slots)
+            memory.add_metric([name], model.plan.memory.total_bytes if model.plan is not None else 0)
+            load.add_metric([name], model.load_s)
+            requests.add_metric([name], model.requests)
+            restarts.add_metric([name], model.restarts)
+        return (kind, phase, in_flight, slots, memory, load, requests, restarts)
+
+
+def _routing(stats: RoutingStats) -> Iterable[Metric]:
+    """Yield what was decided about requests, also by the names that older dashboards ask for."""
+    buckets, total_s = stats.durations()
+    for prefix in ("meshllm", "nopenai"):
+        total = CounterMetricFamily(f"{prefix}_routing", "Choices of a host, by strategy.", labels=["strategy"])
+        for strategy, count in stats.strategies().items():
+            total.add_metric([strategy], count)
+        yield total
+    took = HistogramMetricFamily("meshllm_routing_duration_seconds", "Time that the choice of a host takes.")
+    took.add_metric([], [(_bound(edge_s), count) for edge_s, count in buckets], total_s)
+    yield took
+    summary = SummaryMetricFamily("nopenai_routing_duration_seconds", "Time that the choice of a host takes.")
+    summary.add_metric([], buckets[-1][1], total_s)
+    summary.add_sample("nopenai_routing_duration_seconds", {"quantile": "0.99"}, _quantile_s(buckets, 0.99))
+    yield summary
+
+
+def _bound(edge_s: float) -> str:
+    return "+Inf" if edge_s == inf else f"{edge_s:g}"
+
+
+def _quantile_s(buckets: Sequence[tuple[float, int]], share: float) -> float:
+    """Return below which bound so large a share lies: of the buckets, so it is never too small, save at their end."""
+    wanted = buckets[-1][1] * share
+    return next((edge_s for edge_s, count in buckets[:-1] if count >= wanted), buckets[-2][0]) if wanted else 0.0
+
+
+def _machine(view: MeshView) -> Iterable[Metric]:
+    resources = view.resources
+    if resources is None:
+        return
+    memory = GaugeMetricFamily("meshllm_memory_bytes", "Memory of the machine.", labels=["kind"])
+    memory.add_metric(["total"], resources.memory_total_bytes)
+    memory.add_metric(["free"], resources.memory_free_bytes)
+    gpus = GaugeMetricFamily("meshllm_gpu_memory_bytes", "Memory of the GPUs.", labels=["gpu", "name", "kind"])
+    for gpu in resources.gpus:
+        gpus.add_metric([str(gpu.index), gpu.name, "total"], gpu.total_bytes)
+        gpus.add_metric([str(gpu.index), gpu.name, "free"], gpu.free_bytes)
+    yield memory
+    yield gpus

@@ -1,7 +1,7 @@
 """The newest view and the front door's counters as series of Prometheus.
 
-Owns the names of the series, `meshllm_…` and a few that other dashboards know, in registries of their own. Doesn't count
-anything itself, nor know requests. Imported when somebody scrapes: it takes three megabytes that most nodes never need.
+Owns the names of the series, `meshllm_…` and a few that other dashboards know, in registries of their own. Decides
+nothing. Doesn't count, nor know requests; imported with the first scrape, since it takes megabytes.
 """
 
 import asyncio

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from meshllm.core import limits
 
 _LOG: Final = logging.getLogger(__name__)
-_CHUNK_BYTES: Final = 4 * limits.MIB
+_CHUNK_BYTES: Final = 256 * limits.KIB  # larger ones are no faster, and stay in the memory of the process
 _HEX_DIGITS: Final = 64
 
 

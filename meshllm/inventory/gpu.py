@@ -6,6 +6,7 @@ nothing; says in words why there is none. Doesn't know whether the engine was bu
 Invariant: `probe` raises nothing, whatever the driver does short of ending the process.
 """
 
+import ctypes
 import importlib
 import os
 import platform
@@ -23,6 +24,8 @@ _APPLE_SHARE: Final = 0.75
 """Of a Mac's memory, what Metal lets one process keep on the GPU by default."""
 _DRM: Final = Path("/sys/class/drm")
 _AMD_VENDOR: Final = "0x1002"
+_NVML: Final = "libnvidia-ml.so.1"
+_NO_DRIVER: Final = "no NVIDIA driver is installed"
 _VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 
 
@@ -38,6 +41,8 @@ def probe(nvml: ModuleType | None = None, drm: Path = _DRM) -> GpuProbe:
     """Look for GPUs. `nvml` stands in for the `pynvml` module, `drm` for the kernel's list of graphics cards."""
     if nvml is None and sys.platform == "darwin":
         return _apple()
+    if nvml is None and sys.platform == "linux" and not _has_library():
+        return GpuProbe(problem=_other_cards(drm) or _NO_DRIVER)
     if nvml is None:
         try:
             nvml = importlib.import_module("pynvml")
@@ -55,8 +60,17 @@ def probe(nvml: ModuleType | None = None, drm: Path = _DRM) -> GpuProbe:
         _shut_down(nvml)
 
 
+def _has_library() -> bool:
+    """Tell whether the driver's library is there. Without it, two megabytes of Python need not be loaded to say so."""
+    try:
+        ctypes.CDLL(_NVML)
+    except OSError:
+        return False
+    return True
+
+
 def _no_driver(nvml: ModuleType, error: Exception) -> str:
-    missing = (getattr(nvml, "NVMLError_LibraryNotFound", ()), "no NVIDIA driver is installed")
+    missing = (getattr(nvml, "NVMLError_LibraryNotFound", ()), _NO_DRIVER)
     not_loaded = (getattr(nvml, "NVMLError_DriverNotLoaded", ()), "the NVIDIA driver is installed but not loaded")
     for kind, words in (missing, not_loaded):
         if isinstance(error, kind):

@@ -115,11 +115,27 @@ def test_without_the_python_package_the_reason_is_said(monkeypatch: pytest.Monke
         raise ImportError(name)
 
     monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("ctypes.CDLL", lambda _: None)
     monkeypatch.setattr("importlib.import_module", missing)
 
     found = probe()
 
     assert "nvidia-ml-py" in (found.problem or "")
+
+
+def test_without_the_drivers_library_the_python_package_is_not_loaded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its two megabytes are for those who have a GPU."""
+
+    def missing(name: str) -> None:
+        raise OSError(name)
+
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("ctypes.CDLL", missing)
+    monkeypatch.setattr("importlib.import_module", lambda name: pytest.fail(f"{name} was imported"))
+
+    assert probe(drm=tmp_path).problem == "no NVIDIA driver is installed"
 
 
 def test_a_broken_device_does_not_hide_the_others() -> None:

@@ -69,15 +69,16 @@ class Attempts:
         trip = self.trip = self.trip or Trip()
         trip.note(self.target, setback, problem)
 
-    def note_failure(self, *, was_stale: bool) -> None:
+    def note_failure(self, *, was_stale: bool, is_known: bool = False) -> None:
         """Remember where the engine was lost. A stale connection is nobody's failure.
 
         It is an attempt all the same: an engine that dies of a request looks no different on a used connection.
+        `is_known` is a loss of an engine that was counted as lost already: one that dies takes a moment to be gone.
         """
         if self.target.peer is not None:
             self.note(Setback.LOST)
             return
-        self.losses += 1
+        self.losses += not is_known
         if was_stale:
             return
         if self.target.others:

@@ -243,7 +243,8 @@ class Exchange(Attempts):
     def lost_before(self, *, was_stale: bool) -> None:
         """Try again: nothing came of this engine."""
         self._connection = self._head = None
-        self.note_failure(was_stale=was_stale)
+        is_known = self.again is not None and self.failed_at == self.target.pool.endpoint
+        self.note_failure(was_stale=was_stale, is_known=is_known)
         self.uncount(is_failure=not was_stale)
         if self.intake.is_repeatable:
             self._house.recover(self)

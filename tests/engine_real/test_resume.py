@@ -42,18 +42,23 @@ class Cutter:
 
 @asynccontextmanager
 async def a_real_mesh(first: ev.EngineReady, second: ev.EngineReady) -> AsyncIterator[tuple[House, Mesh, Cutter]]:
-    """Open an entry node before two hosts with real engines, of which the first one's tunnels can be cut."""
+    """Open an entry node before two hosts with real engines, whose tunnels can be cut."""
     async with a_mesh(*[nothing] * 2) as (entry, mesh):
         for node, ready in ((FIRST, first), (SECOND, second)):
             served = a_served_model(Path(ready.endpoint.socket_path), key=ready.endpoint.key)
             mesh.houses[node].views.newest = a_view(served, node=node)
         cutter = Cutter()
-        mesh.faults[FIRST] = cutter
+        mesh.faults[FIRST] = mesh.faults[SECOND] = cutter
         yield entry, mesh, cutter
 
 
 async def nothing(*_: Any) -> None:
     """Answer nothing: an engine that nobody asks."""
+
+
+def is_free(mesh: Mesh) -> bool:
+    """Tell whether no engine is at anything."""
+    return all(mesh.doors[node].traffic.in_flight == 0 for node in (FIRST, SECOND))
 
 
 async def heard(entry: House, question: str) -> Heard:
@@ -84,7 +89,7 @@ async def test_a_resumed_answer_is_the_uninterrupted_one(runtime_dir: Path, smol
                 for _ in range(CUTS):
                     cutter.after = rng.randrange(900, size_bytes - LAST_BYTES)
                     resumed = await heard(entry, question)
-                    await until(lambda: mesh.doors[FIRST].traffic.in_flight == 0, "the first engine to be free", 20)
+                    await until(lambda: is_free(mesh), "both engines to be free", 20)
                     runs += 1
                     equal += resumed.text == whole.text
                     assert resumed.is_whole

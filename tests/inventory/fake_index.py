@@ -13,7 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class FakeIndex(ThreadingHTTPServer):
     """The server; `files` maps file names to their bytes."""
 
-    daemon_threads = True
+    daemon_threads = False
+    """Closing waits for what is being answered, so that no connection outlives the test."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

@@ -11,7 +11,7 @@ import pytest
 from meshllm.core import limits
 from meshllm.core.ids import NodeId
 from meshllm.wire.tunnel_frames import TunnelRefusal
-from tests.proxy.builders import Client, House, Reply, a_chat, a_house, a_post, until
+from tests.proxy.builders import Client, House, Reply, Request, a_chat, a_house, a_post, until
 from tests.proxy.storyteller import PROMPT_TOKENS, STORY, TOKENS, Heard, Teller
 from tests.proxy.tunnels import FIRST, SECOND, THIRD, FarHalf, Half, Mesh, a_mesh, a_replica, a_served_model
 
@@ -271,6 +271,27 @@ async def test_a_stream_goes_on_at_the_engine_that_is_started_again() -> None:
         heard = Heard(await client.receive())
 
     assert (heard.text, heard.is_whole, heard.usages) == (STORY, True, [WHOLE])
+
+
+async def test_an_engine_that_takes_a_moment_to_die_is_lost_once() -> None:
+    """It breaks off what it has first, and still takes a connection: the one that is started again gets the rest."""
+    teller, dying = Teller(breaks_after=[6]), asyncio.Event()
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        if teller.breaks_after or request.headers["authorization"] == "Bearer second":
+            await teller(request, writer)
+        else:
+            writer.close()
+            dying.set()
+
+    async with a_house(answer, models=lambda socket: (a_served_model(socket),)) as house:
+        client = await house.connect()
+        await client.send(a_post(a_chat(stream=True)))
+        await asyncio.wait_for(dying.wait(), 5)
+        house.views.publish(a_served_model(house.engine.socket, key="second"))
+        heard = Heard(await client.receive())
+
+    assert (heard.text, heard.is_whole) == (STORY, True)
 
 
 async def test_a_client_that_leaves_while_its_stream_looks_for_a_host_is_forgotten() -> None:

@@ -1,36 +1,39 @@
-import { computed, signal } from "@preact/signals";
+import { computed } from "@preact/signals";
 
-import { Header } from "./views/header";
+import { node, tab } from "./state/signals";
+import { Activity } from "./views/activity";
 import { Chat } from "./views/chat";
 import { Connect } from "./views/connect";
+import { Events } from "./views/events";
+import { Header } from "./views/header";
 import { KeyForm } from "./views/key-form";
+import { Mesh } from "./views/mesh";
 import { Models } from "./views/models";
-import { Nodes } from "./views/nodes";
-import { node } from "./state/signals";
+import { Settings } from "./views/settings";
 
 const TABS = [
+  { path: "mesh", title: "Mesh", view: Mesh },
   { path: "models", title: "Models", view: Models },
-  { path: "nodes", title: "Nodes", view: Nodes },
   { path: "chat", title: "Chat", view: Chat },
+  { path: "activity", title: "Activity", view: Activity },
+  { path: "events", title: "Events", view: Events },
   { path: "connect", title: "Connect", view: Connect },
+  { path: "settings", title: "Settings", view: Settings },
 ] as const;
 
-// The tab is the address's fragment: it survives a reload, and the browser's back button works.
-const fragment = signal(location.hash.slice(1));
-addEventListener("hashchange", () => (fragment.value = location.hash.slice(1)));
-const tab = computed(() => TABS.find((entry) => entry.path === fragment.value) ?? TABS[0]);
+const shown = computed(() => TABS.find((entry) => entry.path === tab.value) ?? TABS[0]);
 
 export function App() {
-  const View = tab.value.view;
+  const View = shown.value.view;
   return (
     <>
-      <a class="skip" href={`#${tab.value.path}`} onClick={() => document.querySelector("main")?.focus()}>
+      <a class="skip" href={`#${shown.value.path}`} onClick={() => document.querySelector("main")?.focus()}>
         Skip to content
       </a>
       <Header />
       <nav aria-label="Console">
         {TABS.map(({ path, title }) => (
-          <a key={path} href={`#${path}`} aria-current={path === tab.value.path ? "page" : undefined}>
+          <a key={path} href={`#${path}`} aria-current={path === shown.value.path ? "page" : undefined}>
             {title}
           </a>
         ))}

@@ -7,7 +7,7 @@ import { converse, restore, silence, turnsToSend } from "../src/state/conversati
 
 const asked = (text: string, from: Conversation = silence) => converse(from, { kind: "asked", text, model: "tiny" });
 const heard = (talk: Conversation, fact: ChatFact, afterFirstMs = 0) =>
-  converse(talk, { kind: "heard", fact, afterFirstMs });
+  converse(talk, { kind: "heard", fact, afterFirstMs, firstMs: 40 });
 const answered = (question: string, text: string, from: Conversation = silence) =>
   converse(heard(asked(question, from), { kind: "text", text }), { kind: "finished" });
 
@@ -32,6 +32,37 @@ test("a stopped answer keeps what was said", () => {
 
   expect(talk.isAnswering).toBe(false);
   expect(talk.turns.at(-1)).toMatchObject({ content: "Hel", ended: "stopped" });
+});
+
+test("who answered, by which rule and how soon is kept with the answer", () => {
+  let talk = heard(asked("Hi"), { kind: "route", node: "studio", reason: "least_loaded" });
+  talk = heard(talk, { kind: "text", text: "Hello" }, 90);
+
+  expect(talk.turns.at(-1)).toMatchObject({ node: "studio", routedBy: "least_loaded", firstMs: 40 });
+});
+
+test("an answer asked for again takes the place of the last", () => {
+  const again = converse(answered("Hi", "Hello"), { kind: "again", model: "other" });
+
+  expect(again.isAnswering).toBe(true);
+  expect(again.turns.map((turn) => [turn.role, turn.content, turn.model])).toEqual([
+    ["user", "Hi", ""],
+    ["assistant", "", "other"],
+  ]);
+  expect(turnsToSend(again).map((turn) => turn.content)).toEqual(["Hi"]);
+});
+
+test("nothing is asked again of silence or in the middle of an answer", () => {
+  const open = asked("Hi");
+
+  expect(converse(silence, { kind: "again", model: "tiny" })).toBe(silence);
+  expect(converse(open, { kind: "again", model: "tiny" })).toBe(open);
+});
+
+test("a conversation of an older page is filled up", () => {
+  const old = { turns: [{ role: "user", content: "Hi", thought: "", ended: "" }], isAnswering: false };
+
+  expect(restore(JSON.stringify(old)).turns[0]).toMatchObject({ content: "Hi", node: "", firstMs: null });
 });
 
 test("a conversation survives a reload", () => {

@@ -1,6 +1,6 @@
 // Builders of status documents for tests: a good default, and what a test wants different.
 
-import type { ModelStatus, StatusDocument } from "../src/api/contract";
+import type { MeshModel, ModelStatus, StatusDocument } from "../src/api/contract";
 
 export function aModel(changes: Partial<ModelStatus> = {}): ModelStatus {
   return {
@@ -39,6 +39,20 @@ export function aModel(changes: Partial<ModelStatus> = {}): ModelStatus {
   };
 }
 
+export function aMeshModel(changes: Partial<MeshModel> = {}): MeshModel {
+  return {
+    id: "tiny",
+    warmth: "warm",
+    held: false,
+    demand_per_min: 0,
+    size_bytes: 98_362_432,
+    capabilities: ["chat"],
+    nodes: [{ id: "n1", phase: "ready" }],
+    lack: "",
+    ...changes,
+  };
+}
+
 export function aDocument(changes: Partial<StatusDocument> = {}): StatusDocument {
   return {
     node: { id: "n1", name: "workbench", version: "0.1.0", uptime_s: 90, address: "127.0.0.1:9337" },
@@ -49,6 +63,7 @@ export function aDocument(changes: Partial<StatusDocument> = {}): StatusDocument
     engine_failure: null,
     default_model: "tiny",
     models: [aModel()],
+    mesh_models: [aMeshModel()],
     problems: [],
     unresolved: [],
     requested: ["tiny"],

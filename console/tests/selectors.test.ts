@@ -3,9 +3,9 @@ import { expect, test } from "vitest";
 import { retryDelayMs } from "../src/api/follow";
 import { bytes, duration, parameters, tokens } from "../src/state/format";
 import { pieces } from "../src/state/prose";
-import { buttonOf, canLoad, canUnload, chatModels, note, preferredModel, tone } from "../src/state/selectors";
+import { buttonOf, canLoad, canUnload, chatModels, note, preferredModel, STAND_INS, tone } from "../src/state/selectors";
 import { snippets } from "../src/state/snippets";
-import { aDocument, aModel } from "./documents";
+import { aDocument, aMeshModel, aModel } from "./documents";
 
 const PHASES = "unloaded queued downloading loading ready draining stopping retrying failed held dropped".split(" ");
 
@@ -37,24 +37,28 @@ test("the note says what matters most", () => {
   expect(note(aModel({ phase: "queued", waiting: "capacity: needs 9.1 GB" }))).toBe("capacity: needs 9.1 GB");
 });
 
-test("chat offers ready models first and none that cannot talk", () => {
-  const models = [
-    aModel({ id: "b", phase: "unloaded" }),
-    aModel({ id: "z" }),
-    aModel({ id: "embed", capabilities: ["embedding"] }),
-    aModel({ id: "broken", phase: "failed" }),
+test("chat offers warm models first and none that cannot talk", () => {
+  const mesh_models = [
+    aMeshModel({ id: "b", warmth: "cold" }),
+    aMeshModel({ id: "y", warmth: "loading" }),
+    aMeshModel({ id: "z" }),
+    aMeshModel({ id: "embed", capabilities: ["embedding"] }),
+    aMeshModel({ id: "kept", held: true }),
+    aMeshModel({ id: "broken", warmth: "cold", nodes: [{ id: "n1", phase: "failed" }] }),
   ];
 
-  expect(chatModels(aDocument({ models })).map((model) => model.id)).toEqual(["z", "b"]);
+  expect(chatModels(aDocument({ mesh_models })).map((model) => model.id)).toEqual(["z", "y", "b"]);
 });
 
+// rows: CON-2
 test("the chosen model stays chosen while it can answer, else the default one is used", () => {
-  const status = aDocument({ models: [aModel({ id: "a" }), aModel({ id: "b" })], default_model: "b" });
+  const status = aDocument({ mesh_models: [aMeshModel({ id: "a" }), aMeshModel({ id: "b" })], default_model: "b" });
+  const nothing = aDocument({ mesh_models: [] });
 
   expect(preferredModel(status, "a")).toBe("a");
   expect(preferredModel(status, "gone")).toBe("b");
-  expect(preferredModel(aDocument({ models: [] }), "a")).toBe("");
-  expect(preferredModel(null, "a")).toBe("");
+  expect(STAND_INS.map((name) => preferredModel(status, name))).toEqual(["default", "auto"]);
+  expect([preferredModel(nothing, "a"), preferredModel(nothing, "auto"), preferredModel(null, "a")]).toEqual(["", "", ""]);
 });
 
 test("numbers read like numbers", () => {

@@ -59,6 +59,9 @@ def _document(view: MeshView, member: Member, now_s: float) -> dict[str, object]
         "addresses": [str(address) for address in said.addresses] if shows_addresses else [],
         "load": round(said.load, 3),
         "memory": _memory(said),
+        "hardware": _hardware(said),
+        "engine_build": said.engine_build,
+        "protocol": said.protocol,
         "models": [
             {
                 "id": model.model, "digest": model.digest, "state": str(model.state), "slots": model.slots,
@@ -79,4 +82,13 @@ def _memory(said: Announcement) -> dict[str, object]:
         "gpu_total_bytes": sum(gpu.total_bytes for gpu in resources.gpus),
         "gpu_free_bytes": sum(gpu.free_bytes for gpu in resources.gpus),
         "gpus": len(resources.gpus),
+    }
+
+
+def _hardware(said: Announcement) -> dict[str, object]:
+    """Return what a node computes with: nothing for a client, and before it has measured."""
+    measured = said.resources if said.role is not Role.CLIENT else None
+    return {
+        "cores": measured.cores if measured is not None else 0,
+        "gpus": [gpu.name for gpu in measured.gpus] if measured is not None else [],
     }

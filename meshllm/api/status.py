@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from meshllm.api.deps import MeshFacts
 from meshllm.api.members import member_documents, mesh_document
+from meshllm.api.mesh_models import mesh_model_documents
 from meshllm.core.engines import EngineFault, EngineState
 from meshllm.core.ids import ModelId
 from meshllm.core.resources import Resources
@@ -87,6 +88,7 @@ def status_document(
         "engine_failure": None if failure is None else {"fault": str(failure.fault), "message": failure.message},
         "default_model": view.default_model,
         "models": [model_document(view, view.local[model], now_s, in_flight(model)) for model in sorted(view.local)],
+        "mesh_models": mesh_model_documents(view, phase_of),
         "problems": [
             {"path": problem.path, "code": problem.code, "message": problem.message} for problem in view.problems
         ],

@@ -4,6 +4,7 @@ Owns the pace and the keep-alive comments. Doesn't know what changed: it sends t
 """
 
 import asyncio
+from contextlib import suppress
 
 from aiohttp import web
 
@@ -42,7 +43,8 @@ class StatusStream:
         with self._background.stream():
             answer = web.StreamResponse(headers={**STREAM_HEADERS, "Content-Type": "text/event-stream"})
             await answer.prepare(request)
-            await self._follow(answer)
+            with suppress(ConnectionResetError):  # the page was closed while it was written to
+                await self._follow(answer)
         return answer
 
     async def _follow(self, answer: web.StreamResponse) -> None:

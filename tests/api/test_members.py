@@ -31,14 +31,16 @@ def test_member_tells_everything_that_people_ask() -> None:
 
     document: dict[str, Any] = member_documents(a_view(member), 100.0)[1]
 
-    assert document | {"memory": 0} == {
+    assert document | {"memory": 0, "hardware": 0} == {
         "id": "desk" + "2" * 48, "short": "desk2222", "name": "desk", "is_me": False, "state": "suspect",
         "for_s": 10.0, "role": "host", "rights": ["infer", "host"], "connected": True, "rtt_ms": 12.3, "heard_s": 2.5,
         "vouched_by": "n" * 52, "why": "no answer", "addresses": ["192.0.2.7:4000"], "load": 0.0, "memory": 0,
+        "hardware": 0, "engine_build": "", "protocol": 1,
         "models": [{"id": "tiny", "digest": "sha256:tiny", "state": "ready", "slots": 4, "busy": 1, "queued": 0,
                     "context_tokens": 8192}],
     }  # fmt: skip
     assert document["memory"]["gpus"] == 1
+    assert document["hardware"] == {"cores": 4, "gpus": ["GPU"]}
     assert document["memory"]["gpu_total_bytes"] == a_gpu().total_bytes
 
 

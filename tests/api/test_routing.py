@@ -1,7 +1,10 @@
 """How requests are routed, over HTTP: the configuration, the numbers, and why a request would go where."""
 
+import json
+import os
 from dataclasses import replace
 from http import HTTPStatus
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +21,7 @@ from tests.core.builders import a_member, a_spec
 from tests.core.serving.routed import a_candidate
 
 PATH = "/routing/config"
+DOCUMENTS = Path(__file__).parent / "documents" / "routing"
 PLAIN = {
     "strategy": "cache_aware", "model_strategy": "least_loaded", "enable_health_checks": True,
     "enable_quota_checks": True, "enable_cache_optimization": True, "max_load_threshold": 0.85,
@@ -228,3 +232,22 @@ async def test_a_question_about_nothing_is_refused(query: str, status: int, para
         found, document = await got(client, f"/api/explain?{query}")
 
         assert (found, document["error"]["param"]) == (status, param)  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("config", PATH), ("stats", "/routing/stats?detailed=true"), ("explain", "/api/explain")],
+)
+async def test_document_is_the_one_that_the_console_knows(name: str, path: str) -> None:
+    """A change of shape has to be seen by both sides; `MESHLLM_REWRITE_DOCUMENTS=1` writes the files anew."""
+    async with a_node() as (node, client):
+        decide(node, "r1", "studio", "attic")
+        _, document = await got(client, path)
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    file = DOCUMENTS / f"{name}.json"
+
+    if os.environ.get("MESHLLM_REWRITE_DOCUMENTS"):
+        DOCUMENTS.mkdir(exist_ok=True)
+        file.write_text(text)
+
+    assert file.read_text() == text

@@ -24,6 +24,7 @@ from meshllm.core.limits import GIB
 from meshllm.core.remotes import ListedModel, RemoteBackend
 from meshllm.core.resources import Resources
 from meshllm.core.rights import OWN_MACHINE
+from meshllm.core.serving.replicas import replicas_of
 from meshllm.core.view import LoadProgress, LocalModel, MeshView
 from tests.core.builders import (
     A_GPU_BUILD,
@@ -114,7 +115,8 @@ def in_a_mesh() -> MeshView:
         a_member("attic", state="dead", why="no answer; desk does not reach it either"),
     )
     members = {**view.members, **{member.announcement.node: member for member in others}}
-    return replace(view, members=MappingProxyType(members))
+    replicas = replicas_of(members.values(), view.me.node)
+    return replace(view, members=MappingProxyType(members), replicas=replicas)
 
 
 STORIES: dict[str, Callable[[], Story]] = {

@@ -5,6 +5,7 @@ import json
 from typing import Self
 
 import pytest
+from aiohttp import ClientConnectionResetError
 
 from meshllm.api import background, stream
 from meshllm.core.events import EngineProgressed
@@ -106,3 +107,22 @@ async def test_streams_are_counted_and_limited(monkeypatch: pytest.MonkeyPatch) 
             while (answer := await client.get("/api/events")).status != 200:
                 await answer.read()
         answer.close()
+
+
+async def test_page_that_is_closed_while_it_is_written_to_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """People close pages at any moment: that is nothing to write a traceback about."""
+    tried = asyncio.Event()
+
+    async def write(_: object, __: str) -> None:
+        tried.set()
+        raise ClientConnectionResetError("Cannot write to closing transport")
+
+    monkeypatch.setattr(stream, "write", write)
+    async with a_node() as (_, client):
+        async with client.get("/api/events") as answer:
+            assert await answer.read() == b""
+
+        assert tried.is_set()
+        assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from meshllm.api.console_files import INDEX, STATIC
-from tests.e2e.daemons import Daemon
+from scripts.fake_mesh_process import FakeMesh
+from tests.e2e.daemons import Daemon, free_port
 from tests.inventory import gguf_builder
 
 if TYPE_CHECKING:
@@ -75,3 +76,11 @@ def node(tmp_path: Path) -> Callable[..., Daemon]:
         return made
 
     return make
+
+
+@pytest.fixture
+def fake_mesh() -> Iterator[FakeMesh]:
+    """Return a simulated mesh with requests, and with a node whose name is markup."""
+    mesh = FakeMesh(free_port(), "--hostile")
+    yield mesh
+    mesh.close()

@@ -33,7 +33,13 @@ def shows(page: "Page", model: str, phase: str) -> None:
     expect(row_of(page, model).locator(".badge")).to_have_text(phase, timeout=WITHIN_MS)
 
 
-def opened(page: "Page", node: Daemon, fragment: str = "") -> None:
+def order(page: "Page", model: str, words: str) -> None:
+    """Press a button that asks back, and mean it."""
+    page.get_by_role("button", name=f"{words}: {model}", exact=True).click()
+    page.get_by_role("group", name=f"{words}: {model}?").get_by_role("button", name=words).click()
+
+
+def opened(page: "Page", node: Daemon, fragment: str = "#models") -> None:
     """Open the console and wait until it hears of its node."""
     page.goto(f"http://127.0.0.1:{node.port}/{fragment}")
     expect(page.locator(".connection")).to_have_text("live", timeout=WITHIN_MS)
@@ -71,6 +77,9 @@ def test_model_is_unloaded_and_loaded_by_its_button(page: "Page", complaints: li
         opened(page, daemon)
 
         page.get_by_role("button", name="Unload: tiny").click()
+        page.get_by_role("button", name="Leave it").click()
+        assert daemon.model("tiny")["phase"] == "ready"
+        order(page, "tiny", "Unload")
         shows(page, "tiny", "unloaded")
         assert daemon.model("tiny")["phase"] == "unloaded"
         page.get_by_role("button", name="Load: tiny", exact=True).click()
@@ -101,7 +110,7 @@ def test_chat_shows_the_answer_as_it_comes(page: "Page", complaints: list[str], 
 def test_page_asks_for_the_key_and_opens_with_it(page: "Page", complaints: list[str], node: Maker) -> None:
     """The page itself is no secret; what it shows is. A wrong key leads back to the form."""
     with node(MESH_LLM_API_KEY="open-sesame") as daemon:
-        answer = page.goto(f"http://127.0.0.1:{daemon.port}/")
+        answer = page.goto(f"http://127.0.0.1:{daemon.port}/#models")
         assert answer is not None
         assert answer.status == 200
         field = page.get_by_label("API key")
@@ -115,15 +124,78 @@ def test_page_asks_for_the_key_and_opens_with_it(page: "Page", complaints: list[
         assert all("401" in complaint for complaint in complaints), complaints
 
 
-def test_nodes_of_the_mesh_are_shown(page: "Page", complaints: list[str], node: Maker) -> None:
-    """A node alone is told how others join."""
+def test_a_model_is_held_and_dropped(page: "Page", complaints: list[str], node: Maker) -> None:
+    """Both ask back, and the page says what became of it."""
     with node() as daemon:
         daemon.until_model("tiny", phase="ready")
-        opened(page, daemon, "#nodes")
+        opened(page, daemon)
+        order(page, "tiny", "Hold")
+        shows(page, "tiny", "held")
+        page.get_by_role("button", name="Load: tiny", exact=True).click()
+        shows(page, "tiny", "ready")
+        order(page, "tiny", "Drop")
+        shows(page, "tiny", "dropped")
 
-        table = page.get_by_role("region", name="Nodes")
-        expect(table.locator("tbody tr")).to_have_count(1)
-        expect(table).to_contain_text("this node")
-        expect(table).to_contain_text("tiny")
-        expect(page.locator("main")).to_contain_text("mesh-llm token")
+        assert daemon.model("tiny")["phase"] == "dropped"
+        assert complaints == []
+
+
+def test_answer_says_who_gave_it_and_can_be_asked_for_again(page: "Page", complaints: list[str], node: Maker) -> None:
+    """The host, the rule and the pace stand below it; a reload keeps all of it."""
+    with node() as daemon:
+        daemon.until_model("tiny", phase="ready")
+        opened(page, daemon, "#chat")
+        page.get_by_label("Message").fill("count for me")
+        page.get_by_role("button", name="Send").click()
+        again = page.get_by_role("button", name="Answer again")
+        again.click()
+        expect(again).to_be_visible(timeout=WITHIN_MS)
+
+        footer = page.locator("article.assistant footer")
+        expect(footer).to_contain_text(re.compile(r"tiny · from \S+.* · by \S+ · first word after .* tokens"))
+        page.reload()
+        expect(page.locator("article.assistant")).to_have_count(1)
+        expect(footer).to_contain_text("first word after")
+        assert complaints == []
+
+
+@pytest.mark.rows("CON-2", "EXP-7")
+def test_picker_has_warm_and_cold_models_and_names_that_always_work(
+    page: "Page", complaints: list[str], node: Maker
+) -> None:
+    """A person sees before asking which model has to be loaded first."""
+    with node() as daemon:
+        daemon.until_model("tiny", phase="ready")
+        opened(page, daemon, "#chat")
+
+        picker = page.get_by_label("Model")
+        expect(picker.locator("optgroup")).to_have_count(3)
+        expect(picker.locator("optgroup").nth(0).locator("option")).to_have_text(["default", "auto"])
+        expect(picker.locator("optgroup").nth(1).locator("option")).to_have_text(["tiny"])
+        expect(picker.locator("optgroup").nth(2).locator("option")).to_have_text(["other"])
+        picker.select_option("auto")
+        page.get_by_label("Message").fill("count for me")
+        page.get_by_role("button", name="Send").click()
+
+        expect(page.locator("article.assistant footer")).to_contain_text("tiny · from", timeout=WITHIN_MS)
+        assert complaints == []
+
+
+def test_node_alone_is_shown_and_others_are_invited(page: "Page", complaints: list[str], node: Maker) -> None:
+    """The token is made when asked for, and shown when asked for once more."""
+    with node() as daemon:
+        daemon.until_model("tiny", phase="ready")
+        opened(page, daemon, "")
+
+        card = page.get_by_role("list", name="Nodes").locator(".node")
+        expect(card).to_have_count(1)
+        expect(card).to_contain_text("this node")
+        expect(card.get_by_role("button", name="tiny")).to_be_visible()
+        page.get_by_role("button", name="Make a token").click()
+        command = page.locator("pre.command")
+        expect(command).to_have_text(re.compile("mesh-llm --join \u2022+$"))
+        page.get_by_role("button", name="Show the token").click()
+
+        expect(command).to_have_text(re.compile(r"mesh-llm --join \S{40,}$"))
+        assert daemon.request("GET", "/api/tokens").json["tokens"]
         assert complaints == []

@@ -1,5 +1,6 @@
 """The console's own checks, and the promises that its built files keep."""
 
+import gzip
 import json
 import re
 import subprocess
@@ -12,6 +13,9 @@ from tests.house.tree import ROOT
 CONSOLE = ROOT / "console"
 STATIC = ROOT / "meshllm" / "api" / "static"
 DEPENDENCIES = 6
+SCRIPT_BYTES = 60_000
+"""Of all scripts together, compressed: a page that opens at once on a phone."""
+LINES = 300
 
 
 @pytest.mark.slow
@@ -64,3 +68,15 @@ def test_built_files_speak_to_no_other_host() -> None:
     assert {
         address for address in found if not address.startswith(("http://www.w3.org/", "https://www.w3.org/"))
     } == set()
+
+
+def test_scripts_are_small() -> None:
+    """What a browser has to fetch and read before it shows anything."""
+    assert 0 < sum(len(gzip.compress(file.read_bytes())) for file in STATIC.rglob("*.js")) < SCRIPT_BYTES
+
+
+def test_files_of_the_console_are_short() -> None:
+    """A console grows until somebody divides it."""
+    sources = [file for file in (CONSOLE / "src").rglob("*.*") if file.suffix in {".ts", ".tsx", ".css"}]
+
+    assert [file.name for file in sources if len(file.read_text(encoding="utf-8").splitlines()) > LINES] == []

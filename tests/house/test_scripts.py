@@ -22,6 +22,7 @@ SHELL = [
     "scripts/fuzz",
     "scripts/lock",
     "scripts/simulate",
+    "scripts/fake_mesh",
     ".ci/run",
 ]
 NOT_PORTABLE = re.compile(

@@ -13,6 +13,7 @@ export type ChatFact =
   | { kind: "thought"; text: string }
   | { kind: "usage"; tokens: number; tokensPerS: number | null }
   | { kind: "model"; model: string }
+  | { kind: "route"; node: string; reason: string } // who answers, and by which rule
   | { kind: "cut" } // the answer reached its limit of tokens
   | { kind: "failed"; message: string };
 
@@ -24,9 +25,16 @@ interface Chunk {
   timings?: { predicted_per_second?: number; predicted_n?: number };
 }
 
-export async function* answer(model: string, turns: ChatTurn[], signal: AbortSignal): AsyncGenerator<ChatFact> {
+// `session` keeps a conversation at one host, where its words are remembered.
+export async function* answer(
+  model: string,
+  turns: ChatTurn[],
+  session: string,
+  signal: AbortSignal,
+): AsyncGenerator<ChatFact> {
   const body = { model, messages: turns, stream: true, stream_options: { include_usage: true } };
-  const response = await request("v1/chat/completions", { body, signal });
+  const response = await request("v1/chat/completions", { body, signal, headers: { "X-Session-ID": session } });
+  yield routeOf(response.headers);
   if (!response.body) throw new Error("the answer has no body");
   for await (const event of events(response.body)) {
     if (event.data === "[DONE]") return;
@@ -35,6 +43,10 @@ export async function* answer(model: string, turns: ChatTurn[], signal: AbortSig
     if (facts.some((fact) => fact.kind === "failed")) return;
   }
   yield { kind: "failed", message: "the connection ended before the answer did" };
+}
+
+export function routeOf(headers: Headers): ChatFact {
+  return { kind: "route", node: headers.get("X-Mesh-Node") ?? "", reason: headers.get("X-Mesh-Route-Reason") ?? "" };
 }
 
 export function factsOf(chunk: Chunk): ChatFact[] {

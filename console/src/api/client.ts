@@ -25,8 +25,14 @@ export function setApiKey(key: string): void {
   localStorage.setItem(KEY, key);
 }
 
-export async function request(path: string, init: { body?: unknown; signal?: AbortSignal } = {}): Promise<Response> {
-  const headers = new Headers();
+interface Init {
+  body?: unknown; // makes it a POST
+  signal?: AbortSignal;
+  headers?: Record<string, string>;
+}
+
+export async function request(path: string, init: Init = {}): Promise<Response> {
+  const headers = new Headers(init.headers);
   if (apiKey()) headers.set("Authorization", `Bearer ${apiKey()}`);
   const options: RequestInit = { headers, cache: "no-store" };
   if (init.signal) options.signal = init.signal;
@@ -44,7 +50,8 @@ export async function request(path: string, init: { body?: unknown; signal?: Abo
 async function failure(response: Response): Promise<RequestFailed> {
   const text = await response.text().catch(() => "");
   try {
-    const error = (JSON.parse(text) as { error?: { message?: string; code?: string } }).error;
+    const error = (JSON.parse(text) as { error?: string | { message?: string; code?: string } }).error;
+    if (typeof error === "string") return new RequestFailed(error, response.status); // of the lifecycle routes
     if (error?.message) return new RequestFailed(error.message, response.status, error.code ?? null);
   } catch {
     // not JSON
@@ -52,10 +59,8 @@ async function failure(response: Response): Promise<RequestFailed> {
   return new RequestFailed(`${response.status} ${response.statusText}`.trim(), response.status);
 }
 
-export async function loadModel(id: string): Promise<void> {
-  await request("v1/models/reload", { body: { model_id: id } });
-}
-
-export async function unloadModel(id: string): Promise<void> {
-  await request("v1/models/unload", { body: { model_id: id } });
+// Reads one JSON document. The type is the caller's word, which the contract tests keep.
+export async function read<T>(path: string, signal?: AbortSignal): Promise<T> {
+  const response = await request(path, signal ? { signal } : {});
+  return (await response.json()) as T;
 }

@@ -9,7 +9,8 @@ export interface StatusDocument {
   engine: { kind: string; version: string; uses_gpu: boolean } | null;
   engine_failure: Failure | null;
   default_model: string | null;
-  models: ModelStatus[];
+  models: ModelStatus[]; // of this node
+  mesh_models: MeshModel[]; // of all nodes, this one among them
   problems: { path: string; code: string; message: string }[];
   unresolved: { name: string; message: string }[];
   requested: string[];
@@ -59,6 +60,9 @@ export interface MemberStatus {
   addresses: string[];
   load: number; // 0 to 1
   memory: { total_bytes: number; free_bytes: number; gpu_total_bytes: number; gpu_free_bytes: number; gpus: number };
+  hardware: { cores: number; gpus: string[] }; // nothing of a client
+  engine_build: string;
+  protocol: number;
   models: {
     id: string;
     digest: string;
@@ -68,6 +72,17 @@ export interface MemberStatus {
     queued: number;
     context_tokens: number;
   }[];
+}
+
+export interface MeshModel {
+  id: string;
+  warmth: string; // warm, loading, cold: as at the node where it is warmest
+  held: boolean; // requests do not load it
+  demand_per_min: number;
+  size_bytes: number;
+  capabilities: string[];
+  nodes: { id: string; phase: string }[]; // those that serve it or have its file
+  lack: string; // why nobody can load it; "" when somebody can
 }
 
 export interface MachineStatus {

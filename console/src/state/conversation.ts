@@ -7,36 +7,50 @@ export interface Turn extends ChatTurn {
   model: string;
   tokens: number;
   tokensPerS: number | null;
+  firstMs: number | null; // from the question to the first text
+  node: string; // which one answered; "" while unknown
+  routedBy: string; // the rule by which it was chosen
   ended: "" | "stopped" | "cut" | "failed"; // "" for an answer that ended by itself
   reason: string;
 }
 
 export interface Conversation {
+  id: string; // the session: its host remembers its words
   turns: Turn[];
   isAnswering: boolean;
 }
 
 export type Spoken =
   | { kind: "asked"; text: string; model: string }
-  | { kind: "heard"; fact: ChatFact; afterFirstMs: number } // since the first text of this answer
+  | { kind: "again"; model: string } // the last answer is thrown away and asked for once more
+  | { kind: "heard"; fact: ChatFact; afterFirstMs: number; firstMs: number | null } // since the first text
   | { kind: "finished" }
   | { kind: "stopped" }
   | { kind: "failed"; message: string };
 
-export const silence: Conversation = { turns: [], isAnswering: false };
+export const silence: Conversation = { id: "", turns: [], isAnswering: false };
+
+const UNKNOWN = { thought: "", tokens: 0, tokensPerS: null, firstMs: null, node: "", routedBy: "" } as const;
 
 function turn(role: Turn["role"], content: string, model: string): Turn {
-  return { role, content, model, thought: "", tokens: 0, tokensPerS: null, ended: "", reason: "" };
+  return { ...UNKNOWN, role, content, model, ended: "", reason: "" };
 }
 
 export function converse(talk: Conversation, spoken: Spoken): Conversation {
   switch (spoken.kind) {
     case "asked": {
       const turns = [...talk.turns, turn("user", spoken.text, ""), turn("assistant", "", spoken.model)];
-      return { turns, isAnswering: true };
+      return { ...talk, turns, isAnswering: true };
+    }
+    case "again": {
+      if (talk.isAnswering || talk.turns.at(-1)?.role !== "assistant") return talk;
+      return { ...talk, turns: [...talk.turns.slice(0, -1), turn("assistant", "", spoken.model)], isAnswering: true };
     }
     case "heard":
-      return withAnswer(talk, (answer) => hear(answer, spoken.fact, spoken.afterFirstMs));
+      return withAnswer(talk, (answer) => ({
+        ...hear(answer, spoken.fact, spoken.afterFirstMs),
+        firstMs: answer.firstMs ?? spoken.firstMs,
+      }));
     case "finished":
       return { ...talk, isAnswering: false };
     case "stopped":
@@ -70,6 +84,8 @@ function hear(answer: Turn, fact: ChatFact, afterFirstMs: number): Turn {
       return { ...answer, tokens: fact.tokens, tokensPerS: fact.tokensPerS ?? answer.tokensPerS };
     case "model":
       return { ...answer, model: fact.model };
+    case "route":
+      return { ...answer, node: fact.node, routedBy: fact.reason };
     case "cut":
       return { ...answer, ended: "cut" };
     case "failed":
@@ -90,11 +106,11 @@ export function turnsToSend(talk: Conversation): ChatTurn[] {
 // Reads what an earlier page left. Anything unexpected is an empty conversation, never an error.
 export function restore(stored: string | null): Conversation {
   try {
-    const turns = (JSON.parse(stored ?? "") as { turns: Turn[] }).turns;
-    if (!Array.isArray(turns) || !turns.every(isTurn)) return silence;
-    const talk = { turns, isAnswering: false };
-    const wasAnswering = (JSON.parse(stored ?? "") as Conversation).isAnswering;
-    return wasAnswering ? converse(talk, { kind: "failed", message: "the page was closed during this answer" }) : talk;
+    const found = JSON.parse(stored ?? "") as Conversation;
+    if (!Array.isArray(found.turns) || !found.turns.every(isTurn)) return silence;
+    const id = typeof found.id === "string" ? found.id : "";
+    const talk = { id, turns: found.turns.map((entry) => ({ ...UNKNOWN, ...entry })), isAnswering: false };
+    return found.isAnswering ? converse(talk, { kind: "failed", message: "the page was closed during this answer" }) : talk;
   } catch {
     return silence;
   }

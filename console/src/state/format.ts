@@ -41,3 +41,7 @@ export function milliseconds(value_ms: number): string {
 export function percent(share: number): string {
   return `${Math.floor(Math.min(1, Math.max(0, share)) * 100)} %`;
 }
+
+export function clockTime(atMs: number): string {
+  return new Date(atMs).toLocaleTimeString("en-GB");
+}

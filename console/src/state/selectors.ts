@@ -1,6 +1,6 @@
 // Questions about the node's state that views ask. Pure.
 
-import type { ModelStatus, StatusDocument } from "../api/contract";
+import type { MeshModel, ModelStatus, StatusDocument } from "../api/contract";
 import { bytes, duration, percent } from "./format";
 import type { NodeState } from "./store";
 
@@ -53,22 +53,32 @@ export function buttonOf(model: ModelStatus): { change: "load" | "unload"; words
   return null;
 }
 
-// Models that can be talked to: ready ones first, then those that a request would load.
-export function chatModels(status: StatusDocument | null): ModelStatus[] {
-  const talking = (status?.models ?? []).filter((model) => model.phase === "ready" || canLoad(model) || canUnload(model));
-  const able = talking.filter((model) => model.phase !== "failed" && canChat(model));
-  return able.sort((a, b) => Number(b.phase === "ready") - Number(a.phase === "ready") || a.id.localeCompare(b.id));
+// Names that always work: the node decides what they stand for.
+export const STAND_INS = ["default", "auto"] as const;
+
+// Models of the mesh that can be talked to: warm ones first, then those that a request would load.
+export function chatModels(status: StatusDocument | null): MeshModel[] {
+  const able = (status?.mesh_models ?? []).filter((model) => !model.held && canChat(model) && !hasFailed(model));
+  return able.sort((a, b) => rank(a) - rank(b) || a.id.localeCompare(b.id));
 }
 
-function canChat(model: ModelStatus): boolean {
+function rank(model: MeshModel): number {
+  return ["warm", "loading"].indexOf(model.warmth) >>> 0; // whatever else comes last
+}
+
+function canChat(model: MeshModel): boolean {
   const able = model.capabilities; // none: not known yet
   return able.length === 0 || able.includes("chat") || able.includes("completion");
+}
+
+function hasFailed(model: MeshModel): boolean {
+  return model.nodes.length > 0 && model.nodes.every(({ phase }) => phase === "failed");
 }
 
 // The model to use where nobody chose one.
 export function preferredModel(status: StatusDocument | null, chosen: string): string {
   const able = chatModels(status).map((model) => model.id);
-  if (able.includes(chosen)) return chosen;
+  if (able.includes(chosen) || (able.length > 0 && STAND_INS.some((name) => name === chosen))) return chosen;
   const byDefault = status?.default_model ?? "";
   return able.includes(byDefault) ? byDefault : (able[0] ?? "");
 }

@@ -1,12 +1,15 @@
 // What the page knows of its node. `reduce` is the only thing that changes it, and it is pure.
 
 import type { StatusDocument } from "../api/contract";
+import type { Pace } from "./speeds";
+import { paced } from "./speeds";
 
 export interface NodeState {
   connection: "connecting" | "live" | "lost" | "refused";
   reason: string; // why there is no connection
   status: StatusDocument | null; // the last one stays on the screen when the node is gone
   documentAtMs: number; // when the document came: its durations count from there
+  paces: ReadonlyMap<string, Pace>; // of downloads, by model
   aliveAtMs: number | null; // when the node last gave a sign of life
 }
 
@@ -22,6 +25,7 @@ export const unknownNode: NodeState = {
   reason: "",
   status: null,
   documentAtMs: 0,
+  paces: new Map(),
   aliveAtMs: null,
 };
 
@@ -33,6 +37,7 @@ export function reduce(state: NodeState, fact: NodeFact): NodeState {
         reason: "",
         status: fact.document,
         documentAtMs: fact.atMs,
+        paces: paced(state.paces, fact.document, fact.atMs),
         aliveAtMs: fact.atMs,
       };
     case "alive":

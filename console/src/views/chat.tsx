@@ -1,12 +1,12 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 
-import { CodeBlock } from "../parts/code-block";
 import { EmptyState } from "../parts/empty-state";
 import type { Turn } from "../state/conversation";
-import { pieces } from "../state/prose";
-import { chatModels } from "../state/selectors";
-import { ask, chatModel, chooseModel, clearTalk, status, stopAnswer, talk } from "../state/signals";
+import { chatModels, STAND_INS } from "../state/selectors";
+import { status } from "../state/signals";
+import { ask, chatModel, chooseModel, clearTalk, stopAnswer, talk } from "../state/talking";
+import { Said } from "./said";
 
 export function Chat() {
   const { turns, isAnswering } = talk.value;
@@ -26,6 +26,10 @@ export function Chat() {
 
 function ModelPicker() {
   const models = chatModels(status.value);
+  const groups = [
+    { label: "Warm", found: models.filter(({ warmth }) => warmth === "warm") },
+    { label: "Cold: a request loads it", found: models.filter(({ warmth }) => warmth !== "warm") },
+  ].filter(({ found }) => found.length > 0);
   return (
     <label class="picker">
       <span>Model</span>
@@ -35,10 +39,23 @@ function ModelPicker() {
         onChange={(event) => chooseModel(event.currentTarget.value)}
       >
         {models.length === 0 && <option value="">none is available</option>}
-        {models.map(({ id, phase }) => (
-          <option key={id} value={id}>
-            {phase === "ready" ? id : `${id} (${phase})`}
-          </option>
+        {models.length > 0 && (
+          <optgroup label="The node chooses">
+            {STAND_INS.map((name) => (
+              <option key={name} value={name}>
+                {name}
+              </option>
+            ))}
+          </optgroup>
+        )}
+        {groups.map(({ label, found }) => (
+          <optgroup key={label} label={label}>
+            {found.map(({ id, warmth }) => (
+              <option key={id} value={id}>
+                {warmth === "loading" ? `${id} (loading)` : id}
+              </option>
+            ))}
+          </optgroup>
         ))}
       </select>
     </label>
@@ -60,7 +77,7 @@ function Turns({ turns, isAnswering }: { turns: Turn[]; isAnswering: boolean }) 
     return (
       <div class="turns">
         <EmptyState title="Say something">
-          <p>The conversation stays in this browser; the model runs on this node.</p>
+          <p>The conversation stays in this browser; the model runs on a node of your mesh.</p>
         </EmptyState>
       </div>
     );
@@ -68,46 +85,9 @@ function Turns({ turns, isAnswering }: { turns: Turn[]; isAnswering: boolean }) 
   return (
     <div class="turns" ref={box} onScroll={onScroll} tabIndex={0} role="log" aria-label="Conversation" aria-live="off">
       {turns.map((turn, index) => (
-        <Said key={index} turn={turn} isOpen={isAnswering && index === turns.length - 1} />
+        <Said key={index} turn={turn} isOpen={isAnswering && index === turns.length - 1} isLast={index === turns.length - 1} />
       ))}
     </div>
-  );
-}
-
-function Said({ turn, isOpen }: { turn: Turn; isOpen: boolean }) {
-  if (turn.role === "user") return <article class="turn user">{turn.content}</article>;
-  return (
-    <article class="turn assistant" aria-busy={isOpen}>
-      {turn.thought && (
-        <details class="thought" open={isOpen && turn.content === ""}>
-          <summary>Thoughts</summary>
-          {turn.thought}
-        </details>
-      )}
-      {pieces(turn.content).map((piece, index) =>
-        piece.kind === "code" ? (
-          <CodeBlock key={index} text={piece.text} label={piece.language} />
-        ) : (
-          <p key={index}>{piece.text}</p>
-        ),
-      )}
-      <Ending turn={turn} isOpen={isOpen} />
-    </article>
-  );
-}
-
-function Ending({ turn, isOpen }: { turn: Turn; isOpen: boolean }) {
-  const facts = [turn.model];
-  if (turn.tokens) facts.push(`${turn.tokens} tokens`);
-  if (turn.tokensPerS) facts.push(`${turn.tokensPerS.toFixed(1)} tokens/s`);
-  if (turn.ended === "stopped") facts.push("stopped");
-  if (turn.ended === "cut") facts.push("reached its limit of tokens");
-  const isWaiting = isOpen && turn.content === "" && turn.thought === "";
-  return (
-    <footer>
-      {turn.ended === "failed" && <strong role="alert">{turn.reason}</strong>}
-      {isWaiting ? <span class="waiting">waiting for {turn.model}…</span> : facts.join(" · ")}
-    </footer>
   );
 }
 

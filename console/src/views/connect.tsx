@@ -2,7 +2,7 @@ import { address, apiKey } from "../api/client";
 import { CodeBlock } from "../parts/code-block";
 import { EmptyState } from "../parts/empty-state";
 import { snippets } from "../state/snippets";
-import { chatModel } from "../state/signals";
+import { chatModel } from "../state/talking";
 
 export function Connect() {
   const model = chatModel.value;

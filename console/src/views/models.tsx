@@ -1,10 +1,10 @@
-import type { ModelStatus, StatusDocument } from "../api/contract";
-import { Badge } from "../parts/badge";
+import type { StatusDocument } from "../api/contract";
 import { EmptyState } from "../parts/empty-state";
 import { Meter } from "../parts/meter";
-import { bytes, count, parameters, tokens } from "../state/format";
-import { buttonOf, note, tone } from "../state/selectors";
-import { age_s, asking, changeModel, modelProblem, node, status } from "../state/signals";
+import { count } from "../state/format";
+import { modelProblem } from "../state/ordering";
+import { node, status } from "../state/signals";
+import { ModelTable } from "./model-table";
 
 export function Models() {
   const known = status.value;
@@ -19,7 +19,7 @@ export function Models() {
         </Notice>
       ))}
       {modelProblem.value && <Notice title={modelProblem.value.model}>{modelProblem.value.message}</Notice>}
-      {known.models.length === 0 ? <NoModels /> : <Table known={known} />}
+      {known.models.length + known.mesh_models.length === 0 ? <NoModels /> : <ModelTable known={known} />}
       <Problems known={known} />
     </>
   );
@@ -64,81 +64,6 @@ function Machine({ known }: { known: StatusDocument }) {
         {engine && ` · ${engine.kind} ${engine.version}${engine.uses_gpu ? " on GPU" : " on CPU"}`}
       </p>
     </section>
-  );
-}
-
-function Table({ known }: { known: StatusDocument }) {
-  return (
-    <div class="scroll" tabIndex={0} role="region" aria-label="Models">
-      <table>
-        <thead>
-          <tr>
-            <th scope="col">Model</th>
-            <th scope="col">State</th>
-            <th scope="col" class="number">Context</th>
-            <th scope="col" class="number">Slots</th>
-            <th scope="col" class="number">Size</th>
-            <th scope="col" class="number">Requests</th>
-            <th scope="col">
-              <span class="unseen">Actions</span>
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {known.models.map((model) => (
-            <Row key={model.id} model={model} isDefault={model.id === known.default_model} />
-          ))}
-        </tbody>
-      </table>
-    </div>
-  );
-}
-
-function Row({ model, isDefault }: { model: ModelStatus; isDefault: boolean }) {
-  const kind = [model.architecture, parameters(model.parameters), model.quantization].filter(Boolean).join(" · ");
-  const context = model.context_tokens || model.train_context_tokens;
-  return (
-    <tr>
-      <th scope="row">
-        <span class="model-name">
-          <span class="model-id">{model.id}</span>
-          {isDefault && <span class="tag">default</span>}
-        </span>
-        <small>{[kind, ...model.aliases].filter(Boolean).join(" · ")}</small>
-      </th>
-      <td class="state">
-        <Badge tone={tone(model)}>{model.phase}</Badge>
-        {model.progress && <progress value={model.progress.share} aria-label={`${model.id}: ${model.progress.stage}`} />}
-        <small class={tone(model)}>{note(model, age_s.value)}</small>
-      </td>
-      <td class="number" data-label="Context" title={`trained with ${count(model.train_context_tokens)} tokens`}>
-        {context ? tokens(context) : "–"}
-      </td>
-      <td class="number" data-label="Slots">{model.slots ? `${model.in_flight} of ${model.slots}` : "–"}</td>
-      <td class="number" data-label="Size" title={model.memory_bytes ? `${bytes(model.memory_bytes)} in memory` : ""}>
-        {model.size_bytes ? bytes(model.size_bytes) : "–"}
-      </td>
-      <td class="number" data-label="Requests">{count(model.requests)}</td>
-      <td class="actions">
-        <Actions model={model} />
-      </td>
-    </tr>
-  );
-}
-
-function Actions({ model }: { model: ModelStatus }) {
-  const isBusy = asking.value.has(model.id) || node.value.connection !== "live";
-  const button = buttonOf(model);
-  if (!button) return null;
-  return (
-    <button
-      type="button"
-      disabled={isBusy}
-      aria-label={`${button.words}: ${model.id}`}
-      onClick={() => void changeModel(model.id, button.change)}
-    >
-      {button.words}
-    </button>
   );
 }
 

@@ -1,0 +1,73 @@
+// What happened in the mesh, told from one document to the next. Pure.
+
+import type { MemberStatus, MeshModel, StatusDocument } from "../api/contract";
+import { nodeName } from "./members";
+import type { Tone } from "./selectors";
+
+export interface Happening {
+  atMs: number;
+  tone: Tone;
+  what: string;
+  cause: string; // "" where nobody said one
+}
+
+const KEPT = 500;
+const WORDS: Record<string, [string, Tone]> = {
+  alive: ["is back", "good"],
+  suspect: ["does not answer", "busy"],
+  dead: ["is dead", "bad"],
+  left: ["left", "quiet"],
+};
+
+// The newest first, so many at most.
+export function told(before: Happening[], old: StatusDocument | null, now: StatusDocument, atMs: number): Happening[] {
+  if (old === null || old.node.id !== now.node.id) return before;
+  const found = [...nodesOf(old, now, atMs), ...modelsOf(old, now, atMs)];
+  return found.length ? [...found.reverse(), ...before].slice(0, KEPT) : before;
+}
+
+function nodesOf(old: StatusDocument, now: StatusDocument, atMs: number): Happening[] {
+  const known = new Map(old.members.map((member) => [member.id, member]));
+  return now.members.flatMap((member) => {
+    const earlier = known.get(member.id);
+    if (earlier && earlier.state === member.state) return [];
+    return [{ atMs, ...nodeWords(earlier, member), cause: member.why }];
+  });
+}
+
+function nodeWords(earlier: MemberStatus | undefined, member: MemberStatus): { what: string; tone: Tone } {
+  if (!earlier && member.state === "alive") return { what: `${member.name} joined`, tone: "good" };
+  const [words, tone] = WORDS[member.state] ?? [`is ${member.state}`, "quiet"];
+  return { what: `${member.name} ${words}`, tone };
+}
+
+function modelsOf(old: StatusDocument, now: StatusDocument, atMs: number): Happening[] {
+  const before = new Map(old.mesh_models.map((model) => [model.id, model]));
+  const after = new Map(now.mesh_models.map((model) => [model.id, model]));
+  return [...new Set([...before.keys(), ...after.keys()])].flatMap((id) => {
+    const earlier = phasesOf(before.get(id));
+    const later = phasesOf(after.get(id));
+    const nodes = [...new Set([...earlier.keys(), ...later.keys()])];
+    const changed = nodes.filter((node) => (earlier.get(node) ?? "unloaded") !== (later.get(node) ?? "unloaded"));
+    return changed.map((node) => {
+      const phase = later.get(node) ?? "gone";
+      return { atMs, tone: toneOf(phase), what: `${id} is ${phase} at ${nodeName(now, node)}`, cause: causeOf(now, id, node) };
+    });
+  });
+}
+
+function phasesOf(model: MeshModel | undefined): Map<string, string> {
+  return new Map((model?.nodes ?? []).map(({ id, phase }) => [id, phase]));
+}
+
+function toneOf(phase: string): Tone {
+  if (phase === "ready") return "good";
+  if (phase === "failed" || phase === "retrying") return "bad";
+  return ["unloaded", "held", "gone"].includes(phase) ? "quiet" : "busy";
+}
+
+function causeOf(now: StatusDocument, model: string, node: string): string {
+  if (node !== now.node.id) return now.members.find(({ id, state }) => id === node && state !== "alive")?.why ?? "";
+  const own = now.models.find(({ id }) => id === model);
+  return own ? own.failure?.message || own.why || own.waiting : "";
+}

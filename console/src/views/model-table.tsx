@@ -1,0 +1,143 @@
+import { useEffect, useRef } from "preact/hooks";
+
+import type { StatusDocument } from "../api/contract";
+import { Badge } from "../parts/badge";
+import { bytes, count, parameters, tokens } from "../state/format";
+import { confirm, isBusy, modelFilter, propose, unconfirmed } from "../state/ordering";
+import type { Action, ModelRow } from "../state/rows";
+import { actionsOf, fit, modelRows, rowNote, stateOf, whereabouts } from "../state/rows";
+import { age_s, node } from "../state/signals";
+import { paceWords } from "../state/speeds";
+
+const MOST_ROWS = 200; // a person reads no more of them, and a page with thousands is slow
+
+export function ModelTable({ known }: { known: StatusDocument }) {
+  const rows = modelRows(known, modelFilter.value);
+  return (
+    <>
+      <label class="picker">
+        <span>Find</span>
+        <input
+          type="search"
+          value={modelFilter.value}
+          placeholder="a part of a name"
+          onInput={(event) => (modelFilter.value = event.currentTarget.value)}
+        />
+        <span role="status">{count(rows.length)} models</span>
+      </label>
+      <div class="scroll" tabIndex={0} role="region" aria-label="Models">
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">Model</th>
+              <th scope="col">State</th>
+              <th scope="col">Where</th>
+              <th scope="col">Fit</th>
+              <th scope="col" class="number">
+                Demand
+              </th>
+              <th scope="col" class="number">
+                Context
+              </th>
+              <th scope="col" class="number">
+                Size
+              </th>
+              <th scope="col">
+                <span class="unseen">Actions</span>
+              </th>
+            </tr>
+          </thead>
+          <tbody>
+            {rows.slice(0, MOST_ROWS).map((row) => (
+              <Row key={row.id} row={row} known={known} />
+            ))}
+          </tbody>
+        </table>
+      </div>
+      {rows.length > MOST_ROWS && <p class="quiet-line">{count(rows.length - MOST_ROWS)} more: find them by their name.</p>}
+    </>
+  );
+}
+
+function Row({ row, known }: { row: ModelRow; known: StatusDocument }) {
+  const { id, mesh, local } = row;
+  const state = stateOf(row);
+  const context = local ? local.context_tokens || local.train_context_tokens : 0;
+  const size = local?.size_bytes || mesh?.size_bytes || 0;
+  return (
+    <tr>
+      <th scope="row">
+        <span class="model-name">
+          <span class="model-id">{id}</span>
+          {id === known.default_model && <span class="tag">default</span>}
+        </span>
+        <small>{kindOf(row)}</small>
+      </th>
+      <td class="state">
+        <Badge tone={state.tone}>{state.word}</Badge>
+        {local?.progress && <progress value={local.progress.share} aria-label={`${id}: ${local.progress.stage}`} />}
+        <small class={state.tone}>
+          {[rowNote(row, age_s.value), paceWords(node.value.paces.get(id), size)].filter(Boolean).join(" · ")}
+        </small>
+      </td>
+      <td data-label="Where">{whereabouts(row, known)}</td>
+      <td data-label="Fit" title={mesh?.lack || local?.waiting}>
+        {fit(row)}
+      </td>
+      <td class="number" data-label="Demand" title={local ? `${count(local.requests)} requests here` : ""}>
+        {mesh?.demand_per_min ? `${mesh.demand_per_min.toFixed(1)}/min` : "–"}
+      </td>
+      <td class="number" data-label="Context" title={local?.slots ? `${local.in_flight} of ${local.slots} slots` : ""}>
+        {context ? tokens(context) : "–"}
+      </td>
+      <td class="number" data-label="Size" title={local?.memory_bytes ? `${bytes(local.memory_bytes)} in memory` : ""}>
+        {size ? bytes(size) : "–"}
+      </td>
+      <td class="actions">
+        <Actions row={row} />
+      </td>
+    </tr>
+  );
+}
+
+function kindOf({ local }: ModelRow): string {
+  if (!local) return "";
+  return [local.architecture, parameters(local.parameters), local.quantization, ...local.aliases].filter(Boolean).join(" · ");
+}
+
+function Actions({ row }: { row: ModelRow }) {
+  const proposed = unconfirmed.value;
+  if (proposed?.model === row.id) return <Question id={row.id} action={proposed.action} />;
+  const isAway = node.value.connection !== "live";
+  return (
+    <>
+      {actionsOf(row).map((action) => (
+        <button
+          key={action.change}
+          type="button"
+          disabled={isAway || isBusy(row.id, action.change)}
+          aria-label={`${action.words}: ${row.id}`}
+          onClick={() => propose(row.id, action)}
+        >
+          {action.words}
+        </button>
+      ))}
+    </>
+  );
+}
+
+function Question({ id, action }: { id: string; action: Action }) {
+  const first = useRef<HTMLButtonElement>(null);
+  useEffect(() => first.current?.focus(), []); // the button that had the keyboard is gone
+  return (
+    <div class="question" role="group" aria-label={`${action.words}: ${id}?`}>
+      <p>{action.question}</p>
+      <button type="button" class="stop" ref={first} onClick={() => confirm(true)}>
+        {action.words}
+      </button>
+      <button type="button" onClick={() => confirm(false)}>
+        Leave it
+      </button>
+    </div>
+  );
+}

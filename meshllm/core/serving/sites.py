@@ -89,12 +89,9 @@ def site_of(said: Announcement) -> Site | None:
     """Return a live member as a site, by its own words; None for one that may not or cannot host."""
     if not may_host(said) or said.resources is None:
         return None
-    whole = Room(
-        gpu_bytes=int(said.resources.gpu_total_bytes * USABLE_SHARE),
-        host_bytes=int(said.resources.memory_total_bytes * USABLE_SHARE),
-    )
+    whole = whole_of(said.resources)
     return Site(
-        node=said.node, name=said.name, room=_room(said.resources, said.serving, whole), whole=whole,
+        node=said.node, name=said.name, room=room_of(said.resources, said.serving), whole=whole,
         disk={one.model: one.size_bytes for one in said.models_on_disk},
         serves=frozenset(one.model for one in said.serving),
         evictable={one.model: need_bytes(one.size_bytes) for one in said.serving if _rests(one)},
@@ -118,7 +115,15 @@ def _rests(served: ServedModel) -> bool:
     return served.is_assigned and served.state is ServingState.READY and not served.busy + served.queued
 
 
-def _room(resources: Resources, serving: Iterable[ServedModel], whole: Room) -> Room:
+def whole_of(resources: Resources) -> Room:
+    """Return what a machine could use if nothing ran there."""
+    return Room(
+        gpu_bytes=int(resources.gpu_total_bytes * USABLE_SHARE),
+        host_bytes=int(resources.memory_total_bytes * USABLE_SHARE),
+    )
+
+
+def room_of(resources: Resources, serving: Iterable[ServedModel]) -> Room:
     """Return what is left: of what may be used less everything promised, and of what is free less the unseen."""
     promised = unseen = 0
     for one in serving:
@@ -126,6 +131,6 @@ def _room(resources: Resources, serving: Iterable[ServedModel], whole: Room) -> 
         promised += need
         if one.state in (ServingState.CLAIMED, ServingState.DOWNLOADING, ServingState.LOADING):
             unseen += need  # what was measured cannot show it yet
-    allowed = less(whole, promised)
+    allowed = less(whole_of(resources), promised)
     free = less(Room(gpu_bytes=resources.gpu_free_bytes, host_bytes=resources.memory_free_bytes), unseen)
     return Room(gpu_bytes=min(allowed.gpu_bytes, free.gpu_bytes), host_bytes=min(allowed.host_bytes, free.host_bytes))

@@ -78,10 +78,12 @@ def _shape(view: MeshView, model: ModelId) -> SplitModel | None:
 
 def _fits_here(view: MeshView, spec: ModelSpec) -> bool:
     """Tell whether this node's exact arithmetic says so: it knows more than others could."""
-    if view.resources is None or view.engine_build is None:
+    build, usable = view.engine_build, view.me.usable
+    if view.resources is None or build is None or usable is None:
         return False
     taken = {one.id: one.plan for one in view.local.values() if one.plan is not None and one.endpoint is not None}
-    room = room_for_one_more(view.resources, view.engine_build, MemoryLimit(share=0.9), taken)
+    limit = MemoryLimit(size_bytes=usable.gpu_bytes if build.uses_gpu and view.resources.gpus else usable.memory_bytes)
+    room = room_for_one_more(view.resources, build, limit, taken)
     return isinstance(plan_engine(spec, room, EngineWishes(), view.resources), EnginePlan)
 
 

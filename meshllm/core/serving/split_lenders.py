@@ -79,11 +79,9 @@ class Lender:
 
     @property
     def free_bytes(self) -> int:
-        """Return what it could lend: the room on its GPUs where it has any, else of its memory."""
-        if self.said.resources is None:
-            return 0
-        room = room_of(self.said.resources, self.said.serving)
-        return room.gpu_bytes if self.said.resources.gpus else room.host_bytes
+        """Return what it could lend: the room on its GPUs where its engine uses any, else of its memory."""
+        room = room_of(self.said)
+        return room.gpu_bytes if whole_of(self.said).gpu_bytes else room.host_bytes
 
     def has_file(self, model: SplitModel) -> bool:
         """Tell whether it has a model's file, by the digest where that is known."""
@@ -109,10 +107,10 @@ def lenders_of(members: Iterable[Member]) -> tuple[Lender, ...]:
 
 def could_hold(said: Announcement, size_bytes: int) -> bool:
     """Tell whether a node could hold a model alone if no other were in its memory."""
-    if said.resources is None or not may_host(said):
+    if not may_host(said):
         return False
     freed = sum(need_bytes(one.size_bytes) for one in said.serving)
-    room = more(room_of(said.resources, said.serving), freed, whole_of(said.resources))
+    room = more(room_of(said), freed, whole_of(said))
     return room.gpu_bytes + room.host_bytes >= need_bytes(size_bytes)
 
 

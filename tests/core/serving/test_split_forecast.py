@@ -7,7 +7,9 @@ from meshllm.core.announcement import DiskModel, ServedModel, ServingState
 from meshllm.core.engines import EngineState
 from meshllm.core.ids import ModelId
 from meshllm.core.limits import GIB
+from meshllm.core.resources import MemoryLimit, Usable
 from meshllm.core.rights import OWN_MACHINE, Rights
+from meshllm.core.serving.capacity import EngineWishes
 from meshllm.core.serving.split_forecast import NOT_RUN, SplitForecast, foresee_split, shown
 from meshllm.core.view import ColdModel, Member, MeshView
 from tests.core.builders import a_machine, a_member, a_spec, a_story
@@ -24,9 +26,12 @@ def a_node(name: str, memory: int = 12, **changes: object) -> Member:
     return replace(found, announcement=said)
 
 
-def a_view(*others: Member, size_gib: int = 12, has_rpc: bool = True) -> MeshView:
+def a_view(*others: Member, size_gib: int = 12, has_rpc: bool = True, memory: int = 12, limit: str = "90%") -> MeshView:
     """Return the view of a node of 12 GiB that has the file of `big`, with others around it."""
-    story = a_story(a_spec("big", size_bytes=size_gib * GIB), machine=a_machine(memory_bytes=12 * GIB))
+    story = a_story(
+        a_spec("big", size_bytes=size_gib * GIB), machine=a_machine(memory_bytes=memory * GIB),
+        wishes=EngineWishes(max_memory=MemoryLimit.parse(limit)),
+    )  # fmt: skip
     view = story.core.view
     own = view.members[view.me.node]
     me = replace(own.announcement, **BUILD) if has_rpc else own.announcement
@@ -64,6 +69,15 @@ def test_a_model_that_fits_nowhere_would_be_shared_and_is_not() -> None:
     ]  # fmt: skip
     assert sum(one["layers"] for one in shares) == 30
     assert (found["token_bytes"], found["token_wait_s"], found["context_tokens"]) == (4608, 0.001, 4096)
+
+
+def test_a_limit_counts_not_the_machine() -> None:
+    """Two that give less than the model takes share it, whatever they have."""
+    attic = a_node("attic", memory=64, usable=Usable(memory_bytes=12 * GIB))
+
+    assert told(a_view(attic))["possible"] is True
+    assert told(a_view(attic, memory=64, limit="11GiB"))["possible"] is True
+    assert foresee_split(a_view(attic, memory=64), BIG) is None
 
 
 def test_what_is_in_the_way_is_said_of_every_node() -> None:

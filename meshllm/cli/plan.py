@@ -13,6 +13,7 @@ from meshllm.cli.node import open_node
 from meshllm.cli.options import ConfigFile, Json, Model, Port, StateDir
 from meshllm.cli.render import clean, print_facts, print_json, print_table
 from meshllm.cli.rows import Document, items, number, part, text
+from meshllm.core.resources import format_bytes
 
 _DECISIONS = "5"
 
@@ -38,7 +39,7 @@ def command(
     print_facts([
         ("model", text(plan, "model_id")), ("request", _verdict(plan)),
         ("strategy", f"{text(plan, 'strategy')}, decided by {text(plan, 'reason')}"),
-        *((f"memory: {name}", value) for name, value in memory.items()),
+        *((f"memory: {name}", value) for name, value in memory.items()), *_split(part(plan, "split")),
     ])  # fmt: skip
     if candidates := list(items(plan, "candidates")):
         print()
@@ -48,6 +49,7 @@ def command(
     if rejected := list(items(plan, "rejected")):
         print()
         print_table(("NOT", "BECAUSE"), [(_node(one), clean(text(one, "why"))) for one in rejected])
+    _print_split(part(plan, "split"))
     if decisions := list(items(plan, "decisions")):
         print()
         names = {text(one, "candidate"): _node(one) for one in (*candidates, *rejected)}
@@ -62,6 +64,44 @@ def _verdict(plan: Document) -> str:
         return f"is refused, {code}: {text(plan, 'message')}"
     first = next(iter(items(plan, "candidates")), {})
     return f"goes to {_node(first)}{' (this node)' if first.get('here') else ''}"
+
+
+def _split(split: Document) -> list[tuple[str, object]]:
+    """Return what is said of sharing the model among nodes; nothing of one that needs that not."""
+    if not split:
+        return []
+    lines: list[tuple[str, object]] = [("split", clean(text(split, "message")))]
+    if supposed := text(split, "supposing"):
+        lines.append(("split: below", f"what it would be if {supposed}"))
+    if list(items(split, "shares")):
+        lines.append(
+            ("split: network", f"{_per_token(split)} a token, with {number(split, 'context_tokens')} of context")
+        )
+    return lines
+
+
+def _per_token(split: Document) -> str:
+    wait_ms = _real(split, "token_wait_s") * 1000
+    return f"{format_bytes(number(split, 'token_bytes'))} and at least {wait_ms:.0f} ms"
+
+
+def _print_split(split: Document) -> None:
+    """Print who would take what of a shared model, and what keeps the others out."""
+    if shares := list(items(split, "shares")):
+        print()
+        print_table(("WOULD SHARE", "LAYERS", "MEMORY", "ROUND TRIP"), [_share(one) for one in shares])
+    if nodes := list(items(split, "nodes")):
+        print()
+        rows = [(_node(one), clean(text(one, "why")), clean(text(one, "help")) or "-") for one in nodes]
+        print_table(("NO SPLIT WITH", "BECAUSE", "WOULD HELP"), rows)
+
+
+def _share(one: Document) -> tuple[str, ...]:
+    first, count = number(one, "first_layer"), number(one, "layers")
+    layers = f"{first + 1} to {first + count}" if count else "none"
+    if one.get("is_host"):
+        return f"{_node(one)} (host)", f"{layers}, and the output", format_bytes(number(one, "memory_bytes")), "-"
+    return _node(one), layers, format_bytes(number(one, "memory_bytes")), f"{_real(one, 'rtt_s') * 1000:.1f} ms"
 
 
 def _node(entry: Document) -> str:

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from meshllm.core.ids import NO_MODEL, ModelId, NodeId
 from meshllm.core.intents import Verb
-from meshllm.core.resources import Resources
+from meshllm.core.resources import Resources, Usable
 from meshllm.core.rights import Rights
 from meshllm.core.routing_config import RoutingChoice
 
@@ -167,6 +167,8 @@ class Announcement:
     """Raised with every change."""
     role: Role
     resources: Resources | None
+    usable: Usable | None = None
+    """What models may take of `resources` at most; None where the node does not say so."""
     rights: Rights = Rights.NONE
     addresses: tuple[Address, ...] = ()
     models_on_disk: tuple[DiskModel, ...] = ()

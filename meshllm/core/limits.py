@@ -294,6 +294,13 @@ HOT_PER_SLOT: Final = 20.0  # requests a minute for each slot of all hosts toget
 COOL_PER_SLOT: Final = 5.0  # ...and, with a host less, below which it has cooled
 HOT_S: Final = 30.0  # it has been hot for this long before a host is added
 COOL_S: Final = 600.0  # it has been cool for this long before an added host is taken away
+
+# -- models that no node holds alone -----------------------------------------------------------------
+SPLIT_ROUND_TRIP_S: Final = 0.03  # to a worker at most; two of them at this distance leave nine tokens a second
+SPLIT_ROUND_TRIP_STEP_S: Final = 0.002  # round trips are compared in steps: a breath of jitter changes no plan
+SPLIT_WORKERS: Final = 7  # of one split; each costs every token two round trips
+SPLIT_EPOCH_MOST: Final = 2**53  # of one split's numbers; a larger one is forged
+
 # -- orders between nodes ----------------------------------------------------------------------------
 ORDER_VERSION_MAX: Final = 2**53  # a clock that counts orders never comes near; what claims more is not counted
 ORDER_REACH_S: Final = 15.0  # for a connection to a node that is to do something

@@ -49,6 +49,15 @@ class Resources:
         return sum(gpu.free_bytes for gpu in self.gpus)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usable:
+    """What a node would use of its machine if nothing else ran: as it was told, and as its engine can."""
+
+    memory_bytes: int
+    gpu_bytes: int = 0
+    """0 also where its engine cannot use the GPUs that there are."""
+
+
 @dataclass(frozen=True, slots=True)
 class MemoryLimit:
     """How much of the machine the node may use: a share of the total or a number of bytes."""

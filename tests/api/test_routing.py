@@ -11,6 +11,7 @@ import pytest
 from meshllm.core.announcement import DiskModel
 from meshllm.core.events import RightsGranted
 from meshllm.core.ids import ModelId
+from meshllm.core.limits import GIB
 from meshllm.core.rights import GUEST
 from meshllm.core.routing_config import DEFAULT, Strategy
 from meshllm.core.serving.explain import Decision
@@ -201,6 +202,20 @@ async def test_explain_says_what_a_request_would_be_told_that_goes_nowhere() -> 
         assert "other" in str(cold["message"])
         assert (narrow["code"], narrow["picked"]) == ("context_length_exceeded", None)
         assert "too small for 999999" in str(narrow["rejected"])
+
+
+async def test_explain_says_what_would_become_of_a_model_that_fits_nowhere() -> None:
+    """What is in the way of a split, node by node; and nothing of models that fit."""
+    async with a_node(a_spec("tiny"), a_spec("huge", size_bytes=900 * GIB)) as (_, client):
+        _, tiny = await got(client, "/api/explain?model=tiny")
+        _, huge = await got(client, "/api/explain?model=huge")
+
+        assert tiny["split"] is None
+        split = huge["split"]
+        assert isinstance(split, dict)
+        assert (split["possible"], split["runs"]) == (False, False)
+        assert split["message"].endswith("this version plans splits and cannot run them")
+        assert [(one["node"], one["lack"]) for one in split["nodes"]] == [("a", "no_rpc")]
 
 
 async def test_explain_has_what_was_decided_of_a_model_and_of_a_request() -> None:

@@ -75,6 +75,49 @@ def test_plan_says_what_a_request_is_told_that_goes_nowhere(
     assert line in shell.out
 
 
+SPLIT = {
+    "runs": False, "possible": False, "message": "no split: nobody can", "supposing": "all had it", "host": "a" * 32,
+    "shares": [
+        {"candidate": "b" * 32, "node": "attic", "is_host": False, "first_layer": 0, "layers": 24,
+         "memory_bytes": 12_000_000_000, "rtt_s": 0.0004},
+        {"candidate": "a" * 32, "node": "studio", "is_host": True, "first_layer": 24, "layers": 16,
+         "memory_bytes": 9_000_000_000, "rtt_s": None},
+    ],
+    "nodes": [
+        {"candidate": "a" * 32, "node": "studio", "lack": "no_rpc", "why": "cannot", "help": None},
+        {"candidate": "b" * 32, "node": "attic", "lack": "no_right", "why": "may not", "help": "mesh-llm token"},
+    ],
+    "token_bytes": 32_768, "token_wait_s": 0.0124, "context_tokens": 4096,
+}  # fmt: skip
+
+
+def test_plan_says_what_a_split_would_be_and_why_there_is_none(shell: Shell, node: ScriptedNode) -> None:
+    """Who would take which layers; what is in whose way; and in the node's words that nothing runs it."""
+    answers(node, split=SPLIT, candidates=[], rejected=[], decisions=[])
+
+    assert shell("plan", "tiny", "--port", node.port) == 0
+
+    lines = [" ".join(line.split()) for line in shell.out.splitlines()]
+    assert lines[4:] == [
+        "split no split: nobody can", "split: below what it would be if all had it",
+        "split: network 32.8 kB and at least 12 ms a token, with 4096 of context", "",
+        "WOULD SHARE LAYERS MEMORY ROUND TRIP", "attic 1 to 24 12.0 GB 0.4 ms",
+        "studio (host) 25 to 40, and the output 9.0 GB -", "",
+        "NO SPLIT WITH BECAUSE WOULD HELP", "studio cannot -", "attic may not mesh-llm token",
+    ]  # fmt: skip
+
+
+def test_a_host_may_have_the_output_alone(shell: Shell, node: ScriptedNode) -> None:
+    """Its memory has room for no layer."""
+    host = {**SPLIT["shares"][1], "layers": 0}  # type: ignore[index, dict-item]
+    answers(node, split={**SPLIT, "shares": [host], "nodes": [], "supposing": None})
+
+    assert shell("plan", "tiny", "--port", node.port) == 0
+
+    assert "none, and the output" in shell.out
+    assert "NO SPLIT WITH" not in shell.out
+
+
 def test_plan_for_a_model_that_nobody_has_fails(shell: Shell, node: ScriptedNode) -> None:
     """With the node's words."""
     node.answers["GET /api/explain"] = (404, {"error": {"message": "there is no model 'x'"}})

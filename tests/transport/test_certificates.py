@@ -261,6 +261,17 @@ def test_a_record_is_read_by_every_member() -> None:
     assert open_sealed(seal(node.identity, node.certificate, node.says()), mesh.id, NOW_UNIX_S) == node.says()
 
 
+def test_a_record_may_claim_fewer_rights_than_its_certificate_gives_and_no_more() -> None:
+    """A node can refuse to lend, and is a member all the same."""
+    mesh = Mesh()
+    careful, greedy = mesh.member(OWN_MACHINE), mesh.member(GUEST)
+    fewer = careful.says(rights=OWN_MACHINE & ~Rights.RPC)
+
+    assert open_sealed(seal(careful.identity, careful.certificate, fewer), mesh.id, NOW_UNIX_S) == fewer
+    with pytest.raises(CertificateError, match="does not give"):
+        open_sealed(seal(greedy.identity, greedy.certificate, greedy.says(rights=OWN_MACHINE)), mesh.id, NOW_UNIX_S)
+
+
 def test_loopback_addresses_in_records_are_asked_for() -> None:
     """They are left out otherwise."""
     mesh = Mesh()

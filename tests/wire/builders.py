@@ -16,7 +16,7 @@ from meshllm.core.announcement import (
 )
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Verb
-from meshllm.core.resources import Gpu, Resources
+from meshllm.core.resources import Gpu, Resources, Usable
 from meshllm.core.rights import Rights
 from meshllm.core.routing_config import RoutingChoice, RoutingConfig, ScoreWeights, Shadow, Strategy
 
@@ -36,7 +36,7 @@ def announcement(**changes: object) -> Announcement:
             cores=8, memory_total_bytes=64 << 30, memory_free_bytes=20 << 30, container_limited=True,
             gpus=(Gpu(index=0, name="RTX 4090", total_bytes=24 << 30, free_bytes=20 << 30, driver="570.1"),),
         ),
-        rights=Rights.INFER | Rights.HOST,
+        usable=Usable(memory_bytes=57 << 30, gpu_bytes=21 << 30), rights=Rights.INFER | Rights.HOST,
         bulk_port=4000, addresses=(Address("192.0.2.7", 4000), Address("2001:db8::7", 4000)),
         models_on_disk=(DiskModel(model=ModelId("m"), digest="sha256:" + "0" * 64, size_bytes=1 << 30),),
         serving=(

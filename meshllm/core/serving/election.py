@@ -26,6 +26,11 @@ def elect(members: Iterable[Announcement]) -> NodeId:
     return min(members, key=_standing).node
 
 
+def in_order(members: Iterable[Announcement]) -> list[Announcement]:
+    """Return members in the order in which they become hosts: who would be elected without those before it."""
+    return sorted(members, key=_standing)
+
+
 def _standing(said: Announcement) -> tuple[int, int, NodeId]:
     resources = said.resources
     if resources is None:

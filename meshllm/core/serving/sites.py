@@ -4,18 +4,17 @@ Owns the estimate of other nodes' memory from what they announce. Decides nothin
 models are wanted; the exact arithmetic for this node's own engines is `capacity`'s, handed in as `fit`.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from meshllm.core.announcement import Announcement, Role, ServedModel, ServingState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.limits import MIB, disk_reserve_bytes
-from meshllm.core.resources import Resources
 from meshllm.core.rights import Rights
 from meshllm.core.serving.capacity import Room
 
 USABLE_SHARE = 0.9
-"""Of another machine's memory: what a node takes where nobody told it otherwise."""
+"""Of another machine's memory: what a node takes that does not say so itself."""
 BESIDE_BYTES = 256 * MIB
 """Cache, buffers and process of a small engine: what a model takes beside 1.1 times its file."""
 
@@ -89,12 +88,8 @@ def site_of(said: Announcement) -> Site | None:
     """Return a live member as a site, by its own words; None for one that may not or cannot host."""
     if not may_host(said) or said.resources is None:
         return None
-    whole = Room(
-        gpu_bytes=int(said.resources.gpu_total_bytes * USABLE_SHARE),
-        host_bytes=int(said.resources.memory_total_bytes * USABLE_SHARE),
-    )
     return Site(
-        node=said.node, name=said.name, room=_room(said.resources, said.serving, whole), whole=whole,
+        node=said.node, name=said.name, room=room_of(said), whole=whole_of(said),
         disk={one.model: one.size_bytes for one in said.models_on_disk},
         serves=frozenset(one.model for one in said.serving),
         evictable={one.model: need_bytes(one.size_bytes) for one in said.serving if _rests(one)},
@@ -118,14 +113,30 @@ def _rests(served: ServedModel) -> bool:
     return served.is_assigned and served.state is ServingState.READY and not served.busy + served.queued
 
 
-def _room(resources: Resources, serving: Iterable[ServedModel], whole: Room) -> Room:
+def whole_of(said: Announcement) -> Room:
+    """Return what a node could use if nothing ran there: what it says, else the usual share of its machine."""
+    resources = said.resources
+    if resources is None:
+        return Room(gpu_bytes=0, host_bytes=0)
+    if said.usable is not None:
+        return Room(gpu_bytes=said.usable.gpu_bytes, host_bytes=said.usable.memory_bytes)
+    return Room(
+        gpu_bytes=int(resources.gpu_total_bytes * USABLE_SHARE),
+        host_bytes=int(resources.memory_total_bytes * USABLE_SHARE),
+    )
+
+
+def room_of(said: Announcement) -> Room:
     """Return what is left: of what may be used less everything promised, and of what is free less the unseen."""
+    resources = said.resources
+    if resources is None:
+        return Room(gpu_bytes=0, host_bytes=0)
     promised = unseen = 0
-    for one in serving:
+    for one in said.serving:
         need = need_bytes(one.size_bytes)
         promised += need
         if one.state in (ServingState.CLAIMED, ServingState.DOWNLOADING, ServingState.LOADING):
             unseen += need  # what was measured cannot show it yet
-    allowed = less(whole, promised)
+    allowed = less(whole_of(said), promised)
     free = less(Room(gpu_bytes=resources.gpu_free_bytes, host_bytes=resources.memory_free_bytes), unseen)
     return Room(gpu_bytes=min(allowed.gpu_bytes, free.gpu_bytes), host_bytes=min(allowed.host_bytes, free.host_bytes))

@@ -17,6 +17,7 @@ from meshllm.core.ids import NO_MODEL, ModelId
 from meshllm.core.known_models import find, reference_of
 from meshllm.core.limits import ANNOUNCED_REQUESTS
 from meshllm.core.policy import LoadMode, ModelPolicy
+from meshllm.core.resources import Usable
 from meshllm.core.serving.abilities import tags_of
 from meshllm.core.serving.demand import coarse_count
 from meshllm.core.serving.fetching import Fetching
@@ -51,7 +52,7 @@ def told(
     on_disk = {record.id: record.spec for record in records if record.spec is not None}
     return replace(
         old, role=Role.CLIENT if is_client else Role.HOST if is_host else Role.WORKER,
-        resources=coarse(held.resources), serving=served, requested=requested,
+        resources=coarse(held.resources), usable=_usable(held), serving=served, requested=requested,
         models_on_disk=tuple(
             _on_disk(one.spec) for one in records if one.spec is not None and not one.dropped
         ),
@@ -60,6 +61,14 @@ def told(
         default=held.book.announced_default,
         engine_build=f"{build.kind} {build.version}" if build is not None else "",
     )  # fmt: skip
+
+
+def _usable(held: Holdings) -> Usable | None:
+    """Return what models may take here; None while the machine or the engine is unknown."""
+    if held.resources is None or held.build is None:
+        return None
+    whole = held.whole()
+    return Usable(memory_bytes=whole.host_bytes, gpu_bytes=whole.gpu_bytes)
 
 
 def told_state(record: Record) -> ServingState | None:

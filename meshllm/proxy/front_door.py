@@ -97,16 +97,17 @@ class FrontDoor:
         self._views = views
         self._post = post
         self.traffic = Traffic()
-        self.memory = RouteMemory(rng or random.Random())
+        rng = rng or random.Random()
+        self.memory = RouteMemory(rng)
         self.memory.stats.counted_elsewhere = self._on_lane
         self.planner = Planner(self.memory, views)
         reach = Reach(post)
         self._targets = self.routes = Targets(
             views, self.traffic, config.node, management_socket, Tunnels(tunnels or NoTunnels(), reach)
         )
-        patience = Patience(config.load_wait_s, config.comment_s, rng or random.Random())
+        patience = Patience(config.load_wait_s, config.comment_s, rng)
         self._pursuit = self.pursuit = Pursuit(self._targets, self.traffic, reach, self.planner, post, patience)
-        self._open = OpenRequests(self.planner, views, self.traffic, rng or random.Random())
+        self._open = OpenRequests(self.planner, views, self.traffic, rng)
         self._pursuit.turn = self._open.turn
         self._resumer = Resumer(self._targets, self.traffic, self._pursuit.pause_s)
         self._rules = AccessRules(

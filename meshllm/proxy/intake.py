@@ -38,6 +38,9 @@ TRACEPARENT = r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"
 """The trace that a request belongs to, as W3C Trace Context writes it."""
 
 
+_NO = frozenset({"off", "false", "0"})
+
+
 class Door(Enum):
     """The ways through the front door."""
 
@@ -79,6 +82,8 @@ class Intake:
     """How the host of this one request is chosen. Whoever may use this node may administer it, too."""
     priority: Priority = Priority.NORMAL
     """As `X-Priority` says."""
+    may_resume: bool = True
+    """As `X-Mesh-Resume` says: another engine may go on with its stream."""
 
 
 def take_in(head: Head, rules: AccessRules | None, local_address: str, *, is_leaving: bool = False) -> Intake:
@@ -106,6 +111,7 @@ def take_in(head: Head, rules: AccessRules | None, local_address: str, *, is_lea
         is_head=head.method == "HEAD", has_body=has_body or door is Door.INFERENCE,
         is_anthropic=inference is not None and inference.is_anthropic, priority=_priority(head) or Priority.NORMAL,
         session=(head.get("x-session-id") or "").strip(), strategy=_STRATEGIES.get(head.get(_STRATEGY_FIELD) or ""),
+        may_resume=(head.get("x-mesh-resume") or "").strip().lower() not in _NO,
     )  # fmt: skip
 
 

@@ -64,8 +64,8 @@ _WITH_USAGE = {"include_usage": True}
 
 
 def read_wanted(intake: Intake, body: bytes) -> Wanted | None:
-    """Return what a stream was asked for; None where its client does not want it resumed. The body was checked."""
-    if intake.inference is None or (intake.head.get("x-mesh-resume") or "").strip().lower() in {"off", "false", "0"}:
+    """Return what a stream was asked for; None where that is no inference. The body was checked."""
+    if intake.inference is None:
         return None
     document: dict[str, Any] = msgspec.json.decode(body.removeprefix(_BOM), type=dict[str, Any])
     path = intake.inference.path

@@ -52,7 +52,7 @@ class Resumer:
         """Return what is to keep a stream that begins; None where it could not be resumed anyway."""
         door = exchange.intake.inference
         end = exchange.target.pool.endpoint
-        if not exchange.seen.may_resume:
+        if not (exchange.seen.may_resume and exchange.intake.may_resume):
             return None
         if door is None or door.path not in RESUMABLE or (not isinstance(end, TunnelEnd) and end.is_adopted):
             return None

@@ -113,7 +113,6 @@ def test_answers_say_what_becomes_of_the_connection() -> None:
     assert not taken("GET /v1/models", is_leaving=True).keeps_alive
 
 
-@pytest.mark.rows("QTA-17")
 @pytest.mark.parametrize(
     ("lines", "priority"),
     [
@@ -126,7 +125,6 @@ def test_a_priority_is_one_of_three_words(lines: list[str], priority: Priority) 
     assert taken("POST /v1/embeddings", *lines).priority is priority
 
 
-@pytest.mark.rows("QTA-17")
 @pytest.mark.parametrize("value", ["urgent", "1", "high, low"])
 def test_another_priority_is_refused_where_it_would_count(value: str) -> None:
     """The management app has none."""
@@ -135,3 +133,12 @@ def test_another_priority_is_refused_where_it_would_count(value: str) -> None:
     assert refusal is not None
     assert (refusal.status, refusal.code, refusal.param) == (400, "invalid_priority", "X-Priority")
     assert taken("GET /api/status", f"X-Priority: {value}").refusal is None
+
+
+@pytest.mark.parametrize(
+    ("lines", "may"),
+    [([], True), (["X-Mesh-Resume: on"], True), (["X-Mesh-Resume: OFF"], False), (["x-mesh-resume: false"], False)],
+)
+def test_a_client_may_not_want_its_stream_resumed(lines: list[str], *, may: bool) -> None:
+    """It would rather ask again itself."""
+    assert taken("POST /v1/chat/completions", *lines).may_resume is may

@@ -440,7 +440,6 @@ async def test_a_held_model_is_refused_with_the_way_to_lift_the_hold() -> None:
 # -- priorities ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.rows("QTA-17")
 async def test_low_ones_wait_for_room_and_high_ones_have_a_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine with one slot and a full queue: low waits longest, normal is refused, high comes in."""
     monkeypatch.setattr(limits, "ENGINE_QUEUE_REQUESTS", 2)
@@ -473,7 +472,6 @@ async def test_low_ones_wait_for_room_and_high_ones_have_a_reserve(monkeypatch: 
     assert served == [200] * 5
 
 
-@pytest.mark.rows("QTA-17")
 async def test_those_that_wait_for_room_come_in_by_priority(monkeypatch: pytest.MonkeyPatch) -> None:
     """High before normal before low, whoever came first; each gets its answer."""
     monkeypatch.setattr(limits, "ENGINE_QUEUE_REQUESTS", 2)

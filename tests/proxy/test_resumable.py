@@ -60,9 +60,3 @@ def test_a_text_completion_has_one_prompt(prompt: object, *, is_plain: bool) -> 
 
     assert found is not None
     assert (found.is_plain, found.prompt) == (is_plain, prompt)
-
-
-def test_a_client_may_not_want_it() -> None:
-    """By a header that no engine sees; a field of the body that says so is taken out before."""
-    assert wanted("/v1/chat/completions", "X-Mesh-Resume: off") is None
-    assert wanted("/v1/chat/completions", "X-Mesh-Resume: on") is not None

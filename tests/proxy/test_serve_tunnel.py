@@ -496,7 +496,6 @@ async def test_an_answer_without_an_end_of_its_own_gets_one() -> None:
     assert (reply.status, reply.body) == (200, b"{}")
 
 
-@pytest.mark.rows("QTA-17")
 async def test_a_priority_travels_and_counts_by_the_rights_of_the_node_that_sends_it() -> None:
     """A full host takes what a host of the same mesh calls urgent; from a mere client that counts as normal."""
     async with a_mesh() as (entry, mesh):

@@ -123,7 +123,6 @@ def test_one_peer_cannot_keep_the_next_one_out() -> None:
     assert code(a_view(), asked(), Crowd(in_flight=of_greedy, of_peer=0, admitted=66)) is None
 
 
-@pytest.mark.rows("QTA-17")
 def test_low_ones_are_turned_away_first_and_high_ones_last() -> None:
     """A peer's batch work does not fill the queue, and what is urgent still finds a place in a full one."""
 

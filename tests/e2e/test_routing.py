@@ -19,6 +19,7 @@ pytestmark = pytest.mark.e2e
 
 LONG = "word " * 500
 TURNS = 5
+MOVES = 2
 HEARD_S = 20.0
 SERVES = ("--model", "tiny", "--parallel", "4")
 
@@ -96,8 +97,12 @@ def test_conversations_stay_where_their_prompt_is_cached(three: Three) -> None:
     with three.entry() as entry, ThreadPoolExecutor(6) as pool:
         found = list(pool.map(partial(converse, entry), range(6)))
 
-    assert [len(places) for places, _ in found] == [1] * 6, found
-    assert all(cached == sorted(cached) and cached[-1] > cached[1] > 500 for _, cached in found), found
+    # A host that has more to do than the others may send a conversation away once; its prompt is read anew then.
+    assert sum(len(places) - 1 for places, _ in found) <= MOVES, found
+    for places, cached in found:
+        if len(places) == 1:
+            assert cached == sorted(cached), found
+            assert cached[-1] > cached[1] > 500, found
     assert len({place for places, _ in found for place in places}) == 3
 
 

@@ -14,7 +14,7 @@ from meshllm.transport.endpoint import Endpoint, EndpointSettings
 from meshllm.transport.identity import Identity
 from meshllm.transport.stream import Stream
 
-WITHIN_S = 10.0
+WITHIN_S = 30.0
 LOOPBACK = "127.0.0.1"
 LOOK_S = 0.002
 

@@ -62,6 +62,35 @@ class DiskModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SharedPart:
+    """What one machine holds of a model that several share."""
+
+    node: NodeId
+    layers: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedModel:
+    """How a model is shared: the workers in the order of the layers, then its host, with the output layer."""
+
+    epoch: int
+    parts: tuple[SharedPart, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LentMemory:
+    """What a node lends to the host of a model."""
+
+    model: ModelId
+    host: NodeId
+    epoch: int
+    memory_bytes: int
+    is_loaded: bool = False
+    """It is in use: what is measured free shows it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
     """A model that a node answers for, or is about to. Replicas are the same by `digest`, never by name."""
 
@@ -96,6 +125,13 @@ class ServedModel:
     memory: str = ""
     response_time_s: float | None = None
     error_rate: float | None = None
+    shared: SharedModel | None = None
+    """With whom, where the node does not hold it alone."""
+
+    @property
+    def own_bytes(self) -> int | None:
+        """Return what the host itself holds of a model that is shared; None where it holds all of it."""
+        return None if self.shared is None else self.shared.parts[-1].memory_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +229,9 @@ class Announcement:
     """Busy share of all slots, 0 to 1."""
     engine_build: str = ""
     rpc_version: str = ""
+    """Protocol and build with which it shares models; empty where it does not. Only equal ones share one."""
+    lends: tuple[LentMemory, ...] = ()
+    """To hosts of models that it holds a part of."""
     protocol: int = PROTOCOL_VERSION
     fills_gaps: bool = False
     """The node gives itself models that nobody serves."""

@@ -25,10 +25,47 @@ class _Caused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SplitPeer:
+    """A worker of a split, and where its machine is reached."""
+
+    node: NodeId
+    name: str
+    addresses: tuple[Address, ...]
+    """TCP, the most useful first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StartEngine(_Caused):
     """Run a model. Answers: EngineStarted, EngineProgressed, then EngineReady or EngineExited."""
 
     plan: EnginePlan
+    peers: tuple[SplitPeer, ...] = ()
+    """One for each worker of `plan.split`, in the same order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lend(_Caused):
+    """Run a worker's server for one epoch of another node's split. Answers: LendingReady, or LendingEnded."""
+
+    model: ModelId
+    digest: str
+    epoch: int
+    host: NodeId
+    """Nobody else may use it."""
+    first_layer: int
+    layers: int
+    memory_bytes: int
+    threads: int
+    path: str = ""
+    """This node's own copy of the file, which spares the network most of the first load."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndLending(_Caused):
+    """End the server of an epoch. Answer: LendingEnded."""
+
+    model: ModelId
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +254,6 @@ MeshEffect = Dial | Disconnect | Send | KeepRoster | Admit | Refuse | KeepTrust 
 """What is done about peers."""
 
 Effect = (
-    StartEngine | DrainEngine | StopEngine | ProbeRemote | ResolveModel | Download | CancelDownload | Answer | Notify
-    | Leave | MeshEffect
+    StartEngine | DrainEngine | StopEngine | Lend | EndLending | ProbeRemote | ResolveModel | Download | CancelDownload
+    | Answer | Notify | Leave | MeshEffect
 )  # fmt: skip

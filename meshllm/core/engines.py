@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from meshllm.core.catalog import ModelSpec
+from meshllm.core.ids import NodeId
 
 
 class EngineState(StrEnum):
@@ -19,6 +20,18 @@ class EngineState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RpcBuild:
+    """A program that can share a model with other machines, as its self-test found it."""
+
+    version: str
+    """Protocol and build, equal on all machines that share a model: `7.0.0 b10064`."""
+    server: str
+    """Path of its llama-server, which the host of a split runs."""
+    worker: str
+    """Path of its ggml-rpc-server, which the others run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineBuild:
     """An inference program that this node can run, as its self-test found it."""
 
@@ -28,6 +41,8 @@ class EngineBuild:
     uses_gpu: bool
     program: str = ""
     """Path of the program, for a native one."""
+    rpc: RpcBuild | None = None
+    """What it runs models with that are shared; others are none of its business."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +77,25 @@ class EngineOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SplitPart:
+    """What one worker takes of a model that is shared."""
+
+    node: NodeId
+    layers: int
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitRun:
+    """How an engine shares its model: the workers in the order of the layers, and what stays at home."""
+
+    epoch: int
+    workers: tuple[SplitPart, ...]
+    home_layers: int
+    """Beside the token table and the output layer, which always stay."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EnginePlan:
     """How to run one model: everything `engine.command` needs besides the build."""
 
@@ -76,6 +110,8 @@ class EnginePlan:
     memory: MemoryNeed
     options: EngineOptions = EngineOptions()
     attempt: int = 1
+    split: SplitRun | None = None
+    """None: this machine holds all of it."""
 
     @property
     def cache_tokens(self) -> int:

@@ -109,6 +109,24 @@ class EngineExited(_Stamped):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LendingReady(_Stamped):
+    """The server that this node runs for another node's split listens. Answers `Lend`."""
+
+    model: ModelId
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LendingEnded(_Stamped):
+    """The server of an epoch is gone, or could not be started, and its memory is free."""
+
+    model: ModelId
+    epoch: int
+    message: str = ""
+    """Why, for people; empty where it was asked to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteProbed(_Stamped):
     """An adopted server was asked for its models: the list, or why there is none. Answers `ProbeRemote`."""
 
@@ -412,6 +430,7 @@ class TaskFailed(_Stamped):
 Event = (
     Woke | ResourcesMeasured | InventoryChanged
     | EngineProbed | EngineStarted | EngineProgressed | EngineReady | EngineHung | EngineDrained | EngineExited
+    | LendingReady | LendingEnded
     | ModelWanted | TrafficMeasured | RemoteProbed | RemoteDoubted | RegistryChanged | HealthAsked
     | DownloadProgressed | DownloadFinished | DownloadFailed | ModelAsked
     | IntentReceived | RoutingChangeAsked | LeaveRequested | TaskFailed

@@ -299,6 +299,13 @@ COOL_S: Final = 600.0  # it has been cool for this long before an added host is 
 SPLIT_ROUND_TRIP_S: Final = 0.03  # to a worker at most; two of them at this distance leave nine tokens a second
 SPLIT_ROUND_TRIP_STEP_S: Final = 0.002  # round trips are compared in steps: a breath of jitter changes no plan
 SPLIT_WORKERS: Final = 7  # of one split; each costs every token two round trips
+SPLIT_LAYERS: Final = 10_000  # of one model
+SPLIT_SETTLE_S: Final = 3.0  # a model fits nowhere for so long before it is shared: another node may be about to join
+SPLIT_AGREE_S: Final = 180.0  # for all workers to start their servers; filling a cache from a disk takes its time
+SPLIT_RETRY_S: Final = 2.0  # after a split that came to nothing, doubled with each one in a row
+SPLIT_RETRY_MOST_S: Final = 60.0  # what the pause grows to
+SPLIT_FORGOTTEN_S: Final = 30.0  # a host that does not speak of what it is lent for so long has forgotten it
+SPLIT_FENCES: Final = 256  # models of which a worker remembers the highest epoch
 SPLIT_EPOCH_MOST: Final = 2**53  # of one split's numbers; a larger one is forged
 
 # -- orders between nodes ----------------------------------------------------------------------------

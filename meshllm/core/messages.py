@@ -147,6 +147,49 @@ class HealthQuestion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SplitOffer:
+    """Asks the receiver to lend memory for an epoch of a split. Counts only with the rights. Answer: SplitAnswer."""
+
+    model: ModelId
+    digest: str
+    epoch: int
+    first_layer: int
+    """Of the receiver's, counted from 0."""
+    layers: int
+    memory_bytes: int
+    """What that takes, with KV cache and buffers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitAnswer:
+    """The sender's server for an epoch is ready for the host, or there will be none."""
+
+    model: ModelId
+    epoch: int
+    refusal: str = ""
+    """Why not, for people."""
+    highest: int = 0
+    """The highest epoch that the sender ever agreed to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitRelease:
+    """The host does not need the receiver's server for an epoch any more, or never will."""
+
+    model: ModelId
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitEnded:
+    """The sender's server for an epoch is gone, though nobody asked for that."""
+
+    model: ModelId
+    epoch: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorReport:
     """The sender could not use what the receiver said."""
 
@@ -157,6 +200,7 @@ class ErrorReport:
 Message = (
     Ping | Ack | PingRequest | PingReply | Digest | Delta | Push | Verdict | Leaving | ErrorReport
     | TrustDigest | Revocations | Tokens | Order | OrderResult | HealthQuestion
+    | SplitOffer | SplitAnswer | SplitRelease | SplitEnded
 )  # fmt: skip
 
 KINDS: dict[str, type[Message]] = {
@@ -164,5 +208,6 @@ KINDS: dict[str, type[Message]] = {
     "push": Push, "verdict": Verdict, "leaving": Leaving, "error": ErrorReport, "trust_digest": TrustDigest,
     "revocations": Revocations, "tokens": Tokens,
     "order": Order, "order_result": OrderResult, "health_question": HealthQuestion,
+    "split_offer": SplitOffer, "split_answer": SplitAnswer, "split_release": SplitRelease, "split_ended": SplitEnded,
 }  # fmt: skip
 """The name of each kind on the wire."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
-from meshllm.core.announcement import Announcement, DefaultChoice, ModelOrder, ServedModel
+from meshllm.core.announcement import Announcement, DefaultChoice, ModelOrder, ServedModel, SharedModel
 from meshllm.core.catalog import ModelProblem, ModelSpec
 from meshllm.core.credentials import Revocation, TokenRecord
 from meshllm.core.engines import EngineBuild, EngineEndpoint, EngineFailure, EnginePlan, EngineState
@@ -144,6 +144,8 @@ class LocalModel:
     """What tells an adopted model from others of its name: of the server and what that calls it, not of a file."""
     checks: HealthChecks | None = None
     """What was measured of it; None before anything was."""
+    shared: SharedModel | None = None
+    """With whom it is shared, or is about to be; None where this node holds all of it."""
 
     @property
     def digest(self) -> str:

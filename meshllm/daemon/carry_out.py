@@ -19,6 +19,7 @@ from meshllm.core.events import (
     DownloadProgressed,
     EngineDrained,
     Event,
+    LendingEnded,
     ModelAsked,
     RemoteProbed,
 )
@@ -86,6 +87,10 @@ class CarryOut:
                 self._shells.engines().start(plan)
             case do.StopEngine(model=model, kill=kill):
                 self._shells.engines().stop(model, kill=kill)
+            case do.Lend(model=model, epoch=epoch):
+                self._shells.post(LendingEnded(model=model, epoch=epoch, message="this version lends nothing"))
+            case do.EndLending(model=model, epoch=epoch):
+                self._shells.post(LendingEnded(model=model, epoch=epoch))
             case do.DrainEngine(model=model, within_s=within_s):
                 self._shells.start_task(f"drain:{model}", self._drain(model, within_s))
             case do.ProbeRemote(server=server):

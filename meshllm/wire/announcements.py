@@ -19,11 +19,13 @@ from meshllm.core.limits import (
     ANNOUNCED_REQUESTS,
     ANNOUNCEMENT_BYTES,
     MODELS_PER_NODE,
+    SPLIT_WORKERS,
 )
 from meshllm.core.resources import Resources
 from meshllm.core.rights import OWN_MACHINE
 from meshllm.wire.names import (
     check_digest,
+    check_epoch,
     check_id,
     check_model,
     check_node_name,
@@ -68,6 +70,10 @@ def decode_announcement(body: bytes, *, allow_loopback: bool = False) -> Announc
         check_digest(model.digest)
     for served in said.serving:
         _check_served(served)
+    for lent in said.lends:
+        check_model(lent.model)
+        check_id(lent.host)
+        check_epoch(lent.epoch)
     for requested in said.requested:
         _check_requested(requested)
     for named in said.names:
@@ -120,11 +126,11 @@ def _is_loopback(address: Address) -> bool:
 def _check_counts(said: Announcement) -> None:
     lists = (
         said.models_on_disk, said.serving, said.requested, said.demand, said.uses, said.waiting, said.orders,
-        said.names,
+        said.names, said.lends,
     )  # fmt: skip
     if any(len(entries) > MODELS_PER_NODE for entries in lists) or len(said.addresses) > ANNOUNCED_ADDRESSES:
         raise malformed("more models or addresses than a node has")
-    for entries in (said.models_on_disk, said.serving):
+    for entries in (said.models_on_disk, said.serving, said.lends):
         if len({entry.model for entry in entries}) != len(entries):
             raise malformed("a model occurs twice")
 
@@ -150,6 +156,11 @@ def _check_served(served: ServedModel) -> None:
         served.file_integrity,
         *served.capabilities,
     )
+    if served.shared is not None:
+        check_epoch(served.shared.epoch)
+        check_id(*(part.node for part in served.shared.parts))
+        if not 1 < len(served.shared.parts) <= SPLIT_WORKERS + 1:
+            raise malformed("a model is shared by as many as cannot be")
     if len(served.capabilities) > ANNOUNCED_CAPABILITIES or max(served.hit_rate, served.error_rate or 0.0) > 1.0:
         raise malformed("a model's facts are out of bounds")
 

@@ -13,10 +13,19 @@ from meshllm.core.announcement import Announcement, Record
 from meshllm.core.credentials import Revocation
 from meshllm.core.ids import NodeId
 from meshllm.core.intents import Verb
-from meshllm.core.limits import ORDER_MESSAGE_CHARS
+from meshllm.core.limits import ORDER_MESSAGE_CHARS, SPLIT_LAYERS
 from meshllm.core.messages import KINDS, Message
 from meshllm.wire.errors import WireCode, WireError
-from meshllm.wire.names import check_id, check_model, check_text, check_word, fit_error, fit_text
+from meshllm.wire.names import (
+    check_digest,
+    check_epoch,
+    check_id,
+    check_model,
+    check_text,
+    check_word,
+    fit_error,
+    fit_text,
+)
 from meshllm.wire.packing import convert, malformed, pack, plain, unpack_map
 from meshllm.wire.trust import check_token
 
@@ -126,6 +135,10 @@ def _map(message: Message, seal: Seal) -> dict[str, Any]:
         case said.OrderResult():
             outcome = replace(message.outcome, message=fit_text(message.outcome.message, ORDER_MESSAGE_CHARS))
             return dict(plain(replace(message, outcome=outcome)))
+        case said.SplitAnswer():
+            return dict(plain(replace(message, refusal=fit_text(message.refusal))))
+        case said.SplitEnded():
+            return dict(plain(replace(message, reason=fit_text(message.reason))))
         case said.ErrorReport():
             return {"code": message.code, "message": fit_error(message.message)}
         case _:
@@ -185,8 +198,26 @@ def _check(message: Message) -> None:  # noqa: C901 - one arm for each kind
         case said.HealthQuestion():
             if message.model:
                 check_model(message.model)
+        case said.SplitOffer() | said.SplitAnswer() | said.SplitRelease() | said.SplitEnded():
+            _check_split(message)
         case said.ErrorReport():
             check_word(message.code)
             check_text(message.message)
         case _:
+            pass
+
+
+def _check_split(message: said.SplitOffer | said.SplitAnswer | said.SplitRelease | said.SplitEnded) -> None:
+    check_model(message.model)
+    check_epoch(message.epoch)
+    match message:
+        case said.SplitOffer():
+            check_digest(message.digest)
+            if not 0 < message.layers <= SPLIT_LAYERS or message.first_layer > SPLIT_LAYERS:
+                raise malformed("layers that no model has")
+        case said.SplitAnswer():
+            check_text(message.refusal)
+        case said.SplitEnded():
+            check_text(message.reason)
+        case said.SplitRelease():
             pass

@@ -6,7 +6,13 @@ shows a name later need not ask where it came from. Doesn't know whom a name bel
 
 import re
 
-from meshllm.core.limits import ANNOUNCED_TEXT_CHARS, MODEL_ID_CHARS, NODE_NAME_CHARS, REMOTE_ERROR_TEXT_BYTES
+from meshllm.core.limits import (
+    ANNOUNCED_TEXT_CHARS,
+    MODEL_ID_CHARS,
+    NODE_NAME_CHARS,
+    REMOTE_ERROR_TEXT_BYTES,
+    SPLIT_EPOCH_MOST,
+)
 from meshllm.wire.ids import is_id
 from meshllm.wire.packing import malformed
 
@@ -44,6 +50,12 @@ def check_digest(text: str) -> None:
     """Refuse what is neither `sha256:` or `adopted:` and 64 hexadecimal digits nor empty. Raises WireError."""
     if not _DIGEST.fullmatch(text):
         raise malformed("not a digest")
+
+
+def check_epoch(number: int) -> None:
+    """Refuse what is the number of no epoch of a split. Raises WireError."""
+    if not 0 < number <= SPLIT_EPOCH_MOST:
+        raise malformed("not an epoch")
 
 
 def check_word(text: str) -> None:

@@ -7,12 +7,15 @@ from meshllm.core.announcement import (
     Announcement,
     DefaultChoice,
     DiskModel,
+    LentMemory,
     ModelOrder,
     NamedModel,
     RequestedModel,
     Role,
     ServedModel,
     ServingState,
+    SharedModel,
+    SharedPart,
 )
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Verb
@@ -45,6 +48,13 @@ def announcement(**changes: object) -> Announcement:
                 context_tokens=8192, capabilities=("chat", "tools"), display_name="M", architecture="llama",
                 quantization="Q4_K_M", parameters=3_000_000_000, size_bytes=1 << 30, hit_rate=0.5,
                 trouble="slow", file_integrity="ok", memory="ok", response_time_s=0.5, error_rate=0.25,
+                shared=SharedModel(
+                    epoch=2,
+                    parts=(
+                        SharedPart(node=OTHER, layers=3, memory_bytes=5),
+                        SharedPart(node=NODE, layers=1, memory_bytes=7),
+                    ),
+                ),
             ),
         ),
         requested=(
@@ -58,6 +68,7 @@ def announcement(**changes: object) -> Announcement:
         default=DefaultChoice(model=ModelId("m"), version=4, author=NODE),
         routing=RoutingChoice(config=ROUTED, version=5, author=NODE), uses=(("m", 7),), fills_gaps=True,
         downloads=True, is_controllable=False, demand=(("m", 1.5),),
-        load=0.25, engine_build="xllamacpp 1", rpc_version="3.0", left=True,
+        load=0.25, engine_build="xllamacpp 1", rpc_version="3.0",
+        lends=(LentMemory(model=ModelId("big"), host=OTHER, epoch=4, memory_bytes=9, is_loaded=True),), left=True,
     )  # fmt: skip
     return replace(full, **changes)

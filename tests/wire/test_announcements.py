@@ -48,6 +48,14 @@ def test_a_machine_with_no_gpu_says_why() -> None:
     assert decode_announcement(encode_announcement(said)) == said
 
 
+PART = {"node": NODE, "layers": 1, "memory_bytes": 1}
+
+
+def shared_by(count: int) -> dict[str, object]:
+    """Return a model that so many nodes share."""
+    return {**plain(served()), "shared": {"epoch": 1, "parts": [PART] * count}}
+
+
 REFUSED = {
     "257 models on disk": {
         "models_on_disk": [{"model": f"m{n}", "digest": "", "size_bytes": 1} for n in range(257)]
@@ -93,6 +101,11 @@ REFUSED = {
     "version with a fraction": {"version": 1.5},
     "version 2^63": {"version": 2**63},
     "text as addresses": {"addresses": "192.0.2.1"},
+    "a model shared by one": {"serving": [shared_by(1)]},
+    "a model shared by nine": {"serving": [shared_by(9)]},
+    "epoch 0": {"serving": [{**plain(served()), "shared": {"epoch": 0, "parts": [PART, PART]}}]},
+    "memory lent to nobody": {"lends": [{"model": "m", "host": "x", "epoch": 1, "memory_bytes": 1}]},
+    "memory lent twice": {"lends": [{"model": "m", "host": NODE, "epoch": 1, "memory_bytes": 1}] * 2},
     "build of 1 kB": {"engine_build": "x" * 1000},
 }  # fmt: skip
 

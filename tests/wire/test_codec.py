@@ -59,6 +59,9 @@ def open_revocation(data: bytes) -> Revocation:
     return REVOCATION
 
 
+OFFER = said.SplitOffer(
+    model=ModelId("m"), digest="sha256:" + "a" * 64, epoch=3, first_layer=0, layers=12, memory_bytes=10**9
+)  # fmt: skip
 MESSAGES: list[Message] = [
     said.Ping(seq=0), said.Ping(seq=2**62), said.Ack(seq=7), said.PingRequest(seq=1, target=NODE),
     said.PingReply(seq=1, target=OTHER),
@@ -76,6 +79,9 @@ MESSAGES: list[Message] = [
     said.Order(intent=Intent(verb=Verb.UNLOAD, model="m", request_id="r1", hold=True, scope="node")),
     said.OrderResult(request_id="r1", outcome=Outcome(code=OutcomeCode.DONE, message="m is unloaded", model="m")),
     said.HealthQuestion(model=ModelId("m")), said.HealthQuestion(model=NO_MODEL),
+    OFFER, said.SplitAnswer(model=ModelId("m"), epoch=3), said.SplitRelease(model=ModelId("m"), epoch=2**53),
+    said.SplitAnswer(model=ModelId("m"), epoch=3, refusal="no memory", highest=7),
+    said.SplitEnded(model=ModelId("m"), epoch=3, reason="it crashed"),
     said.ErrorReport(code="unsupported", message="a kind that is not known here"),
 ]  # fmt: skip
 
@@ -108,6 +114,21 @@ def test_an_outcome_is_made_to_fit() -> None:
 )
 def test_orders_out_of_bounds_are_refused(message: Message) -> None:
     """Whoever sends them."""
+    with pytest.raises(WireError):
+        decode(encode_message(message, seal))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        replace(OFFER, epoch=0), replace(OFFER, epoch=2**53 + 1), replace(OFFER, layers=0),
+        replace(OFFER, layers=10**6),
+        replace(OFFER, first_layer=10**6), replace(OFFER, digest="sha256:1"), replace(OFFER, model=ModelId("m" * 300)),
+        said.SplitAnswer(model=ModelId("m"), epoch=0), said.SplitRelease(model=ModelId("m"), epoch=0),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_no_possible_split_is_refused(message: Message) -> None:
+    """Whoever sends it."""
     with pytest.raises(WireError):
         decode(encode_message(message, seal))
 

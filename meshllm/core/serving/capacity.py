@@ -18,6 +18,7 @@ from meshllm.core.ids import ModelId
 from meshllm.core.limits import GIB, MIB
 from meshllm.core.policy import ModelPolicy
 from meshllm.core.resources import MemoryLimit, Resources, format_bytes
+from meshllm.core.serving.loans import NOTHING_LENT, LentBytes
 
 MICRO_BATCH_TOKENS = 512
 """llama.cpp's default physical batch; its computation buffer is what overhead is made of."""
@@ -103,25 +104,29 @@ def room_for_one_more(
     limit: MemoryLimit,
     taken: Mapping[ModelId, EnginePlan],
     not_yet_measured: frozenset[ModelId] = frozenset(),
+    lent: LentBytes = NOTHING_LENT,
 ) -> Room:
     """Return what is left for another engine.
 
     Two bounds hold at once: the limit less everything the ledger has promised (`taken`), and what was
     measured free less the promises that the measurement could not see: of engines that were not loaded then
-    (`not_yet_measured`), and of prompt caches, which fill later.
+    (`not_yet_measured`), and of prompt caches, which fill later. What is `lent` to others lies where models do: on the
+    GPUs of a machine that uses them.
     """
     promised = {model: _split(plan) for model, plan in taken.items()}
     unseen = [promised[model] for model in promised.keys() & not_yet_measured]
     uses_gpu = build.uses_gpu and bool(resources.gpus)
     gpu = 0
     if uses_gpu:
-        gpu_limit = limit.of(resources.gpu_total_bytes) - sum(on_gpu for on_gpu, _ in promised.values())
-        gpu = min(gpu_limit, resources.gpu_free_bytes - sum(on_gpu for on_gpu, _ in unseen))
+        gpu_limit = limit.of(resources.gpu_total_bytes) - sum(on_gpu for on_gpu, _ in promised.values()) - lent.promised
+        gpu = min(gpu_limit, resources.gpu_free_bytes - sum(on_gpu for on_gpu, _ in unseen) - lent.unseen)
+        lent = NOTHING_LENT
     # With a GPU the limit is about the GPU; the machine's memory only has to be free.
     host_limit = (MemoryLimit(share=0.9) if uses_gpu else limit).of(resources.memory_total_bytes)
-    host_limit -= sum(on_host for _, on_host in promised.values())
+    host_limit -= sum(on_host for _, on_host in promised.values()) + lent.promised
     caches = sum(plan.memory.prompt_cache_bytes for model, plan in taken.items() if model not in not_yet_measured)
-    host = min(host_limit, resources.memory_free_bytes - sum(on_host for _, on_host in unseen) - caches)
+    host_free = resources.memory_free_bytes - sum(on_host for _, on_host in unseen) - caches - lent.unseen
+    host = min(host_limit, host_free)
     return Room(gpu_bytes=max(gpu, 0), host_bytes=max(host, 0))
 
 
@@ -181,12 +186,12 @@ def _pool(room: Room, least: int, gpu_share: float | None, layers: int) -> int:
 def corrected(plan: EnginePlan, resident_bytes: int) -> EnginePlan:
     """Return a plan that promises no less than its loaded engine takes, measured in bytes; what is more is overhead.
 
-    The prompt cache is still empty then, so it comes on top. Only on the host: with a GPU, what is resident
-    is mostly the file's pages, which the system takes back when it likes.
+    The prompt cache is still empty then, so it comes on top. Only on the host: with a GPU, or where workers have a
+    part of the model, what is resident is mostly the file's pages, which the system takes back when it likes.
     """
     need = plan.memory
     more = resident_bytes - (need.total_bytes - need.prompt_cache_bytes)
-    if more <= 0 or plan.gpu_layers:
+    if more <= 0 or plan.gpu_layers or plan.split is not None:
         return plan
     return replace(plan, memory=replace(need, overhead_bytes=need.overhead_bytes + more))
 
@@ -243,6 +248,8 @@ def _rounded(context: int) -> int:
 def _split(plan: EnginePlan) -> tuple[int, int]:
     """Return (bytes on the GPU, bytes on the host) of a plan. Prompt caches live on the host."""
     device = plan.memory.total_bytes - plan.memory.prompt_cache_bytes
+    if plan.split is not None:  # its part is whole on one side
+        return (device, 0) if plan.gpu_layers else (0, device)
     share = min(plan.gpu_layers / (plan.model.architecture.layers or 1), 1.0)
     on_gpu = int(device * share)
     return on_gpu, device - on_gpu + plan.memory.prompt_cache_bytes

@@ -16,6 +16,7 @@ from meshllm.core.policy import ModelPolicy
 from meshllm.core.registration import NO_NOTES, Registration, RegistryNotes
 from meshllm.core.resources import MemoryLimit, Resources
 from meshllm.core.serving.capacity import EngineWishes, NoRoom, Room, plan_engine, room_for_one_more
+from meshllm.core.serving.loans import Loan, lent_bytes
 from meshllm.core.serving.order_book import OrderBook
 from meshllm.core.serving.records import Record
 from meshllm.core.view import Reason
@@ -43,6 +44,8 @@ class Holdings:
         self.build: EngineBuild | None = None
         self.build_failure: EngineFailure | None = None
         self.default_model: ModelId | None = None
+        self.lent: dict[ModelId, Loan] = {}
+        """Models of which this node holds a part for another one."""
         self._freed_bytes = 0
         """Of engines that have ended, while what was measured free may not show it."""
         self._stale_measures = 0
@@ -116,7 +119,8 @@ class Holdings:
     def _room(self, resources: Resources, build: EngineBuild, gone: Collection[ModelId]) -> Room:
         taken = {one.id: one.plan for one in self.records.values() if one.plan is not None and one.id not in gone}
         unseen = frozenset(record.id for record in self.records.values() if not record.is_measured)
-        return room_for_one_more(resources, build, self.wishes.max_memory, taken, unseen)
+        lent = lent_bytes(self.lent.values())
+        return room_for_one_more(resources, build, self.wishes.max_memory, taken, unseen, lent)
 
     def plan(self, spec: ModelSpec, room: Room, shrink: int = 0) -> EnginePlan | NoRoom:
         """Return how to run a model in a room, or why it does not fit. The machine has to be known."""

@@ -17,6 +17,7 @@ from meshllm.core.limits import (
     ENGINE_FAILURE_WINDOW_S,
 )
 from meshllm.core.serving.engine_state import HAS_PROCESS, Signal, next_state
+from meshllm.core.serving.split_plan import SplitPlan
 from meshllm.core.view import LoadProgress, LocalModel, Reason
 
 
@@ -60,6 +61,8 @@ class Record:
     progress: LoadProgress | None = None
     endpoint: EngineEndpoint | None = None
     plan: EnginePlan | None = None
+    split: SplitPlan | None = None
+    """With whom it is shared, or is about to be."""
     failure: EngineFailure | None = None
     retry_at_s: float | None = None
     pid: int | None = None
@@ -152,4 +155,5 @@ class Record:
             ready_since_s=self.ready_since_s, restarts=self.restarts, requests=self.requests,
             last_used_s=self.last_used_s, reason=self.reason if self.is_served else None,
             why=self.why if self.is_served else "", checks=self.checks,
+            shared=None if self.split is None else self.split.told,
         )  # fmt: skip

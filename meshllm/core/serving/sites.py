@@ -133,10 +133,12 @@ def room_of(said: Announcement) -> Room:
         return Room(gpu_bytes=0, host_bytes=0)
     promised = unseen = 0
     for one in said.serving:
-        need = need_bytes(one.size_bytes)
+        need = need_bytes(one.size_bytes) if one.own_bytes is None else one.own_bytes
         promised += need
         if one.state in (ServingState.CLAIMED, ServingState.DOWNLOADING, ServingState.LOADING):
             unseen += need  # what was measured cannot show it yet
+    promised += sum(lent.memory_bytes for lent in said.lends)
+    unseen += sum(lent.memory_bytes for lent in said.lends if not lent.is_loaded)
     allowed = less(whole_of(said), promised)
     free = less(Room(gpu_bytes=resources.gpu_free_bytes, host_bytes=resources.memory_free_bytes), unseen)
     return Room(gpu_bytes=min(allowed.gpu_bytes, free.gpu_bytes), host_bytes=min(allowed.host_bytes, free.host_bytes))

@@ -12,6 +12,8 @@ a higher epoch, when one of its members is lost.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from meshllm.core.announcement import SharedModel, SharedPart
+from meshllm.core.engines import SplitPart, SplitRun
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.limits import SPLIT_ROUND_TRIP_STEP_S, SPLIT_WORKERS
 from meshllm.core.resources import format_bytes
@@ -62,6 +64,18 @@ class SplitPlan:
     def members(self) -> frozenset[NodeId]:
         """Return everybody whose loss ends it."""
         return frozenset(share.node for share in self.shares)
+
+    @property
+    def told(self) -> SharedModel:
+        """Return what the host announces of it."""
+        parts = (SharedPart(node=one.node, layers=one.layers, memory_bytes=one.memory_bytes) for one in self.shares)
+        return SharedModel(epoch=self.epoch, parts=tuple(parts))
+
+    @property
+    def run(self) -> SplitRun:
+        """Return what the host's engine is told."""
+        workers = tuple(SplitPart(node=one.node, layers=one.layers, name=one.name) for one in self.shares[:-1])
+        return SplitRun(epoch=self.epoch, workers=workers, home_layers=self.shares[-1].layers)
 
     @property
     def token_wait_s(self) -> float:

@@ -301,7 +301,7 @@ def _is_same(old: Announcement, new: Announcement) -> bool:
 
 
 def _states(said: Announcement) -> list[tuple[object, ...]]:
-    return [(one.model, one.digest, one.state, one.is_assigned, one.order) for one in said.serving]
+    return [(one.model, one.digest, one.state, one.is_assigned, one.order, one.shared) for one in said.serving]
 
 
 def _numbers(said: Announcement) -> tuple[object, ...]:

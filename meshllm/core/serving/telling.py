@@ -60,6 +60,8 @@ def told(
         load=_load(served), orders=held.book.announced, names=names_said(held.policies, held.registered, on_disk),
         default=held.book.announced_default,
         engine_build=f"{build.kind} {build.version}" if build is not None else "",
+        rpc_version=build.rpc.version if build is not None and build.rpc is not None else "",
+        lends=tuple(loan.told(model) for model, loan in sorted(held.lent.items())),
     )  # fmt: skip
 
 
@@ -78,6 +80,8 @@ def told_state(record: Record) -> ServingState | None:
     """
     if record.state in _SAID:
         return _SAID[record.state]
+    if record.split is not None and record.wanted:
+        return ServingState.CLAIMED
     if not record.wanted or record.waiting:
         return None
     if record.is_downloading:
@@ -98,6 +102,7 @@ def _served(record: Record, tags: frozenset[str]) -> ServedModel | None:
     said = ServedModel(
         model=record.id, digest="", state=state, is_assigned=record.is_assigned, order=record.order,
         size_bytes=record.reference.size_bytes if record.reference is not None else 0,
+        shared=None if record.split is None else record.split.told,
     )  # fmt: skip
     if state is ServingState.READY:
         busy = min(record.in_flight, record.slots)

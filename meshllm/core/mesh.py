@@ -22,16 +22,19 @@ from meshllm.core.limits import JOIN_WAIT_S
 from meshllm.core.members.members import MemberEvent, Members
 from meshllm.core.members.times import MemberTimes, wan
 from meshllm.core.members.trust import Trust, TrustEvent, TrustMessage
-from meshllm.core.messages import HealthQuestion, Order, OrderResult
+from meshllm.core.messages import HealthQuestion, Order, OrderResult, SplitAnswer, SplitEnded, SplitOffer, SplitRelease
 from meshllm.core.names import NameIndex
 from meshllm.core.picture import Picture
 from meshllm.core.rights import OWN_MACHINE, Rights
 from meshllm.core.routing_config import RoutingConfig
 from meshllm.core.serving.default_model import DefaultModel
 from meshllm.core.serving.lifecycle import Lifecycle, ServingPolicy
+from meshllm.core.serving.neighbourhood import Neighbourhood
 from meshllm.core.serving.order_book import NOTHING_KEPT, OrderBook
 from meshllm.core.serving.remote_orders import RemoteOrders, Surroundings
 from meshllm.core.serving.routing_book import RoutingBook
+from meshllm.core.serving.split_lenders import Lender
+from meshllm.core.standing import MemberState
 from meshllm.core.statement import OwnStatement
 from meshllm.core.view import MeshView
 
@@ -100,6 +103,7 @@ class MeshCore:
         self._members = Members(self._own, rng, config.times, now_s)
         self._orders = RemoteOrders(config.node, config.incarnation, self._book, self._around_orders())
         self._trust = Trust(config.node, config.rights, config.tokens, config.revocations)
+        self._serving.splits.around = self._serving.lending.around = self._neighbourhood()
         self._shunned: frozenset[NodeId] = frozenset()
         self._joining_until_s = now_s + JOIN_WAIT_S if config.is_joining else None
         self._picture = Picture(me, config.serving.requested, now_s, joining=config.is_joining)
@@ -153,6 +157,7 @@ class MeshCore:
         own = self._own.announcement
         rights = _told(self._trust.rights, self._config)
         said = own if own.rights == rights else replace(own, rights=rights)
+        self._serving.lending.may_lend = Rights.RPC in rights
         return self._serving.settle(now_s, said)
 
     def _hear_members(self, now_s: float) -> bool:
@@ -172,6 +177,8 @@ class MeshCore:
                 gaps.hear(node, None, None, now_s)
             else:
                 gaps.hear(node, entry.state, entry.announcement, now_s)
+        nodes = set(changed)
+        is_news |= self._serving.splits.concerns(nodes) or self._serving.lending.concerns(nodes)
         return is_news or (gaps.is_due(now_s) and self._serving.leaving is None)
 
     def _is_about_models(self, event: Event, now_s: float) -> bool:
@@ -187,6 +194,49 @@ class MeshCore:
         asked = replicas.values() if model is None else [replicas.get(model, ())]
         nodes = {replica.node for hosts in asked for replica in hosts} & self._members.circle.links.keys()
         return [Send(peer=node, message=HealthQuestion(model=model or NO_MODEL)) for node in sorted(nodes)]
+
+    # -- models that are shared ----------------------------------------------------------------------------
+
+    def _neighbourhood(self) -> Neighbourhood:
+        """Return what the models' half may ask about other nodes."""
+        table, circle = self._members.table, self._members.circle
+
+        def lenders() -> list[Lender]:
+            found = []
+            for node in table.live():
+                entry, link = table.entries[node], circle.links.get(node)
+                if not entry.announcement.left:
+                    is_silent = entry.state is MemberState.SUSPECT
+                    found.append(Lender(entry.announcement, link.rtt_s if link is not None else None, is_silent))
+            return found
+
+        def said(node: NodeId) -> Announcement | None:
+            entry = table.entries.get(node)
+            is_there = entry is not None and entry.is_live and not entry.announcement.left
+            return entry.announcement if entry is not None and is_there else None
+
+        def rights_of(node: NodeId) -> Rights | None:
+            link = circle.links.get(node)
+            return link.rights if link is not None else None
+
+        return Neighbourhood(lenders=lenders, said=said, rights_of=rights_of)
+
+    def _hear_sharing(self, event: ev.MessageReceived, now_s: float) -> list[Effect] | None:
+        """Take what a connected peer says about a split; None where that is nothing."""
+        serving, peer = self._serving, event.peer
+        match event.message:
+            case SplitOffer() as offer:
+                return serving.lending.on_offer(peer, offer, now_s)
+            case SplitRelease() as release:
+                return serving.lending.on_release(peer, release)
+            case SplitAnswer() as answer:
+                serving.splits.on_answer(peer, answer)
+                return []
+            case SplitEnded() as ended:
+                serving.splits.on_ended(peer, ended)
+                return []
+            case _:
+                return None
 
     # -- orders between nodes --------------------------------------------------------------------------
 
@@ -211,6 +261,8 @@ class MeshCore:
             case ev.MessageReceived(peer=peer, message=HealthQuestion()) if peer in links:
                 self._own.insist(now_s)
                 return self._serving.on_look(ev.HealthAsked(), now_s)
+            case ev.MessageReceived(peer=peer) if peer in links:
+                return self._hear_sharing(event, now_s)
             case _:
                 return None
 
@@ -267,6 +319,10 @@ class MeshCore:
                 return serving.on_drained(event)
             case ev.EngineExited():
                 return serving.on_exited(event, now_s)
+            case ev.LendingReady():
+                return serving.lending.on_ready(event)
+            case ev.LendingEnded():
+                return serving.lending.on_ended(event, now_s)
             case ev.RemoteProbed():
                 return serving.adopted.on_probed(event, now_s)
             case ev.RemoteDoubted():

@@ -97,6 +97,8 @@ class LifeContext:
     times: EngineTimes
     post: Callable[[Event], None]
     traffic: Traffic
+    ports: tuple[int, ...] = ()
+    """For a split: the local port at which each worker is reached, in their order."""
 
 
 class EngineLife:
@@ -149,7 +151,9 @@ class EngineLife:
         context = self._context
         endpoint = self._endpoint
         try:
-            command = make_command(self._plan, context.build, endpoint.socket_path, endpoint.key, context.host)
+            command = make_command(
+                self._plan, context.build, endpoint.socket_path, endpoint.key, context.host, ports=context.ports
+            )
         except ValueError as error:
             return EngineFailure(fault=EngineFault.CANNOT_START, message=str(error))
         kills_before = oom_kills()
@@ -160,7 +164,8 @@ class EngineLife:
             return EngineFailure(fault=EngineFault.CANNOT_START, message=message)
         code = await self._accompany(process)
         if self._end is None:
-            return explain(self._last_words(), code, oom_killed=oom_kills() > kills_before)
+            killed, workers = oom_kills() > kills_before, _workers(self._plan, context.ports)
+            return explain(self._last_words(), code, oom_killed=killed, workers=workers)
         return EngineFailure(fault=self._end.fault, message=self._end.message, exit_code=code)
 
     def _last_words(self) -> tuple[str, ...]:
@@ -272,6 +277,12 @@ class EngineLife:
             last_byte_s=traffic.last_progress_s(model),
             cpu_s=usage.cpu_s if usage else None,
         )
+
+
+def _workers(plan: EnginePlan, ports: tuple[int, ...]) -> dict[int, str]:
+    """Return the names of those who share a plan's model, by the local port at which each is reached."""
+    parts = plan.split.workers if plan.split is not None else ()
+    return {port: part.name or part.node for port, part in zip(ports, parts, strict=False)}
 
 
 def _problem_of_file(plan: EnginePlan) -> EngineFailure | None:

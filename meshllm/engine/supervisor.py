@@ -62,8 +62,11 @@ class EngineSupervisor:
         self._started = 0
         self._socket_path(self._started)  # so that a path that is too long shows at the start
 
-    def start(self, plan: EnginePlan) -> None:
-        """Start a model's engine; returns at once. Raises AlreadyRunningError."""
+    def start(self, plan: EnginePlan, ports: tuple[int, ...] = ()) -> None:
+        """Start a model's engine; returns at once. Raises AlreadyRunningError.
+
+        `ports` are for a split: the local port at which each worker is reached, in their order.
+        """
         model = plan.model.id
         life = self._lives.get(model)
         if life is not None and not life.finished.is_set():
@@ -72,7 +75,7 @@ class EngineSupervisor:
         self._started += 1
         endpoint = EngineEndpoint(socket_path=self._socket_path(self._started), key=secrets.token_urlsafe(KEY_BYTES))
         context = LifeContext(
-            build=self._build, host=self._host, times=self._times, post=self._post, traffic=self._traffic
+            build=self._build, host=self._host, times=self._times, post=self._post, traffic=self._traffic, ports=ports
         )
         life = EngineLife(plan, endpoint, context)
         self._lives[model] = life

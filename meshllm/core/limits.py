@@ -432,6 +432,12 @@ DIAL_TIMEOUT_S: Final = 5.0  # until authenticated, whatever happens
 DIAL_ADDRESSES: Final = 8  # of one peer, side by side
 DIAL_REFUSED_GRACE_S: Final = 0.5  # a refusal (ICMP) can be forged: an answer that comes this soon is still taken
 
+RPC_SELF_TEST_S: Final = 60.0  # of a build that shares models: two programs start, and a tiny model answers
+
+# -- building an engine ------------------------------------------------------------------------------
+RPC_BUILD_S: Final = 7200.0  # minutes for processors, an hour or more for some GPUs
+RPC_BUILD_DISK_BYTES: Final = 3 * GIB  # sources, objects and what comes of them
+
 
 def all_limits() -> dict[str, int | float]:
     """Return every limit by name, in the order of this file."""

@@ -51,8 +51,9 @@ from meshllm.daemon.standalone import delete_files, memory
 from meshllm.daemon.state_dir import StateDir
 from meshllm.daemon.tasks import Tasks
 from meshllm.daemon.upkeep import check_health, verify_loaded
-from meshllm.engine.build import AUTO, EngineUnusableError, probe_build
+from meshllm.engine.build import AUTO, probe_build
 from meshllm.engine.endpoint import probe
+from meshllm.engine.inquiry import EngineUnusableError
 from meshllm.engine.life import EngineTimes
 from meshllm.engine.supervisor import EngineSupervisor
 from meshllm.inventory import gpu, machine
@@ -118,7 +119,7 @@ async def chosen_engine(config: Config) -> EngineBuild | None:
     if config.engine == AUTO:
         return None
     try:
-        return await probe_build(config.engine)
+        return await probe_build(config.engine, cache_dir=config.cache_dir)
     except EngineUnusableError as error:
         raise EngineChoiceError(error.failure.message) from None
 
@@ -299,7 +300,7 @@ class Node:
     async def _probe(self, tasks: Tasks) -> None:
         """Find out which engine can run here."""
         try:
-            build = self._build or await probe_build()
+            build = self._build or await probe_build(cache_dir=self._config.cache_dir)
         except EngineUnusableError as error:
             self._loop.post(EngineProbed(build=None, failure=error.failure))
             return

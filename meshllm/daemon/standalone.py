@@ -21,7 +21,8 @@ from meshllm.core.serving.capacity import EngineWishes, explain, plan_engine, ro
 from meshllm.daemon.downloads import ModelDownloads
 from meshllm.daemon.places import DIGESTS_NAME, model_places, policies
 from meshllm.daemon.ports import holder_of
-from meshllm.engine.build import EngineUnusableError, probe_build
+from meshllm.engine.build import probe_build
+from meshllm.engine.inquiry import EngineUnusableError
 from meshllm.inventory import gpu, machine
 from meshllm.inventory.addresses import InterfaceAddress, interface_addresses
 from meshllm.inventory.digests import DigestStore

@@ -85,15 +85,17 @@ class BuildWishes:
 
 async def build_rpc(cache_dir: Path, wishes: BuildWishes, tell: Tell) -> RpcBuild:
     """Return a build that works here, made unless it is there already. Raises RpcBuildError."""
+    if wishes.wheel is not None and not await asyncio.to_thread(wishes.wheel.is_file):
+        raise RpcBuildError(f"there is no file {wishes.wheel}")
     tools = frozenset[str]() if wishes.cpu else await asyncio.to_thread(gpu_tools)
     flags = build_flags(sys.platform, tools, native=wishes.native)
     folder = cache_dir / ENGINES
-    key = build_key(flags, sys.platform, platform.machine())
     try:
+        key = build_key(_told_by(wishes.wheel) or flags, sys.platform, platform.machine())
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         async with _alone(folder / "lock", tell):
             made = folder / key
-            if wishes.wheel is None and _pair_in(made) is not None:
+            if _pair_in(made) is not None:
                 return await _taken(cache_dir, made, wishes, tell)
             work = folder / "work"
             await asyncio.to_thread(_cleared, work)
@@ -113,6 +115,11 @@ def gpu_tools() -> frozenset[str]:
     return frozenset(
         name for name, place in GPU_TOOL_PLACES.items() if shutil.which(name) or (place and os.access(place, os.X_OK))
     )
+
+
+def _told_by(wheel: Path | None) -> tuple[str, ...]:
+    """Return what tells one wheel from another; nothing for none."""
+    return (f"wheel {wheel.name}", str(wheel.stat().st_size), str(wheel.stat().st_mtime_ns)) if wheel else ()
 
 
 @contextlib.asynccontextmanager
@@ -191,8 +198,10 @@ class _Build:
         """Return what a compiler run gets: all but what was meant for a node, which may be secret."""
         kept = {name: value for name, value in host.environment.items() if not name.startswith("MESH_LLM_")}
         paths = [host.package_root, host.environment.get("PYTHONPATH", "")]
+        places = [str(Path(place).parent) for place in GPU_TOOL_PLACES.values() if place and Path(place).exists()]
         return {
             **kept,
+            "PATH": os.pathsep.join([kept.get("PATH", os.defpath), *places]),
             "PYTHONPATH": os.pathsep.join(path for path in paths if path),
             "CMAKE_ARGS": " ".join(self._flags),
             "CMAKE_BUILD_PARALLEL_LEVEL": str(self._jobs),

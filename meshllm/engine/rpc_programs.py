@@ -86,7 +86,7 @@ async def _test(pair: Pair) -> RpcBuild | RpcProblem:
 def _source_of(pair: Pair, passed: Passed) -> str:
     """Return which llama.cpp a pair is. A package says it best: what its server says depends on how it was built."""
     metadata = sorted(Path(pair.server).parent.parent.glob(PACKAGE_METADATA))
-    return f"{PACKAGE} {metadata[0].name.split('-')[1]}" if metadata else passed.version
+    return f"{PACKAGE} {metadata[0].name.removesuffix('.dist-info').split('-')[1]}" if metadata else passed.version
 
 
 def _pairs(cache_dir: Path, program: str) -> list[Pair]:

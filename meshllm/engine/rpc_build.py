@@ -50,7 +50,8 @@ _NETWORK = re.compile(
 )
 _KILLED = re.compile(r"Killed signal terminated program|internal compiler error: Killed|out of memory|cannot allocate")
 _FULL = re.compile(r"No space left on device|Disk quota exceeded")
-_FAULT = re.compile(r"(?:fatal error|error|CMake Error[^:]*):\s+(.+)")
+_FAULT = re.compile(r"(?:fatal error|error|Error):\s+(?!subprocess-exited-with-error)(.+)")
+_CMAKE_FAULT = re.compile(r"CMake Error at [^\n]*:\n\s*(\S[^\n]*(?:\n\s+\S[^\n]*){0,2})")
 
 
 class RpcBuildError(Exception):
@@ -188,7 +189,7 @@ class _Build:
     def _command(self, host: Host) -> Command:
         """Return pip's command. Without its cache: that knows a wheel by its version, and nothing of the flags."""
         pip = (
-            host.python, "-P", "-m", "pip", "wheel", "--verbose", "--no-deps", "--no-cache-dir", "--no-binary", PACKAGE,
+            *pip_program(host), "wheel", "--verbose", "--no-deps", "--no-cache-dir", "--no-binary", PACKAGE,
             "--disable-pip-version-check", "--no-input", "--progress-bar", "off",
             "--wheel-dir", str(self._work / "wheels"), f"{PACKAGE}=={VERSION}",
         )  # fmt: skip
@@ -207,6 +208,11 @@ class _Build:
             "CMAKE_BUILD_PARALLEL_LEVEL": str(self._jobs),
             "TMPDIR": str(self._work),
         }
+
+
+def pip_program(host: Host) -> tuple[str, ...]:
+    """Return the program that is pip."""
+    return (host.python, "-P", "-m", "pip")
 
 
 def _with_own_path(host: Host) -> tuple[str, ...]:
@@ -285,8 +291,9 @@ def why_failed(lines: tuple[str, ...], flags: tuple[str, ...]) -> str:
         return "memory ran out while compiling; --jobs 1 takes the least"
     gpu = any(flag in flags for flag in ("-DGGML_CUDA=ON", "-DGGML_HIP=ON", "-DGGML_VULKAN=ON"))
     hint = "; --cpu leaves the GPU out" if gpu else ""
-    said = next((match[1] for line in lines if (match := _FAULT.search(line))), lines[-1] if lines else "nothing")
-    return f"the build failed{hint}; it said: {said.strip()[:QUOTED_CHARS]}"
+    match = _CMAKE_FAULT.search(text) or _FAULT.search(text)
+    said = match[1] if match else lines[-1] if lines else "nothing"
+    return f"the build failed{hint}; it said: {' '.join(said.split())[:QUOTED_CHARS]}"
 
 
 def _unpack(wheel: Path, into: Path) -> None:

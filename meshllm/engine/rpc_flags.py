@@ -21,7 +21,6 @@ COMMON = (
 )
 ORIGIN = {"darwin": "@loader_path"}
 """What a program's own folder is called where libraries are looked for."""
-GPU_TOOLS = ("nvcc", "hipcc", "glslc")
 
 
 def build_flags(platform: str, tools: frozenset[str] = frozenset(), *, native: bool = False) -> tuple[str, ...]:
@@ -33,10 +32,8 @@ def build_flags(platform: str, tools: frozenset[str] = frozenset(), *, native: b
     flags.append(f"-DCMAKE_INSTALL_RPATH={ORIGIN.get(platform, '$ORIGIN')}/../lib")
     if platform == "darwin":
         return tuple(flags)  # Metal is there by itself
-    if "nvcc" in tools:
-        flags.append("-DGGML_CUDA=ON")
-        if "nvidia-smi" in tools:
-            flags.append("-DCMAKE_CUDA_ARCHITECTURES=native")  # for the GPUs of this machine, not for all there are
+    if {"nvcc", "nvidia-smi"} <= tools:  # a compiler alone is on many machines that have no GPU
+        flags += ["-DGGML_CUDA=ON", "-DCMAKE_CUDA_ARCHITECTURES=native"]  # the GPUs of this machine, not all there are
     elif "hipcc" in tools:
         flags.append("-DGGML_HIP=ON")
     elif "glslc" in tools:

@@ -77,7 +77,7 @@ async def _test(pair: Pair) -> RpcBuild | RpcProblem:
             passed = await check_pair(pair.server, pair.worker)
     except TimeoutError:
         return RpcProblem(message=f"{pair.worker} did not pass its self-test in {limits.RPC_SELF_TEST_S:g} s")
-    except RpcUnusableError as error:
+    except (RpcUnusableError, OSError) as error:
         return RpcProblem(message=str(error))
     version = f"{passed.protocol} {await asyncio.to_thread(_source_of, pair, passed)}"
     return RpcBuild(version=version[:64], server=pair.server, worker=pair.worker, devices=passed.devices)

@@ -103,12 +103,17 @@ async def _running(host: Host, program: tuple[str, ...]) -> AsyncIterator[_Child
         process = await spawn(Command(argv=guarded(host, program), env=environment), log)
     except OSError as error:
         raise RpcUnusableError(f"{program[0]} cannot be started: {error.strerror or error}") from error
+    problem: RpcUnusableError | OSError | None = None
     async with asyncio.TaskGroup() as group:
         ended = group.create_task(process.run(), name=f"rpc-self-test:{process.pid}")
         try:
             yield _Child(program[0], process, log, ended)
+        except (RpcUnusableError, OSError) as error:
+            problem = error  # the group would wrap it
         finally:
             process.stop(0.0)
+    if problem is not None:
+        raise problem
 
 
 async def _protocol(port: int, lent: _Child) -> str:

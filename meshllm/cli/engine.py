@@ -3,6 +3,7 @@
 Owns the lines and the progress. Doesn't build: the daemon's engine package does. Works without a node.
 """
 
+import signal
 import time
 from pathlib import Path
 from typing import Annotated
@@ -72,6 +73,7 @@ def build(
 
     Takes about eight minutes on two cores; with a GPU's tools installed, longer. What is there already is only tested.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: compilers end with us
     loaded = settings(ctx, config=config)
     started_s = time.monotonic()
     with Bars() as bars:

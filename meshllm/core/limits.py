@@ -184,6 +184,19 @@ BULK_TRIES: Final = 2  # connections to one peer for one file that may break
 BULK_MARK_S: Final = 1.0  # how often it is written down which pieces have arrived
 BULK_STATE_BYTES: Final = 1 * MIB  # of that list; a file of a terabyte takes 64 KiB
 
+# Tensor traffic of splits, on the bulk plane
+BRIDGE_BUFFER_BYTES: Final = 256 * KIB  # held of each direction
+BRIDGE_FLUSH_S: Final = 5.0  # for the last bytes of a side that has ended
+BRIDGE_PROBE_AFTER_S: Final = 5  # of silence, TCP asks whether the other machine is still there
+BRIDGE_PROBE_EVERY_S: Final = 2
+BRIDGE_PROBES: Final = 3  # without an answer, and the connection is lost
+RPC_TURN_S: Final = 5.0  # a connection waits so long for the end of the one before it
+RPC_START_S: Final = 30.0  # for a worker's server to listen
+RPC_STOP_S: Final = 1.0  # a worker's server may take so long to end by itself
+RPC_START_TRIES: Final = 3  # ports that somebody else took in the meantime
+RPC_PRIME_S: Final = 600.0  # for filling a worker's cache from its own file
+TENSOR_FOLDERS: Final = 2  # model files of which a worker keeps tensors; those used last
+
 # -- members and gossip ----------------------------------------------------------------------------
 MEMBERS: Final = 1_024  # live ones; announcements of more are not taken
 TOMBSTONES: Final = 4_096  # dead and left members that are remembered, the newest

@@ -62,6 +62,28 @@ class Traffic(Protocol):
         ...
 
 
+class WorkerWays(Protocol):
+    """How an engine reaches the workers of its split: a local port for each."""
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """Return the ports, in the order of the workers."""
+        ...
+
+    @property
+    def problem(self) -> str:
+        """Return which worker was lost first, and why; empty while none was."""
+        ...
+
+    def begin(self, pid: int, lost: Callable[[str], None]) -> None:
+        """Let a process use the ports, and nobody else. `lost` is called once, with `problem`."""
+        ...
+
+    def close(self) -> None:
+        """End them; called exactly once."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineTimes:
     """How long an engine may take. Seconds."""
@@ -97,8 +119,13 @@ class LifeContext:
     times: EngineTimes
     post: Callable[[Event], None]
     traffic: Traffic
-    ports: tuple[int, ...] = ()
-    """For a split: the local port at which each worker is reached, in their order."""
+    ways: "WorkerWays | None" = None
+    """For a split."""
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """Return the local port at which each worker of a split is reached, in their order."""
+        return self.ways.ports if self.ways is not None else ()
 
 
 class EngineLife:
@@ -140,6 +167,8 @@ class EngineLife:
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(self._endpoint.socket_path)  # noqa: PTH108 - quick, and here is no place to await
+            if self._context.ways is not None:
+                self._context.ways.close()
             self.finished.set()
             if failure is not None:
                 self._context.post(EngineExited(model=self._model, failure=failure))
@@ -163,6 +192,8 @@ class EngineLife:
             message = f"its program cannot be started: {error.strerror or error}"
             return EngineFailure(fault=EngineFault.CANNOT_START, message=message)
         code = await self._accompany(process)
+        if self._end is None and context.ways is not None and context.ways.problem:
+            self._lose(context.ways.problem)  # it noticed before we were told
         if self._end is None:
             killed, workers = oom_kills() > kills_before, _workers(self._plan, context.ports)
             return explain(self._last_words(), code, oom_killed=killed, workers=workers)
@@ -179,12 +210,21 @@ class EngineLife:
         self._process = process
         if self._stop_polite_s is not None:
             process.stop(self._stop_polite_s)  # asked while it was started
+        if self._context.ways is not None:
+            self._context.ways.begin(process.pid, self._lose)
         self._context.post(EngineStarted(model=self._model, pid=process.pid))
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(self._watch(process), name=f"engine-watch:{self._model}")
             code = await process.run()
             watching.cancel()
         return code
+
+    def _lose(self, message: str) -> None:
+        """End an engine that has lost a worker: it would end itself, with its next token."""
+        if self._end is None:
+            self._end = EngineFailure(fault=EngineFault.CRASHED, message=message)
+            if self._process is not None:
+                self._process.stop(0.0)
 
     async def _watch(self, process: Process) -> None:
         """Wait until the engine is ready, then see that it gets on."""

@@ -43,13 +43,16 @@ from meshllm.daemon.journal import Entry, Journal
 from meshllm.daemon.loop import Loop
 from meshllm.daemon.mesh_link import MeshLink
 from meshllm.daemon.mesh_start import MeshStart, begin, core_config
-from meshllm.daemon.places import DIGESTS_NAME, MANAGEMENT_SOCKET_NAME, REGISTRY_NAME, model_places
+from meshllm.daemon.places import DIGESTS_NAME, MANAGEMENT_SOCKET_NAME, REGISTRY_NAME, TENSORS_NAME, model_places
 from meshllm.daemon.ports import holder_of
 from meshllm.daemon.profile import Profile
 from meshllm.daemon.registrations import Registrations
+from meshllm.daemon.rpc_lending import RpcLending
+from meshllm.daemon.rpc_tunnels import RpcTunnels
 from meshllm.daemon.standalone import delete_files, memory
 from meshllm.daemon.state_dir import StateDir
 from meshllm.daemon.tasks import Tasks
+from meshllm.daemon.tensor_cache import TensorCache
 from meshllm.daemon.upkeep import check_health, verify_loaded
 from meshllm.engine.build import AUTO, probe_build
 from meshllm.engine.endpoint import probe
@@ -169,9 +172,15 @@ class Node:
         self._loop = Loop(core, self.views, self._journal, self._profile)
         self._asking = Asking(self._loop.post)
         self._engines: EngineSupervisor | None = None
+        self._tunnels: RpcTunnels | None = None
+        self._lending: RpcLending | None = None
         self._watcher = ModelWatcher(model_places(config), DigestStore(state.path / DIGESTS_NAME), self._on_inventory)
         self._registry = Registrations(
-            state.path / REGISTRY_NAME, model_places(config), self.views, self._watcher.look, self._loop.post
+            state.path / REGISTRY_NAME,
+            model_places(config),
+            self.views,
+            self._watcher.look,
+            self._loop.post,
         )
         self._registry.read()
         self.mesh_link = MeshLink(start, config, self.views, self._loop.post, self._serve_tunnel)
@@ -202,15 +211,24 @@ class Node:
     def start(self, group: asyncio.TaskGroup, report: Callable[[MeshView], None]) -> Tasks:
         """Run everything that goes on by itself."""
         tasks = Tasks(group, self._loop.post)
+        bulk = self.mesh_link.bulk
+        self._tunnels = RpcTunnels(bulk.dial_worker, tasks.start)
+        self._lending = RpcLending(
+            lambda: self.views.newest.engine_build, self._state.runtime, self._loop.post, tasks.start,
+            TensorCache(self._state.path / TENSORS_NAME),
+        )  # fmt: skip
+        bulk.lends_by(self._lending.serve)
         carry_out = CarryOut(
             Shells(
                 engines=self._supervisor,
+                ways=self._tunnels.open,
+                lending=self._lending,
                 probe=probe,
                 downloads=ModelDownloads(
                     self._config.models_dirs[0],
                     self._usable_bytes,
                     offline=self._config.offline,
-                    dial=self.mesh_link.bulk.dial,
+                    dial=bulk.dial,
                 ),
                 downloaded=self._watcher.rescan,
                 idle=self._door.idle,
@@ -267,6 +285,10 @@ class Node:
         await self.mesh_link.close()
         if self._engines is not None:
             await self._engines.close(ENGINE_STOP_POLITE_S)
+        if self._lending is not None:
+            await self._lending.close()
+        if self._tunnels is not None:
+            await self._tunnels.close()
         log.info("left reason=%s", self._left_because)
 
     # -- what goes on by itself ------------------------------------------------------------------------
@@ -350,7 +372,8 @@ class Node:
         """Return the newest lines of an engine, or of the daemon."""
         if model is None:
             return self._ring.lines()
-        return self._engines.log_lines(model) if self._engines is not None else ()
+        lent = self._lending.log_lines(model) if self._lending is not None else ()
+        return (self._engines.log_lines(model) if self._engines is not None else ()) or lent
 
     def in_flight(self, model: ModelId) -> int:
         """Return the number of requests that a model is answering."""

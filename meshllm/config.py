@@ -16,6 +16,7 @@ from meshllm.config_kinds import KINDS, ValueKind
 from meshllm.config_models import ModelTables, Said, with_level
 from meshllm.config_paths import (
     client_state_dir,
+    default_cache_dir,
     default_config_file,
     default_models_dir,
     default_runtime_dir,
@@ -100,6 +101,8 @@ class Config:
     state_dir: Path = Path()
     runtime_dir: Path = Path()
     """Private folder of Unix sockets; made where the platform keeps such things."""
+    cache_dir: Path = Path()
+    """What can be made again: engines that were built here, tensors of shared models. The platform's cache folder."""
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
     console: int | None = None
@@ -181,6 +184,7 @@ def load(
     own_folder = client_state_dir(environ) if chosen.get("client") else default_state_dir(environ, platform)
     state_dir = chosen.setdefault("state_dir", own_folder)
     chosen.setdefault("runtime_dir", default_runtime_dir(environ, state_dir))  # type: ignore[arg-type]
+    chosen.setdefault("cache_dir", default_cache_dir(environ, platform))
     chosen["name"] = chosen.get("name") or os.uname().nodename.split(".")[0][:63] or "node"
     config = Config(**chosen)  # type: ignore[arg-type]
     _refuse_open_door(config, flags, file)

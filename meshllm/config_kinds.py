@@ -179,6 +179,7 @@ KINDS: Mapping[str, ValueKind] = MappingProxyType({
     "models_dirs": ValueKind(read_text=words(), types=(str, Path), is_list=True, is_path=True),
     "state_dir": PATH,
     "runtime_dir": PATH,
+    "cache_dir": PATH,
     "host": ValueKind(read_text=_host),
     "port": whole(1, 65_535),
     "name": ValueKind(read_text=words(most=63)),

@@ -30,6 +30,13 @@ def default_state_dir(environ: Mapping[str, str], platform: str = sys.platform) 
     return _xdg(environ, "XDG_STATE_HOME", ".local/state") / APP
 
 
+def default_cache_dir(environ: Mapping[str, str], platform: str = sys.platform) -> Path:
+    """Return the folder for what can be made again: engines that were built, tensors of shared models."""
+    if platform == "darwin":
+        return _home(environ) / "Library" / "Caches" / APP
+    return _xdg(environ, "XDG_CACHE_HOME", ".cache") / APP
+
+
 def client_state_dir(environ: Mapping[str, str]) -> Path:
     """Return the folder of a client that this process runs: it leaves nothing, and runs beside a node."""
     return Path(environ.get("TMPDIR") or tempfile.gettempdir()) / f"{APP}-client-{os.getuid()}-{os.getpid()}"

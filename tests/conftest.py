@@ -17,6 +17,8 @@ import pytest_asyncio
 import uvloop
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["tests.rpc_engine"]
+
 LEAK_WAIT_S = 2.0  # a process that was told to end may take this long to be gone
 LIMIT_S = 60.0  # where pyproject.toml is not read: tests of this file itself
 ASYNC_SHARE = 0.8  # of a test's time limit: the loop's own alarm comes first

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from meshllm.config_paths import (
     RUNTIME_PATH_BYTES,
+    default_cache_dir,
     default_config_file,
     default_runtime_dir,
     default_state_dir,
@@ -18,6 +19,7 @@ def test_xdg_folders_are_used_when_absolute() -> None:
 
     assert default_state_dir(environ, "linux") == Path("/s/mesh-llm")
     assert default_config_file(environ, "linux") == Path("/h/.config/mesh-llm/config.toml")
+    assert default_cache_dir(environ, "linux") == Path("/h/.cache/mesh-llm")
 
 
 def test_mac_folders_are_those_of_applications() -> None:
@@ -26,6 +28,7 @@ def test_mac_folders_are_those_of_applications() -> None:
 
     assert default_state_dir({"HOME": "/h"}, "darwin") == folder
     assert default_config_file({"HOME": "/h"}, "darwin") == folder / "config.toml"
+    assert default_cache_dir({"HOME": "/h"}, "darwin") == Path("/h/Library/Caches/mesh-llm")
 
 
 def test_runtime_folder_is_different_for_each_state_folder(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from meshllm.cli.failures import CommandError
 from meshllm.config import Config
 from meshllm.core.catalog import ModelProblem, ModelSpec
-from meshllm.core.engines import EngineBuild, EngineFailure
+from meshllm.core.engines import EngineBuild, EngineFailure, RpcBuild
 from meshllm.core.resources import Resources
 
 if TYPE_CHECKING:
@@ -60,6 +60,26 @@ def engine(config: Config) -> EngineBuild | EngineFailure:
     from meshllm.daemon import standalone
 
     return asyncio.run(standalone.engine(config))
+
+
+def sharing(config: Config) -> RpcBuild | str:
+    """Return what this node would share models with, or why it cannot."""
+    from meshllm.daemon import standalone
+
+    found = asyncio.run(standalone.sharing(config))
+    return found if isinstance(found, RpcBuild) else found.message
+
+
+def build_engine(
+    config: Config, tell: Callable[[str, int, int], None], *, native: bool, cpu: bool, jobs: int, wheel: Path | None
+) -> RpcBuild:
+    """Build what shares models with other machines; `tell` hears (step, done, total). Raises CommandError."""
+    from meshllm.daemon import standalone
+
+    try:
+        return asyncio.run(standalone.build_engine(config, tell, native=native, cpu=cpu, jobs=jobs, wheel=wheel))
+    except standalone.StandaloneError as error:
+        raise CommandError(error.message) from None
 
 
 def checks(config: Config) -> "tuple[Check, ...]":

@@ -29,6 +29,8 @@ class RpcBuild:
     """Path of its llama-server, which the host of a split runs."""
     worker: str
     """Path of its ggml-rpc-server, which the others run."""
+    devices: tuple[str, ...] = ()
+    """What its server calls the GPUs that it computes on, such as `CUDA0`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

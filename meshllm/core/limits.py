@@ -184,6 +184,19 @@ BULK_TRIES: Final = 2  # connections to one peer for one file that may break
 BULK_MARK_S: Final = 1.0  # how often it is written down which pieces have arrived
 BULK_STATE_BYTES: Final = 1 * MIB  # of that list; a file of a terabyte takes 64 KiB
 
+# Tensor traffic of splits, on the bulk plane
+BRIDGE_BUFFER_BYTES: Final = 256 * KIB  # held of each direction
+BRIDGE_FLUSH_S: Final = 5.0  # for the last bytes of a side that has ended
+BRIDGE_PROBE_AFTER_S: Final = 5  # of silence, TCP asks whether the other machine is still there
+BRIDGE_PROBE_EVERY_S: Final = 2
+BRIDGE_PROBES: Final = 3  # without an answer, and the connection is lost
+RPC_TURN_S: Final = 5.0  # a connection waits so long for the end of the one before it
+RPC_START_S: Final = 30.0  # for a worker's server to listen
+RPC_STOP_S: Final = 1.0  # a worker's server may take so long to end by itself
+RPC_START_TRIES: Final = 3  # ports that somebody else took in the meantime
+RPC_PRIME_S: Final = 600.0  # for filling a worker's cache from its own file
+TENSOR_FOLDERS: Final = 2  # model files of which a worker keeps tensors; those used last
+
 # -- members and gossip ----------------------------------------------------------------------------
 MEMBERS: Final = 1_024  # live ones; announcements of more are not taken
 TOMBSTONES: Final = 4_096  # dead and left members that are remembered, the newest
@@ -433,6 +446,12 @@ PATH_FAILURES: Final = 1_024  # peers of which that is remembered
 DIAL_TIMEOUT_S: Final = 5.0  # until authenticated, whatever happens
 DIAL_ADDRESSES: Final = 8  # of one peer, side by side
 DIAL_REFUSED_GRACE_S: Final = 0.5  # a refusal (ICMP) can be forged: an answer that comes this soon is still taken
+
+RPC_SELF_TEST_S: Final = 60.0  # of a build that shares models: two programs start, and a tiny model answers
+
+# -- building an engine ------------------------------------------------------------------------------
+RPC_BUILD_S: Final = 7200.0  # minutes for processors, an hour or more for some GPUs
+RPC_BUILD_DISK_BYTES: Final = 3 * GIB  # sources, objects and what comes of them
 
 
 def all_limits() -> dict[str, int | float]:

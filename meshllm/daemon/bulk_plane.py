@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Coroutine
 
 from meshllm.core.credentials import Claim
-from meshllm.core.effects import PeerSource
+from meshllm.core.effects import PeerSource, SplitPeer
 from meshllm.core.ids import NodeId
 from meshllm.core.members.bulk_admission import BulkUse, bulk_rights, refusal_of
 from meshllm.core.rights import Rights
 from meshllm.core.view import MeshView
 from meshllm.daemon.bulk_files import BulkFiles
-from meshllm.transport.bulk_channel import BulkChannel
+from meshllm.transport.bulk_channel import BulkChannel, BulkCode, BulkError
 from meshllm.transport.bulk_dial import dial_bulk
 from meshllm.transport.bulk_listener import BulkListener, BulkUser
 from meshllm.transport.handshake import Credentials, Terms
@@ -42,6 +42,7 @@ class BulkPlane:
         self._unix_s = unix_s
         self._files = BulkFiles(newest, lambda peer: peer not in self._revoked())
         self._listener: BulkListener | None = None
+        self._lend: Callable[[BulkChannel], None] | None = None
 
     @property
     def port(self) -> int:
@@ -54,12 +55,16 @@ class BulkPlane:
             credentials=self._credentials, terms=self._terms,
             judge=self._judge,
             refusal=lambda use, theirs: refusal_of(use, theirs, self._newest().me.rights),
-            serve={BulkUse.FILE: self._files.serve}, start_task=start_task,
+            serve={BulkUse.FILE: self._files.serve, BulkUse.RPC: self._serve_split}, start_task=start_task,
         )  # fmt: skip
         try:
             self._listener = BulkListener.open(host, port, identity, user)
         except OSError as error:
             log.warning("no TCP port for other nodes, they get no files here: %s", error.strerror or error)
+
+    def lends_by(self, serve: Callable[[BulkChannel], None]) -> None:
+        """Serve hosts of splits so from here on; nobody lends before."""
+        self._lend = serve
 
     async def run(self) -> None:
         """Serve other nodes until cancelled."""
@@ -74,6 +79,15 @@ class BulkPlane:
     def dial(self, source: PeerSource, opened: Callable[[BulkChannel], None]) -> BulkChannel:
         """Return a connection on which a peer gives files. Blocks. Raises BulkError."""
         return dial_bulk(source.node, source.addresses, BulkUse.FILE, self._credentials(), self._terms(), opened)
+
+    def dial_worker(self, peer: SplitPeer, opened: Callable[[BulkChannel], None]) -> BulkChannel:
+        """Return a connection on which a peer lets hosts at the servers that it lends. Blocks. Raises BulkError."""
+        return dial_bulk(peer.node, peer.addresses, BulkUse.RPC, self._credentials(), self._terms(), opened)
+
+    def _serve_split(self, channel: BulkChannel) -> None:
+        if self._lend is None:
+            raise BulkError(BulkCode.LOST, "this node has not begun to lend")
+        self._lend(channel)
 
     def _judge(self, claim: Claim) -> Rights | str:
         return bulk_rights(claim, self._revoked())

@@ -12,14 +12,14 @@ from typing import Protocol, assert_never
 from meshllm.core import effects as do
 from meshllm.core.catalog import ModelReference
 from meshllm.core.effects import Effect, PeerSource
-from meshllm.core.engines import EnginePlan
+from meshllm.core.engines import EngineFailure, EngineFault, EnginePlan
 from meshllm.core.events import (
     DownloadFailed,
     DownloadFinished,
     DownloadProgressed,
     EngineDrained,
+    EngineExited,
     Event,
-    LendingEnded,
     ModelAsked,
     RemoteProbed,
 )
@@ -28,17 +28,28 @@ from meshllm.core.intents import Outcome
 from meshllm.core.remotes import RemoteBackend
 from meshllm.daemon import logs
 from meshllm.daemon.peer_copy import Tell
+from meshllm.engine.life import WorkerWays
 from meshllm.inventory.download_errors import DownloadError
 
 
 class Engines(Protocol):
     """What is needed of the engine supervisor."""
 
-    def start(self, plan: EnginePlan) -> None:
-        """Run a model."""
+    def start(self, plan: EnginePlan, ways: WorkerWays | None = None) -> None:
+        """Run a model; `ways` lead to the workers of a split."""
 
     def stop(self, model: ModelId, *, kill: bool) -> None:
         """End an engine."""
+
+
+class Lending(Protocol):
+    """What is needed of what this node lends to splits of others."""
+
+    def lend(self, order: do.Lend) -> None:
+        """Run a worker's server."""
+
+    def end(self, order: do.EndLending) -> None:
+        """End it."""
 
 
 class Downloads(Protocol):
@@ -57,6 +68,9 @@ class Shells:
 
     engines: Callable[[], Engines]
     """Asked late: the supervisor exists once the engine's build is known."""
+    ways: Callable[[ModelId, int, Sequence[do.SplitPeer]], WorkerWays]
+    """Opens the ways of an engine to the workers of an epoch. Raises OSError."""
+    lending: Lending
     probe: Callable[[RemoteBackend], Awaitable[RemoteProbed]]
     """Asks an adopted server for its models."""
     downloads: Downloads
@@ -83,14 +97,14 @@ class CarryOut:
     def __call__(self, effect: Effect) -> None:  # noqa: C901 - one line for each kind of order
         """Carry out one effect."""
         match effect:
-            case do.StartEngine(plan=plan):
-                self._shells.engines().start(plan)
+            case do.StartEngine(plan=plan, peers=peers):
+                self._start(plan, peers)
             case do.StopEngine(model=model, kill=kill):
                 self._shells.engines().stop(model, kill=kill)
-            case do.Lend(model=model, epoch=epoch):
-                self._shells.post(LendingEnded(model=model, epoch=epoch, message="this version lends nothing"))
-            case do.EndLending(model=model, epoch=epoch):
-                self._shells.post(LendingEnded(model=model, epoch=epoch))
+            case do.Lend():
+                self._shells.lending.lend(effect)
+            case do.EndLending():
+                self._shells.lending.end(effect)
             case do.DrainEngine(model=model, within_s=within_s):
                 self._shells.start_task(f"drain:{model}", self._drain(model, within_s))
             case do.ProbeRemote(server=server):
@@ -116,6 +130,19 @@ class CarryOut:
                 self._shells.leave(reason, exit_code)
             case _:
                 assert_never(effect)
+
+    def _start(self, plan: EnginePlan, peers: Sequence[do.SplitPeer]) -> None:
+        if plan.split is None:
+            self._shells.engines().start(plan)
+            return
+        try:
+            ways = self._shells.ways(plan.model.id, plan.split.epoch, peers)
+        except OSError as error:
+            message = f"there is no way to its workers: {error.strerror or error}"
+            failure = EngineFailure(fault=EngineFault.CANNOT_START, message=message)
+            self._shells.post(EngineExited(model=plan.model.id, failure=failure))
+        else:
+            self._shells.engines().start(plan, ways)
 
     async def _drain(self, model: ModelId, within_s: float) -> None:
         abandoned = await self._shells.idle(model, within_s)

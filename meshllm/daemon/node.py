@@ -43,16 +43,20 @@ from meshllm.daemon.journal import Entry, Journal
 from meshllm.daemon.loop import Loop
 from meshllm.daemon.mesh_link import MeshLink
 from meshllm.daemon.mesh_start import MeshStart, begin, core_config
-from meshllm.daemon.places import DIGESTS_NAME, MANAGEMENT_SOCKET_NAME, REGISTRY_NAME, model_places
+from meshllm.daemon.places import DIGESTS_NAME, MANAGEMENT_SOCKET_NAME, REGISTRY_NAME, TENSORS_NAME, model_places
 from meshllm.daemon.ports import holder_of
 from meshllm.daemon.profile import Profile
 from meshllm.daemon.registrations import Registrations
+from meshllm.daemon.rpc_lending import RpcLending
+from meshllm.daemon.rpc_tunnels import RpcTunnels
 from meshllm.daemon.standalone import delete_files, memory
 from meshllm.daemon.state_dir import StateDir
 from meshllm.daemon.tasks import Tasks
+from meshllm.daemon.tensor_cache import TensorCache
 from meshllm.daemon.upkeep import check_health, verify_loaded
-from meshllm.engine.build import AUTO, EngineUnusableError, probe_build
+from meshllm.engine.build import AUTO, probe_build
 from meshllm.engine.endpoint import probe
+from meshllm.engine.inquiry import EngineUnusableError
 from meshllm.engine.life import EngineTimes
 from meshllm.engine.supervisor import EngineSupervisor
 from meshllm.inventory import gpu, machine
@@ -118,7 +122,7 @@ async def chosen_engine(config: Config) -> EngineBuild | None:
     if config.engine == AUTO:
         return None
     try:
-        return await probe_build(config.engine)
+        return await probe_build(config.engine, cache_dir=config.cache_dir)
     except EngineUnusableError as error:
         raise EngineChoiceError(error.failure.message) from None
 
@@ -168,9 +172,15 @@ class Node:
         self._loop = Loop(core, self.views, self._journal, self._profile)
         self._asking = Asking(self._loop.post)
         self._engines: EngineSupervisor | None = None
+        self._tunnels: RpcTunnels | None = None
+        self._lending: RpcLending | None = None
         self._watcher = ModelWatcher(model_places(config), DigestStore(state.path / DIGESTS_NAME), self._on_inventory)
         self._registry = Registrations(
-            state.path / REGISTRY_NAME, model_places(config), self.views, self._watcher.look, self._loop.post
+            state.path / REGISTRY_NAME,
+            model_places(config),
+            self.views,
+            self._watcher.look,
+            self._loop.post,
         )
         self._registry.read()
         self.mesh_link = MeshLink(start, config, self.views, self._loop.post, self._serve_tunnel)
@@ -201,15 +211,24 @@ class Node:
     def start(self, group: asyncio.TaskGroup, report: Callable[[MeshView], None]) -> Tasks:
         """Run everything that goes on by itself."""
         tasks = Tasks(group, self._loop.post)
+        bulk = self.mesh_link.bulk
+        self._tunnels = RpcTunnels(bulk.dial_worker, tasks.start)
+        self._lending = RpcLending(
+            lambda: self.views.newest.engine_build, self._state.runtime, self._loop.post, tasks.start,
+            TensorCache(self._state.path / TENSORS_NAME),
+        )  # fmt: skip
+        bulk.lends_by(self._lending.serve)
         carry_out = CarryOut(
             Shells(
                 engines=self._supervisor,
+                ways=self._tunnels.open,
+                lending=self._lending,
                 probe=probe,
                 downloads=ModelDownloads(
                     self._config.models_dirs[0],
                     self._usable_bytes,
                     offline=self._config.offline,
-                    dial=self.mesh_link.bulk.dial,
+                    dial=bulk.dial,
                 ),
                 downloaded=self._watcher.rescan,
                 idle=self._door.idle,
@@ -266,6 +285,10 @@ class Node:
         await self.mesh_link.close()
         if self._engines is not None:
             await self._engines.close(ENGINE_STOP_POLITE_S)
+        if self._lending is not None:
+            await self._lending.close()
+        if self._tunnels is not None:
+            await self._tunnels.close()
         log.info("left reason=%s", self._left_because)
 
     # -- what goes on by itself ------------------------------------------------------------------------
@@ -299,7 +322,7 @@ class Node:
     async def _probe(self, tasks: Tasks) -> None:
         """Find out which engine can run here."""
         try:
-            build = self._build or await probe_build()
+            build = self._build or await probe_build(cache_dir=self._config.cache_dir)
         except EngineUnusableError as error:
             self._loop.post(EngineProbed(build=None, failure=error.failure))
             return
@@ -349,7 +372,8 @@ class Node:
         """Return the newest lines of an engine, or of the daemon."""
         if model is None:
             return self._ring.lines()
-        return self._engines.log_lines(model) if self._engines is not None else ()
+        lent = self._lending.log_lines(model) if self._lending is not None else ()
+        return (self._engines.log_lines(model) if self._engines is not None else ()) or lent
 
     def in_flight(self, model: ModelId) -> int:
         """Return the number of requests that a model is answering."""

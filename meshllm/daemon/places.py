@@ -9,6 +9,7 @@ from meshllm.core.policy import ModelPolicy
 
 DIGESTS_NAME = "digests.json"
 REGISTRY_NAME = "registry.json"
+TENSORS_NAME = "tensors"
 MANAGEMENT_SOCKET_NAME = "api.sock"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from meshllm.config import Config
 from meshllm.core.catalog import ModelProblem, ModelSpec
-from meshllm.core.engines import EngineBuild, EngineFailure
+from meshllm.core.engines import EngineBuild, EngineFailure, RpcBuild
 from meshllm.core.known_models import aliases_of, choose_file, find, is_hub_name, reference_of, unknown_model
 from meshllm.core.limits import DISK_RESERVE_BYTES
 from meshllm.core.names import Ambiguous, NameIndex, Unknown
@@ -21,7 +21,10 @@ from meshllm.core.serving.capacity import EngineWishes, explain, plan_engine, ro
 from meshllm.daemon.downloads import ModelDownloads
 from meshllm.daemon.places import DIGESTS_NAME, model_places, policies
 from meshllm.daemon.ports import holder_of
-from meshllm.engine.build import EngineUnusableError, probe_build
+from meshllm.engine.build import probe_build
+from meshllm.engine.inquiry import EngineUnusableError
+from meshllm.engine.rpc_build import BuildWishes, RpcBuildError, build_rpc
+from meshllm.engine.rpc_programs import RpcProblem, find_rpc
 from meshllm.inventory import gpu, machine
 from meshllm.inventory.addresses import InterfaceAddress, interface_addresses
 from meshllm.inventory.digests import DigestStore
@@ -131,9 +134,25 @@ def delete_files(spec: ModelSpec) -> tuple[Path, ...]:
 async def engine(config: Config) -> EngineBuild | EngineFailure:
     """Run the engine's self-test and return the build, or why there is none."""
     try:
-        return await probe_build(config.engine)
+        return await probe_build(config.engine, cache_dir=config.cache_dir)
     except EngineUnusableError as error:
         return error.failure
+
+
+async def sharing(config: Config) -> RpcBuild | RpcProblem:
+    """Return what this node would share models with, or why it cannot. What failed before is tested again."""
+    return await find_rpc(config.cache_dir, config.engine if Path(config.engine).is_absolute() else "", again=True)
+
+
+async def build_engine(
+    config: Config, tell: Callable[[str, int, int], None], *, native: bool, cpu: bool, jobs: int, wheel: Path | None
+) -> RpcBuild:
+    """Build what shares models with other machines; `tell` hears (step, done, total). Raises StandaloneError."""
+    wishes = BuildWishes(native=native, cpu=cpu, jobs=jobs, wheel=wheel)
+    try:
+        return await build_rpc(config.cache_dir, wishes, lambda at: tell(at.step, at.done, at.total))
+    except RpcBuildError as error:
+        raise StandaloneError("build_failed", str(error)) from error
 
 
 async def checks(config: Config) -> tuple[Check, ...]:
@@ -144,6 +163,7 @@ async def checks(config: Config) -> tuple[Check, ...]:
         _machine_check(config),
         network_check(interface_addresses()),
         await _engine_check(config),
+        await _sharing_check(config),
         *_model_checks(config),
     )
 
@@ -200,6 +220,16 @@ async def _engine_check(config: Config) -> Check:
         )
     where = "uses the GPU" if found.uses_gpu else "computes on the processor"
     return Check(name="engine", is_ok=True, message=f"{found.kind} {found.version}, {where}")
+
+
+async def _sharing_check(config: Config) -> Check:
+    """Tell whether this node could take part in a split. Not being able to is no fault: most models fit somewhere."""
+    found = await sharing(config)
+    if isinstance(found, RpcProblem):
+        advice = "only models that no machine can hold alone need it"
+        return Check(name="sharing models", is_ok=None, message=found.message, advice=advice)
+    where = f", on {', '.join(found.devices)}" if found.devices else ""
+    return Check(name="sharing models", is_ok=True, message=f"RPC {found.version}{where}")
 
 
 def _model_checks(config: Config) -> list[Check]:

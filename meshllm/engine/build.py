@@ -5,54 +5,52 @@ nothing about models. Doesn't import any engine: what loads native code runs in 
 because it may crash.
 """
 
-import asyncio
-import contextlib
 import importlib.util
 import json
 import os
-import platform
-import signal
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from meshllm.core import limits
-from meshllm.core.engines import EngineBuild, EngineFailure, EngineFault
+from meshllm.core.engines import EngineBuild, EngineFault, RpcBuild
 from meshllm.engine.command import (
     CHILD_MODULES,
     FAKE,
     LLAMA_SERVER,
     XLLAMACPP,
     Host,
-    child_environment,
-    guarded,
     python_module,
     this_host,
 )
+from meshllm.engine.inquiry import EngineUnusableError, ask
 from meshllm.engine.llama_server import find_program, read_gpus, read_version
-from meshllm.engine.output import explain
+from meshllm.engine.rpc_programs import find_rpc
 
 AUTO = "auto"
 FAKE_PREFIX = "fake:"
 INSTALL_HINT = "`pip install xllamacpp` brings one, or --engine names a llama-server"
-OUTPUT_CHARS = 200
 
 
-class EngineUnusableError(Exception):
-    """No engine can run here. `failure` has the sentence for people."""
-
-    def __init__(self, message: str, *, fault: EngineFault = EngineFault.UNUSABLE_BUILD) -> None:
-        super().__init__(message)
-        self.failure = EngineFailure(fault=fault, message=message)
-
-
-async def probe_build(choice: str = AUTO, *, within_s: float = limits.ENGINE_SELF_TEST_S) -> EngineBuild:
+async def probe_build(
+    choice: str = AUTO, *, cache_dir: Path | None = None, within_s: float = limits.ENGINE_SELF_TEST_S
+) -> EngineBuild:
     """Return the build that a choice means, after its self-test. Raises EngineUnusableError.
 
     `auto` is the wheel `xllamacpp` where it is installed, else a llama-server that is found; otherwise
-    `xllamacpp`, or the path of a llama-server.
+    `xllamacpp`, or the path of a llama-server. With a `cache_dir`, what can share models with other machines
+    is looked for, too: there, beside the chosen program, among Python's packages and on PATH.
     """
     if choice == FAKE or choice.startswith(FAKE_PREFIX):
         return _fake(choice)
+    found = await _probe(choice, within_s)
+    if cache_dir is None:
+        return found
+    pair = await find_rpc(cache_dir, found.program)
+    return replace(found, rpc=pair) if isinstance(pair, RpcBuild) else found
+
+
+async def _probe(choice: str, within_s: float) -> EngineBuild:
+    """Return what runs whole models. Raises EngineUnusableError."""
     host = this_host()
     has_wheel = importlib.util.find_spec(XLLAMACPP) is not None
     if choice == XLLAMACPP or (choice == AUTO and has_wheel):
@@ -67,10 +65,12 @@ def _fake(choice: str) -> EngineBuild:
     """Return the engine double that tests use, with its switches."""
     switches = choice.removeprefix(FAKE).removeprefix(":")
     try:
-        json.loads(switches or "{}")
+        told = json.loads(switches or "{}")
     except ValueError as error:
         raise EngineUnusableError(f"the switches of the fake engine are no JSON: {error}") from error
-    return EngineBuild(kind=FAKE, version="0", uses_gpu=False, program=switches)
+    shares = told.get("rpc", "") if isinstance(told, dict) else ""
+    rpc = RpcBuild(version=str(shares), server=FAKE, worker=FAKE) if shares else None
+    return EngineBuild(kind=FAKE, version="0", uses_gpu=False, program=switches, rpc=rpc)
 
 
 async def _probe_wheel(host: Host, within_s: float, *, is_installed: bool) -> EngineBuild:
@@ -78,7 +78,7 @@ async def _probe_wheel(host: Host, within_s: float, *, is_installed: bool) -> En
     if not is_installed:
         raise EngineUnusableError(f"the engine xllamacpp is not installed; {INSTALL_HINT}")
     program = (*python_module(host, CHILD_MODULES[XLLAMACPP]), "--probe")
-    said = await _ask(host, program, within_s, name="xllamacpp")
+    said = await ask(host, program, within_s, name="xllamacpp")
     try:
         told = json.loads(said.text.splitlines()[-1])
         version, devices = str(told["version"]), [bool(device["is_gpu"]) for device in told["devices"]]
@@ -90,10 +90,10 @@ async def _probe_wheel(host: Host, within_s: float, *, is_installed: bool) -> En
 async def _probe_native(host: Host, program: str, within_s: float) -> EngineBuild:
     """Ask a native llama-server who it is and what it computes on."""
     path = _executable(program)
-    version = read_version((await _ask(host, (path, "--version"), within_s, name=program)).text)
+    version = read_version((await ask(host, (path, "--version"), within_s, name=program)).text)
     if not version:
         raise EngineUnusableError(f"the engine {program} is no llama-server: it tells no version")
-    devices = (await _ask(host, (path, "--list-devices"), within_s, name=program)).text
+    devices = (await ask(host, (path, "--list-devices"), within_s, name=program)).text
     return EngineBuild(kind=LLAMA_SERVER, version=version, uses_gpu=bool(read_gpus(devices)), program=path)
 
 
@@ -104,60 +104,3 @@ def _executable(program: str) -> str:
         return str(path)
     reason = "is not executable" if path.exists() else "does not exist"
     raise EngineUnusableError(f"the engine {program} {reason}", fault=EngineFault.CANNOT_START)
-
-
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """What a program said on both its outputs."""
-
-    text: str
-
-    @property
-    def excerpt(self) -> str:
-        """Return its last line, short enough for a message."""
-        lines = self.text.strip().splitlines()
-        return repr(lines[-1][:OUTPUT_CHARS]) if lines else "nothing"
-
-
-async def _ask(host: Host, program: tuple[str, ...], within_s: float, *, name: str) -> _Said:
-    """Run a program to its end and return what it said. Raises EngineUnusableError, with the reason."""
-    try:
-        child = await asyncio.create_subprocess_exec(
-            *guarded(host, program),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=child_environment(host),
-            start_new_session=True,
-        )
-    except OSError as error:
-        message = f"the engine {name} cannot be started: {error.strerror}"
-        raise EngineUnusableError(message, fault=EngineFault.CANNOT_START) from error
-    try:
-        async with asyncio.timeout(within_s):
-            output, _ = await child.communicate()
-    except TimeoutError as error:
-        raise EngineUnusableError(f"the engine {name} did not answer its self-test in {within_s:g} s") from error
-    finally:
-        if child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(limits.ENGINE_STOP_POLITE_S):
-                    await child.communicate()  # to the end of its output, which may come after its own
-    said = _Said(output.decode("utf-8", "replace"))
-    if child.returncode:
-        raise EngineUnusableError(f"the engine {name} cannot run here: {_reason(said, child.returncode)}")
-    return said
-
-
-def _reason(said: _Said, code: int) -> str:
-    """Return why a self-test failed: the loader's and the kernel's words, made plain."""
-    text = said.text
-    if "Exec format error" in text or "wrong ELF class" in text or "incompatible architecture" in text:
-        return f"it is built for another kind of machine than this one ({platform.machine()})"
-    if "error while loading shared libraries" in text or "cannot open shared object file" in text:
-        return f"a library is missing: {said.excerpt}"
-    if "GLIBC" in text and "not found" in text:
-        return f"it needs a newer system: {said.excerpt}"
-    return explain(text.splitlines(), code).message

@@ -15,7 +15,7 @@ from pathlib import Path
 import meshllm
 from meshllm.core import limits
 from meshllm.core.engine_arguments import as_command_line, as_parameters
-from meshllm.core.engines import EngineBuild, EnginePlan
+from meshllm.core.engines import EngineBuild, EnginePlan, SplitRun
 
 MIB = limits.MIB
 PASSED_ON = frozenset({
@@ -34,6 +34,10 @@ CPU_BATCH_TOKENS = 128
 """llama.cpp hears nobody while it computes a batch, no client that leaves and no probe. On a processor its
 own 2048 tokens are half a minute of a small model and minutes of a large one; 128 are as fast (measured
 with SmolLM2-135M on one thread: 78 to 85 tokens/s of prompt at 128, 256, 512 and 2048) and take seconds."""
+AT_HOME = r"^(output|output_norm|token_embd)\.=CPU"
+"""The output layer, and the token table that some models use for it."""
+SPLIT_ENVIRONMENT = {"GGML_NO_BACKTRACE": "1"}
+"""A host whose worker was lost ends itself; with a debugger installed it would first spend seconds on its stack."""
 GENERATES = frozenset({"chat", "completion"})
 XLLAMACPP, LLAMA_SERVER, FAKE = "xllamacpp", "llama-server", "fake"
 CHILD_MODULES = {XLLAMACPP: "meshllm.engine.xllamacpp_child", FAKE: "meshllm.testing.fake_engine"}
@@ -68,12 +72,22 @@ class Command:
     """Its standard input stays open as long as it runs, so that its end tells of our own."""
 
 
-def make_command(plan: EnginePlan, build: EngineBuild, socket_path: str, key: str, host: Host) -> Command:
+def make_command(
+    plan: EnginePlan, build: EngineBuild, socket_path: str, key: str, host: Host, *, ports: tuple[int, ...] = ()
+) -> Command:
     """Return the command that serves a plan's model on a Unix socket.
 
-    Raises ValueError for an unknown build kind, and for an argument that the engine does not have.
+    `ports` are for a split: the loopback port at which each worker is reached, in their order. Raises
+    ValueError for an unknown build kind, for an argument that the engine does not have, and for a split that
+    this build or these ports cannot serve.
     """
     environment = child_environment(host, threads=plan.threads)
+    if plan.split is not None and len(ports) != len(plan.split.workers):
+        raise ValueError(f"{len(ports)} ports for the {len(plan.split.workers)} workers of a split")
+    if plan.split is not None and build.kind != FAKE:
+        program = _split_program(plan, plan.split, build, socket_path, ports)
+        environment = {**environment, **SPLIT_ENVIRONMENT}
+        return Command(argv=guarded(host, program), env=environment, stdin=f"{key}\n".encode())
     if build.kind == LLAMA_SERVER:
         program = (build.program, *_native_arguments(plan, socket_path))
         return Command(argv=guarded(host, program), env=environment, stdin=f"{key}\n".encode())
@@ -83,6 +97,8 @@ def make_command(plan: EnginePlan, build: EngineBuild, socket_path: str, key: st
     parameters = child_parameters(plan, socket_path, key)
     if build.kind == FAKE and build.program:
         parameters["fake"] = json.loads(build.program)
+    if ports:
+        parameters["rpc_ports"] = list(ports)
     program = python_module(host, CHILD_MODULES[build.kind])
     line = json.dumps(parameters).encode() + b"\n"
     return Command(argv=guarded(host, program), env=environment, stdin=line, holds_stdin=True)
@@ -174,6 +190,47 @@ def _native_arguments(plan: EnginePlan, socket_path: str) -> tuple[str, ...]:
     if told["batch_tokens"] is not None:
         arguments += ["--batch-size", str(told["batch_tokens"]), "--ubatch-size", str(told["batch_tokens"])]
     return (*arguments, *as_command_line(plan.options.arguments))
+
+
+def _split_program(
+    plan: EnginePlan, split: SplitRun, build: EngineBuild, socket_path: str, ports: tuple[int, ...]
+) -> tuple[str, ...]:
+    """Return the program of the host of a split. Raises ValueError where the build has none.
+
+    Prompts are not kept in memory beside their slot: each would come back over the network.
+    """
+    if build.rpc is None:
+        raise ValueError("this node has no engine that can share a model; `mesh-llm engine build` makes one")
+    alone = replace(plan, memory=replace(plan.memory, prompt_cache_bytes=0))
+    # Ours come last, and count: people's own arguments were meant for an engine that has the whole model.
+    devices = build.rpc.devices if plan.gpu_layers else ()
+    return (build.rpc.server, *_native_arguments(alone, socket_path), *split_arguments(split, ports, devices))
+
+
+def split_arguments(split: SplitRun, ports: tuple[int, ...], devices: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return what places the layers of a split: so many at each worker, the others and the output at home.
+
+    llama.cpp counts the output as one more layer, and gives the last layers to devices, in their order. Where
+    the host has `devices`, they come last and have the rest; where it computes on its processor, that always
+    has the first layers, and the output is called home by name. Either way no logits cross the network.
+    """
+    shares = [worker.layers for worker in split.workers]
+    at_home: list[str] = []
+    if devices:
+        first, rest = divmod(split.home_layers, len(devices))
+        shares += [first + (number < rest) for number in range(len(devices))]
+    else:
+        at_home = ["--override-tensor", AT_HOME, "--no-mmproj-offload"]
+    shares[-1] += 1
+    return (
+        "--rpc", ",".join(f"127.0.0.1:{port}" for port in ports),  # first: devices are named by it
+        "--device", ",".join([*(f"RPC{number}" for number in range(len(ports))), *devices]),
+        "--split-mode", "layer",
+        "--tensor-split", ",".join(str(share) for share in shares),
+        "--n-gpu-layers", str(sum(shares)),
+        "--fit", "off",
+        *at_home,
+    )  # fmt: skip
 
 
 def _is_passed_on(name: str) -> bool:

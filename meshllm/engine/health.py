@@ -82,6 +82,17 @@ async def slots(endpoint: EngineEndpoint, within_s: float) -> SlotsReading:
         raise ProbeError(msg) from error
 
 
+async def completed(endpoint: EngineEndpoint, prompt: str, tokens: int, within_s: float) -> int:
+    """Let an engine continue a prompt by so many tokens and return how many it made. Raises ProbeError."""
+    body = json.dumps({"prompt": prompt, "n_predict": tokens, "temperature": 0, "ignore_eos": True}).encode()
+    told = await _get_json(endpoint, "/completion", within_s, body)
+    try:
+        return int(told["tokens_predicted"])
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"/completion has no {error}"
+        raise ProbeError(msg) from error
+
+
 def _counters(slot: dict[str, Any]) -> tuple[int, ...]:
     """Return what moves while a slot works: the task, prompt tokens done, tokens made."""
     made = slot.get("next_token")
@@ -91,8 +102,8 @@ def _counters(slot: dict[str, Any]) -> tuple[int, ...]:
     return tuple(number if isinstance(number, int) else 0 for number in numbers)
 
 
-async def _get_json(endpoint: EngineEndpoint, path: str, within_s: float) -> Any:  # noqa: ANN401 - JSON of another program
-    status, body = await _get(endpoint, path, within_s)
+async def _get_json(endpoint: EngineEndpoint, path: str, within_s: float, told: bytes | None = None) -> Any:  # noqa: ANN401 - JSON of another program
+    status, body = await _get(endpoint, path, within_s, told)
     if status != OK:
         msg = f"{path} answered {status}"
         raise ProbeError(msg)
@@ -103,11 +114,11 @@ async def _get_json(endpoint: EngineEndpoint, path: str, within_s: float) -> Any
         raise ProbeError(msg) from error
 
 
-async def _get(endpoint: EngineEndpoint, path: str, within_s: float) -> tuple[int, bytes]:
-    """Return the status and body of one GET on a connection of its own. Raises ProbeError."""
+async def _get(endpoint: EngineEndpoint, path: str, within_s: float, told: bytes | None = None) -> tuple[int, bytes]:
+    """Return the status and body of one GET, or POST of JSON, on a connection of its own. Raises ProbeError."""
     try:
         async with asyncio.timeout(within_s):
-            return await _exchange(endpoint, path)
+            return await _exchange(endpoint, _request(endpoint, path, told))
     except TimeoutError as error:
         msg = f"{path} did not answer in {within_s:g} s"
         raise ProbeError(msg) from error
@@ -116,15 +127,23 @@ async def _get(endpoint: EngineEndpoint, path: str, within_s: float) -> tuple[in
         raise ProbeError(msg) from error
 
 
-async def _exchange(endpoint: EngineEndpoint, path: str) -> tuple[int, bytes]:
+def _request(endpoint: EngineEndpoint, path: str, told: bytes | None) -> bytes:
+    """Return a request. HTTP/1.0: nothing is chunked, and without a length the body ends with the connection."""
+    shown = f"HTTP/1.0\r\nHost: engine\r\nAuthorization: Bearer {endpoint.key}\r\n"
+    if told is None:
+        return f"GET {path} {shown}\r\n".encode()
+    length = f"Content-Type: application/json\r\nContent-Length: {len(told)}\r\n"
+    return f"POST {path} {shown}{length}\r\n".encode() + told
+
+
+async def _exchange(endpoint: EngineEndpoint, request: bytes) -> tuple[int, bytes]:
     """Ask and read the answer to the end of the connection. Raises OSError, EOFError, ValueError."""
     if endpoint.address is not None:
         reader, writer = await asyncio.open_connection(*endpoint.address, limit=limits.HTTP_HEADER_BLOCK_BYTES)
     else:
         reader, writer = await asyncio.open_unix_connection(endpoint.socket_path, limit=limits.HTTP_HEADER_BLOCK_BYTES)
     try:
-        # HTTP/1.0: nothing is chunked, and without a length the body ends with the connection.
-        writer.write(f"GET {path} HTTP/1.0\r\nHost: engine\r\nAuthorization: Bearer {endpoint.key}\r\n\r\n".encode())
+        writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")
         status = int(head.split(b" ", 2)[1])
         length = _LENGTH.search(head)

@@ -62,6 +62,28 @@ class Traffic(Protocol):
         ...
 
 
+class WorkerWays(Protocol):
+    """How an engine reaches the workers of its split: a local port for each."""
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """Return the ports, in the order of the workers."""
+        ...
+
+    @property
+    def problem(self) -> str:
+        """Return which worker was lost first, and why; empty while none was."""
+        ...
+
+    def begin(self, pid: int, lost: Callable[[str], None]) -> None:
+        """Let a process use the ports, and nobody else. `lost` is called once, with `problem`."""
+        ...
+
+    def close(self) -> None:
+        """End them; called exactly once."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineTimes:
     """How long an engine may take. Seconds."""
@@ -97,6 +119,13 @@ class LifeContext:
     times: EngineTimes
     post: Callable[[Event], None]
     traffic: Traffic
+    ways: "WorkerWays | None" = None
+    """For a split."""
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """Return the local port at which each worker of a split is reached, in their order."""
+        return self.ways.ports if self.ways is not None else ()
 
 
 class EngineLife:
@@ -138,6 +167,8 @@ class EngineLife:
         finally:
             with contextlib.suppress(OSError):
                 os.unlink(self._endpoint.socket_path)  # noqa: PTH108 - quick, and here is no place to await
+            if self._context.ways is not None:
+                self._context.ways.close()
             self.finished.set()
             if failure is not None:
                 self._context.post(EngineExited(model=self._model, failure=failure))
@@ -149,7 +180,9 @@ class EngineLife:
         context = self._context
         endpoint = self._endpoint
         try:
-            command = make_command(self._plan, context.build, endpoint.socket_path, endpoint.key, context.host)
+            command = make_command(
+                self._plan, context.build, endpoint.socket_path, endpoint.key, context.host, ports=context.ports
+            )
         except ValueError as error:
             return EngineFailure(fault=EngineFault.CANNOT_START, message=str(error))
         kills_before = oom_kills()
@@ -159,8 +192,11 @@ class EngineLife:
             message = f"its program cannot be started: {error.strerror or error}"
             return EngineFailure(fault=EngineFault.CANNOT_START, message=message)
         code = await self._accompany(process)
+        if self._end is None and context.ways is not None and context.ways.problem:
+            self._lose(context.ways.problem)  # it noticed before we were told
         if self._end is None:
-            return explain(self._last_words(), code, oom_killed=oom_kills() > kills_before)
+            killed, workers = oom_kills() > kills_before, _workers(self._plan, context.ports)
+            return explain(self._last_words(), code, oom_killed=killed, workers=workers)
         return EngineFailure(fault=self._end.fault, message=self._end.message, exit_code=code)
 
     def _last_words(self) -> tuple[str, ...]:
@@ -174,12 +210,21 @@ class EngineLife:
         self._process = process
         if self._stop_polite_s is not None:
             process.stop(self._stop_polite_s)  # asked while it was started
+        if self._context.ways is not None:
+            self._context.ways.begin(process.pid, self._lose)
         self._context.post(EngineStarted(model=self._model, pid=process.pid))
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(self._watch(process), name=f"engine-watch:{self._model}")
             code = await process.run()
             watching.cancel()
         return code
+
+    def _lose(self, message: str) -> None:
+        """End an engine that has lost a worker: it would end itself, with its next token."""
+        if self._end is None:
+            self._end = EngineFailure(fault=EngineFault.CRASHED, message=message)
+            if self._process is not None:
+                self._process.stop(0.0)
 
     async def _watch(self, process: Process) -> None:
         """Wait until the engine is ready, then see that it gets on."""
@@ -272,6 +317,12 @@ class EngineLife:
             last_byte_s=traffic.last_progress_s(model),
             cpu_s=usage.cpu_s if usage else None,
         )
+
+
+def _workers(plan: EnginePlan, ports: tuple[int, ...]) -> dict[int, str]:
+    """Return the names of those who share a plan's model, by the local port at which each is reached."""
+    parts = plan.split.workers if plan.split is not None else ()
+    return {port: part.name or part.node for port, part in zip(ports, parts, strict=False)}
 
 
 def _problem_of_file(plan: EnginePlan) -> EngineFailure | None:

@@ -9,7 +9,8 @@ import re
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 from meshllm.core import limits
 from meshllm.core.engines import EngineFailure, EngineFault
@@ -21,6 +22,7 @@ CANNOT_EXECUTE_CODES = frozenset({126, 127})
 QUOTED_LINE_CHARS = 200
 LAST_WORDS_LINES = 80
 """Lines before an end that may explain it; older ones belong to troubles that were survived."""
+NOBODY: Mapping[int, str] = MappingProxyType({})
 FROM_OUTSIDE = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGKILL})
 """Signals that no program raises by its own mistake: what it said before explains nothing."""
 
@@ -95,6 +97,8 @@ _BAD_FILE = (
     re.compile(r"(key not found in model: \S+)"),
     re.compile(r"(illegal split file[^;]*|invalid split[^;]*|failed to load GGUF split[^;]*)"),
 )
+_WORKER_LOST = re.compile(r"Remote RPC server crashed or returned malformed response")
+_WORKER_UNREACHED = re.compile(r"(?:Failed to connect to|RPC handshake failed for) \S+:(\d+)")
 _BIND = re.compile(r"couldn't bind HTTP server socket|Address already in use|failed to bind")
 _CANNOT_START = re.compile(r"^meshllm: (cannot (?:start|import) .*)")
 _OF_A_REQUEST = re.compile(r"\bsend_error\b")
@@ -102,18 +106,21 @@ _OF_A_REQUEST = re.compile(r"\bsend_error\b")
 _ERROR = re.compile(r"\bE (?:\S+\s+)*?\S+: (.+)|(?:error|what\(\)|Error):\s+(.+)", re.IGNORECASE)
 
 
-def explain(lines: Iterable[str], exit_code: int | None, *, oom_killed: bool = False) -> EngineFailure:
+def explain(
+    lines: Iterable[str], exit_code: int | None, *, oom_killed: bool = False, workers: Mapping[int, str] = NOBODY
+) -> EngineFailure:
     """Return why an engine ended that nobody asked to end, by what it said lately.
 
     `exit_code` is negative for a signal, as in `subprocess`; 128 and more is a shell's way to say the
-    same. `oom_killed` tells that the kernel ended a process for want of memory in that time.
+    same. `oom_killed` tells that the kernel ended a process for want of memory in that time. `workers` names
+    those who share its model, by the local port at which each is reached.
     """
     said = tuple(lines)[-LAST_WORDS_LINES:]
     number = _signal_of(exit_code)
     if oom_killed and number == signal.SIGKILL:
         message = "the system ended it because memory ran out; a smaller model, context or --parallel would help"
         return EngineFailure(fault=EngineFault.OUT_OF_MEMORY, message=message, exit_code=exit_code)
-    found = None if number in FROM_OUTSIDE else _explain_lines(said)
+    found = None if number in FROM_OUTSIDE else _explain_lines(said) or _explain_loss(said, workers)
     if found is None:
         found = _explain_status(said, exit_code, number)
     fault, message = found
@@ -151,6 +158,22 @@ def _explain_lines(lines: tuple[str, ...]) -> tuple[EngineFault, str] | None:
             return EngineFault.EXITED, "it could not listen on its socket; the runtime folder may not be writable"
     if any("failed to load model" in line for line in lines):
         return EngineFault.BAD_FILE, "the engine cannot load the model file; `mesh-llm logs` has its own words"
+    return None
+
+
+def _explain_loss(lines: tuple[str, ...], workers: Mapping[int, str]) -> tuple[EngineFault, str] | None:
+    """Return that a machine which shares the model was lost; which one, where the engine or their number tells."""
+    everybody = next(iter(workers.values())) if len(workers) == 1 else ""
+    for line in lines:
+        if match := _WORKER_UNREACHED.search(line):
+            name = workers.get(int(match[1]), "") or everybody or "a worker"
+            return (
+                EngineFault.CRASHED,
+                f"{name}, which was to share this model, was not reached over its RPC connection",
+            )
+        if _WORKER_LOST.search(line):
+            name = everybody or (f"one of {', '.join(workers.values())}" if workers else "a worker")
+            return EngineFault.CRASHED, f"the RPC connection to {name}, which shared this model, was lost"
     return None
 
 

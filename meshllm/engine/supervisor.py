@@ -17,7 +17,7 @@ from meshllm.core.engines import EngineBuild, EngineEndpoint, EnginePlan
 from meshllm.core.events import Event
 from meshllm.core.ids import ModelId
 from meshllm.engine.command import this_host
-from meshllm.engine.life import EngineLife, EngineTimes, LifeContext, Traffic
+from meshllm.engine.life import EngineLife, EngineTimes, LifeContext, Traffic, WorkerWays
 
 SOCKET_PATH_BYTES = 103
 """What a Unix socket's address holds on every system, without its closing zero (Linux has four more)."""
@@ -62,8 +62,11 @@ class EngineSupervisor:
         self._started = 0
         self._socket_path(self._started)  # so that a path that is too long shows at the start
 
-    def start(self, plan: EnginePlan) -> None:
-        """Start a model's engine; returns at once. Raises AlreadyRunningError."""
+    def start(self, plan: EnginePlan, ways: WorkerWays | None = None) -> None:
+        """Start a model's engine; returns at once. Raises AlreadyRunningError.
+
+        `ways` are for a split, one to each worker; they are the engine's from here on, and closed with it.
+        """
         model = plan.model.id
         life = self._lives.get(model)
         if life is not None and not life.finished.is_set():
@@ -72,7 +75,7 @@ class EngineSupervisor:
         self._started += 1
         endpoint = EngineEndpoint(socket_path=self._socket_path(self._started), key=secrets.token_urlsafe(KEY_BYTES))
         context = LifeContext(
-            build=self._build, host=self._host, times=self._times, post=self._post, traffic=self._traffic
+            build=self._build, host=self._host, times=self._times, post=self._post, traffic=self._traffic, ways=ways
         )
         life = EngineLife(plan, endpoint, context)
         self._lives[model] = life

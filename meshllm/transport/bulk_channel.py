@@ -115,6 +115,11 @@ class BulkChannel:
         """Return the acceptor's TLS certificate (DER); empty at the acceptor itself."""
         return self._socket.getpeercert(binary_form=True) or b""
 
+    @property
+    def bare(self) -> ssl.SSLSocket:
+        """Return the socket itself, for a bridge on the channel's own thread."""
+        return self._socket
+
     # -- payloads ----------------------------------------------------------------------------------------
 
     def send(self, payload: bytes, deadline_s: float) -> None:

@@ -9,10 +9,12 @@ The first payload of a connection is a `Purpose`, so that other uses than files 
 from dataclasses import dataclass
 
 from meshllm.core.limits import BULK_FRAME_BYTES, BULK_PIECE_BYTES
-from meshllm.wire.names import check_digest, check_text, check_word, fit_text
+from meshllm.wire.names import check_digest, check_model, check_text, check_word, fit_text
 from meshllm.wire.packing import convert, malformed, pack, plain, unpack_map
 
 _KIND = "k"
+EPOCH_MAX = 2**53
+"""What every reader of numbers takes; nobody counts so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,17 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Join:
+    """The dialler is the host of a split, and wants the server that the acceptor runs for it.
+
+    After `Ready` no more is said on the connection: it is that server's own from there.
+    """
+
+    model: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
     """It is not served, and why."""
 
@@ -55,10 +68,10 @@ class Refused:
     message: str = ""
 
 
-BulkStep = Purpose | Ready | Want | Piece | Refused
+BulkStep = Purpose | Ready | Want | Piece | Join | Refused
 
 _KINDS: dict[str, type[BulkStep]] = {
-    "purpose": Purpose, "ready": Ready, "want": Want, "piece": Piece, "refused": Refused,
+    "purpose": Purpose, "ready": Ready, "want": Want, "piece": Piece, "join": Join, "refused": Refused,
 }  # fmt: skip
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 
@@ -98,6 +111,10 @@ def _check(step: BulkStep) -> None:
             _check_length(step.length)
             if step.offset + step.length > step.size_bytes:
                 raise malformed("a piece beyond the end of its file")
+        case Join():
+            check_model(step.model)
+            if not 0 < step.epoch <= EPOCH_MAX:
+                raise malformed("not the epoch of a split")
         case Refused():
             check_word(step.code)
             check_text(step.message)

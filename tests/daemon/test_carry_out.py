@@ -1,6 +1,7 @@
 """Every order reaches its shell, and what comes of it comes back as an event."""
 
 import asyncio
+import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,13 +10,14 @@ import pytest
 
 from meshllm.core import effects as do
 from meshllm.core.catalog import ModelReference
-from meshllm.core.effects import PeerSource
-from meshllm.core.engines import EnginePlan, MemoryNeed
+from meshllm.core.effects import PeerSource, SplitPeer
+from meshllm.core.engines import EngineFault, EnginePlan, MemoryNeed, SplitPart, SplitRun
 from meshllm.core.events import (
     DownloadFailed,
     DownloadFinished,
     DownloadProgressed,
     EngineDrained,
+    EngineExited,
     Event,
     ModelAsked,
     RemoteProbed,
@@ -27,11 +29,25 @@ from meshllm.core.remotes import RemoteBackend
 from meshllm.daemon.carry_out import CarryOut, Shells
 from meshllm.daemon.peer_copy import Tell
 from meshllm.daemon.tasks import Tasks
+from meshllm.engine.life import WorkerWays
 from meshllm.inventory.download_errors import DownloadCode, DownloadError
 from tests.core.builders import a_spec
 
 MODEL = ModelId("tiny")
 REFERENCE = ModelReference(id=MODEL, repository="u/r", filename="tiny.gguf")
+
+
+class Ways:
+    """A way to one worker."""
+
+    ports = (4711,)
+    problem = ""
+
+    def begin(self, pid: int, lost: Callable[[str], None]) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 @dataclass
@@ -43,10 +59,26 @@ class World:
     fetching: asyncio.Event = field(default_factory=asyncio.Event)
     may_finish: asyncio.Event = field(default_factory=asyncio.Event)
     error: DownloadError | None = None
+    has_no_ports: bool = False
 
-    def start(self, plan: EnginePlan) -> None:
+    def start(self, plan: EnginePlan, ways: WorkerWays | None = None) -> None:
         """Remember a start."""
-        self.told.append(("start", plan.model.id))
+        self.told.append(("start", plan.model.id, *(ways.ports if ways is not None else ())))
+
+    def ways(self, model: ModelId, epoch: int, peers: Sequence[SplitPeer]) -> "Ways":
+        """Open ways, or fail."""
+        if self.has_no_ports:
+            raise OSError(errno.EMFILE, "Too many open files")
+        self.told.append(("ways", model, epoch, tuple(peer.name for peer in peers)))
+        return Ways()
+
+    def lend(self, order: do.Lend) -> None:
+        """Remember an order to lend."""
+        self.told.append(order)
+
+    def end(self, order: do.EndLending) -> None:
+        """Remember its end."""
+        self.told.append(order)
 
     def stop(self, model: ModelId, *, kill: bool) -> None:
         """Remember a stop."""
@@ -80,7 +112,7 @@ class World:
         async with asyncio.timeout(5), asyncio.TaskGroup() as group:
             tasks = Tasks(group, self.events.append)
             shells = Shells(
-                engines=lambda: self, probe=self.probe, downloads=self,
+                engines=lambda: self, ways=self.ways, lending=self, probe=self.probe, downloads=self,
                 downloaded=lambda: self.told.append("downloaded"), idle=self.idle,
                 mesh=self.told.append, answer=lambda *words: self.told.append(words),
                 leave=lambda *words: self.told.append(words), start_task=tasks.start, post=self.events.append,
@@ -107,6 +139,50 @@ async def test_engines_answers_and_leaving_go_straight_to_their_shells() -> None
     )  # fmt: skip
 
     assert world.told == [("start", "tiny"), ("stop", "tiny", True), ("r", outcome), ("SIGTERM", 0)]
+
+
+def a_split_plan() -> EnginePlan:
+    """Return a plan whose model another machine shares."""
+    return EnginePlan(
+        model=a_spec(), context_tokens=512, slots=1, gpu_layers=0, threads=1,
+        memory=MemoryNeed(weights_bytes=1, kv_bytes=1, overhead_bytes=1),
+        split=SplitRun(epoch=7, workers=(SplitPart(node=NodeId("n"), layers=4, name="desk"),), home_layers=0),
+    )  # fmt: skip
+
+
+async def test_the_engine_of_a_split_gets_ways_to_its_workers() -> None:
+    """Opened for the plan's epoch."""
+    world = World()
+    peer = SplitPeer(node=NodeId("n"), name="desk", addresses=())
+
+    await world.carry_out(do.StartEngine(plan=a_split_plan(), peers=(peer,)))
+
+    assert world.told == [("ways", "tiny", 7, ("desk",)), ("start", "tiny", 4711)]
+
+
+async def test_an_engine_without_ways_to_its_workers_does_not_start() -> None:
+    """It is told as its end."""
+    world = World(has_no_ports=True)
+
+    await world.carry_out(do.StartEngine(plan=a_split_plan()))
+
+    (ended,) = world.events
+    assert world.told == []
+    assert isinstance(ended, EngineExited)
+    assert ended.failure.fault is EngineFault.CANNOT_START
+
+
+async def test_orders_to_lend_go_to_whoever_lends() -> None:
+    """As they are."""
+    world = World()
+    lend = do.Lend(
+        model=MODEL, digest="", epoch=7, host=NodeId("h"), first_layer=0, layers=4, memory_bytes=1, threads=1
+    )
+    end = do.EndLending(model=MODEL, epoch=7)
+
+    await world.carry_out(lend, end)
+
+    assert world.told == [lend, end]
 
 
 async def test_a_server_is_asked_and_its_answer_comes_back() -> None:

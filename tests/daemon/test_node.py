@@ -18,7 +18,7 @@ from meshllm.daemon.logs import Ring
 from meshllm.daemon.mesh_start import begin
 from meshllm.daemon.node import Node, chosen_engine
 from meshllm.daemon.state_dir import StateDir
-from meshllm.engine.build import EngineUnusableError
+from meshllm.engine.inquiry import EngineUnusableError
 from tests.e2e.daemons import free_port
 from tests.inventory import gguf_builder
 
@@ -112,7 +112,7 @@ async def test_a_found_engine_that_cannot_run_is_told_and_the_node_stays(
 ) -> None:
     """Nobody chose it, and a node without an engine still lists, pulls and shows."""
 
-    async def refuse() -> EngineBuild:
+    async def refuse(**_: object) -> EngineBuild:
         raise EngineUnusableError("too old a processor")
 
     monkeypatch.setattr(node_module, "probe_build", refuse)

@@ -8,7 +8,8 @@ import pytest
 
 from meshllm.core.engines import EngineFault
 from meshllm.engine import build
-from meshllm.engine.build import EngineUnusableError, probe_build
+from meshllm.engine.build import probe_build
+from meshllm.engine.inquiry import EngineUnusableError
 
 WITHIN_S = 10.0
 

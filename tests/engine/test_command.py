@@ -6,12 +6,14 @@ import json
 import pytest
 
 import meshllm
-from meshllm.core.engines import EngineBuild, EngineOptions
-from meshllm.engine.command import child_environment, make_command, this_host
+from meshllm.core.engines import EngineBuild, EngineOptions, EnginePlan, RpcBuild, SplitPart, SplitRun
+from meshllm.core.ids import NodeId
+from meshllm.engine.command import child_environment, make_command, split_arguments, this_host
 from tests.engine.builders import A_HOST, a_fake_build, a_plan
 
 WHEEL = EngineBuild(kind="xllamacpp", version="1", uses_gpu=False)
 NATIVE = EngineBuild(kind="llama-server", version="1", uses_gpu=False, program="/opt/llama/llama-server")
+SHARING = dataclasses.replace(WHEEL, rpc=RpcBuild(version="7 x", server="/opt/rpc/llama-server", worker="/opt/rpc/w"))
 KEY = "only-for-the-two-of-us"
 
 
@@ -184,3 +186,85 @@ def test_kind_decides_what_a_model_is_run_as(kind: str, purpose: str, eyes: bool
 
     assert (told["purpose"], told["mmproj"] is not None) == (purpose, eyes)
     assert ("--mmproj" in argv) is eyes
+
+
+def a_split(*layers: int, home_layers: int = 0) -> SplitRun:
+    """Return a split whose workers have so many layers each."""
+    workers = tuple(SplitPart(node=NodeId(f"n{number}"), layers=count) for number, count in enumerate(layers))
+    return SplitRun(epoch=3, workers=workers, home_layers=home_layers)
+
+
+def a_split_plan(*layers: int) -> EnginePlan:
+    """Return a plan of one slot over so many layers at each worker."""
+    return dataclasses.replace(a_plan(slots=1), split=a_split(*layers))
+
+
+def told(line: tuple[str, ...], option: str) -> str:
+    """Return what stands behind an option."""
+    return line[line.index(option) + 1]
+
+
+def test_host_of_a_split_runs_the_program_that_can_share() -> None:
+    """The wheel stays the engine of everything else; the key is no argument here either."""
+    command = make_command(a_split_plan(15, 15), SHARING, "/s.sock", KEY, A_HOST, ports=(7001, 7002))
+
+    line = command.argv[7:]
+    assert line[0] == "/opt/rpc/llama-server"
+    assert told(line, "--rpc") == "127.0.0.1:7001,127.0.0.1:7002"
+    assert line.index("--rpc") < line.index("--device")
+    assert told(line, "--cache-ram") == "0"
+    assert command.stdin == f"{KEY}\n".encode()
+    assert KEY not in " ".join(line)
+    assert command.env["GGML_NO_BACKTRACE"] == "1"
+
+
+def test_every_layer_is_placed_and_the_output_stays_at_home() -> None:
+    """On a processor the last devices have the last layers, and the output is called home by name."""
+    line = split_arguments(a_split(10, 5, home_layers=15), (1, 2))
+
+    assert told(line, "--device") == "RPC0,RPC1"
+    assert told(line, "--tensor-split") == "10,6"
+    assert told(line, "--n-gpu-layers") == "16"
+    assert "output" in told(line, "--override-tensor")
+
+
+@pytest.mark.parametrize(
+    ("home_layers", "devices", "names", "shares"),
+    [
+        (10, ("CUDA0",), "RPC0,CUDA0", "20,11"),
+        (0, ("CUDA0",), "RPC0,CUDA0", "20,1"),
+        (5, ("CUDA0", "CUDA1"), "RPC0,CUDA0,CUDA1", "20,3,3"),
+    ],
+)
+def test_a_gpu_at_home_is_the_last_device(home_layers: int, devices: tuple[str, ...], names: str, shares: str) -> None:
+    """So the output is on it, and nothing has to be called home."""
+    line = split_arguments(a_split(20, home_layers=home_layers), (1,), devices)
+
+    assert told(line, "--device") == names
+    assert told(line, "--tensor-split") == shares
+    assert told(line, "--n-gpu-layers") == str(21 + home_layers)
+    assert "--override-tensor" not in line
+
+
+def test_what_people_want_of_a_whole_model_does_not_move_layers_of_a_split() -> None:
+    """The last of two equal options counts."""
+    plan = dataclasses.replace(a_split_plan(30), options=EngineOptions(arguments=("--tensor-split=1,9",)))
+
+    line = make_command(plan, SHARING, "/s.sock", KEY, A_HOST, ports=(1,)).argv
+
+    assert [line[at + 1] for at, word in enumerate(line) if word == "--tensor-split"] == ["1,9", "31"]
+
+
+def test_split_needs_a_build_and_a_port_for_each_worker() -> None:
+    """What is missing is said, and nothing is started."""
+    with pytest.raises(ValueError, match="engine build"):
+        make_command(a_split_plan(30), WHEEL, "/s.sock", KEY, A_HOST, ports=(1,))
+    with pytest.raises(ValueError, match="1 ports for the 2 workers"):
+        make_command(a_split_plan(15, 15), SHARING, "/s.sock", KEY, A_HOST, ports=(1,))
+
+
+def test_fake_engine_is_told_the_ports_of_its_workers() -> None:
+    """It plays the host of a split, too."""
+    command = make_command(a_split_plan(15, 15), a_fake_build(), "/s.sock", KEY, A_HOST, ports=(7001, 7002))
+
+    assert json.loads(command.stdin)["rpc_ports"] == [7001, 7002]

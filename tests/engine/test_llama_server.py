@@ -37,6 +37,7 @@ def test_version_is_read() -> None:
     """Builds without git have no commit."""
     assert read_version("version: 7214 (b4fa3e2)\nbuilt with cc for x86_64-linux-gnu\n") == "7214 (b4fa3e2)"
     assert read_version("load_backend: loaded CPU\nversion: 1 (unknown)\n") == "1"
+    assert read_version("version: 0.5.0-dev (build 7214, commit b4fa3e2)\n") == "0.5.0-dev b7214 (b4fa3e2)"
     assert read_version("usage: ls [OPTION]") == ""
 
 

@@ -181,3 +181,25 @@ def test_log_is_bounded_and_harmless() -> None:
     ring.feed(b"x" * 1_000_000 + b"\n\xff\xfe ok\n\x1b[2J\x1b[31mred\x07\n")
 
     assert ring.lines == ("x" * 16, "\ufffd\ufffd ok", "red")
+
+
+ABORTED = "/src/ggml/src/ggml-rpc/ggml-rpc.cpp:569: Remote RPC server crashed or returned malformed response"
+UNREACHED = "/src/ggml/src/ggml-rpc/ggml-rpc.cpp:547: Failed to connect to 127.0.0.1:7002"
+
+
+@pytest.mark.parametrize(
+    ("line", "workers", "words"),
+    [
+        (ABORTED, {7001: "mia"}, "the RPC connection to mia, which shared this model, was lost"),
+        (ABORTED, {7001: "mia", 7002: "tom"}, "to one of mia, tom, which"),
+        (ABORTED, {}, "to a worker, which"),
+        (UNREACHED, {7001: "mia", 7002: "tom"}, "tom, which was to share this model, was not reached"),
+        (UNREACHED, {}, "a worker, which"),
+    ],
+)
+def test_a_lost_worker_is_named_where_that_can_be_known(line: str, workers: dict[int, str], words: str) -> None:
+    """The host of a split ends itself when one of its workers is gone: that is no mistake of the engine."""
+    failure = explain([line], -signal.SIGABRT, workers=workers)
+
+    assert failure.fault is EngineFault.CRASHED
+    assert words in failure.message

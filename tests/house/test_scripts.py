@@ -23,6 +23,7 @@ SHELL = [
     "scripts/lock",
     "scripts/simulate",
     "scripts/fake_mesh",
+    "scripts/rpc_engine",
     ".ci/run",
 ]
 NOT_PORTABLE = re.compile(

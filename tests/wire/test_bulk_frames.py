@@ -3,7 +3,18 @@
 import pytest
 
 from meshllm.core.limits import BULK_FRAME_BYTES, BULK_PIECE_BYTES
-from meshllm.wire.bulk_frames import Piece, Purpose, Ready, Refused, Want, decode_bulk, encode_bulk, refused
+from meshllm.wire.bulk_frames import (
+    BulkStep,
+    Join,
+    Piece,
+    Purpose,
+    Ready,
+    Refused,
+    Want,
+    decode_bulk,
+    encode_bulk,
+    refused,
+)
 from meshllm.wire.errors import WireError
 from meshllm.wire.packing import pack
 
@@ -11,11 +22,12 @@ DIGEST = "sha256:" + "0a" * 32
 STEPS = (
     Purpose(use="file"), Ready(), Want(digest=DIGEST, offset=0, length=BULK_PIECE_BYTES),
     Piece(offset=5, length=1, size_bytes=6), Refused(code="not_here", message="no such file"),
+    Join(model="big", epoch=7),
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: type(step).__name__)
-def test_what_is_said_arrives(step: Purpose | Ready | Want | Piece | Refused) -> None:
+def test_what_is_said_arrives(step: BulkStep) -> None:
     """Every step comes out as it went in."""
     assert decode_bulk(encode_bulk(step)) == step
 
@@ -34,6 +46,10 @@ def test_what_is_said_arrives(step: Purpose | Ready | Want | Piece | Refused) ->
         {"k": "purpose", "use": "File; rm"},
         {"k": "refused", "code": "no", "message": "x" * 1000},
         {"k": "refused", "code": "no", "message": "\x1b[2J"},
+        {"k": "join", "model": "", "epoch": 1},
+        {"k": "join", "model": "big", "epoch": 0},
+        {"k": "join", "model": "big", "epoch": 2**60},
+        {"k": "join", "model": "big", "epoch": "1"},
         {"k": "other"},
         {"k": 7},
         {},

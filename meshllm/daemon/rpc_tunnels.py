@@ -1,0 +1,201 @@
+"""The host's ways to the workers of its splits: a local port for each, behind which the worker's server answers.
+
+Owns the listeners, and the connections of the bulk plane behind them. Decides that only the engine itself may use
+them, and what is said when a worker is lost. Doesn't know what a split is, nor what is sent.
+
+Each connection of the engine is one of the bulk plane, and they follow one another: a worker's server has one client
+at a time.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from meshllm.core.effects import SplitPeer
+from meshllm.core.ids import ModelId
+from meshllm.core.limits import BULK_HANDSHAKE_S, RPC_STOP_S, RPC_TURN_S
+from meshllm.daemon.socket_owner import LOOPBACK, has_connected
+from meshllm.transport.bulk_bridge import BridgeEnd, BulkBridge
+from meshllm.transport.bulk_channel import BulkChannel, BulkCode, BulkError
+from meshllm.wire.bulk_frames import Join, Ready, Refused
+
+log = logging.getLogger(__name__)
+
+Opened = Callable[[BulkChannel], None]
+DialWorker = Callable[[SplitPeer, Opened], BulkChannel]
+"""Returns a connection on which a peer lets its hosts at their servers. Blocks. Raises BulkError."""
+StartTask = Callable[[str, Coroutine[object, object, None]], asyncio.Task[None]]
+
+
+class EngineTunnels:
+    """The ways of one engine to its workers. Closed with the engine."""
+
+    def __init__(
+        self, model: ModelId, epoch: int, peers: Sequence[SplitPeer], dial: DialWorker, start_task: StartTask
+    ) -> None:
+        """Listen; nobody is let in before `begin`. Raises OSError."""
+        self._join = Join(model=model, epoch=epoch)
+        self._dial = dial
+        self._start_task = start_task
+        self._threads = ThreadPoolExecutor(max(len(peers), 1), thread_name_prefix="rpc-tunnel")
+        self._lock = threading.Lock()
+        self._open: set[BulkChannel | BulkBridge] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._is_closed = False
+        self._problem = ""
+        with contextlib.ExitStack() as undo:
+            self._listeners = [(peer, undo.enter_context(_listening())) for peer in peers]
+            undo.pop_all()
+        self.ports = tuple(int(listener.getsockname()[1]) for _, listener in self._listeners)
+
+    @property
+    def problem(self) -> str:
+        """Return which worker was lost first, and why; empty while none was."""
+        return self._problem
+
+    @property
+    def is_closed(self) -> bool:
+        """Tell whether its engine has ended."""
+        return self._is_closed
+
+    def begin(self, pid: int, lost: Callable[[str], None]) -> None:
+        """Serve a process, and nobody else. `lost` is called once, with `problem`."""
+        for peer, listener in self._listeners:
+            self._tasks.append(
+                self._start_task(f"rpc:{self._join.model}:{peer.name}", self._serve(peer, listener, pid, lost))
+            )
+
+    def close(self) -> None:
+        """End all of it; threads follow within seconds."""
+        with self._lock:
+            self._is_closed = True
+            for one in self._open:
+                one.abort()
+        for task in self._tasks:
+            task.cancel()
+        for _, listener in self._listeners:
+            listener.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def wait_closed(self) -> None:
+        """Wait until its threads are gone."""
+        await asyncio.to_thread(self._threads.shutdown)
+
+    async def _serve(self, peer: SplitPeer, listener: socket.socket, pid: int, lost: Callable[[str], None]) -> None:
+        """Connect the engine to a worker as often as it wants, until the worker is lost."""
+        loop = asyncio.get_running_loop()
+
+        def lose(message: str) -> None:
+            # From the connection's thread, before the engine can notice: what it says itself tells people less.
+            if not self._problem and not self._is_closed:
+                self._problem = message
+                loop.call_soon_threadsafe(lost, message)
+
+        while not self._problem:
+            near, _ = await loop.sock_accept(listener)
+            work = self._threads.submit(self._attend, peer, near, pid, lose)
+            work.add_done_callback(lambda _, near=near: near.close())  # type: ignore[misc]
+            await asyncio.wrap_future(work)
+
+    # -- on a connection's own thread --------------------------------------------------------------------
+
+    def _attend(self, peer: SplitPeer, near: socket.socket, pid: int, lose: Callable[[str], None]) -> None:
+        """Join a connection of the engine to a worker's server until one of them ends."""
+        theirs, ours = near.getpeername(), near.getsockname()
+        if not has_connected(pid, int(theirs[1]), int(ours[1])):
+            log.warning("a stranger on this machine was turned away at a tunnel port=%d", ours[1])
+            return
+        try:
+            channel = self._dial(peer, self._keep)
+        except BulkError as error:
+            lose(_words(peer, error))
+            return
+        try:
+            self._greet(channel)
+            self._bridge(peer, channel, near, lose)
+        except BulkError as error:
+            lose(_words(peer, error))
+        finally:
+            self._forget(channel)
+            channel.close()
+
+    def _greet(self, channel: BulkChannel) -> None:
+        """Be let at the server. Raises BulkError."""
+        channel.say(self._join, time.monotonic() + BULK_HANDSHAKE_S)
+        match channel.hear(time.monotonic() + BULK_HANDSHAKE_S + RPC_TURN_S):
+            case Ready():
+                return
+            case Refused(code=code, message=message):
+                raise BulkError(BulkCode.REFUSED, f"{message or code}", code)
+            case _:
+                raise BulkError(BulkCode.PROTOCOL, "it answers something else")
+
+    def _bridge(self, peer: SplitPeer, channel: BulkChannel, near: socket.socket, lose: Callable[[str], None]) -> None:
+        bridge = BulkBridge(channel, near)
+        self._keep(bridge)
+        try:
+            bridged = bridge.run()
+        finally:
+            self._forget(bridge)
+        log.debug(
+            "a tunnel ended model=%s worker=%s by=%s out_bytes=%d in_bytes=%d %s", self._join.model, peer.name,
+            bridged.end, bridged.to_far_bytes, bridged.to_near_bytes, bridged.message,
+        )  # fmt: skip
+        if bridged.end is BridgeEnd.FAR and not self._is_closed:
+            lose(f"the worker {peer.name} was lost: {bridged.message or 'it ended the connection'}")
+
+    def _keep(self, one: BulkChannel | BulkBridge) -> None:
+        with self._lock:
+            self._open.add(one)
+            if self._is_closed:
+                one.abort()
+
+    def _forget(self, one: BulkChannel | BulkBridge) -> None:
+        with self._lock:
+            self._open.discard(one)
+
+
+class RpcTunnels:
+    """The ways of all engines of this node."""
+
+    def __init__(self, dial: DialWorker, start_task: StartTask) -> None:
+        """Reach workers by `dial`."""
+        self._dial = dial
+        self._start_task = start_task
+        self._all: list[EngineTunnels] = []
+
+    def open(self, model: ModelId, epoch: int, peers: Sequence[SplitPeer]) -> EngineTunnels:
+        """Return the ways of one engine. Raises OSError."""
+        tunnels = EngineTunnels(model, epoch, peers, self._dial, self._start_task)
+        self._all = [*(one for one in self._all if not one.is_closed), tunnels]
+        return tunnels
+
+    async def close(self) -> None:
+        """Wait until all that are closed are gone: each is closed by its engine."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RPC_STOP_S):
+                for tunnels in self._all:
+                    if tunnels.is_closed:
+                        await tunnels.wait_closed()
+
+
+def _words(peer: SplitPeer, error: BulkError) -> str:
+    """Return what went wrong with a worker, for people."""
+    match error.code:
+        case BulkCode.REFUSED:
+            return f"the worker {peer.name} refused: {error.message}"
+        case BulkCode.UNREACHABLE:
+            return f"the worker {peer.name} cannot be reached: {error.message}"
+        case _:
+            return f"the worker {peer.name} was lost: {error.message}"
+
+
+def _listening() -> socket.socket:
+    listener = socket.create_server((LOOPBACK, 0), backlog=1)
+    listener.setblocking(False)
+    return listener

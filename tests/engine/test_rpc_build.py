@@ -1,0 +1,246 @@
+"""Making what shares models: pip and the compiler are played, everything around them is real."""
+
+import asyncio
+import fcntl
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from meshllm.core import limits
+from meshllm.engine import rpc_build
+from meshllm.engine.rpc_build import BuildProgress, BuildWishes, RpcBuildError, build_rpc, read_progress, why_failed
+from meshllm.engine.rpc_programs import find_rpc
+from tests.engine.rpc_programs import write_pair
+
+WITHIN_S = 60.0
+PIP = """#!{python}
+import os, pathlib, shutil, sys, time
+told = sys.argv
+print("  *** Configuring CMake...", flush=True)
+print("  [1/2] c++ one", flush=True)
+{body}
+print("  [2/2] c++ two", flush=True)
+shutil.copy("{wheel}", pathlib.Path(told[told.index("--wheel-dir") + 1]))
+"""
+SEEN = """
+words = [*told, *(f"{{k}}={{v}}" for k, v in os.environ.items())]
+pathlib.Path({path!r}).write_text(" ".join(words))
+"""
+
+
+def a_wheel(folder: Path, **of_pair: object) -> Path:
+    """Return a wheel of programs that pass their self-test, unless they are told to have trouble."""
+    programs = write_pair(folder / "made", **of_pair)  # type: ignore[arg-type]
+    wheel = folder / "llama_cpp_python-0.3.36-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for program in programs.iterdir():
+            archive.write(program, f"bin/{program.name}")
+        archive.writestr("lib/libggml.so", b"a library")
+        archive.writestr("llama_cpp/llama.py", b"what nobody needs")
+        archive.writestr("llama_cpp_python-0.3.36.dist-info/METADATA", b"Version: 0.3.36")
+    return wheel
+
+
+def play_pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str = "", **of_pair: object) -> None:
+    """Let a script stand for pip. Its `body` runs between two steps of compiling."""
+    script = tmp_path / "pip"
+    folder = "pathlib.Path(told[told.index('--wheel-dir') + 1])"
+    body = f"{folder}.mkdir(parents=True)\n{body}"
+    script.write_text(PIP.format(python=sys.executable, body=body, wheel=a_wheel(tmp_path, **of_pair)))
+    script.chmod(0o755)
+    monkeypatch.setattr(rpc_build, "pip_program", lambda _: (str(script),))
+    monkeypatch.setattr(rpc_build, "gpu_tools", frozenset)
+
+
+async def made(cache: Path, told: list[BuildProgress] | None = None, **wishes: object) -> str:
+    """Build and return the version."""
+    heard = told if told is not None else []
+    async with asyncio.timeout(WITHIN_S):
+        return (await build_rpc(cache, BuildWishes(**wishes), heard.append)).version  # type: ignore[arg-type]
+
+
+async def test_build_is_made_once_and_found_by_the_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second call returns what is there, without pip."""
+    cache, count = tmp_path / "cache", tmp_path / "count"
+    play_pip(monkeypatch, tmp_path, f"open({str(count)!r}, 'a').write('x')")
+    told: list[BuildProgress] = []
+
+    versions = [await made(cache, told), await made(cache)]
+
+    assert versions == ["7.0.1 llama-cpp-python 0.3.36"] * 2
+    assert count.read_text() == "x"
+    found = await find_rpc(cache)
+    assert getattr(found, "server", "").startswith(str(cache))
+    steps = [each.step for each in told]
+    assert [steps.index(name) for name in ("fetching the source", "compiling", "unpacking", "testing")] == sorted(
+        steps.index(name) for name in ("fetching the source", "compiling", "unpacking", "testing")
+    )
+    assert BuildProgress(step="compiling", done=2, total=2) in told
+    unpacked = {path.name for path in Path(found.server).parents[1].iterdir()}  # type: ignore[union-attr]
+    assert unpacked == {"bin", "lib", "llama_cpp_python-0.3.36.dist-info"}
+
+
+async def test_pip_gets_the_flags_and_neither_its_cache_nor_our_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cached wheel was built with other flags: it would come back in a second, and without RPC."""
+    seen = tmp_path / "seen"
+    play_pip(monkeypatch, tmp_path, SEEN.format(path=str(seen)))
+    monkeypatch.setenv("MESH_LLM_API_KEY", "secret")
+    monkeypatch.setenv("PYTHONPATH", "/own/modules")
+
+    await made(tmp_path / "cache", jobs=3, native=True)
+
+    words = seen.read_text()
+    assert " wheel " in words
+    assert "--no-cache-dir" in words
+    assert "--no-binary llama-cpp-python" in words
+    assert "llama-cpp-python==0.3.36" in words
+    assert "CMAKE_ARGS=-DGGML_NATIVE=ON -DGGML_RPC=ON" in words
+    assert "CMAKE_BUILD_PARALLEL_LEVEL=3" in words
+    assert "MESH_LLM_API_KEY" not in words
+    assert "PYTHONPATH=/own/modules " in f"{words} "
+
+
+async def test_wheel_that_was_built_elsewhere_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For machines without a compiler or a network."""
+    monkeypatch.setattr(rpc_build, "pip_program", lambda _: ("/bin/false",))
+
+    assert await made(tmp_path / "cache", wheel=a_wheel(tmp_path)) == "7.0.1 llama-cpp-python 0.3.36"
+
+
+async def test_build_that_fails_its_self_test_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asked for a native build is told what would run; the next build starts from nothing."""
+    play_pip(monkeypatch, tmp_path, worker_trouble="import os; os.kill(os.getpid(), 4)")
+
+    with pytest.raises(RpcBuildError, match=r"self-test.*without --native"):
+        await made(tmp_path / "cache", native=True)
+    play_pip(monkeypatch, tmp_path)
+
+    assert await made(tmp_path / "cache", native=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("ERROR: No matching distribution found for llama-cpp-python", "is there a network"),
+        ("g++: fatal error: Killed signal terminated program cc1plus", "--jobs 1"),
+        ("x.cpp:3: fatal error: nothing.h: No such file", "it said: nothing.h"),
+        ("fatal error: error writing to /tmp/x.s: No space left on device", "the disk was full"),
+    ],
+)
+async def test_failure_of_pip_is_one_sentence_that_names_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, words: str
+) -> None:
+    """Thousands of lines are kept in a file; nobody has to read them first."""
+    play_pip(monkeypatch, tmp_path, f"print({said!r}); sys.exit(1)")
+
+    with pytest.raises(RpcBuildError, match=words) as refusal:
+        await made(tmp_path / "cache")
+
+    log = tmp_path / "cache" / "engines" / "build.log"
+    assert str(log) in str(refusal.value)
+    assert said in log.read_text()
+
+
+async def test_what_is_missing_is_said_before_anything_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiler, disk, or the wheel that was named."""
+    play_pip(monkeypatch, tmp_path, "sys.exit('never run')")
+    with pytest.raises(RpcBuildError, match="there is no file"):
+        await made(tmp_path / "cache", wheel=tmp_path / "gone.whl")
+    (tmp_path / "no.whl").write_text("no zip")
+    with pytest.raises(RpcBuildError, match="is no wheel"):
+        await made(tmp_path / "cache", wheel=tmp_path / "no.whl")
+    monkeypatch.setattr(limits, "RPC_BUILD_DISK_BYTES", 2**60)
+    with pytest.raises(RpcBuildError, match="of disk"):
+        await made(tmp_path / "cache")
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(RpcBuildError, match=r"no C\+\+ compiler"):
+        await made(tmp_path / "cache")
+
+
+async def test_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    """A file stands where the folder would be."""
+    (tmp_path / "cache").touch()
+
+    with pytest.raises(RpcBuildError, match="cannot write"):
+        await made(tmp_path / "cache")
+
+
+async def test_interrupted_build_ends_its_children_and_the_next_starts_cleanly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the middle leaves nothing running, and what it left is cleared away."""
+    play_pip(monkeypatch, tmp_path, "time.sleep(600)")
+    compiling = asyncio.Event()
+
+    def tell(progress: BuildProgress) -> None:
+        if progress.step == "compiling":
+            compiling.set()
+
+    async with asyncio.TaskGroup() as group:
+        build = group.create_task(build_rpc(tmp_path / "cache", BuildWishes(), tell))
+        async with asyncio.timeout(WITHIN_S):
+            await compiling.wait()
+        build.cancel()
+
+    assert build.cancelled()
+    play_pip(monkeypatch, tmp_path)
+    assert await made(tmp_path / "cache")
+    assert not (tmp_path / "cache" / "engines" / "work").exists()
+
+
+async def test_second_build_waits_for_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock is the file's: it holds between processes, and is released whatever happens to its holder."""
+    play_pip(monkeypatch, tmp_path)
+    folder = tmp_path / "cache" / "engines"
+    folder.mkdir(parents=True)
+    waiting = asyncio.Event()
+
+    def tell(progress: BuildProgress) -> None:
+        if progress.step == "waiting for another build":
+            waiting.set()
+
+    async with asyncio.TaskGroup() as group:
+        with (folder / "lock").open("w") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            build = group.create_task(build_rpc(tmp_path / "cache", BuildWishes(), tell))
+            async with asyncio.timeout(WITHIN_S):
+                await waiting.wait()
+            assert not (folder / "work").exists()
+
+    assert build.result().version == "7.0.1 llama-cpp-python 0.3.36"
+
+
+@pytest.mark.parametrize(
+    ("said", "progress"),
+    [
+        (b"  [3/274] /usr/bin/g++ -c x\n  [4/274] /usr/bin/g++\n", BuildProgress(step="compiling", done=4, total=274)),
+        (b"[ 12%] Building CXX object\n", BuildProgress(step="compiling", done=12, total=100)),
+        (b"  Installing build dependencies: started\n", BuildProgress(step="fetching tools")),
+        (b"array[3/4]\n", None),
+    ],
+)
+def test_progress_is_read_from_ninja_make_and_pip(said: bytes, progress: BuildProgress | None) -> None:
+    """Whichever tool builds."""
+    assert read_progress(said) == progress
+
+
+def test_fault_of_a_gpu_build_says_how_to_leave_the_gpu_out() -> None:
+    """CMake says it over several lines."""
+    lines = (
+        "CMake Error at a/CMakeLists.txt:178 (target_link_libraries):",
+        '  Target "ggml-cuda" links to:',
+        "",
+        "   CUDA::cublas",
+    )
+
+    said = why_failed(lines, ("-DGGML_CUDA=ON",))
+
+    assert "--cpu leaves the GPU out" in said
+    assert 'Target "ggml-cuda" links to:' in said

@@ -252,6 +252,8 @@ class MeshCore:
         """Take what others say about orders, or ask; None where that is nothing, as nearly always."""
         links = self._members.circle.links
         match event:
+            case ev.LendingReady() | ev.LendingEnded():
+                return self._serving.lending.on_server(event, now_s)
             case ev.PeerConnected(peer=peer) if not self._orders.is_idle:
                 return self._orders.on_connected(peer)
             case ev.MessageReceived(peer=peer, message=Order() as order) if peer in links:
@@ -319,10 +321,6 @@ class MeshCore:
                 return serving.on_drained(event)
             case ev.EngineExited():
                 return serving.on_exited(event, now_s)
-            case ev.LendingReady():
-                return serving.lending.on_ready(event)
-            case ev.LendingEnded():
-                return serving.lending.on_ended(event, now_s)
             case ev.RemoteProbed():
                 return serving.adopted.on_probed(event, now_s)
             case ev.RemoteDoubted():

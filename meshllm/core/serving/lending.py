@@ -79,7 +79,11 @@ class Lending:
 
     # -- what the server does ------------------------------------------------------------------------------------
 
-    def on_ready(self, event: ev.LendingReady) -> Effects:
+    def on_server(self, event: ev.LendingReady | ev.LendingEnded, now_s: float) -> Effects:
+        """A server listens, or is gone."""
+        return self._on_ready(event) if isinstance(event, ev.LendingReady) else self._on_ended(event, now_s)
+
+    def _on_ready(self, event: ev.LendingReady) -> Effects:
         """A server listens: its host may use it."""
         loan = self._held.lent.get(event.model)
         if loan is None or loan.epoch != event.epoch or loan.is_ending:
@@ -88,7 +92,7 @@ class Lending:
         answer = SplitAnswer(model=event.model, epoch=event.epoch, highest=event.epoch)
         return [Send(peer=loan.host, message=answer)]
 
-    def on_ended(self, event: ev.LendingEnded, now_s: float) -> Effects:
+    def _on_ended(self, event: ev.LendingEnded, now_s: float) -> Effects:
         """A server is gone, and its memory is free."""
         loan = self._held.lent.get(event.model)
         if loan is None or loan.epoch != event.epoch:

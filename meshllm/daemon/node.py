@@ -215,7 +215,7 @@ class Node:
         self._tunnels = RpcTunnels(bulk.dial_worker, tasks.start)
         self._lending = RpcLending(
             lambda: self.views.newest.engine_build, self._state.runtime, self._loop.post, tasks.start,
-            TensorCache(self._state.path / TENSORS_NAME),
+            TensorCache(self._state.path / TENSORS_NAME, self._state.runtime),
         )  # fmt: skip
         bulk.lends_by(self._lending.serve)
         carry_out = CarryOut(

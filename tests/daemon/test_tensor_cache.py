@@ -39,7 +39,7 @@ def names(root: Path) -> set[str]:
 
 async def test_the_same_file_has_the_same_folder(tmp_path: Path) -> None:
     """Others cannot read it."""
-    cache = TensorCache(tmp_path / "tensors")
+    cache = TensorCache(tmp_path / "tensors", tmp_path)
 
     first, again = await cache.folder(an_order("a")), await cache.folder(an_order("a"))
 
@@ -50,7 +50,7 @@ async def test_the_same_file_has_the_same_folder(tmp_path: Path) -> None:
 
 async def test_only_the_files_used_last_keep_their_tensors(tmp_path: Path) -> None:
     """A disk is not filled with what nobody runs any more."""
-    cache = TensorCache(tmp_path)
+    cache = TensorCache(tmp_path, tmp_path)
     for number, digit in enumerate("abc"):
         folder = await cache.folder(an_order(digit))
         assert folder is not None
@@ -65,12 +65,12 @@ async def test_only_the_files_used_last_keep_their_tensors(tmp_path: Path) -> No
 @pytest.mark.parametrize("digest", ["", "adopted:" + "a" * 64, "sha256:../../etc"])
 async def test_a_file_without_a_digest_has_no_folder(digest: str, tmp_path: Path) -> None:
     """Its tensors could not be told from another's."""
-    assert await TensorCache(tmp_path).folder(an_order("", digest)) is None
+    assert await TensorCache(tmp_path, tmp_path).folder(an_order("", digest)) is None
 
 
 async def test_a_full_disk_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor keeps what it had."""
-    cache = TensorCache(tmp_path)
+    cache = TensorCache(tmp_path, tmp_path)
     await cache.folder(an_order("a"))
     a_room(monkeypatch, GIB)
 
@@ -83,4 +83,4 @@ async def test_a_folder_that_cannot_be_made_is_no_failure(tmp_path: Path) -> Non
     place = tmp_path / "tensors"
     place.write_text("a file", encoding="utf-8")
 
-    assert await TensorCache(place).folder(an_order("a")) is None
+    assert await TensorCache(place, tmp_path).folder(an_order("a")) is None

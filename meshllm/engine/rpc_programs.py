@@ -17,6 +17,7 @@ from pathlib import Path
 from meshllm.core import limits
 from meshllm.core.engines import RpcBuild
 from meshllm.engine.llama_server import PROGRAM, package_folders, program_in
+from meshllm.engine.rpc_flags import PACKAGE
 from meshllm.engine.rpc_self_test import Passed, RpcUnusableError, check_pair
 
 WORKERS = ("ggml-rpc-server", "rpc-server")
@@ -25,7 +26,6 @@ CURRENT = "current"
 """File in the folder of engines that names the build in use: a folder beside it."""
 VERDICTS = "verdicts"
 BUILD_HINT = "`mesh-llm engine build` makes one"
-PACKAGE = "llama-cpp-python"
 PACKAGE_METADATA = "llama_cpp_python-*.dist-info"
 
 

@@ -14,6 +14,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from meshllm import __version__
 from meshllm.core import limits
 from meshllm.core.engines import RpcBuild
 from meshllm.engine.llama_server import PROGRAM, package_folders, program_in
@@ -102,8 +103,8 @@ def _pairs(cache_dir: Path, program: str) -> list[Pair]:
 
 
 def _identity(pair: Pair) -> str:
-    """Return what tells whether these are the files and the machine of a test: home folders may be shared."""
-    facts: list[object] = [os.uname().nodename, os.uname().machine]
+    """Return what tells whether a test was of these files, here, and by these rules: home folders may be shared."""
+    facts: list[object] = [__version__, os.uname().nodename, os.uname().machine]
     for path in (pair.server, pair.worker):
         with contextlib.suppress(OSError):
             stat = Path(path).stat()

@@ -10,7 +10,7 @@ from meshllm.core.engines import EngineFault
 from meshllm.engine import build
 from meshllm.engine.build import EngineUnusableError, probe_build
 
-WITHIN_S = 10.0
+WITHIN_S = 30.0
 
 
 def script(path: Path, body: str) -> str:

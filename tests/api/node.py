@@ -32,7 +32,7 @@ from meshllm.daemon.journal import Journal
 from meshllm.daemon.profile import Profile
 from tests.core.builders import Story, a_spec, a_story, exited, ready
 
-WAIT_S = 5.0
+WAIT_S = 30.0
 T = TypeVar("T")
 Client = TestClient[web.Request, web.Application]
 

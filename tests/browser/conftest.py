@@ -16,7 +16,7 @@ from tests.inventory import gguf_builder
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-WAIT_MS = 10_000
+WAIT_MS = 30_000
 CHOICE = "MESH_LLM_TEST_BROWSER"
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MAC_PROGRAM = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 Maker = Callable[..., Daemon]
-WITHIN_MS = 10_000
+WITHIN_MS = 30_000
 
 
 def expect(locator: "Locator") -> Any:

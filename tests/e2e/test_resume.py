@@ -12,7 +12,7 @@ from http.client import HTTPResponse
 import psutil
 import pytest
 
-from tests.e2e.daemons import Daemon, until
+from tests.e2e.daemons import BUSY_MACHINE_S, Daemon, until
 from tests.e2e.test_mesh import node_id, token_of
 
 pytestmark = pytest.mark.e2e
@@ -83,7 +83,7 @@ def test_a_host_is_killed_in_the_middle_of_a_sentence(daemon: Make) -> None:
 
         assert (told.read().text, told.last) == (COUNTED, "[DONE]")
         assert told.is_resumed
-        assert gap_s < 4
+        assert gap_s < 4 + BUSY_MACHINE_S
 
 
 def test_a_host_falls_silent_in_the_middle_of_a_sentence(daemon: Make) -> None:
@@ -101,7 +101,7 @@ def test_a_host_falls_silent_in_the_middle_of_a_sentence(daemon: Make) -> None:
 
             assert (told.read().text, told.last) == (COUNTED, "[DONE]")
             assert told.is_resumed
-            assert gap_s < SILENT_S + 4
+            assert gap_s < SILENT_S + 4 + BUSY_MACHINE_S
         finally:
             for process in stopped:
                 process.resume()

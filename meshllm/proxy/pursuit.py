@@ -35,6 +35,7 @@ from meshllm.proxy.ways import Reach, Ways
 from meshllm.wire.tunnel_frames import TunnelProgress
 
 _ASKED_REMEMBERED = 1024
+_FULL, _COME_LATER = 429, 503
 _COME_BACK = frozenset({429, 502, 503})
 
 
@@ -169,7 +170,12 @@ class Pursuit:
                 self._traffic.waiting -= 1
 
     def _answer(self, exchange: Exchange, problem: Problem) -> None:
-        """End with an error; it comes from this node, unless it is what another one said."""
+        """End with an error; it comes from this node, unless it is what another one said.
+
+        A stream that goes on asks again where there was no room: tunnels are refused here, too, before any host is asked.
+        """
+        if problem.status == _FULL and exchange.again is not None and exchange.again.asks_again():
+            return
         if exchange.target.peer is not None and problem.code not in _said(exchange):
             exchange.target = self._targets.management
         exchange.answer(problem)
@@ -268,10 +274,16 @@ class Pursuit:
         return True
 
     def _retried_enough(self, exchange: Exchange, found: Target) -> Problem:
-        """Return what was said last, where much is retried already: where everything fails, more do not help."""
+        """Return what was said last, where much is retried already: where everything fails, more do not help.
+
+        Of a host that was lost a client hears that it may come back: others are there, it is not their turn yet.
+        """
         trail = exchange.trip.trail if exchange.trip is not None else Trail()
         said = self.ways.told(exchange, trail, found)
-        return replace(said, retry_after_s=self.retry_after_s()) if said.status in _COME_BACK else said
+        if said.status not in _COME_BACK:
+            return said
+        status = _COME_LATER if said.code == openai.HOST_LOST else said.status
+        return replace(said, status=status, retry_after_s=self.retry_after_s())
 
     def _note_lost(self, exchange: Exchange) -> None:
         """Let a request whose engine here is lost go elsewhere, where it can."""

@@ -369,7 +369,7 @@ class Continuation:
             self._exchange.on_end()
 
     def _failed(self, status: int, body: bytes) -> None:
-        if status == _FULL and self._asks_again():
+        if status == _FULL and self.asks_again():
             return
         self._exchange.failed(status, body, is_final=self._has_said)
 
@@ -382,10 +382,10 @@ class Continuation:
 
     def on_refused(self, refusal: TunnelRefusal) -> None:
         """Try elsewhere; where there is no room anywhere, there may be in a moment."""
-        if refusal.code != "busy" or not self._asks_again():
+        if refusal.code != "busy" or not self.asks_again():
             self._exchange.on_refused(refusal)
 
-    def _asks_again(self) -> bool:
+    def asks_again(self) -> bool:
         """Ask all hosts again after a pause, if none is left to be asked now; tell whether that is done."""
         if monotonic() >= self._ends_s or self._has_said or self._house.has_other_way(self._exchange):
             return False

@@ -172,7 +172,7 @@ class Pursuit:
     def _answer(self, exchange: Exchange, problem: Problem) -> None:
         """End with an error; it comes from this node, unless it is what another one said.
 
-        A stream that goes on asks again where there was no room: tunnels are refused here, too, before any host is asked.
+        A stream that goes on asks again where there was no room: this node itself may have no tunnel left.
         """
         if problem.status == _FULL and exchange.again is not None and exchange.again.asks_again():
             return

@@ -10,6 +10,7 @@ import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import inf
 from time import monotonic
 
 from meshllm.core import limits
@@ -240,7 +241,9 @@ class Pursuit:
         exchange.go(target)
         self.ways.taken(target)
         try:
-            connection = await target.pool.connect(errand(exchange, may_leave=self.ways.may_leave(exchange)))
+            connection = await target.pool.connect(
+                errand(exchange, leave_after_s=self.ways.patience_s(exchange, target))
+            )
         except OSError as error:
             exchange.leave()
             target.traffic.wake()  # the place that it had is free again
@@ -370,12 +373,12 @@ def _keep(exchange: Exchange) -> None:
     """Leave a request the model that it has."""
 
 
-def errand(exchange: Exchange, *, may_leave: bool = False) -> Errand:
+def errand(exchange: Exchange, *, leave_after_s: float = inf) -> Errand:
     """Return what the far end of a tunnel is told of a request."""
     left_s = limits.TUNNEL_REQUEST_S - (monotonic() - exchange.since_s)
     return Errand(
         request_id=exchange.request_id.decode(), attempt=exchange.attempts + 1, deadline_s=max(left_s, 0.0),
-        traceparent=exchange.trace.decode(), may_leave=may_leave, priority=exchange.intake.priority,
+        traceparent=exchange.trace.decode(), leave_after_s=leave_after_s, priority=exchange.intake.priority,
     )  # fmt: skip
 
 

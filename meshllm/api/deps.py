@@ -3,7 +3,7 @@
 Owns no behaviour. Decides nothing. `daemon.node` hands in the real things, tests hand in stand-ins.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -137,6 +137,9 @@ class ManagementDeps(Protocol):
 
     def in_flight(self, model: ModelId) -> int:
         """Return the number of requests that a model is answering."""
+
+    def left_out(self, nodes: Collection[NodeId], now_s: float) -> Mapping[NodeId, float]:
+        """Return the nodes that get no request because others failed there, and for how many seconds more."""
 
     def counters(self) -> Mapping[str, float]:
         """Return what the front door counted since the start, by name, as in `requests`."""

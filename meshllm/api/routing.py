@@ -65,7 +65,7 @@ class Routing:
         model = require_anywhere(view, asked)
         now_s = asyncio.get_running_loop().time()
         question = Question(asked=asked, model=model, tokens=_number(request, "tokens", 0))
-        found = foresee(view, self._deps.routes, question, self._deps.in_flight, now_s)
+        found = foresee(view, self._deps.routes, question, self._deps, now_s)
         split = split_forecast.told(view, model)
         return json_answer({**_shown(found), "split": split, "decisions": self._decisions(model, count)})
 

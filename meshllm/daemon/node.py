@@ -11,7 +11,7 @@ import logging
 import random
 import secrets
 import signal
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -378,6 +378,10 @@ class Node:
     def in_flight(self, model: ModelId) -> int:
         """Return the number of requests that a model is answering."""
         return self._door.in_flight(model)
+
+    def left_out(self, nodes: Collection[NodeId], now_s: float) -> Mapping[NodeId, float]:
+        """Return the nodes that get no request because tunnels to them failed, and for how many seconds more."""
+        return self._door.left_out(nodes, now_s)
 
     def counters(self) -> Mapping[str, float]:
         """Return what the front door counted."""

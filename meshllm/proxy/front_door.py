@@ -14,7 +14,7 @@ import logging
 import random
 import secrets
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -101,7 +101,7 @@ class FrontDoor:
         self.memory = RouteMemory(rng)
         self.memory.stats.counted_elsewhere = self._on_lane
         self.planner = Planner(self.memory, views)
-        reach = Reach(post)
+        reach = self._reach = Reach(post)
         self._targets = self.routes = Targets(
             views, self.traffic, config.node, management_socket, Tunnels(tunnels or NoTunnels(), reach)
         )
@@ -187,6 +187,10 @@ class FrontDoor:
         """Return the requests that a model's engine has and has not answered."""
         traffic = self.traffic.models.get(model)
         return traffic.in_flight if traffic is not None else 0
+
+    def left_out(self, nodes: Collection[NodeId], now_s: float) -> Mapping[NodeId, float]:
+        """Return the nodes that get no request because tunnels to them failed, and for how many seconds more."""
+        return self._reach.ejections.left_s(nodes, now_s)
 
     def last_progress_s(self, model: ModelId) -> float:
         """Return the monotonic time of the last byte from a model's engine; 0 if none ever came."""

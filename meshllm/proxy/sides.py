@@ -71,5 +71,8 @@ class Rejoinder(Protocol):
     def request(self, target: Target) -> tuple[Relay, bytes]:
         """Return who takes the answer of a target's engine, and what that is asked."""
 
+    def asks_again(self) -> bool:
+        """Ask all hosts again after a pause, where none has room and there is time left; tell whether that is done."""
+
     def told(self, problem: Problem) -> Problem | None:
         """Return what the client is told where no engine can be found; None where nothing but the end was missing."""

@@ -8,6 +8,7 @@ Doesn't wait nor connect; `pursuit` does.
 from collections.abc import Callable, Collection
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from math import inf
 from time import monotonic
 
 from meshllm.core import limits
@@ -15,6 +16,7 @@ from meshllm.core.events import Event, PathFailed, RemoteDoubted
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.serving.attempts import Setback, Trail, Way, choose, may_come_back, verdict
 from meshllm.core.serving.ejection import Ejections
+from meshllm.core.serving.first_byte import patience_s
 from meshllm.core.serving.priorities import Priority
 from meshllm.core.serving.routes import Wait
 from meshllm.proxy import openai
@@ -162,13 +164,22 @@ class Ways:
             )
         exchange.note(setback, problem)
 
-    def may_leave(self, exchange: Exchange) -> bool:
-        """Tell whether a request may leave a host whose engine stands still: once, and only for another one."""
+    def patience_s(self, exchange: Exchange, target: Target) -> float:
+        """Return for how long the engine of a host may stand still before a request leaves it.
+
+        That is done once, and only for another one: infinity where it is not.
+        """
         door = exchange.intake.inference
         if door is None or exchange.setbacks:
-            return False
+            return inf
         found = self._targets.find(exchange.asked_model, door, exchange.seen.wishes)
-        return isinstance(found, Target) and bool(found.others)
+        if not isinstance(found, Target) or not found.others:
+            return inf
+        rating = exchange.plan.ratings.get(target.node) if exchange.plan is not None else None
+        if rating is None:
+            return patience_s(0.0, None)
+        reading_s = rating.predicted_s - rating.wait_s - rating.candidate.rtt_s  # an engine stands still in that alone
+        return patience_s(reading_s, rating.first_byte_s)
 
     def objection(self, found: Target, seen: Peek, door: InferenceDoor) -> Problem | int:
         """Say that a prompt fits nowhere, or return how many tokens it has at least."""

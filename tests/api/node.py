@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +50,7 @@ class FakeNode:
         self.started_s = asyncio.get_running_loop().time()
         self.lines: dict[ModelId | None, tuple[str, ...]] = {}
         self.flying: dict[ModelId, int] = {}
+        self.ejected: dict[NodeId, float] = {}
         self.intents: list[Intent] = []
         self._came = asyncio.Event()
         self._was_told = asyncio.Event()
@@ -136,6 +137,10 @@ class FakeNode:
     def in_flight(self, model: ModelId) -> int:
         """Return what the test put there."""
         return self.flying.get(model, 0)
+
+    def left_out(self, nodes: Collection[NodeId], now_s: float) -> Mapping[NodeId, float]:
+        """Return what the test put there."""
+        return {node: self.ejected[node] for node in nodes if node in self.ejected}
 
     def counters(self) -> Mapping[str, float]:
         """Return two counters."""

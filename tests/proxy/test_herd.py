@@ -127,7 +127,7 @@ async def test_a_herd_ends_or_moves_and_the_others_hardly_notice(dies: str) -> N
     assert len(of_survivors) + len(refused) + len(ended) == STREAMS
     assert {one.code for one in ended} <= {"host_lost"}
     assert bool(ended) is (dies == "after")
-    assert {(one.status, one.code) for one in refused} <= {(429, "overloaded"), (502, "host_lost")}
+    assert {(one.status, one.code) for one in refused} <= {(429, "overloaded"), (503, "host_lost")}
     assert set(asked.values()) == {1}
     assert p99(of_survivors) <= 2 * p99(steady) + BUSY_MACHINE_S
     if dies == "before":

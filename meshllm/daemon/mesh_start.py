@@ -142,7 +142,7 @@ def _kept_orders(files: MeshFiles, mesh: MeshId) -> KeptOrders:
         kept = read_orders(document)
         if document.get(MESH_KEY, mesh) == mesh:
             return kept
-        return replace(kept, orders=(), default=None, routing=None, clock=0)
+        return replace(kept, orders=(), default=None, routing=None, quotas=(), clock=0)
     except WireError as error:
         log.warning("orders of the last run cannot be read: %s", error.message)
         return NOTHING_KEPT

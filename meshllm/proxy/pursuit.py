@@ -8,7 +8,7 @@ that needs it, none for the others.
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -68,6 +68,8 @@ class Pursuit:
         self._rng = patience.rng
         self.turn: Callable[[Exchange], None] = _keep
         """Gives a request that left its model open another one, where there is no way left to the one that it had."""
+        self.admit: Admission = _welcome
+        """Asks the quotas of a model before a request goes to its engine here."""
         self._asked_for: dict[ModelId, float] = {}
         """Model that nobody loads to the time when it was last asked for: one event, however many requests wait."""
 
@@ -231,6 +233,12 @@ class Pursuit:
         priority = aged(exchange.intake.priority, monotonic() - exchange.since_s)
         if target.traffic.in_flight + target.pool.opening >= target.room(priority):
             return False
+        if (problem := await self._over_quota(exchange, target)) is not None:
+            if problem.status == 400 or not self.ways.has_others(exchange):
+                self._answer(exchange, problem)
+                return True
+            exchange.note(Setback.BUSY, problem)
+            return False
         exchange.go(target)
         self.ways.taken(target)
         try:
@@ -252,6 +260,10 @@ class Pursuit:
         self._traffic.to_peers += target.peer is not None
         exchange.begin(connection)
         return True
+
+    async def _over_quota(self, exchange: Exchange, target: Target) -> Problem | None:
+        """Return why the quotas of a model do not let a request in here, as this node decides for its own engines."""
+        return await self.admit(exchange, target, exchange.intake.priority) if target.is_metered else None
 
     async def _may_try(self, exchange: Exchange, wait: "_Waiting") -> bool:
         """Pause before the second retry and later ones; tell whether a retry is left in the budget of all."""
@@ -352,6 +364,14 @@ class Pursuit:
             if says_so:
                 exchange.send_comment(f"waiting: {wait.reason}")
                 exchange.comment_at_s = monotonic() + self._comment_s
+
+
+Admission = Callable[[Exchange, Target, Priority], Awaitable[Problem | None]]
+
+
+async def _welcome(_exchange: Exchange, _target: Target, _priority: Priority) -> Problem | None:
+    """Let every request in."""
+    return None
 
 
 def _keep(exchange: Exchange) -> None:

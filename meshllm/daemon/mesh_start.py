@@ -111,7 +111,7 @@ def core_config(config: Config, start: MeshStart) -> CoreConfig:
         node=start.node, name=config.name, serving=serving, incarnation=start.incarnation, rights=start.rights,
         lends=not config.no_rpc,
         mesh=start.place.mesh, tokens=start.tokens, revocations=start.revocations, is_client=config.client,
-        kept=start.kept, routing=config.routing,
+        kept=start.kept, routing=config.routing, quotas=config.quotas,
         unknown_model=config.unknown_model, is_founder=membership is not None and bool(membership.root_key),
         is_joining=bool(start.contacts or config.peers),
     )  # fmt: skip

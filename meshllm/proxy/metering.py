@@ -24,7 +24,7 @@ from meshllm.core.serving.priorities import Priority
 from meshllm.core.serving.quota_kinds import Admitted, Charge, Kind, Refused, Wanted
 from meshllm.core.serving.quota_lease import Hosts
 from meshllm.core.serving.quota_ledger import QuotaLedger
-from meshllm.core.serving.quota_report import rate_limits
+from meshllm.core.serving.quota_report import rate_limits, report
 from meshllm.core.serving.quota_windows import Zone, utc
 from meshllm.core.serving.routes import Capability
 from meshllm.core.standing import MemberState
@@ -91,6 +91,10 @@ class Meter:
         self._events, self._told = 0, None
         self._tail.clear()
 
+    def retry_after_s(self) -> int:
+        """Return when it may be better, by what this node knows."""
+        return self._house.ledger.retry_after_s(self.model, self._house.clock())
+
     def lines(self) -> bytes:
         """Return the fields of an answer that say how much is left."""
         return self._house.lines(self.model)
@@ -108,7 +112,7 @@ class Metering:
         self._heard: MeshView | None = None
         self._remembered: dict[NodeId, dict[ModelId, QuotaUse]] = {}
         self._told: tuple[QuotaUse, ...] = ()
-        self._waiting = 0
+        self.waiting = 0
 
     def hear(self) -> None:
         """Let the ledger know what the newest view says, if it is new."""
@@ -182,18 +186,18 @@ class Metering:
         return verdict
 
     def _may_queue(self, model: ModelId) -> bool:
-        return self.ledger.register.of(model).on_limit is OnLimit.QUEUE and self._waiting < limits.QUOTA_QUEUE_REQUESTS
+        return self.ledger.register.of(model).on_limit is OnLimit.QUEUE and self.waiting < limits.QUOTA_QUEUE_REQUESTS
 
     async def _queue(self, model: ModelId, wanted: Wanted, verdict: Admitted | Refused) -> Admitted | Refused:
         """Ask again now and then, until a request may run or has waited for long enough."""
-        self._waiting += 1
+        self.waiting += 1
         ends_s = asyncio.get_running_loop().time() + limits.QUOTA_QUEUE_S
         try:
             while isinstance(verdict, Refused) and asyncio.get_running_loop().time() < ends_s:
                 await asyncio.sleep(limits.QUOTA_LOOK_S)
                 verdict = self._ask(model, wanted)
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
         return verdict
 
     def settled(self, charge: Charge, tokens: int | None) -> None:
@@ -214,6 +218,17 @@ class Metering:
             b"%b: %b\r\n" % (name.encode(), value.encode())
             for name, value in rate_limits(self.ledger, model, self.clock())
         )
+
+    def report(self, model: ModelId) -> dict[str, object]:
+        """Return how much of a model's quotas is used: the document of `GET /quotas/{model}/report`."""
+        self.hear()
+        known = self._views.newest.local.get(model)
+        memory_bytes = known.plan.memory.total_bytes if known is not None and known.plan is not None else 0
+        size_bytes = known.spec.size_bytes if known is not None and known.spec is not None else 0
+        return report(
+            self.ledger, model, self._node, self.clock(), memory_bytes // limits.MIB,
+            round(size_bytes / limits.GIB, 3),
+        )  # fmt: skip
 
     def problem(self, refused: Refused) -> Problem:
         """Return the HTTP meaning of a refusal."""

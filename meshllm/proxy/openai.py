@@ -67,11 +67,7 @@ def error_document(problem: Problem, *, anthropic: bool = False) -> bytes:
     Anthropic's SDK looks for a top-level `type`, for types of its own, and else for the same `error` object.
     """
     kind = _anthropic_type(problem.status) if anthropic else problem.type or _type(problem.status)
-    error: dict[str, object] = {
-        "message": problem.message, "type": kind, "param": problem.param, "code": problem.code
-    }  # fmt: skip
-    if problem.code == QUOTA_EXCEEDED and problem.retry_after_s is not None:
-        error["retry_after"] = problem.retry_after_s  # for the node that the client asked, too
+    error = {"message": problem.message, "type": kind, "param": problem.param, "code": problem.code}
     return msgspec.json.encode({"type": "error", "error": error} if anthropic else {"error": error})
 
 
@@ -121,7 +117,6 @@ class _Envelope(msgspec.Struct):
     code: str
     param: str | None = None
     type: str = ""
-    retry_after: int | None = None
 
 
 class _EnvelopeDocument(msgspec.Struct):
@@ -139,5 +134,5 @@ def far_problem(status: int, body: bytes) -> Problem | None:
         return None
     return Problem(
         status=status, code=error.code[: limits.REMOTE_ERROR_TEXT_BYTES], message=error.message, param=error.param,
-        type=error.type, retry_after_s=error.retry_after,
+        type=error.type,
     )  # fmt: skip

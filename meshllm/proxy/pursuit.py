@@ -172,6 +172,10 @@ class Pursuit:
 
     def _answer(self, exchange: Exchange, problem: Problem) -> None:
         """End with an error; it comes from this node, unless it is what another one said."""
+        if problem.code == openai.QUOTA_EXCEEDED and problem.retry_after_s is None:
+            meter = exchange.meter
+            after_s = meter.retry_after_s() if meter is not None else self.retry_after_s()
+            problem = replace(problem, retry_after_s=after_s)
         if exchange.target.peer is not None and problem.code not in _said(exchange):
             exchange.target = self._targets.management
         exchange.answer(problem)

@@ -80,6 +80,9 @@ class Gauge(Protocol):
     def settle(self) -> None:
         """Say what was used of what is set aside here, if anything is."""
 
+    def retry_after_s(self) -> int:
+        """Return when it may be better, where another node has said that its model's quotas are used up."""
+
     def lines(self) -> bytes:
         """Return the fields of an answer that say how much is left."""
 

@@ -150,6 +150,12 @@ class QuotaLedger:
             return Mode.EMERGENCY
         return mode_of(self.percent(self.account(model, now_unix_s)), quotas.soft_limits)
 
+    def retry_after_s(self, model: ModelId, now_unix_s: float) -> int:
+        """Return when the last of the limits that are used up begins anew; soon, where none is."""
+        account = self.account(model, now_unix_s)
+        full = [kind for kind, counter in account.counters.items() if counter.limit and counter.used >= counter.limit]
+        return max((int(account.window(kind).ends_unix_s - now_unix_s) + 1 for kind in full), default=_SOON_S)
+
     def taken_notices(self) -> list[Notify]:
         """Return the lines for the log since the last call."""
         taken, self._notices = self._notices, []

@@ -299,13 +299,8 @@ class MeshCore:
                 return serving.on_asked(event)
             case ev.IntentReceived():
                 return self._orders.on_intent(event.intent, self.view, now_s)
-            case ev.RoutingChangeAsked(request_id=request_id, document=document):
-                return [Answer(request_id=request_id, outcome=self._routing.change(document))]
-            case ev.QuotaChangeAsked(request_id=request_id, model=model, document=document):
-                return [Answer(request_id=request_id, outcome=self._quotas.change(model, document))]
-            case ev.QuotaUsed(uses=uses):
-                self._quotas.used = uses
-                return []
+            case ev.RoutingChangeAsked() | ev.QuotaChangeAsked() | ev.QuotaUsed():
+                return self._chosen(event)
             case ev.LeaveRequested():
                 return serving.leave(event.reason)
             case ev.RightsGranted():
@@ -319,6 +314,18 @@ class MeshCore:
                 return [Notify(level=Level.ERROR, message="task failed", fields=said)]
             case _:
                 return []  # of members: handled before; or a moment that came
+
+    def _chosen(self, event: ev.RoutingChangeAsked | ev.QuotaChangeAsked | ev.QuotaUsed) -> list[Effect]:
+        """Take what people choose about requests, and what these used of it."""
+        match event:
+            case ev.RoutingChangeAsked():
+                return [Answer(request_id=event.request_id, outcome=self._routing.change(event.document))]
+            case ev.QuotaChangeAsked():
+                outcome = self._quotas.change(event.model, event.document)
+                return [Answer(request_id=event.request_id, outcome=outcome)]
+            case ev.QuotaUsed():
+                self._quotas.used = event.uses
+        return []
 
     def _refresh(self, now_s: float, *, is_serving: bool) -> None:
         """Renew the own statement and the view, in the halves that may have changed."""

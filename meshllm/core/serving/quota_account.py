@@ -53,6 +53,8 @@ class Account:
         self.model = model
         self.in_flight = 0
         """Requests that run here."""
+        self.largest_tokens = 0
+        """What the largest request so far was allowed to take."""
         self.hour = hour_at(now_unix_s, zone)
         self.day = day_at(now_unix_s, zone)
         self.counters = {kind: Counter() for kind in WINDOWED}
@@ -132,6 +134,7 @@ class Account:
         for kind, counter in self.counters.items():
             counter.reserved += tokens if kind in OF_TOKENS else 1
         self.in_flight += 1
+        self.largest_tokens = max(self.largest_tokens, tokens)
         return Charge(self.model, tokens, self.hour.starts_unix_s, self.day.starts_unix_s)
 
     def settle(self, charge: Charge, tokens: int | None) -> None:

@@ -4,6 +4,9 @@ Owns the documents and the fields of answers. Decides which limit is the one to 
 Doesn't count; the ledger does. Pure.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.serving.quota_account import Account
 from meshllm.core.serving.quota_kinds import FULL, OF_HOUR, OF_TOKENS, WINDOWED, Kind
@@ -22,6 +25,7 @@ def report(
     return {
         "model_id": model, "mode": str(ledger.mode(model, now_unix_s)), "binding": binding(ledger, model, now_unix_s),
         "windows": windows, "concurrent": concurrent,
+        "burst": {"used": account.largest_tokens, "limit": quotas.burst_token_limit or None},
         "ram_mb": {"used": ram_mb, "limit": quotas.max_ram_mb or None},
         "ssd_gb": {"used": ssd_gb, "limit": quotas.max_ssd_gb or None},
         "violations": {
@@ -61,6 +65,25 @@ def rate_limits(ledger: QuotaLedger, model: ModelId, now_unix_s: float) -> list[
             (f"x-ratelimit-reset-{name}", f"{max(int(ends_unix_s - now_unix_s) + 1, 1)}s"),
         ]  # fmt: skip
     return found
+
+
+def usage(report: Mapping[str, Any]) -> dict[str, float]:
+    """Return how many percent are used, by type: the fuller limit of each window, and of requests that run."""
+    found: dict[str, float] = {}
+    for name in ("hourly", "daily"):
+        windows = [report["windows"][f"{name}_{what}"] for what in ("tokens", "requests")]
+        if said := [one["percent"] for one in windows if one["limit"]]:
+            found[name] = max(said)
+    for name in ("concurrent", "burst"):
+        if (limit := report[name]["limit"]) is not None:
+            found[name] = round(FULL * report[name]["used"] / limit, 2)
+    return found
+
+
+def remaining_tokens(report: Mapping[str, Any]) -> int | None:
+    """Return how many tokens may still be used; None where they are not limited."""
+    windows = [report["windows"][kind] for kind in (Kind.HOURLY_TOKENS, Kind.DAILY_TOKENS)]
+    return min((one["remaining"] for one in windows if one["limit"]), default=None)
 
 
 def _window(account: Account, kind: Kind) -> dict[str, object]:

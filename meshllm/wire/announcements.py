@@ -86,9 +86,7 @@ def decode_announcement(body: bytes, *, allow_loopback: bool = False) -> Announc
         check_id(order.author)
     if said.routing is not None:
         check_routing(said.routing)
-    check_quotas(said.quotas)
-    for use in said.quota_uses:
-        check_model(use.model)
+    check_quotas(said.quotas, said.quota_uses)
     for name in (*said.waiting, *(model for model, _ in (*said.demand, *said.uses))):
         check_model(name)
     if said.bulk_port >= PORTS:

@@ -112,7 +112,7 @@ class FrontDoor:
         patience = Patience(config.load_wait_s, config.comment_s, rng)
         self.metering = Metering(views, config.node, config.quota_zone)
         self._pursuit = self.pursuit = Pursuit(self._targets, self.traffic, reach, self.planner, post, patience)
-        self._pursuit.admit = self.metering.admit
+        self._pursuit.admit, self.planner.quotas = self.metering.admit, self.metering
         self._open = OpenRequests(self.planner, views, self.traffic, rng)
         self._pursuit.turn = self._open.turn
         self._resumer = Resumer(self._targets, self.traffic, self._pursuit.pause_s)

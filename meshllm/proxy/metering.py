@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -26,6 +26,7 @@ from meshllm.core.serving.quota_lease import Hosts
 from meshllm.core.serving.quota_ledger import QuotaLedger
 from meshllm.core.serving.quota_report import rate_limits, report
 from meshllm.core.serving.quota_windows import Zone, utc
+from meshllm.core.serving.ratings import Candidate
 from meshllm.core.serving.routes import Capability
 from meshllm.core.standing import MemberState
 from meshllm.core.view import MeshView
@@ -127,6 +128,14 @@ class Metering:
                 self._remembered[node] = merged(self._remembered.get(node, {}).values(), said)
         self.ledger.emergencies = _emergencies(view)
         self.ledger.know(view.quotas, self._remembered, _hosts(view, self._node), self.clock())
+
+    def told(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Return the same engines with what is left of their models' quotas."""
+        self.hear()
+        now_unix_s = self.clock()
+        left = {model: self.ledger.left(model, now_unix_s) for model in {one.model for one in candidates}}
+        register = self.ledger.register
+        return [one.with_quota(left[one.model], register.of(one.model).max_concurrent_requests) for one in candidates]
 
     # -- one request -----------------------------------------------------------------------------------
 

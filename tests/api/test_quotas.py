@@ -104,6 +104,24 @@ async def test_scrapers_see_how_much_is_used_and_left() -> None:
         assert 'nopenai_quota_remaining_tokens{model="tiny"} 325.0' in text
 
 
+@pytest.mark.rows("QTA-7")
+@pytest.mark.parametrize(
+    ("tokens", "mode"),
+    [(799, "normal"), (800, "soft_limit"), (900, "throttled"), (1000, "hard_limit"), (0, "emergency")],
+)
+async def test_how_near_to_its_limits_a_model_is_has_a_name(tokens: int, mode: str) -> None:
+    """In the report, and as a series."""
+    async with a_node() as (node, client):
+        await post(client, PATH, hourly_token_limit=1000)
+        if tokens:
+            use(node, tokens)
+        else:
+            await post(client, PATH, emergency=True)
+
+        assert (await got(client, f"{PATH}/report"))[1]["mode"] == mode
+        assert f'meshllm_quota_mode{{mode="{mode}",model="tiny"}} 1.0' in await _scraped(client)
+
+
 async def _scraped(client: Client) -> str:
     answer = await client.get("/metrics")
     return await answer.text()

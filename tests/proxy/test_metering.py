@@ -3,16 +3,20 @@
 import asyncio
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from meshllm.core import limits
+from meshllm.core.ids import ModelId
 from meshllm.core.quota_config import NO_QUOTAS, QuotaRegister
 from meshllm.core.quota_use import QuotaUse, Spent
-from meshllm.core.routing_config import RoutingConfig
+from meshllm.core.routing_config import RoutingConfig, Strategy
+from meshllm.core.view import LocalModel
 from meshllm.proxy.metering import clamped
 from meshllm.proxy.paths import INFERENCE
-from tests.core.builders import a_member
+from tests.core.builders import a_machine, a_member
 from tests.proxy.builders import (
     CHAT,
     NODE,
@@ -22,8 +26,10 @@ from tests.proxy.builders import (
     Answer,
     House,
     Request,
+    a_chat,
     a_house,
     a_model,
+    a_post,
     chunk,
     until,
     whole,
@@ -195,6 +201,44 @@ async def test_no_more_requests_run_at_a_host_than_are_allowed() -> None:
         assert (await house.chat()).status == 200
 
 
+@pytest.mark.rows("QTA-8")
+@pytest.mark.parametrize(
+    ("on_limit", "places", "expected"), [("reject", 9, 429), ("warn", 9, 200), ("queue", 9, 429), ("queue", 0, 429)]
+)
+async def test_above_a_limit_people_have_the_choice(
+    on_limit: str, places: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue is bounded by time and by length."""
+    monkeypatch.setattr(limits, "QUOTA_QUEUE_S", 0.1)
+    monkeypatch.setattr(limits, "QUOTA_LOOK_S", 0.01)
+    monkeypatch.setattr(limits, "QUOTA_QUEUE_REQUESTS", places)
+    async with a_house(told()) as house:
+        limit(house, hourly_request_limit=1, on_limit=on_limit)
+        asked = []
+        ask = house.door.metering.ledger.ask
+        monkeypatch.setattr(house.door.metering.ledger, "ask", lambda *args: asked.append(1) or ask(*args))
+
+        replies = [await house.chat() for _ in range(2)]
+
+        assert [reply.status for reply in replies] == [200, expected]
+        assert (len(asked) > 2) is (on_limit == "queue" and places > 0)
+
+
+@pytest.mark.rows("QTA-9")
+async def test_in_an_emergency_only_urgent_requests_come_in() -> None:
+    """Whether people or the machine say that it is one."""
+    async with a_house(told()) as house:
+        limit(house, emergency=True)
+        by_order = [await house.ask(a_post(a_chat(), CHAT, f"X-Priority: {word}")) for word in ("normal", "high")]
+        limit(house, hourly_request_limit=100)
+        view, full = house.views.newest, a_machine(free_bytes=1)
+        house.views.newest = replace(view, resources=full, epoch=view.epoch + 1)
+        by_itself = [await house.ask(a_post(a_chat(), CHAT, f"X-Priority: {word}")) for word in ("normal", "high")]
+
+        assert [reply.status for reply in by_order] == [429, 200]
+        assert [reply.status for reply in by_itself] == [429, 200]
+
+
 async def test_a_request_waits_for_a_place_where_people_said_so() -> None:
     """Instead of being refused."""
     may_answer = asyncio.Event()
@@ -305,3 +349,28 @@ async def test_what_was_set_aside_here_is_given_back_when_another_host_answers()
         assert used(mesh.houses[FIRST])["hourly_tokens"] == 22
         account = entry.door.metering.ledger.account(TINY, entry.door.metering.clock())
         assert account.in_flight == 0
+
+
+@pytest.mark.rows("RTE-6")
+async def test_models_and_hosts_with_more_left_come_first() -> None:
+    """Whatever else speaks for the others; one that is nearly used up only where all are."""
+
+    def three(socket: Path) -> tuple[LocalModel, ...]:
+        return tuple(a_model(name, socket=socket, key=name) for name in ("one", "two", "three"))
+
+    config = RoutingConfig(model_strategy=Strategy.QUOTA_AWARE, strategy=Strategy.QUOTA_AWARE)
+    async with a_house(told(30), models=three, routing=config) as house:
+        register = NO_QUOTAS
+        for name, most in (("one", 1000), ("two", 100), ("three", 33)):
+            register = register.changed(ModelId(name), {"hourly_token_limit": most}, NODE)
+        house.door.metering.clock = lambda: HOUR_UNIX_S
+        house.views.newest = replace(house.views.newest, quotas=register, epoch=2)
+        for name in ("one", "two", "three"):
+            assert (await house.chat(model=name, max_tokens=9)).status == 200
+
+        replies = [await house.chat(model="auto", max_tokens=9) for _ in range(3)]
+
+        assert [reply.headers["x-mesh-model"] for reply in replies] == ["one"] * 3
+        decision = next(iter(house.door.memory.decisions.newest())).decision
+        left = {rating.name: round(rating.candidate.quota_left, 2) for rating in decision.ratings}
+        assert left == {"one": 0.91, "two": 0.7, "three": 0.09}

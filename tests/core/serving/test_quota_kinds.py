@@ -9,7 +9,6 @@ from meshllm.core.serving.quota_kinds import Kind, Mode, crossed, delay_s, limit
 LEVELS = UNLIMITED.soft_limits
 
 
-@pytest.mark.rows("QTA-7")
 @pytest.mark.parametrize(
     ("percent", "mode", "level"),
     [

@@ -40,6 +40,7 @@ def test_the_same_hour_is_called_the_same_by_everybody(at_s: float) -> None:
     assert (hour.starts_unix_s % HOUR_S, day.starts_unix_s % (24 * HOUR_S)) == (0, 0)
 
 
+@pytest.mark.rows("QTA-3")
 @pytest.mark.parametrize(
     ("moment", "begins", "hours"),
     [

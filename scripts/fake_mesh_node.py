@@ -111,6 +111,19 @@ class FakeMeshNode:
         """Hand a change to the core."""
         return await self._asking.change_routing(document)
 
+    async def change_quotas(self, model: ModelId, document: Mapping[str, object]) -> Outcome:
+        """Hand a change to the core."""
+        return await self._asking.change_quotas(model, document)
+
+    def quota_report(self, model: ModelId) -> dict[str, object]:
+        """Return next to nothing: there is no front door that counts."""
+        return {"model_id": model, "mode": "normal", "windows": {}}
+
+    @property
+    def quota_timezone(self) -> str:
+        """Return the zone of simulated clocks."""
+        return "UTC"
+
     def log_lines(self, model: ModelId | None) -> tuple[str, ...]:
         """Return what the node noticed; its engines say nothing."""
         return tuple(self._lines) if model is None else ()

@@ -128,6 +128,16 @@ class ManagementDeps(Protocol):
     async def change_routing(self, document: Mapping[str, object]) -> Outcome:
         """Return how a change of how requests are routed ended. Cancelling stops the waiting, not the change."""
 
+    async def change_quotas(self, model: ModelId, document: Mapping[str, object]) -> Outcome:
+        """Return how a change of a model's quotas ended. Cancelling stops the waiting, not the change."""
+
+    def quota_report(self, model: ModelId) -> dict[str, object]:
+        """Return how much of a model's quotas is used, as far as this node knows."""
+
+    @property
+    def quota_timezone(self) -> str:
+        """Return the name of the zone by whose clock hours and days begin."""
+
     @property
     def routes(self) -> RouteMemory:
         """Return what the front door remembers of where its requests went."""

@@ -40,6 +40,7 @@ COMMANDS = (
     Command("default", "default", "Show or choose the model that answers where none is named."),
     Command("plan", "plan", "Show where a request for a model would go now, and why."),
     Command("routing", "routing", "Show or change how requests are routed to models and hosts."),
+    Command("quota", "quota", "Show or change what models may be used for: tokens and requests an hour and a day."),
     Command("nodes", "nodes", "Show the nodes of the mesh: state, round trip, models."),
     Command("node", "node_orders", "Expel a node from the mesh."),
     Command("token", "tokens", "Print a token by which another machine joins the mesh."),

@@ -456,6 +456,23 @@ RPC_SELF_TEST_S: Final = 60.0  # of a build that shares models: two programs sta
 RPC_BUILD_S: Final = 7200.0  # minutes for processors, an hour or more for some GPUs
 RPC_BUILD_DISK_BYTES: Final = 3 * GIB  # sources, objects and what comes of them
 
+# -- quotas --------------------------------------------------------------------------------------------
+QUOTA_MOST: Final = 2**53  # of any limit; what every JSON reader can hold
+QUOTA_MODELS: Final = 64  # models that somebody chose limits for, mesh-wide; each is told to every node
+QUOTA_BODY_BYTES: Final = 16 * KIB  # of a change of them
+QUOTA_BYTES_PER_TOKEN: Final = 4  # what a prompt is taken for until its engine has counted it
+QUOTA_ANSWER_TOKENS: Final = 4096  # kept free for an answer without a limit, where the context is not known
+QUOTA_QUEUE_S: Final = 30.0  # that a request above a limit may wait, where it may at all
+QUOTA_QUEUE_REQUESTS: Final = 256  # that wait so at one host
+QUOTA_LOOK_S: Final = 0.25  # how often those look again
+QUOTA_THROTTLE_MOST_S: Final = 2.0  # delay of a request above the third soft level
+QUOTA_THROTTLE_HARD_MOST_S: Final = 10.0  # above the fourth
+QUOTA_THROTTLE_BASE_S: Final = 0.1  # for each percent above the level
+QUOTA_LEASE_S: Final = 5.0  # at least so long between two leases of one window: as often as hosts tell what they used
+QUOTA_KEEP_S: Final = 30.0  # how often what was used is written down
+QUOTA_EMERGENCY_SHARE: Final = 0.97  # of a host's memory in use: then only urgent requests come in
+QUOTA_EMERGENCY_QUEUE_PER_SLOT: Final = 10  # requests at a host for each slot: the same
+
 
 def all_limits() -> dict[str, int | float]:
     """Return every limit by name, in the order of this file."""

@@ -8,7 +8,7 @@ that needs it, none for the others.
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from math import inf
 from time import monotonic
@@ -70,6 +70,8 @@ class Pursuit:
         self._rng = patience.rng
         self.turn: Callable[[Exchange], None] = _keep
         """Gives a request that left its model open another one, where there is no way left to the one that it had."""
+        self.admit: Admission = _welcome
+        """Asks the quotas of a model before a request goes to its engine here."""
         self._asked_for: dict[ModelId, float] = {}
         """Model that nobody loads to the time when it was last asked for: one event, however many requests wait."""
 
@@ -177,6 +179,10 @@ class Pursuit:
         """
         if problem.status == _FULL and exchange.again is not None and exchange.again.asks_again():
             return
+        if problem.code == openai.QUOTA_EXCEEDED and problem.retry_after_s is None:
+            meter = exchange.meter
+            after_s = meter.retry_after_s() if meter is not None else self.retry_after_s()
+            problem = replace(problem, retry_after_s=after_s)
         if exchange.target.peer is not None and problem.code not in _said(exchange):
             exchange.target = self._targets.management
         exchange.answer(problem)
@@ -238,6 +244,12 @@ class Pursuit:
         priority = aged(exchange.intake.priority, monotonic() - exchange.since_s)
         if target.traffic.in_flight + target.pool.opening >= target.room(priority):
             return False
+        if (problem := await self._over_quota(exchange, target)) is not None:
+            if problem.status == 400 or not self.ways.has_others(exchange):
+                self._answer(exchange, problem)
+                return True
+            exchange.note(Setback.BUSY, problem)
+            return False
         exchange.go(target)
         self.ways.taken(target)
         try:
@@ -261,6 +273,10 @@ class Pursuit:
         self._traffic.to_peers += target.peer is not None
         exchange.begin(connection)
         return True
+
+    async def _over_quota(self, exchange: Exchange, target: Target) -> Problem | None:
+        """Return why the quotas of a model do not let a request in here, as this node decides for its own engines."""
+        return await self.admit(exchange, target, exchange.intake.priority) if target.is_metered else None
 
     async def _may_try(self, exchange: Exchange, wait: "_Waiting") -> bool:
         """Pause before the second retry and later ones; tell whether a retry is left in the budget of all."""
@@ -367,6 +383,14 @@ class Pursuit:
             if says_so:
                 exchange.send_comment(f"waiting: {wait.reason}")
                 exchange.comment_at_s = monotonic() + self._comment_s
+
+
+Admission = Callable[[Exchange, Target, Priority], Awaitable[Problem | None]]
+
+
+async def _welcome(_exchange: Exchange, _target: Target, _priority: Priority) -> Problem | None:
+    """Let every request in."""
+    return None
 
 
 def _keep(exchange: Exchange) -> None:

@@ -6,6 +6,7 @@ them does its part.
 
 from typing import TYPE_CHECKING, Protocol
 
+from meshllm.core.ids import ModelId
 from meshllm.proxy.journal import Journal
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.pool import Relay
@@ -63,6 +64,27 @@ class Recovery(Protocol):
 
     def go_on(self, exchange: "Exchange", after_s: float = 0.0) -> None:
         """Find an engine for the next thing that a resumed stream asks, now or after a pause."""
+
+
+class Gauge(Protocol):
+    """What keeps count of one request whose model has quotas."""
+
+    model: ModelId
+
+    def answered(self, document: bytes) -> None:
+        """Take a whole answer."""
+
+    def piece(self, data: bytes) -> None:
+        """Take a piece of a stream, as it came."""
+
+    def settle(self) -> None:
+        """Say what was used of what is set aside here, if anything is."""
+
+    def retry_after_s(self) -> int:
+        """Return when it may be better, where another node has said that its model's quotas are used up."""
+
+    def lines(self) -> bytes:
+        """Return the fields of an answer that say how much is left."""
 
 
 class Rejoinder(Protocol):

@@ -98,7 +98,8 @@ class Ways:
         here = targets.get(found.node) if found.peer is None else None
         if here is not None and trail.fits(here.context_tokens):
             is_full = here.traffic.in_flight >= here.room(exchange.intake.priority)
-            if not (is_full and Setback.BUSY in trail.setbacks.values()):
+            is_over_quota = here.node in trail.setbacks and _is_over_quota(exchange)
+            if not (is_over_quota or (is_full and Setback.BUSY in trail.setbacks.values())):
                 return here
         if is_patient and may_come_back(trail):
             message = f"no host of the model {found.model!r} has it in memory right now"
@@ -164,6 +165,16 @@ class Ways:
             )
         exchange.note(setback, problem)
 
+    def has_others(self, exchange: Exchange) -> bool:
+        """Tell whether a request has a host left besides the one where it is."""
+        door = exchange.intake.inference
+        found = self._targets.find(exchange.asked_model, door, exchange.seen.wishes) if door is not None else None
+        if not isinstance(found, Target):
+            return False
+        been = exchange.trip.trail.setbacks if exchange.trip is not None else {}
+        nodes = {target.node for target in (found, *found.others)} - {exchange.target.node}
+        return not nodes <= been.keys()
+
     def patience_s(self, exchange: Exchange, target: Target) -> float:
         """Return for how long the engine of a host may stand still before a request leaves it.
 
@@ -196,6 +207,8 @@ class Ways:
         setback = verdict(trail)
         problems = exchange.trip.problems if exchange.trip is not None else {}
         model = found.model
+        if setback is Setback.BUSY and _is_over_quota(exchange):
+            return problems[setback]
         if setback is Setback.BUSY:
             message = f"every host of the model {model!r} has as many requests as it takes; try again soon"
             return Problem(status=429, code="overloaded", message=message, retry_after_s=self._retry_after_s())
@@ -230,6 +243,12 @@ def _too_long(exchange: Exchange, need: str, have: int) -> Problem:
     door = exchange.intake.inference
     param = door.prompt_field if door is not None else None
     return Problem(status=400, code=openai.CONTEXT_TOO_LONG, message=context_message(need, have), param=param)
+
+
+def _is_over_quota(exchange: Exchange) -> bool:
+    """Tell whether a host said last that the quotas of a model are used up there."""
+    said = exchange.trip.problems.get(Setback.BUSY) if exchange.trip is not None else None
+    return said is not None and said.code == openai.QUOTA_EXCEEDED
 
 
 def _way(target: Target, priority: Priority) -> Way:

@@ -18,7 +18,15 @@ from meshllm.api.deps import MeshFacts, MeshRefusalError, RegistrationWish, Regi
 from meshllm.core.catalog import ModelSpec
 from meshllm.core.durations import Histogram
 from meshllm.core.effects import Answer
-from meshllm.core.events import EngineDrained, Event, HealthAsked, IntentReceived, RegistryChanged, RoutingChangeAsked
+from meshllm.core.events import (
+    EngineDrained,
+    Event,
+    HealthAsked,
+    IntentReceived,
+    QuotaChangeAsked,
+    RegistryChanged,
+    RoutingChangeAsked,
+)
 from meshllm.core.ids import MeshId, ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent, Outcome, Verb
 from meshllm.core.registration import Registration
@@ -30,6 +38,7 @@ from meshllm.core.view import Member
 from meshllm.daemon.current_view import CurrentView
 from meshllm.daemon.journal import Journal
 from meshllm.daemon.profile import Profile
+from meshllm.proxy.metering import Metering
 from tests.core.builders import Story, a_spec, a_story, exited, ready
 
 WAIT_S = 30.0
@@ -42,6 +51,7 @@ class FakeNode:
 
     address = "127.0.0.1:9337"
     api_key = ""
+    quota_timezone = "UTC"
 
     def __init__(self, story: Story) -> None:
         """Show the core's view."""
@@ -67,6 +77,7 @@ class FakeNode:
         self.log = Journal()
         self.profile: Profile | None = None
         self.routes = RouteMemory(random.Random(1))
+        self.metering = Metering(self.views, story.core.view.me.node, clock=lambda: 1_000_000_000.0)
         self._requests: set[asyncio.Task[Any]] = set()
 
     def tell(self, *events: Event) -> None:
@@ -129,6 +140,15 @@ class FakeNode:
         """Hand a change to the core, which answers at once."""
         self.tell(RoutingChangeAsked(request_id="routing", document=document))
         return [one.outcome for one in self.story.effects if isinstance(one, Answer)][-1]
+
+    async def change_quotas(self, model: ModelId, document: Mapping[str, object]) -> Outcome:
+        """Hand a change to the core, which answers at once."""
+        self.tell(QuotaChangeAsked(request_id="quotas", model=model, document=document))
+        return [one.outcome for one in self.story.effects if isinstance(one, Answer)][-1]
+
+    def quota_report(self, model: ModelId) -> dict[str, object]:
+        """Return what a front door's ledger says."""
+        return self.metering.report(model)
 
     def log_lines(self, model: ModelId | None) -> tuple[str, ...]:
         """Return what the test put there."""

@@ -71,7 +71,13 @@ export interface MemberStatus {
     busy: number;
     queued: number;
     context_tokens: number;
+    split?: ServedSplit | null; // where several nodes compute it together; older nodes don't say
   }[];
+}
+
+export interface ServedSplit {
+  epoch: number;
+  shares: { node: string; name: string; layers: number; memory_bytes: number }[];
 }
 
 export interface MeshModel {

@@ -75,6 +75,13 @@ function hasFailed(model: MeshModel): boolean {
   return model.nodes.length > 0 && model.nodes.every(({ phase }) => phase === "failed");
 }
 
+// Whether a model takes pictures; a name for whatever the node chooses takes them where any model does.
+export function canSee(status: StatusDocument | null, model: string): boolean {
+  const seeing = chatModels(status).filter(({ capabilities }) => capabilities.includes("vision"));
+  if (model === "auto") return seeing.length > 0;
+  return seeing.some(({ id }) => id === (model === "default" ? status?.default_model : model));
+}
+
 // The model to use where nobody chose one.
 export function preferredModel(status: StatusDocument | null, chosen: string): string {
   const able = chatModels(status).map((model) => model.id);

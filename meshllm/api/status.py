@@ -130,6 +130,7 @@ def model_document(view: MeshView, model: LocalModel, now_s: float, in_flight: i
         "wanted": model.wanted,
         "held": model.held,
         "dropped": model.dropped,
+        "pinned": model.id in view.policies and view.policies[model.id].is_pinned,
         "progress": None if progress is None else {
             "stage": progress.stage, "share": round(progress.share, 4),
             "done_bytes": progress.done_bytes, "total_bytes": progress.total_bytes,

@@ -120,6 +120,7 @@ export interface ModelStatus {
   wanted: boolean;
   held: boolean;
   dropped: boolean;
+  pinned: boolean; // the configuration keeps it in memory, whatever else wants the room
   progress: Progress | null;
   failure: Failure | null;
   waiting: string;

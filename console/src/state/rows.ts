@@ -16,6 +16,7 @@ export interface Action {
   change: Change;
   words: string;
   question: string; // asked first; "" for what hurts nobody
+  at?: string; // the node that is to do it, where it is a chosen one
 }
 
 const TONE_OF_WARMTH: Record<string, Tone> = { warm: "good", loading: "busy" };

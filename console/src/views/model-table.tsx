@@ -2,8 +2,9 @@ import { useEffect, useRef } from "preact/hooks";
 
 import type { StatusDocument } from "../api/contract";
 import { Badge } from "../parts/badge";
+import { fitsOf } from "../state/fits";
 import { bytes, count, parameters, tokens } from "../state/format";
-import { confirm, isBusy, modelFilter, propose, unconfirmed } from "../state/ordering";
+import { confirm, isBusy, modelFilter, openFits, propose, showFits, unconfirmed } from "../state/ordering";
 import type { Action, ModelRow } from "../state/rows";
 import { actionsOf, fit, modelRows, rowNote, stateOf, whereabouts } from "../state/rows";
 import { age_s, node } from "../state/signals";
@@ -70,6 +71,11 @@ function Row({ row, known }: { row: ModelRow; known: StatusDocument }) {
         <span class="model-name">
           <span class="model-id">{id}</span>
           {id === known.default_model && <span class="tag">default</span>}
+          {local?.pinned && (
+            <span class="tag" title="The configuration keeps it in memory">
+              pinned
+            </span>
+          )}
         </span>
         <small>{kindOf(row)}</small>
       </th>
@@ -82,7 +88,7 @@ function Row({ row, known }: { row: ModelRow; known: StatusDocument }) {
       </td>
       <td data-label="Where">{whereabouts(row, known)}</td>
       <td data-label="Fit" title={mesh?.lack || local?.waiting}>
-        {fit(row)}
+        <Fit row={row} known={known} />
       </td>
       <td class="number" data-label="Demand" title={local ? `${count(local.requests)} requests here` : ""}>
         {mesh?.demand_per_min ? `${mesh.demand_per_min.toFixed(1)}/min` : "–"}
@@ -97,6 +103,36 @@ function Row({ row, known }: { row: ModelRow; known: StatusDocument }) {
         <Actions row={row} />
       </td>
     </tr>
+  );
+}
+
+// In one word; on demand for each node, which can be told to load it.
+function Fit({ row, known }: { row: ModelRow; known: StatusDocument }) {
+  if (known.members.length < 2) return <>{fit(row)}</>;
+  return (
+    <details class="fits" open={openFits.value === row.id} onToggle={(event) => showFits(row.id, event.currentTarget.open)}>
+      <summary>{fit(row)}</summary>
+      {openFits.value === row.id && (
+        <ul aria-label={`Fit of ${row.id}`}>
+          {fitsOf(row, known).map((node) => (
+            <li key={node.id}>
+              <span class="model-id">{node.name}</span> <Badge tone={node.tone}>{node.words}</Badge>
+              {node.canLoad && (
+                <button
+                  type="button"
+                  class="copy"
+                  aria-label={`Load ${row.id} at ${node.name}`}
+                  disabled={isBusy(row.id, "load")}
+                  onClick={() => propose(row.id, { change: "load", words: "Load", question: "", at: node.id })}
+                >
+                  Load there
+                </button>
+              )}
+            </li>
+          ))}
+        </ul>
+      )}
+    </details>
   );
 }
 

@@ -43,6 +43,7 @@ export interface Decision {
   went: string | null; // where it was answered; null while it was not
   ok: boolean | null;
   first_byte_s: number | null;
+  attempts: { candidate: string; after_s: number; setback: string | null }[]; // where it was sent, in order
 }
 
 export interface Candidate {

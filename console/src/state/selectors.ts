@@ -82,6 +82,13 @@ export function canSee(status: StatusDocument | null, model: string): boolean {
   return seeing.some(({ id }) => id === (model === "default" ? status?.default_model : model));
 }
 
+// The context of a model, in tokens, at the host that has the largest; 0 while nobody serves it.
+export function contextOf(status: StatusDocument | null, model: string): number {
+  const id = model === "default" ? status?.default_model : model;
+  const served = (status?.members ?? []).flatMap(({ models }) => models.filter((one) => one.id === id));
+  return Math.max(0, ...served.map(({ context_tokens }) => context_tokens));
+}
+
 // The model to use where nobody chose one.
 export function preferredModel(status: StatusDocument | null, chosen: string): string {
   const able = chatModels(status).map((model) => model.id);

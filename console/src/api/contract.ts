@@ -1,4 +1,5 @@
-// The document of `GET /api/status` and of each `status` event: meshllm/api/status.py in TypeScript.
+// The document of `GET /api/status` and of the event `status`: meshllm/api/status.py in TypeScript. What changes in it
+// comes as events `changes`: meshllm/api/changes.py.
 // States and phases are open sets here: a newer node may know one that this console does not.
 
 export interface StatusDocument {
@@ -18,6 +19,15 @@ export interface StatusDocument {
   leaving: boolean;
   epoch: number;
 }
+
+// Everything that differs from what a follower has. An entry takes the place of the one with its id.
+export interface StatusChanges {
+  facts: Partial<Omit<StatusDocument, Section>>;
+  entries: { members: MemberStatus[]; models: ModelStatus[]; mesh_models: MeshModel[] };
+  order: Record<Section, string[] | null>; // ids; who is not among them is gone. null: as before
+}
+
+export type Section = "members" | "models" | "mesh_models";
 
 export interface ServerStatus {
   name: string;

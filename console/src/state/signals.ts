@@ -3,6 +3,7 @@
 import { computed, signal } from "@preact/signals";
 
 import { setApiKey } from "../api/client";
+import type { StatusChanges } from "../api/contract";
 import { follow } from "../api/follow";
 import type { Happening } from "./happenings";
 import { told } from "./happenings";
@@ -18,10 +19,12 @@ export const status = computed(() => node.value.status);
 export const age_s = computed(() => sinceDocument_s(node.value, nowMs.value));
 
 function take(fact: NodeFact): void {
-  if (fact.kind === "document") {
-    happenings.value = told(happenings.value, node.value.status, fact.document, fact.atMs);
-  }
+  const before = node.value.status;
   node.value = reduce(node.value, fact);
+  const after = node.value.status;
+  if (after !== before && after !== null && "atMs" in fact) {
+    happenings.value = told(happenings.value, before, after, fact.atMs);
+  }
 }
 
 let following = new AbortController();
@@ -36,6 +39,7 @@ function followNode(): void {
   following = new AbortController();
   const follower = {
     onDocument: (document: NonNullable<NodeState["status"]>) => take({ kind: "document", document, atMs: Date.now() }),
+    onChanges: (changes: StatusChanges) => take({ kind: "changes", changes, atMs: Date.now() }),
     onAlive: () => take({ kind: "alive", atMs: Date.now() }),
     onLost: (reason: string) => take({ kind: "lost", reason }),
     onRefused: (reason: string) => take({ kind: "refused", reason }),

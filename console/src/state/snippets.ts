@@ -74,7 +74,7 @@ function ofPrograms(place: Place): Snippet[] {
   -e OPENAI_API_KEY=${shellKey(place)} \\
   -v open-webui:/app/backend/data ghcr.io/open-webui/open-webui:main`;
   const inDocker = /\/\/(localhost|127\.0\.0\.1)[:/]/.test(`${place.root}/`);
-  const hint = inDocker ? "A container reaches this node only if it listens beyond this machine: start it with --bind." : "";
+  const hint = inDocker ? "A container reaches this node only if it listens beyond this machine: start it with --host 0.0.0.0 and an API key." : "";
   return [
     { title: "Any program that speaks to OpenAI", language: "sh", text: everything, hint: "" },
     { title: "Open WebUI", language: "sh", text: openWebui, hint },

@@ -66,7 +66,7 @@ class StatusLedger:
         self._sections = {name: _Section() for name in SECTIONS}
         self._facts: Document = {}
         self._facts_changed: dict[str, int] = {}
-        self._facts_at: Callable[[float], Document] = dict
+        self._facts_at: Callable[[float], Document] = lambda _: {}
         self._mesh_inputs: _Inputs = ()
 
     def take(self, view: MeshView, facts: NodeFacts, in_flight: Mapping[ModelId, int]) -> None:
@@ -106,8 +106,9 @@ class StatusLedger:
     def _take_members(self, view: MeshView, revision: int) -> bool:
         section = self._sections["members"]
         section.build = lambda node, now_s: member_document(view, view.members[NodeId(node)], now_s)
-        members = {node: view.members[node] for node in members_in_order(view)}
-        inputs = {node: (member, shows_addresses(view, member)) for node, member in members.items()}
+        inputs: dict[str, _Inputs] = {
+            node: (view.members[node], shows_addresses(view, view.members[node])) for node in members_in_order(view)
+        }
         return section.take(inputs, self._fixed_s, revision)
 
     def _take_models(self, view: MeshView, in_flight: Mapping[ModelId, int], revision: int) -> bool:
@@ -115,7 +116,7 @@ class StatusLedger:
         section.build = lambda model, now_s: model_document(
             view, view.local[ModelId(model)], now_s, in_flight.get(ModelId(model), 0)
         )
-        inputs = {
+        inputs: dict[str, _Inputs] = {
             model: (view.local[model], in_flight.get(model, 0), view.names, view.registered, is_pinned(view, model))
             for model in sorted(view.local)
         }

@@ -92,7 +92,7 @@ def _aged(value: object, elapsed_s: float) -> object:
 
 
 def _later(duration: object, elapsed_s: float) -> object:
-    return max(duration + elapsed_s, 0.0) if isinstance(duration, int | float) else duration
+    return round(max(duration + elapsed_s, 0.0), 1) if isinstance(duration, int | float) else duration
 
 
 def _parsed(data: str) -> Document:

@@ -43,7 +43,7 @@ def changed(view: MeshView) -> MeshView:
     )  # fmt: skip
 
 
-def without_ages(value: Any) -> Any:  # noqa: ANN401 - any JSON
+def without_ages(value: Any) -> Any:
     """Return JSON without what grows by itself, and without the epoch."""
     if isinstance(value, list):
         return [without_ages(one) for one in value]

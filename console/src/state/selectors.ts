@@ -1,7 +1,7 @@
 // Questions about the node's state that views ask. Pure.
 
 import type { MeshModel, ModelStatus, StatusDocument } from "../api/contract";
-import { bytes, duration, percent } from "./format";
+import { byName, bytes, duration, percent } from "./format";
 import type { NodeState } from "./store";
 
 export type Tone = "good" | "busy" | "bad" | "quiet";
@@ -58,9 +58,16 @@ export const STAND_INS = ["default", "auto"] as const;
 
 // Models of the mesh that can be talked to: warm ones first, then those that a request would load.
 export function chatModels(status: StatusDocument | null): MeshModel[] {
-  const able = (status?.mesh_models ?? []).filter((model) => !model.held && canChat(model) && !hasFailed(model));
-  return able.sort((a, b) => rank(a) - rank(b) || a.id.localeCompare(b.id));
+  if (!status) return [];
+  const known = talkers.get(status.mesh_models);
+  if (known) return known;
+  const able = status.mesh_models.filter((model) => !model.held && canChat(model) && !hasFailed(model));
+  able.sort((a, b) => rank(a) - rank(b) || byName(a.id, b.id));
+  talkers.set(status.mesh_models, able);
+  return able;
 }
+
+const talkers = new WeakMap<MeshModel[], MeshModel[]>(); // many ask, and of a thousand models it takes a while
 
 function rank(model: MeshModel): number {
   return ["warm", "loading"].indexOf(model.warmth) >>> 0; // whatever else comes last

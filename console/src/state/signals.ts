@@ -1,6 +1,6 @@
 // What is known of the node, as signals, and which page of it is shown. Views read; only this folder writes.
 
-import { computed, signal } from "@preact/signals";
+import { batch, computed, signal } from "@preact/signals";
 
 import { setApiKey } from "../api/client";
 import type { StatusChanges } from "../api/contract";
@@ -18,13 +18,28 @@ export const nowMs = signal(Date.now());
 export const status = computed(() => node.value.status);
 export const age_s = computed(() => sinceDocument_s(node.value, nowMs.value));
 
+// What comes within a frame is shown at once: a screen shows no more, and a slow machine is not kept busy.
+const waiting: NodeFact[] = [];
+const FRAME_MS = 16; // by a timer, since a hidden page has no frames
+
 function take(fact: NodeFact): void {
-  const before = node.value.status;
-  node.value = reduce(node.value, fact);
-  const after = node.value.status;
-  if (after !== before && after !== null && "atMs" in fact) {
-    happenings.value = told(happenings.value, before, after, fact.atMs);
+  waiting.push(fact);
+  if (waiting.length === 1) setTimeout(takeAll, FRAME_MS);
+}
+
+function takeAll(): void {
+  let state = node.value;
+  let news = happenings.value;
+  for (const fact of waiting.splice(0)) {
+    const before = state.status;
+    state = reduce(state, fact);
+    const after = state.status;
+    if (after !== before && after !== null && "atMs" in fact) news = told(news, before, after, fact.atMs);
   }
+  batch(() => {
+    node.value = state;
+    happenings.value = news;
+  });
 }
 
 let following = new AbortController();

@@ -1,3 +1,5 @@
+import { useMemo } from "preact/hooks";
+
 import type { StatusDocument } from "../api/contract";
 import { EmptyState } from "../parts/empty-state";
 import { Meter } from "../parts/meter";
@@ -51,20 +53,17 @@ function Summary({ known }: { known: StatusDocument }) {
 
 function Highlighter({ known }: { known: StatusDocument }) {
   const models = servedModels(known);
+  const chosen = highlighted.value;
+  const names = chosen === "" || models.includes(chosen) ? models : [chosen, ...models];
+  const choices = useMemo(() => names.map((id) => <option key={id}>{id}</option>), [names.join("\n")]);
   return (
     <label class="picker">
       <span>Show hosts of</span>
-      <select value={highlighted.value} onChange={(event) => (highlighted.value = event.currentTarget.value)}>
+      <select value={chosen} onChange={(event) => (highlighted.value = event.currentTarget.value)}>
         <option value="">no model</option>
-        {highlighted.value !== "" && !models.includes(highlighted.value) && (
-          <option value={highlighted.value}>{highlighted.value} (nobody)</option>
-        )}
-        {models.map((id) => (
-          <option key={id} value={id}>
-            {id}
-          </option>
-        ))}
+        {choices}
       </select>
+      {chosen !== "" && !models.includes(chosen) && <span>nobody serves it</span>}
     </label>
   );
 }

@@ -1,3 +1,5 @@
+import { useMemo } from "preact/hooks";
+
 import type { MemberStatus, StatusDocument } from "../api/contract";
 import { Badge } from "../parts/badge";
 import { Meter } from "../parts/meter";
@@ -6,17 +8,27 @@ import { hardware, memberNote, memberTone, memoryOf, remedy, serves } from "../s
 import { age_s, highlighted } from "../state/signals";
 import { lastNode } from "../state/talking";
 
+// Drawn anew only when something in it changed: a mesh has many, and hears of one at a time.
 export function NodeCard({ member, known }: { member: MemberStatus; known: StatusDocument }) {
+  const note = memberNote(member, known, member.state === "alive" ? 0 : age_s.value);
+  const version = member.is_me ? known.node.version : "";
+  const isHost = serves(member, highlighted.value);
+  const isLast = lastNode.value !== "" && [member.id, member.name].includes(lastNode.value);
+  const looks = ["node panel", member.state, isHost ? "hosting" : "", isLast ? "answered" : ""].filter(Boolean).join(" ");
+  return useMemo(() => <Card {...{ member, note, version, looks }} />, [member, note, version, looks]);
+}
+
+interface Shown {
+  member: MemberStatus;
+  note: string;
+  version: string;
+  looks: string;
+}
+
+function Card({ member, note, version, looks }: Shown) {
   const memory = memoryOf(member);
-  const note = memberNote(member, known, age_s.value);
-  const looks = [
-    "node panel",
-    member.state,
-    serves(member, highlighted.value) ? "hosting" : "",
-    lastNode.value !== "" && [member.id, member.name].includes(lastNode.value) ? "answered" : "",
-  ];
   return (
-    <li class={looks.filter(Boolean).join(" ")} aria-label={member.name}>
+    <li class={looks} aria-label={member.name}>
       <h2>
         <span class="model-id">{member.name}</span>
         {member.is_me && <span class="tag">this node</span>}
@@ -26,7 +38,7 @@ export function NodeCard({ member, known }: { member: MemberStatus; known: Statu
         {[member.short, member.role, hardware(member)].join(" · ")}
       </p>
       {memory.total_bytes > 0 && <Meter label={memory.label} used={memory.used_bytes} total={memory.total_bytes} />}
-      <p class="quiet-line">{links(member, known)}</p>
+      <p class="quiet-line">{links(member, version)}</p>
       {note && <p class={`why ${memberTone(member)}`}>{note}</p>}
       {remedy(member) && <p class="remedy">{remedy(member)}</p>}
       <ServedModels member={member} />
@@ -34,8 +46,7 @@ export function NodeCard({ member, known }: { member: MemberStatus; known: Statu
   );
 }
 
-function links(member: MemberStatus, known: StatusDocument): string {
-  const version = member.is_me ? known.node.version : "";
+function links(member: MemberStatus, version: string): string {
   const facts = [
     member.rtt_ms === null ? "" : `round trip ${milliseconds(member.rtt_ms)}`,
     member.models.length ? `load ${percent(member.load)}` : "",

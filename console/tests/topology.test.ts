@@ -7,19 +7,6 @@ import { splitOf } from "../src/state/splits";
 import { HEIGHT, picture, WIDTH } from "../src/state/topology";
 
 const mesh: StatusDocument = inAMesh;
-const idOf = (name: string) => mesh.members.find((member) => member.name === name)?.id ?? "";
-
-function splitting(): StatusDocument {
-  const shares = [
-    { node: idOf("desk"), name: "desk", layers: 24, memory_bytes: 6e9 },
-    { node: mesh.node.id, name: "", layers: 8, memory_bytes: 2e9 },
-  ];
-  const members = mesh.members.map((member) => ({
-    ...member,
-    models: member.models.map((model) => (model.id === "big" ? { ...model, split: { epoch: 3, shares } } : model)),
-  }));
-  return { ...mesh, members };
-}
 
 test("every node has a place in the picture, this one in the middle", () => {
   const { spots } = picture(mesh, "big", null);
@@ -40,16 +27,14 @@ test("links go to who is connected, dashed ones to who is told of, none to the d
 });
 
 test("a running split shows its shares and the ways between them", () => {
-  const known = splitting();
-
-  const split = splitOf(known, "big", null);
+  const split = splitOf(mesh, "big", null);
 
   expect(split?.isRunning).toBe(true);
   expect(split?.shares.map(({ name, part, isHost }) => [name, part, isHost])).toEqual([
-    ["desk", 0.75, true],
     [mesh.node.name, 0.25, false],
+    ["desk", 0.75, true],
   ]);
-  expect(picture(known, "big", split).lines.filter(({ kind }) => kind === "split")).toHaveLength(1);
+  expect(picture(mesh, "big", split).lines.filter(({ kind }) => kind === "split")).toHaveLength(1);
 });
 
 test("a split that only would be says so in the node's words", () => {

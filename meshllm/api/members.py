@@ -5,7 +5,7 @@ manage others, and everybody for itself. Doesn't know HTTP.
 """
 
 from meshllm.api.deps import MeshFacts
-from meshllm.core.announcement import Announcement, Role
+from meshllm.core.announcement import Announcement, Role, SharedModel
 from meshllm.core.ids import NodeId, short
 from meshllm.core.resources import Resources
 from meshllm.core.rights import Rights, rights_meaning, rights_names
@@ -75,10 +75,20 @@ def member_document(view: MeshView, member: Member, now_s: float) -> dict[str, o
             {
                 "id": model.model, "digest": model.digest, "state": str(model.state), "slots": model.slots,
                 "busy": model.busy, "queued": model.queued, "context_tokens": model.context_tokens,
+                "split": _split(model.shared),
             }
             for model in said.serving
         ],
+        "lends": [{"model": lent.model, "host": lent.host, "memory_bytes": lent.memory_bytes} for lent in said.lends],
     }  # fmt: skip
+
+
+def _split(shared: SharedModel | None) -> dict[str, object] | None:
+    """Return who holds which part of a model, in the order of its layers, its host last; null for one held alone."""
+    if shared is None:
+        return None
+    shares = [{"node": one.node, "layers": one.layers, "memory_bytes": one.memory_bytes} for one in shared.parts]
+    return {"epoch": shared.epoch, "shares": shares}
 
 
 def _memory(said: Announcement) -> dict[str, object]:

@@ -81,13 +81,14 @@ export interface MemberStatus {
     busy: number;
     queued: number;
     context_tokens: number;
-    split?: ServedSplit | null; // where several nodes compute it together; older nodes don't say
+    split: ServedSplit | null; // where several nodes compute it together
   }[];
+  lends: { model: string; host: string; memory_bytes: number }[]; // to hosts of models that it holds a part of
 }
 
 export interface ServedSplit {
   epoch: number;
-  shares: { node: string; name: string; layers: number; memory_bytes: number }[];
+  shares: { node: string; layers: number; memory_bytes: number }[]; // in the order of the layers, the host last
 }
 
 export interface MeshModel {

@@ -120,7 +120,6 @@ function opencode(place: Place): unknown {
   const models = Object.fromEntries(place.models.map((id) => [id, { name: id, ...(id === place.model ? limit : {}) }]));
   const options = { baseURL: v1(place), apiKey: place.needsKey ? "{env:MESH_LLM_API_KEY}" : "none-needed" };
   return {
-    $schema: "https://opencode.ai/config.json",
     provider: { mesh: { npm: "@ai-sdk/openai-compatible", name: "mesh-llm", options, models } },
     model: `mesh/${place.model}`,
   };

@@ -25,7 +25,7 @@ export function splitOf(known: StatusDocument, model: string, planned: PlannedSp
   for (const member of known.members) {
     const split = member.models.find(({ id }) => id === model)?.split;
     if (!split) continue;
-    const parts = split.shares.map((share) => ({ ...share, name: share.name || nodeName(known, share.node) }));
+    const parts = split.shares.map((share) => ({ ...share, name: nodeName(known, share.node) }));
     return { isRunning: true, words: "", shares: shared(parts, member.id) };
   }
   if (!planned) return null;

@@ -4,7 +4,7 @@ import type { MemberStatus, StatusDocument } from "../api/contract";
 import { Badge } from "../parts/badge";
 import { Meter } from "../parts/meter";
 import { milliseconds, percent } from "../state/format";
-import { hardware, memberNote, memberTone, memoryOf, remedy, serves } from "../state/members";
+import { hardware, lentWords, memberNote, memberTone, memoryOf, remedy, serves } from "../state/members";
 import { age_s, highlighted } from "../state/signals";
 import { lastNode } from "../state/talking";
 
@@ -15,7 +15,8 @@ export function NodeCard({ member, known }: { member: MemberStatus; known: Statu
   const isHost = serves(member, highlighted.value);
   const isLast = lastNode.value !== "" && [member.id, member.name].includes(lastNode.value);
   const looks = ["node panel", member.state, isHost ? "hosting" : "", isLast ? "answered" : ""].filter(Boolean).join(" ");
-  return useMemo(() => <Card {...{ member, note, version, looks }} />, [member, note, version, looks]);
+  const lent = lentWords(member, known);
+  return useMemo(() => <Card {...{ member, note, version, looks, lent }} />, [member, note, version, looks, lent.join()]);
 }
 
 interface Shown {
@@ -23,9 +24,10 @@ interface Shown {
   note: string;
   version: string;
   looks: string;
+  lent: string[];
 }
 
-function Card({ member, note, version, looks }: Shown) {
+function Card({ member, note, version, looks, lent }: Shown) {
   const memory = memoryOf(member);
   return (
     <li class={looks} aria-label={member.name}>
@@ -41,6 +43,11 @@ function Card({ member, note, version, looks }: Shown) {
       <p class="quiet-line">{links(member, version)}</p>
       {note && <p class={`why ${memberTone(member)}`}>{note}</p>}
       {remedy(member) && <p class="remedy">{remedy(member)}</p>}
+      {lent.map((words) => (
+        <p key={words} class="quiet-line">
+          {words}
+        </p>
+      ))}
       <ServedModels member={member} />
     </li>
   );

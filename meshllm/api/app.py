@@ -47,7 +47,10 @@ class Route:
 ROUTES = (
     Route("GET", "/", "The web console; its files lie beside it.", "index"),
     Route("GET", "/api/status", "Everything that is known of this node, as one JSON document.", "status"),
-    Route("GET", "/api/events", "The same document as server-sent events named `status`, with each change.", "events"),
+    Route(
+        "GET", "/api/events", "The same document as an event `status`, then what changes as events `changes`; "
+        "`Last-Event-ID` goes on.", "events",
+    ),
     Route(
         "POST", "/v1/models/unload", "Take a model out of memory: `model_id`, `scope`, `hold`, `force`, `wait`.",
         "unload",

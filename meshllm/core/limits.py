@@ -381,6 +381,7 @@ ROUTING_WEIGHT_MOST: Final = 1e6
 ROUTING_SHADOWS: Final = 64
 ROUTING_BODY_BYTES: Final = 64 * KIB  # of a change of it: the journal remembers what was asked
 DECISIONS_SHOWN: Final = 100  # at a time
+ATTEMPTS_SHOWN: Final = 8  # hosts of one request that are remembered for explanations
 ROUTING_NAMES_BYTES: Final = 8 * KIB  # of all names in a routing configuration: it travels in an announcement
 
 # -- daemon ------------------------------------------------------------------------------------------

@@ -179,6 +179,7 @@ class Plan:
     def go(self, node: NodeId) -> None:
         """Take a place at a host, before anything is awaited: the next decision knows of it."""
         self._end()
+        self.kept.sent(node, self.planner.clock() - self.began_s)
         rating = self.ratings.get(node)
         if rating is not None:
             planner = self.planner

@@ -1,9 +1,8 @@
-"""Models that no node holds alone, shared by real daemons; engines and workers are doubles, the way between them is real."""
+"""Models that no node holds alone, shared by real daemons: engines and workers are doubles, the way between is real."""
 
 import json
-from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import psutil
 import pytest
 
 from tests.e2e.daemons import Daemon, until
-from tests.e2e.test_mesh import node_id, token_of
+from tests.e2e.test_mesh import token_of
 from tests.inventory import gguf_builder
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -44,6 +43,7 @@ class Mesh:
 
     def until_shared(self, epoch: int = 1) -> dict[str, Any]:
         """Wait for a split that runs, of this epoch or a later one."""
+
         def found() -> dict[str, Any] | None:
             split = self.shared()
             return split if split and split["epoch"] >= epoch else None
@@ -58,8 +58,10 @@ def servers(node: Daemon) -> list[psutil.Process]:
 
 
 @contextmanager
-def a_mesh(folder: Path, *arguments: tuple[str, ...], rpc: tuple[str, ...] = (), token_s: float = 0.0) -> Iterator[Mesh]:
-    """Start nodes with so many arguments each; `rpc` is what each one's engine speaks, `fake 1` where nothing is said."""
+def a_mesh(
+    folder: Path, *arguments: tuple[str, ...], rpc: tuple[str, ...] = (), token_s: float = 0.0
+) -> Iterator[Mesh]:
+    """Start nodes with these arguments; `rpc` is what each one's engine speaks, `fake 1` where nothing is said."""
     nodes: list[Daemon] = []
     with ExitStack() as started:
         for number, own in enumerate(arguments):

@@ -265,14 +265,14 @@ def tables_of_configuration() -> str:
     ]
     page += ["### `[routing]`\n", ROUTING_TABLE, table(["table", "key", "default", "meaning"], rows)]
     quotas = importlib.import_module("meshllm.config_quotas")
-    rows = [("`[quotas.default]`, `[quotas.ID]`", f"`{key}`", meaning) for key, meaning in quotas.MEANINGS.items()]
-    rows += [
+    limited = [("`[quotas.default]`, `[quotas.ID]`", f"`{key}`", meaning) for key, meaning in quotas.MEANINGS.items()]
+    limited += [
         ("`[quotas]`", "`preset`", "`small`, `medium` or `large`: numbers for all models; keys that are written win.")
     ]
-    rows += [
+    limited += [
         ("`[quotas]`", "`timezone`", "By whose clock hours and days begin; `quota_timezone` at the top is the same.")
     ]
-    page += ["### `[quotas]`\n", QUOTAS_TABLE, table(["table", "key", "meaning"], rows)]
+    page += ["### `[quotas]`\n", QUOTAS_TABLE, table(["table", "key", "meaning"], limited)]
     return "\n".join(page)
 
 

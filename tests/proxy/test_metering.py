@@ -214,9 +214,14 @@ async def test_above_a_limit_people_have_the_choice(
     monkeypatch.setattr(limits, "QUOTA_QUEUE_REQUESTS", places)
     async with a_house(told()) as house:
         limit(house, hourly_request_limit=1, on_limit=on_limit)
-        asked = []
+        asked: list[object] = []
         ask = house.door.metering.ledger.ask
-        monkeypatch.setattr(house.door.metering.ledger, "ask", lambda *args: asked.append(1) or ask(*args))
+
+        def counted(*args: Any) -> Any:
+            asked.append(args)
+            return ask(*args)
+
+        monkeypatch.setattr(house.door.metering.ledger, "ask", counted)
 
         replies = [await house.chat() for _ in range(2)]
 

@@ -73,7 +73,7 @@ def test_somebody_carries_what_the_gone_have_said() -> None:
 
     book.hear(NodeId("b"), said("b", a_choice("z")), is_live=True)
     book.settle()
-    assert book.announced == ()
+    assert not book.announced
 
     book.hear(NodeId("b"), None, is_live=False)
     book.settle()

@@ -47,7 +47,11 @@ COMMANDS = (
     Command("logs", "logs", "Show the node's log, or a model's."),
     Command("doctor", "doctor", "Check this machine and show every limit."),
     Command("config", "config", "Check a configuration file, show what is in force, or print its schema."),
-    Command("engine", "engine", "Show the inference engine of this machine."),
+    Command(
+        "engine",
+        "engine",
+        "Show the inference engine of this machine, or build the one that shares models with other machines.",
+    ),
 )
 """Every command, in the order of `--help`."""
 BY_NAME = {name: command for command in COMMANDS for name in (command.name, *command.aliases)}

@@ -96,6 +96,8 @@ class Config:
     bind_port: int | None = None
     """UDP port for other nodes, and TCP for files where that is free; None for the last one, else any."""
     no_mdns: bool = False
+    split: bool = False
+    """Share what is requested here with other nodes, though it may fit."""
     no_rpc: bool = False
     """Never lend memory and compute to a model that is split between nodes."""
     no_remote_control: bool = False

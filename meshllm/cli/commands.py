@@ -50,7 +50,7 @@ COMMANDS = (
     Command(
         "engine",
         "engine",
-        "Show the inference engine of this machine, or build the one that shares models with other machines.",
+        "Show the engine of this machine, or build the one that shares models.",
     ),
 )
 """Every command, in the order of `--help`."""

@@ -116,6 +116,11 @@ class RpcLending:
         loan = self._loans.get(model)
         return loan.worker.log.lines if loan is not None and loan.worker is not None else ()
 
+    def port(self, model: ModelId) -> int:
+        """Return the local port of the server that is lent for a model; 0 where none listens."""
+        loan = self._loans.get(model)
+        return loan.worker.port if loan is not None and loan.worker is not None else 0
+
     def _end(self, loan: _Loan) -> None:
         with self._lock:
             loan.is_over, loan.is_ready = True, False

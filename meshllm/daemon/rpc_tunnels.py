@@ -48,6 +48,7 @@ class EngineTunnels:
         self._tasks: list[asyncio.Task[None]] = []
         self._is_closed = False
         self._problem = ""
+        self._sent_bytes = 0
         with contextlib.ExitStack() as undo:
             self._listeners = [(peer, undo.enter_context(_listening())) for peer in peers]
             undo.pop_all()
@@ -62,6 +63,12 @@ class EngineTunnels:
     def is_closed(self) -> bool:
         """Tell whether its engine has ended."""
         return self._is_closed
+
+    @property
+    def sent_bytes(self) -> int:
+        """Return how many bytes went to workers so far."""
+        with self._lock:
+            return self._sent_bytes + sum(one.to_far_bytes for one in self._open if isinstance(one, BulkBridge))
 
     def begin(self, pid: int, lost: Callable[[str], None]) -> None:
         """Serve a process, and nobody else. `lost` is called once, with `problem`."""
@@ -158,6 +165,7 @@ class EngineTunnels:
     def _forget(self, one: BulkChannel | BulkBridge) -> None:
         with self._lock:
             self._open.discard(one)
+            self._sent_bytes += one.to_far_bytes if isinstance(one, BulkBridge) else 0
 
 
 class RpcTunnels:

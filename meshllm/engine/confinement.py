@@ -1,11 +1,12 @@
 """Child entry point that gives up what a worker's server has no use for: `python -m meshllm.engine.confinement …`.
 
 Owns the limits of one program that others on the network make do its work: memory, files it may write, no core dumps,
-no way to more privileges, a working folder with nothing in it, and no environment but what it needs.
-Decides nothing: the numbers are given. Doesn't know what it runs. Standard library only, so that it starts in
-milliseconds.
+no way to more privileges, a working folder with nothing in it, no environment but what it needs; and where Linux can,
+nobody's files, and no network but the one port. Decides nothing: the numbers are given. Doesn't know what it runs.
+Standard library only, so that it starts in milliseconds.
 
-What a platform lacks is left out: a program that runs with less protection is what every program here runs with.
+What a platform lacks is left out, and said: a program that runs with less protection is what every program here runs
+with.
 """
 
 import argparse
@@ -15,6 +16,8 @@ import os
 import resource
 import sys
 from collections.abc import Sequence
+
+from meshllm.engine.landlock import Opening, close_all_but
 
 PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
 CANNOT_EXECUTE = 127
@@ -27,12 +30,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--address-space-bytes", type=int, default=0, help="0: no limit")
     parser.add_argument("--file-bytes", type=int, default=0, help="the largest file that it may write; 0: none at all")
     parser.add_argument("--keep", action="append", default=[], help="a variable that it gets")
+    parser.add_argument("--port", type=int, default=0, help="the one at which it may listen; 0: all stays open to it")
+    parser.add_argument("--read", action="append", default=[], help="a folder that it may read")
+    parser.add_argument("--write", action="append", default=[], help="a folder that it may write")
     parser.add_argument("program", nargs="+")
     told = parser.parse_args(list(arguments))
     environment = {name: os.environ[name] for name in told.keep if name in os.environ}
     try:
         os.chdir(told.folder)
         _limit(told.address_space_bytes, told.file_bytes)
+        if told.port:
+            _close(Opening(read=(*told.read, told.folder), write=told.write, listens=told.port))
         os.execve(told.program[0], told.program, environment)  # noqa: S606 - no shell is wanted
     except OSError as error:
         sys.stderr.write(f"meshllm: cannot start {told.program[0]}: {error.strerror}\n")
@@ -52,6 +60,14 @@ def _limit(address_space_bytes: int, file_bytes: int) -> None:
     os.umask(0o077)
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def _close(opening: Opening) -> None:
+    """Close what the program has no use for, where this system can."""
+    try:
+        close_all_but(opening)
+    except (OSError, AttributeError) as error:  # another system, or an old kernel
+        sys.stderr.write(f"meshllm: files and network stay open to the program: {error}\n")
 
 
 if __name__ == "__main__":

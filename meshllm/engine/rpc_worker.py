@@ -8,8 +8,10 @@ runs there has no files, no secrets and no more memory than was agreed.
 """
 
 import asyncio
+import os
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -125,14 +127,23 @@ class RpcWorker:
             self.port = port
             await listening()
 
+    def _openings(self, worker: str, port: int) -> list[str]:
+        """Return what stays open to it. Nobody here knows what a GPU's driver opens: there everything does."""
+        if self._build.uses_gpu:
+            return []
+        read = _places(worker)
+        if self._build.kind == FAKE:
+            read = (self._host.package_root, sys.prefix, sys.base_prefix)
+        write = [f"--write={self._job.cache}"] if self._job.cache is not None else []
+        return [f"--port={port}", *(f"--read={one}" for one in read), *write]
+
     def _was_beaten_to_its_port(self) -> bool:
         return any("bind" in line.lower() for line in self.log.lines)
 
     def _command(self, port: int, folder: str) -> Command:
         fake = self._build.kind == FAKE
-        program = (
-            python_module(self._host, FAKE_SERVER) if fake else (self._build.rpc.worker if self._build.rpc else "",)
-        )
+        worker = self._build.rpc.worker if self._build.rpc is not None else ""
+        program = python_module(self._host, FAKE_SERVER) if fake else (worker,)
         job = self._job
         environment = child_environment(self._host, threads=job.threads)
         arguments = ["-H", LOOPBACK, "-p", str(port), "-t", str(job.threads)]
@@ -145,9 +156,16 @@ class RpcWorker:
         confined = (
             self._host.python, "-P", "-S", "-m", CONFINEMENT, "--folder", folder,
             "--address-space-bytes", str(space), "--file-bytes", str(job.memory_bytes if job.cache else 0),
-            *(f"--keep={name}" for name in keep), "--", *program, *arguments,
+            *(f"--keep={name}" for name in keep), *self._openings(worker, port), "--", *program, *arguments,
         )  # fmt: skip
         return Command(argv=guarded(self._host, confined), env=environment)
+
+
+def _places(program: str) -> tuple[str, ...]:
+    """Return the folders in which a program and its libraries lie."""
+    folder = Path(program).parent
+    libraries = [one for one in os.environ.get("LD_LIBRARY_PATH", "").split(":") if one]
+    return (str(folder), str(folder.parent / "lib"), str(folder.parent / "lib64"), *libraries)
 
 
 def _free_port() -> int:

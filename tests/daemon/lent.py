@@ -15,7 +15,7 @@ from meshllm.core.engines import EngineBuild, RpcBuild
 from meshllm.core.events import Event, LendingEnded, LendingReady
 from meshllm.core.ids import ModelId
 from meshllm.core.limits import MIB
-from meshllm.daemon.rpc_lending import RpcLending
+from meshllm.daemon.rpc_lending import RpcLending, Tensors
 from meshllm.daemon.tasks import Tasks
 from meshllm.transport.bulk_channel import BulkChannel
 from meshllm.transport.bulk_dial import dial_bulk
@@ -77,9 +77,9 @@ class Lender:
         self.lending.lend(self.order(epoch))
         await self.next(LendingReady)
 
-    async def ended(self, epoch: int = 7) -> LendingEnded:
+    async def ended(self, epoch: int = 7, model: ModelId = MODEL) -> LendingEnded:
         """End the lending, and wait until it is gone."""
-        self.lending.end(EndLending(model=MODEL, epoch=epoch))
+        self.lending.end(EndLending(model=model, epoch=epoch))
         return await self.next(LendingEnded)
 
     async def next(self, kind: type[T]) -> T:
@@ -109,7 +109,12 @@ class Lender:
 
 @asynccontextmanager
 async def a_lender(
-    mesh: Mesh, host: Node, build: EngineBuild | None = None, *, is_equipped: bool = True
+    mesh: Mesh,
+    host: Node,
+    build: EngineBuild | None = None,
+    tensors: Tensors | None = None,
+    *,
+    is_equipped: bool = True,
 ) -> AsyncIterator[Lender]:
     """Let a node lend to a host."""
     news: asyncio.Queue[Event] = asyncio.Queue()
@@ -118,7 +123,7 @@ async def a_lender(
         async with asyncio.TaskGroup() as group:
             tasks = Tasks(group, news.put_nowait)
             found = (build or lending_build()) if is_equipped else None
-            lending = RpcLending(lambda: found, Path(folder), news.put_nowait, tasks.start, cache)
+            lending = RpcLending(lambda: found, Path(folder), news.put_nowait, tasks.start, tensors or cache)
             async with a_port(mesh.member(), {"rpc": lending.serve}) as port:
                 yield Lender(mesh, host, lending, port, cache, tasks, news)
                 cache.may_end.set()

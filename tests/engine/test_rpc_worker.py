@@ -166,3 +166,21 @@ async def test_a_server_that_is_cancelled_is_gone(runtime_dir: Path) -> None:
             await life
 
         assert not psutil.pid_exists(worker.pid)
+
+
+async def test_a_server_cannot_read_files_of_people(runtime_dir: Path, tmp_path: Path) -> None:
+    """Whatever its peer makes it do."""
+    secret, program = tmp_path / "secret", tmp_path / "bin" / "ggml-rpc-server"
+    secret.write_text("the secret", encoding="utf-8")
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\nread word < {secret} && echo it reads $word\nexit 3\n", encoding="utf-8")
+    program.chmod(0o755)
+    worker = a_worker(runtime_dir, build=dataclasses.replace(lending_build(str(program)), kind="llama-server"))
+    async with running(worker) as life:
+        await life
+
+    said = "\n".join(worker.log.lines)
+    if "stay open" in said:
+        pytest.skip("this kernel closes nothing")
+    assert "it reads" not in said
+    assert "Permission denied" in said or "cannot open" in said

@@ -13,18 +13,21 @@ TOKENS = [*SPECIAL, *BYTES, *LETTERS]
 TYPES = [2, 3, 3, *[6] * len(BYTES), *[1] * len(LETTERS)]  # unknown, control, byte, normal
 
 
-def write_tiny_model(path: Path, *, architecture: str = "llama", embeds: bool = False, name: str = "") -> Path:
-    """Write a model of one layer; `embeds` gives it what an embedding model has. Return the path.
+def write_tiny_model(
+    path: Path, *, architecture: str = "llama", embeds: bool = False, name: str = "", layers: int = LAYERS,
+    embedding: int = EMBEDDING, feed_forward: int = FEED_FORWARD,
+) -> Path:  # fmt: skip
+    """Write a model, of one small layer unless told; `embeds` gives it what an embedding model has. Return the path.
 
     Files with different names in them are different models.
     """
     writer = gguf.GGUFWriter(str(path), architecture)
     if name:
         writer.add_name(name)
-    writer.add_block_count(LAYERS)
+    writer.add_block_count(layers)
     writer.add_context_length(128)
-    writer.add_embedding_length(EMBEDDING)
-    writer.add_feed_forward_length(FEED_FORWARD)
+    writer.add_embedding_length(embedding)
+    writer.add_feed_forward_length(feed_forward)
     writer.add_head_count(2)
     writer.add_layer_norm_rms_eps(1e-5)
     if embeds:
@@ -34,8 +37,8 @@ def write_tiny_model(path: Path, *, architecture: str = "llama", embeds: bool = 
     writer.add_token_scores([0.0] * len(TOKENS))
     writer.add_token_types(TYPES)
     numbers = np.random.default_rng(0)
-    for tensor, shape in _shapes().items():
-        writer.add_tensor(tensor, (numbers.standard_normal(shape) * 0.02).astype(np.float32))
+    for tensor, shape in _shapes(layers, embedding, feed_forward).items():
+        writer.add_tensor(tensor, (numbers.standard_normal(shape, dtype=np.float32) * np.float32(0.02)))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -43,16 +46,16 @@ def write_tiny_model(path: Path, *, architecture: str = "llama", embeds: bool = 
     return path
 
 
-def _shapes() -> dict[str, tuple[int, ...]]:
+def _shapes(layers: int, embedding: int, feed_forward: int) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor by name."""
-    square, tall, wide = (EMBEDDING, EMBEDDING), (FEED_FORWARD, EMBEDDING), (EMBEDDING, FEED_FORWARD)
+    square, tall, wide = (embedding, embedding), (feed_forward, embedding), (embedding, feed_forward)
     layer = {
-        "attn_norm": (EMBEDDING,), "attn_q": square, "attn_k": square, "attn_v": square, "attn_output": square,
-        "ffn_norm": (EMBEDDING,), "ffn_gate": tall, "ffn_up": tall, "ffn_down": wide,
+        "attn_norm": (embedding,), "attn_q": square, "attn_k": square, "attn_v": square, "attn_output": square,
+        "ffn_norm": (embedding,), "ffn_gate": tall, "ffn_up": tall, "ffn_down": wide,
     }  # fmt: skip
-    words = (len(TOKENS), EMBEDDING)
+    words = (len(TOKENS), embedding)
     whole: dict[str, tuple[int, ...]] = {
-        "token_embd.weight": words, "output_norm.weight": (EMBEDDING,), "output.weight": words,
+        "token_embd.weight": words, "output_norm.weight": (embedding,), "output.weight": words,
     }  # fmt: skip
-    layers = {f"blk.{n}.{name}.weight": shape for n in range(LAYERS) for name, shape in layer.items()}
-    return whole | layers
+    blocks = {f"blk.{n}.{name}.weight": shape for n in range(layers) for name, shape in layer.items()}
+    return whole | blocks

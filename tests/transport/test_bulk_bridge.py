@@ -3,6 +3,7 @@
 import contextlib
 import select
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -125,6 +126,20 @@ def test_whoever_does_not_read_holds_the_other_up() -> None:
 
     assert sent < 4 * BRIDGE_BUFFER_BYTES + 8 * 1024 * 1024
     assert taken <= sent
+
+
+def test_threads_take_turns_more_often_while_there_is_a_bridge() -> None:
+    """And as before when there is none."""
+    usual_s = sys.getswitchinterval()
+    with a_bridge() as (made, thread):
+        made.near.sendall(b"x")
+        read(made.far.bare, 1)
+        during_s = sys.getswitchinterval()
+        made.near.close()
+        made.result(thread)
+
+    assert during_s < usual_s / 5
+    assert sys.getswitchinterval() == usual_s
 
 
 def test_the_last_bytes_of_a_side_arrive() -> None:

@@ -20,6 +20,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType({
     "mesh": {
         **{name: name for name in ("join", "join_file", "require_join", "client", "peers", "advertise", "assign")},
         "bind_ip": "bind_ip", "bind_port": "bind_port", "no_mdns": "no_mdns", "no_rpc": "no_rpc",
+        "split": "split",
         "no_remote_control": "no_remote_control", "name": "mesh_name", "mesh_name": "mesh_name",
     },
 })  # fmt: skip

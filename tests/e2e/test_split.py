@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import psutil
 import pytest
 
 from tests.e2e.daemons import Daemon, until
-from tests.e2e.test_mesh import token_of
+from tests.e2e.test_mesh import node_id, token_of
 from tests.inventory import gguf_builder
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
@@ -165,8 +166,12 @@ def test_an_unload_gives_the_memory_back(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("own", "rpc", "lack"),
-    [((), ("fake 1", "fake 2"), "other_build"), (("--no-rpc",), (), "no_right"), (("--max-vram", "60MB"), (), "no_memory")],
-)  # fmt: skip
+    [
+        ((), ("fake 1", "fake 2"), "other_build"),
+        (("--no-rpc",), (), "no_right"),
+        (("--max-vram", "60MB"), (), "no_memory"),
+    ],
+)
 def test_what_is_in_the_way_of_a_split_is_said_at_every_node(
     tmp_path: Path, own: tuple[str, ...], rpc: tuple[str, ...], lack: str
 ) -> None:

@@ -23,6 +23,7 @@ from meshllm.config_paths import (
     default_state_dir,
     expanded,
 )
+from meshllm.config_quotas import NO_SETTINGS, quotas_of
 from meshllm.config_routing import routing_of
 from meshllm.config_sections import unfolded
 from meshllm.core import limits
@@ -30,6 +31,7 @@ from meshllm.core.addresses import PeerPlace
 from meshllm.core.announcement import Address
 from meshllm.core.policy import ModelPolicy
 from meshllm.core.quantization import nearest_of
+from meshllm.core.quota_config import Quotas
 from meshllm.core.remotes import RemoteBackend
 from meshllm.core.resources import MemoryLimit
 from meshllm.core.routing_config import RoutingConfig
@@ -94,6 +96,8 @@ class Config:
     bind_port: int | None = None
     """UDP port for other nodes, and TCP for files where that is free; None for the last one, else any."""
     no_mdns: bool = False
+    split: bool = False
+    """Share what is requested here with other nodes, though it may fit."""
     no_rpc: bool = False
     """Never lend memory and compute to a model that is split between nodes."""
     no_remote_control: bool = False
@@ -124,6 +128,10 @@ class Config:
     allowed_origins: tuple[str, ...] = ()
     routing: RoutingConfig | None = None
     """How this node routes requests, whatever is chosen mesh-wide: the table `[routing]` of the file."""
+    quotas: tuple[tuple[str, Quotas], ...] = ()
+    """What models may be used for at this node, by id, where the mesh has not chosen it: the table `[quotas]`."""
+    quota_timezone: str = "UTC"
+    """By whose clock hours and days begin for quotas."""
     unknown_model: str = ""
     """What becomes of requests for a model that nobody has, `reject` or `fallback`; empty for what routing says."""
     offline: bool = False
@@ -181,6 +189,8 @@ def load(
     chosen["policies"], chosen["remotes"] = tuple(said.policies), tuple(said.remotes)
     chosen["default_model"] = _default_model(str(chosen.get("default_model", "")), said, flags, file)
     chosen["routing"] = None if file is None else routing_of(file)
+    quotas = NO_SETTINGS if file is None else quotas_of(file)
+    chosen["quotas"], chosen["quota_timezone"] = quotas.quotas, quotas.timezone
     own_folder = client_state_dir(environ) if chosen.get("client") else default_state_dir(environ, platform)
     state_dir = chosen.setdefault("state_dir", own_folder)
     chosen.setdefault("runtime_dir", default_runtime_dir(environ, state_dir))  # type: ignore[arg-type]

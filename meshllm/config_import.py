@@ -18,7 +18,7 @@ _MODEL_OPTIONS = {
     "in_situ_quant": "in_situ_quant", "alias": "aliases", "aliases": "aliases",
 }  # fmt: skip
 """Options beside the variant, and what they are called here."""
-_TABLES = frozenset({"routing", "routing_config"})
+_TABLES = frozenset({"quotas", "routing", "routing_config"})
 """Of settings, which no label is called."""
 _MEANINGLESS = frozenset({"tok_model_id", "tokenizer_json", "arch", "dtype", "organization"})
 """What a GGUF file says itself."""

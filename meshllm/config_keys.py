@@ -54,6 +54,7 @@ MODEL_KEYS: Mapping[str, Key] = MappingProxyType({
     "idle_unload_s": Key(kind=SECONDS, meaning="Unload it when nobody has asked for so long."),
     "min_replicas": Key(kind=whole(0, 1000), meaning="Nodes of the mesh that should serve it at least. [1]"),
     "min_warm": Key(kind=whole(0, 1000), meaning="Nodes that should have it in memory also unasked. [0]"),
+    "split": Key(kind=SWITCH, meaning="Share it with other nodes, though it may fit on one."),
     "pinned": Key(kind=SWITCH, meaning="Never unload it to make room, nor for being idle."),
     "enabled": Key(kind=SWITCH, meaning="`false`: listed, and requests get `model_disabled`."),
     "kind": Key(

@@ -209,6 +209,7 @@ KINDS: Mapping[str, ValueKind] = MappingProxyType({
     "bind_ip": ValueKind(read_text=_ip_address),
     "bind_port": whole(1, 65_535),
     "no_mdns": SWITCH,
+    "split": SWITCH,
     "no_rpc": SWITCH,
     "no_remote_control": SWITCH,
     "profile": SWITCH,

@@ -150,6 +150,7 @@ class ModelTables:
         }  # fmt: skip
         return ModelPolicy(
             name=name, load=_load_mode(entry), is_pinned=bool(values.get("pinned")),
+            is_split=bool(values.get("split")),
             is_enabled=bool(values.get("enabled", True)), gpu_layers=layers, chat_template=template,
             has_jinja=has_jinja, engine_args=arguments, tags=entry.listed("tags"),
             aliases=tuple(dict.fromkeys(alias for alias in aliases if alias != name)),

@@ -28,7 +28,7 @@ OTHER_NAMES = MappingProxyType({"default_model_id": "default_model", "routing_co
 """Other programs' names of settings and tables at the top."""
 COMMANDS = frozenset({"serve", "run"})
 """What `command` may say: other programs use one file for several purposes."""
-TABLES = frozenset({"models", "remotes", "routing", "allow_mixed_cpu", "$schema"})
+TABLES = frozenset({"models", "remotes", "routing", "quotas", "quota_timezone", "allow_mixed_cpu", "$schema"})
 """Keys at the top that are no settings; who reads tables reads them, and editors the last."""
 
 
@@ -47,7 +47,17 @@ def unfolded(file: ConfigFile, settings: Collection[str]) -> ConfigFile:
         elif key in settings or key in TABLES:
             _add(file, values, shown, (key, key), value)
         else:
-            known = (*settings, *SECTIONS, *OTHER_NAMES, "remotes", "routing", "command", "allow_mixed_cpu")
+            known = (
+                *settings,
+                *SECTIONS,
+                *OTHER_NAMES,
+                "remotes",
+                "routing",
+                "quotas",
+                "quota_timezone",
+                "command",
+                "allow_mixed_cpu",
+            )
             near = difflib.get_close_matches(key.replace("-", "_"), known, n=1)
             raise file.error(key, f"unknown setting{f'; did you mean {near[0]}?' if near else ''}")
     return ConfigFile(file.path, values, file.lines, shown)

@@ -3,19 +3,33 @@
 Drives an installed Chromium over the simulated mesh, where something has happened: a node is dead, requests arrive.
 """
 
-import os
-import shutil
+import json
 import socket
 import sys
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
+from scripts.browser import browser_program
 from scripts.fake_mesh_process import ROOT, FakeMesh
 
 PICTURES = ROOT / "docs" / "console"
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WAIT_MS = 30_000
+ANSWER = """Two nodes are enough:
+
+```sh
+mesh-llm --model smollm2-135m
+```
+
+On the other machine, join with the token that the first one shows."""
+TALK = {
+    "id": "a", "isAnswering": False, "turns": [
+        {"role": "user", "content": "How do I start a mesh?", "thought": "", "ended": ""},
+        {"role": "assistant", "content": ANSWER, "thought": "A short answer will do.", "ended": "", "model": "chat-8b",
+         "tokens": 31, "tokensPerS": 42.5, "firstMs": 180, "node": "n05", "routedBy": "least_loaded"},
+    ],
+}  # fmt: skip
+"""What a person said once: nobody answers in a simulated mesh."""
 
 
 def take(page: Page, mesh: FakeMesh, folder: Path) -> None:
@@ -33,8 +47,16 @@ def take(page: Page, mesh: FakeMesh, folder: Path) -> None:
     page.get_by_role("link", name="Events").click()
     page.wait_for_selector("pre.log")
     page.screenshot(path=folder / "events.png")
-    for name, waits_for in (("models", "tbody tr"), ("activity", "details.decision"), ("settings", "form.settings")):
+    for name, waits_for in (
+        ("models", "tbody tr"), ("activity", "details.decision"), ("settings", "form.settings"),
+        ("connect", "article pre"), ("chat", "article.assistant"),
+    ):  # fmt: skip
+        if name == "chat":
+            page.goto("about:blank")  # a page that is left keeps its own conversation
+            talk = json.dumps(json.dumps({"open": TALK, "others": []}))
+            page.add_init_script(f"localStorage.setItem('meshllm-conversation', {talk})")
         show(name, waits_for)
+        page.wait_for_selector(".connection.live")
         if name == "activity":
             page.locator("details.decision summary").first.click()
         page.screenshot(path=folder / f"{name}.png")
@@ -42,7 +64,7 @@ def take(page: Page, mesh: FakeMesh, folder: Path) -> None:
 
 def main() -> int:
     """Take the pictures anew. Return an exit status."""
-    program = os.environ.get("MESH_LLM_TEST_BROWSER") or next(filter(None, map(shutil.which, PROGRAMS)), None)
+    program = browser_program()
     if program is None:
         print("no Chromium is installed", file=sys.stderr)
         return 1

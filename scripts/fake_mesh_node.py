@@ -7,7 +7,7 @@ node's real core does. Doesn't know HTTP, and nothing of what is asked of it tou
 import random
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,7 +94,7 @@ class FakeMeshNode:
         model, is_ok, host = ModelId(request.model), request.end == COMPLETE, request.hosts[-1] if request.hosts else ""
         self.routes.stats.ended(model, host, is_ok=is_ok)
         question, began_s = Question(asked=model, model=model), time.perf_counter()
-        found = foresee(self.node.core.view, self.routes, question, self.in_flight, self.clock_s)
+        found = foresee(self.node.core.view, self.routes, question, self, self.clock_s)
         took_s = time.perf_counter() - began_s
         self.routes.stats.decided(found.decision.strategy, took_s)
         kept = self.routes.decisions.add(replace(found.decision, request_id=f"sim-{request.number}"), took_s)
@@ -111,6 +111,19 @@ class FakeMeshNode:
         """Hand a change to the core."""
         return await self._asking.change_routing(document)
 
+    async def change_quotas(self, model: ModelId, document: Mapping[str, object]) -> Outcome:
+        """Hand a change to the core."""
+        return await self._asking.change_quotas(model, document)
+
+    def quota_report(self, model: ModelId) -> dict[str, object]:
+        """Return next to nothing: there is no front door that counts."""
+        return {"model_id": model, "mode": "normal", "windows": {}}
+
+    @property
+    def quota_timezone(self) -> str:
+        """Return the zone of simulated clocks."""
+        return "UTC"
+
     def log_lines(self, model: ModelId | None) -> tuple[str, ...]:
         """Return what the node noticed; its engines say nothing."""
         return tuple(self._lines) if model is None else ()
@@ -118,6 +131,10 @@ class FakeMeshNode:
     def in_flight(self, model: ModelId) -> int:
         """Return how many requests the node's engine of a model has."""
         return next((one.busy + one.queued for one in self.node.core.view.me.serving if one.model == model), 0)
+
+    def left_out(self, _nodes: Collection[NodeId], _now_s: float) -> Mapping[NodeId, float]:
+        """Return nobody: there is no front door."""
+        return {}
 
     def counters(self) -> Mapping[str, float]:
         """Return nothing: there is no front door."""

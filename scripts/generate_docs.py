@@ -264,9 +264,21 @@ def tables_of_configuration() -> str:
         for key, meaning in routing.MEANINGS.items()
     ]
     page += ["### `[routing]`\n", ROUTING_TABLE, table(["table", "key", "default", "meaning"], rows)]
+    quotas = importlib.import_module("meshllm.config_quotas")
+    limited = [("`[quotas.default]`, `[quotas.ID]`", f"`{key}`", meaning) for key, meaning in quotas.MEANINGS.items()]
+    limited += [
+        ("`[quotas]`", "`preset`", "`small`, `medium` or `large`: numbers for all models; keys that are written win.")
+    ]
+    limited += [
+        ("`[quotas]`", "`timezone`", "By whose clock hours and days begin; `quota_timezone` at the top is the same.")
+    ]
+    page += ["### `[quotas]`\n", QUOTAS_TABLE, table(["table", "key", "meaning"], limited)]
     return "\n".join(page)
 
 
+QUOTAS_TABLE = """What models may be used for at this node, unless `mesh-llm quota` chooses it for the whole mesh:
+`default` is for all models, any other table for the model of that id. Without a number, or with 0, there is no limit.
+"""
 ROUTING_TABLE = """How this node routes requests, whatever the mesh has chosen: what is not named has its default here,
 until somebody changes it with `mesh-llm routing`. Without the table, what the mesh has chosen counts, and where nobody
 has chosen anything, the defaults. `[routing_config]` is taken too.

@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
 
-import { factsOf } from "../src/api/chat";
+import { factsOf, message } from "../src/api/chat";
 import type { ChatFact } from "../src/api/chat";
 import type { Conversation } from "../src/state/conversation";
-import { converse, restore, silence, turnsToSend } from "../src/state/conversation";
+import { converse, silence, turnsToSend } from "../src/state/conversation";
 
 const asked = (text: string, from: Conversation = silence) => converse(from, { kind: "asked", text, model: "tiny" });
 const heard = (talk: Conversation, fact: ChatFact, afterFirstMs = 0) =>
@@ -59,31 +59,33 @@ test("nothing is asked again of silence or in the middle of an answer", () => {
   expect(converse(open, { kind: "again", model: "tiny" })).toBe(open);
 });
 
-test("a conversation of an older page is filled up", () => {
-  const old = { turns: [{ role: "user", content: "Hi", thought: "", ended: "" }], isAnswering: false };
+test("an answer in the middle asked for again forgets what followed", () => {
+  const again = converse(answered("second", "two", answered("first", "one")), { kind: "again", at: 1, model: "tiny" });
 
-  expect(restore(JSON.stringify(old)).turns[0]).toMatchObject({ content: "Hi", node: "", firstMs: null });
+  expect(again.turns.map(({ content }) => content)).toEqual(["first", ""]);
 });
 
-test("a conversation survives a reload", () => {
-  const talk = answered("Hi", "Hello");
+test("an edited question is asked in its new words, and what followed is forgotten", () => {
+  const talk = answered("second", "two", answered("first", "one"));
 
-  expect(restore(JSON.stringify(talk))).toEqual(talk);
+  const edited = converse(talk, { kind: "edited", at: 0, text: "other", model: "tiny" });
+
+  expect(edited.isAnswering).toBe(true);
+  expect(edited.turns.map(({ content }) => content)).toEqual(["other", ""]);
+  expect(converse(talk, { kind: "edited", at: 1, text: "x", model: "tiny" })).toBe(talk);
 });
 
-test("an answer that a reload cut off says so", () => {
-  const talk = restore(JSON.stringify(heard(asked("Hi"), { kind: "text", text: "Hel" })));
+test("a picture is sent beside the words, and words alone as plain text", () => {
+  const talk = converse(silence, { kind: "asked", text: "What is it?", images: ["data:image/jpeg;base64,AA"], model: "m" });
 
-  expect(talk.isAnswering).toBe(false);
-  expect(talk.turns.at(-1)).toMatchObject({ content: "Hel", ended: "failed" });
+  const [sent] = turnsToSend(talk).map(message);
+
+  expect(sent?.content).toEqual([
+    { type: "image_url", image_url: { url: "data:image/jpeg;base64,AA" } },
+    { type: "text", text: "What is it?" },
+  ]);
+  expect(message({ role: "user", content: "Hi", images: [] })).toEqual({ role: "user", content: "Hi" });
 });
-
-test.each(["", "null", "{}", "[]", '{"turns":5}', '{"turns":[null]}', '{"turns":[{"content":5}]}', "{", null])(
-  "storage that holds %j is an empty conversation",
-  (stored) => {
-    expect(restore(stored)).toEqual(silence);
-  },
-);
 
 test("a question whose answer failed is not sent again with the next one", () => {
   const failed = converse(asked("first", answered("Hi", "Hello")), { kind: "failed", message: "host_lost" });

@@ -12,6 +12,7 @@ export function aModel(changes: Partial<ModelStatus> = {}): ModelStatus {
     wanted: true,
     held: false,
     dropped: false,
+    pinned: false,
     progress: null,
     failure: null,
     waiting: "",

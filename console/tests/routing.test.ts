@@ -6,7 +6,7 @@ import configDocument from "../../tests/api/documents/routing/config.json";
 import explainDocument from "../../tests/api/documents/routing/explain.json";
 import statsDocument from "../../tests/api/documents/routing/stats.json";
 import type { ExplainDocument, RoutingConfig, RoutingStats } from "../src/api/routing";
-import { outcomeOf } from "../src/state/decisions";
+import { last, outcomeOf, requestsOf, traceOf } from "../src/state/decisions";
 import { nothing, polled } from "../src/state/polled";
 import type { Polled } from "../src/state/polled";
 import { changesOf, fieldsOf } from "../src/state/routing-form";
@@ -58,6 +58,42 @@ test("a decision says what came of it", () => {
   expect(outcomeOf({ ...decision, ok: true })).toEqual({ word: "answered", tone: "good" });
   expect(outcomeOf({ ...decision, ok: false })).toEqual({ word: "failed", tone: "bad" });
   expect(stats.total_routes).toBe(1);
+});
+
+test("decisions about one request are one row, in the order in which they were made", () => {
+  const [decision] = explained.decisions;
+  if (!decision) throw new Error("the document has no decision");
+  const model = { ...decision, model_id: "", picked: "tiny" };
+  const name = (node: string) => node.toUpperCase();
+
+  const [asked, ...more] = requestsOf([decision, model], "", name);
+
+  expect(more).toEqual([]);
+  expect(asked && last(asked)).toBe(decision);
+  expect(asked && traceOf(asked, name).map(({ what }) => what)).toEqual([
+    "model tiny, by least_loaded",
+    "ATTIC of 2, by least_loaded",
+  ]);
+  expect(requestsOf([decision], "attic", name)).toHaveLength(1);
+  expect(requestsOf([decision], "elsewhere", name)).toHaveLength(0);
+});
+
+test("a trace tells every attempt, and why it came to nothing", () => {
+  const [decision] = explained.decisions;
+  if (!decision) throw new Error("the document has no decision");
+  const attempts = [
+    { candidate: "attic", after_s: 0.001, setback: "lost" },
+    { candidate: "studio", after_s: 0.2, setback: null },
+  ];
+  const told = { ...decision, attempts, went: "studio", ok: true, first_byte_s: 0.25 };
+
+  expect(traceOf({ id: "r1", decisions: [told] }, (node) => node).map(({ at, what }) => `${at} ${what}`)).toEqual([
+    "0 ms attic of 2, by least_loaded",
+    "1 ms attic was lost before an answer",
+    "200 ms sent to studio",
+    "250 ms first byte",
+    " answered by studio",
+  ]);
 });
 
 test("what was good stays on the screen when the next try fails", () => {

@@ -88,13 +88,40 @@ test("fenced code is told from text, also while it is still being written", () =
   expect(pieces("")).toEqual([]);
 });
 
-test("every snippet names the real address and model, and no key that is not needed", () => {
-  for (const { title, text } of snippets("http://10.0.0.5:9337/v1", "tiny", false)) {
-    expect(text, title).toContain("http://10.0.0.5:9337/v1");
-    expect(text, title).not.toContain("MESH_LLM_API_KEY");
+const PLACE = { root: "http://10.0.0.5:9337", model: "tiny", models: ["tiny", "big"], context_tokens: 8192, needsKey: false };
+
+test("every snippet names the real address, and no key that is not needed", () => {
+  for (const { title, text } of snippets(PLACE)) {
+    expect(text, title).toContain("http://10.0.0.5:9337");
+    if (title !== "Codex") expect(text, title).not.toContain("MESH_LLM_API_KEY"); // which cannot do without a variable
   }
-  expect(snippets("http://h/v1", "tiny", false)[0]?.text).toContain('"model": "tiny"');
-  expect(snippets("http://h/v1", "tiny", true).every(({ text }) => text.includes("MESH_LLM_API_KEY"))).toBe(true);
+  expect(snippets(PLACE)[0]?.text).toContain('"model": "tiny"');
+  expect(snippets({ ...PLACE, needsKey: true }).every(({ text }) => text.includes("MESH_LLM_API_KEY"))).toBe(true);
+});
+
+test("programs that list models list those of this mesh, with what is known of their contexts", () => {
+  const of = (wanted: string) => snippets(PLACE).find(({ title }) => title === wanted)?.text ?? "";
+
+  const { provider, model } = JSON.parse(of("opencode")) as { provider: { mesh: { models: object } }; model: string };
+  expect(provider.mesh.models).toEqual({ tiny: { name: "tiny", limit: { context: 8192, output: 2048 } }, big: { name: "big" } });
+  expect(model).toBe("mesh/tiny");
+  expect(of("Continue")).toContain('model: "big"');
+});
+
+test("a container does not look for the node on itself", () => {
+  const inDocker = (root: string) => snippets({ ...PLACE, root }).find(({ title }) => title === "Open WebUI")?.text;
+
+  expect(inDocker("http://127.0.0.1:9337")).toContain("http://host.docker.internal:9337/v1");
+  expect(inDocker("http://10.0.0.5:9337")).toContain("http://10.0.0.5:9337/v1");
+});
+
+test("a name with quotes and spaces stays one word of the shell", () => {
+  const evil = "a'; rm -rf ~ #";
+
+  for (const { title, language, text } of snippets({ ...PLACE, model: evil, models: [evil] })) {
+    if (language !== "sh" || !text.includes("rm -rf")) continue;
+    expect(text.replaceAll(`'a'\\''; rm -rf ~ #'`, "WORD").replaceAll(`"a'\\''; rm -rf ~ #"`, "WORD"), title).not.toContain("rm -rf");
+  }
 });
 
 test("attempts to connect again become rarer, but never rare", () => {

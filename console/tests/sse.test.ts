@@ -3,10 +3,10 @@ import { expect, test } from "vitest";
 import type { ServerEvent } from "../src/api/sse";
 import { EventParser, events } from "../src/api/sse";
 
-const STREAM = ': hello\r\n\r\nevent: status\r\ndata: {"a":\r\ndata: 1}\r\n\r\n: alive\n\ndata: last\n\nnot: finished';
+const STREAM = ': hello\r\n\r\nid: a.1\r\nevent: status\r\ndata: {"a":\r\ndata: 1}\r\n\r\n: alive\n\ndata: last\n\nnot: finished';
 const EXPECTED: ServerEvent[] = [
-  { name: "status", data: '{"a":\n1}' },
-  { name: "message", data: "last" },
+  { name: "status", data: '{"a":\n1}', id: "a.1" },
+  { name: "message", data: "last", id: "" },
 ];
 
 test("the same events come out wherever the text is cut", () => {
@@ -32,6 +32,6 @@ test("a character of several bytes survives being cut, and every arrival counts 
 
   for await (const event of events(body, () => (arrivals += 1))) found.push(event);
 
-  expect(found).toEqual([{ name: "message", data: "né" }]);
+  expect(found).toEqual([{ name: "message", data: "né", id: "" }]);
   expect(arrivals).toBe(whole.length);
 });

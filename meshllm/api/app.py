@@ -23,6 +23,7 @@ from meshllm.api.health import Health
 from meshllm.api.lifecycle import Lifecycle
 from meshllm.api.metrics import Metrics
 from meshllm.api.model_health import ModelHealth
+from meshllm.api.quotas import Quotas
 from meshllm.api.registry import Registry
 from meshllm.api.routing import Routing
 from meshllm.api.stream import StatusStream
@@ -46,7 +47,10 @@ class Route:
 ROUTES = (
     Route("GET", "/", "The web console; its files lie beside it.", "index"),
     Route("GET", "/api/status", "Everything that is known of this node, as one JSON document.", "status"),
-    Route("GET", "/api/events", "The same document as server-sent events named `status`, with each change.", "events"),
+    Route(
+        "GET", "/api/events", "The same document as an event `status`, then what changes as events `changes`; "
+        "`Last-Event-ID` goes on.", "events",
+    ),
     Route(
         "POST", "/v1/models/unload", "Take a model out of memory: `model_id`, `scope`, `hold`, `force`, `wait`.",
         "unload",
@@ -91,12 +95,21 @@ ROUTES = (
         "GET", "/api/explain", "Where a request for `?model=` would go now and why (`?tokens=`), and where the newest "
         "went; or one `?request=` by its id.", "explain",
     ),
+    Route(
+        "GET", "/quotas/{model:.+}/report", "How much of a model's quotas is used, and which one binds.", "quota_report"
+    ),
+    Route("GET", "/quotas/{model:.+}", "What a model may be used for.", "quotas"),
+    Route(
+        "POST", "/quotas/{model:.+}", "Change some of it, for the whole mesh: any limit, alone or below `quotas`; "
+        "`on_limit`, `soft_limits`, `emergency`, `version`.", "change_quotas",
+    ),
     Route("GET", "/health", "How the node is: 200 healthy or degraded, 503 unhealthy.", "health"),
     Route("GET", "/health/model/{model:.+}", "How a model is, node by node.", "model_health"),
     Route("POST", "/health/check", "Look at models now: `model_id`, or all of them.", "health_check"),
     Route("GET", "/healthz", "200 while the process lives.", "live"),
     Route("GET", "/readyz", "200 when a request would be answered now.", "ready"),
     Route("GET", "/metrics", "Prometheus text; `?detailed=true` in detail under `--profile`.", "metrics"),
+    Route("GET", "/metrics/quotas", "The reports of all models with quotas: `?detailed=true`.", "all_quotas"),
     Route("GET", "/metrics/routing", "The same as `/routing/stats`.", "routing_stats"),
 )  # fmt: skip
 """Every route, in the order in which they are matched."""
@@ -125,7 +138,7 @@ def _handlers(deps: ManagementDeps, background: Background, console: ConsoleFile
     stream = StatusStream(deps, background, __version__)
     lifecycle, files = Lifecycle(deps, background), Files(deps, background)
     diagnostics, health, trust = Diagnostics(deps, background), Health(deps), Trust(deps)
-    registry, model_health, routing = Registry(deps), ModelHealth(deps), Routing(deps)
+    registry, model_health, routing, quotas = Registry(deps), ModelHealth(deps), Routing(deps), Quotas(deps)
     return {
         "index": console.index, "status": stream.status, "events": stream.events,
         "unload": lifecycle.unload, "reload": lifecycle.reload, "model_status": lifecycle.status,
@@ -136,7 +149,8 @@ def _handlers(deps: ManagementDeps, background: Background, console: ConsoleFile
         "nodes": trust.nodes, "expel": trust.expel, "tokens": trust.tokens, "make_token": trust.make,
         "rotate_tokens": trust.rotate, "revoke_token": trust.revoke,
         "routing": routing.config, "change_routing": routing.change, "routing_stats": routing.stats,
-        "explain": routing.explain,
+        "explain": routing.explain, "quotas": quotas.quotas, "change_quotas": quotas.change,
+        "quota_report": quotas.report, "all_quotas": quotas.all,
         "logs": diagnostics.logs, "journal": diagnostics.journal, "limits": diagnostics.limits,
         "health": health.health, "live": health.live, "ready": health.ready,
         "metrics": Metrics(deps, __version__).metrics,

@@ -3,7 +3,7 @@
 Owns no behaviour. Decides nothing. `daemon.node` hands in the real things, tests hand in stand-ins.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -128,6 +128,16 @@ class ManagementDeps(Protocol):
     async def change_routing(self, document: Mapping[str, object]) -> Outcome:
         """Return how a change of how requests are routed ended. Cancelling stops the waiting, not the change."""
 
+    async def change_quotas(self, model: ModelId, document: Mapping[str, object]) -> Outcome:
+        """Return how a change of a model's quotas ended. Cancelling stops the waiting, not the change."""
+
+    def quota_report(self, model: ModelId) -> dict[str, object]:
+        """Return how much of a model's quotas is used, as far as this node knows."""
+
+    @property
+    def quota_timezone(self) -> str:
+        """Return the name of the zone by whose clock hours and days begin."""
+
     @property
     def routes(self) -> RouteMemory:
         """Return what the front door remembers of where its requests went."""
@@ -137,6 +147,9 @@ class ManagementDeps(Protocol):
 
     def in_flight(self, model: ModelId) -> int:
         """Return the number of requests that a model is answering."""
+
+    def left_out(self, nodes: Collection[NodeId], now_s: float) -> Mapping[NodeId, float]:
+        """Return the nodes that get no request because others failed there, and for how many seconds more."""
 
     def counters(self) -> Mapping[str, float]:
         """Return what the front door counted since the start, by name, as in `requests`."""

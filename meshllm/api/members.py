@@ -5,8 +5,8 @@ manage others, and everybody for itself. Doesn't know HTTP.
 """
 
 from meshllm.api.deps import MeshFacts
-from meshllm.core.announcement import Announcement, Role
-from meshllm.core.ids import short
+from meshllm.core.announcement import Announcement, Role, SharedModel
+from meshllm.core.ids import NodeId, short
 from meshllm.core.resources import Resources
 from meshllm.core.rights import Rights, rights_meaning, rights_names
 from meshllm.core.view import Member, MeshView
@@ -17,8 +17,12 @@ STATES = ("alive", "suspect", "dead", "left")
 
 def member_documents(view: MeshView, now_s: float) -> list[dict[str, object]]:
     """Return every member, this node first, then by state and name. Times are seconds, round trips milliseconds."""
-    ordered = sorted(view.members.items(), key=lambda item: (item[0] != view.me.node, _rank(item[1]), item[0]))
-    return [_document(view, member, now_s) for _, member in ordered]
+    return [member_document(view, view.members[node], now_s) for node in members_in_order(view)]
+
+
+def members_in_order(view: MeshView) -> list[NodeId]:
+    """Return every member: this node first, then by state and name."""
+    return sorted(view.members, key=lambda node: (node != view.me.node, _rank(view.members[node]), node))
 
 
 def mesh_document(mesh: MeshFacts | None) -> dict[str, object] | None:
@@ -38,10 +42,15 @@ def _rank(member: Member) -> tuple[int, str]:
     return (STATES.index(state) if state in STATES else len(STATES), member.announcement.name)
 
 
-def _document(view: MeshView, member: Member, now_s: float) -> dict[str, object]:
+def shows_addresses(view: MeshView, member: Member) -> bool:
+    """Tell whether this node is told where a member is: itself, and everybody where it may manage others."""
+    return member.announcement.node == view.me.node or Rights.ADMIN in view.me.rights
+
+
+def member_document(view: MeshView, member: Member, now_s: float) -> dict[str, object]:
+    """Return one member as the status document has it."""
     said = member.announcement
     is_me = said.node == view.me.node
-    shows_addresses = is_me or Rights.ADMIN in view.me.rights
     return {
         "id": said.node,
         "short": short(said.node),
@@ -56,7 +65,7 @@ def _document(view: MeshView, member: Member, now_s: float) -> dict[str, object]
         "heard_s": None if member.last_heard_s is None else round(max(now_s - member.last_heard_s, 0.0), 1),
         "vouched_by": member.vouched_by,
         "why": member.why,
-        "addresses": [str(address) for address in said.addresses] if shows_addresses else [],
+        "addresses": [str(address) for address in said.addresses] if shows_addresses(view, member) else [],
         "load": round(said.load, 3),
         "memory": _memory(said),
         "hardware": _hardware(said),
@@ -66,10 +75,20 @@ def _document(view: MeshView, member: Member, now_s: float) -> dict[str, object]
             {
                 "id": model.model, "digest": model.digest, "state": str(model.state), "slots": model.slots,
                 "busy": model.busy, "queued": model.queued, "context_tokens": model.context_tokens,
+                "split": _split(model.shared),
             }
             for model in said.serving
         ],
+        "lends": [{"model": lent.model, "host": lent.host, "memory_bytes": lent.memory_bytes} for lent in said.lends],
     }  # fmt: skip
+
+
+def _split(shared: SharedModel | None) -> dict[str, object] | None:
+    """Return who holds which part of a model, in the order of its layers, its host last; null for one held alone."""
+    if shared is None:
+        return None
+    shares = [{"node": one.node, "layers": one.layers, "memory_bytes": one.memory_bytes} for one in shared.parts]
+    return {"epoch": shared.epoch, "shares": shares}
 
 
 def _memory(said: Announcement) -> dict[str, object]:

@@ -20,13 +20,28 @@ _WARMTH_OF_PHASE = {
 
 
 PhaseOf = Callable[[LocalModel], str]
+Inputs = tuple[object, ...]
 
 
 def mesh_model_documents(view: MeshView, phase_of: PhaseOf) -> list[dict[str, object]]:
     """Return every model that a live member serves or has on its disk, or that this node knows; sorted by id."""
+    phases = phases_of(view, phase_of)
+    return [mesh_model_document(view, model, phases[model]) for model in sorted(phases)]
+
+
+def phases_of(view: MeshView, phase_of: PhaseOf) -> dict[ModelId, dict[NodeId, str]]:
+    """Return each such model, with its phase at each live node that has something of it."""
     hosts = _hosts(view, phase_of)
-    known = sorted({*hosts, *view.cold})
-    return [_document(view, model, hosts.get(model, {})) for model in known]
+    return hosts | {model: {} for model in view.cold if model not in hosts}
+
+
+def mesh_model_inputs(view: MeshView, model: ModelId, phases: dict[NodeId, str]) -> Inputs:
+    """Return everything that a model's document is made of: equal inputs make equal documents."""
+    local = view.local.get(model)
+    return (
+        phases, view.cold.get(model), view.orders.get(model), view.replicas.get(model), view.demand.get(model),
+        local.spec if local is not None else None,
+    )  # fmt: skip
 
 
 def _hosts(view: MeshView, phase_of: PhaseOf) -> dict[ModelId, dict[NodeId, str]]:
@@ -45,7 +60,8 @@ def _hosts(view: MeshView, phase_of: PhaseOf) -> dict[ModelId, dict[NodeId, str]
     return found
 
 
-def _document(view: MeshView, model: ModelId, phases: dict[NodeId, str]) -> dict[str, object]:
+def mesh_model_document(view: MeshView, model: ModelId, phases: dict[NodeId, str]) -> dict[str, object]:
+    """Return one model of the mesh as the status document has it."""
     cold, local, order = view.cold.get(model), view.local.get(model), view.orders.get(model)
     replicas = view.replicas.get(model, ())
     size_bytes = cold.size_bytes if cold is not None else max((one.served.size_bytes for one in replicas), default=0)

@@ -23,8 +23,11 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from meshllm.api.deps import ManagementDeps
+from meshllm.api.quotas import limited
 from meshllm.api.status import PHASES, phase_of
 from meshllm.core.durations import STEPS_S
+from meshllm.core.serving.quota_kinds import Mode
+from meshllm.core.serving.quota_report import remaining_tokens, usage
 from meshllm.core.serving.routing_stats import RoutingStats
 from meshllm.core.view import MeshView
 
@@ -87,6 +90,7 @@ class ViewCollector(Collector):
             up.add_metric([server.name], float(server.is_up))
         yield up
         yield from _routing(self._deps.routes.stats)
+        yield from _quotas(self._deps)
         for name, value in sorted(self._deps.counters().items()):
             series = _NOT_A_NAME.sub("_", name).strip("_")
             yield CounterMetricFamily(f"meshllm_{series}", f"Front door: {series.replace('_', ' ')}.", value)
@@ -128,6 +132,26 @@ def _routing(stats: RoutingStats) -> Iterable[Metric]:
     summary.add_metric([], buckets[-1][1], total_s)
     summary.add_sample("nopenai_routing_duration_seconds", {"quantile": "0.99"}, _quantile_s(buckets, 0.99))
     yield summary
+
+
+def _quotas(deps: ManagementDeps) -> Iterable[Metric]:
+    """Yield how much is used of each quota, by the names that older dashboards ask for, too."""
+    reports = [deps.quota_report(model) for model in limited(deps.views.newest)]
+    for prefix in ("meshllm", "nopenai"):
+        used = GaugeMetricFamily(
+            f"{prefix}_quota_usage_percent", "Share of a quota that is used.", labels=["model", "type"]
+        )
+        left = GaugeMetricFamily(f"{prefix}_quota_remaining_tokens", "Tokens that are left.", labels=["model"])
+        mode = GaugeMetricFamily(f"{prefix}_quota_mode", "1 for how near to its limits.", labels=["model", "mode"])
+        for report in reports:
+            model = str(report["model_id"])
+            for kind, percent in usage(report).items():
+                used.add_metric([model, kind], percent)
+            if (tokens := remaining_tokens(report)) is not None:
+                left.add_metric([model], tokens)
+            for each in Mode:
+                mode.add_metric([model, str(each)], float(report["mode"] == each))
+        yield from (used, left, mode)
 
 
 def _bound(edge_s: float) -> str:

@@ -72,6 +72,16 @@ def status_document(
     view: MeshView, now_s: float, facts: NodeFacts, in_flight: Callable[[ModelId], int]
 ) -> dict[str, object]:
     """Return everything that is known of this node, ready for JSON. Times are seconds, sizes bytes."""
+    return {
+        **facts_document(view, now_s, facts),
+        "members": member_documents(view, now_s),
+        "models": [model_document(view, view.local[model], now_s, in_flight(model)) for model in sorted(view.local)],
+        "mesh_models": mesh_model_documents(view, phase_of),
+    }
+
+
+def facts_document(view: MeshView, now_s: float, facts: NodeFacts) -> dict[str, object]:
+    """Return what the status document says beside its lists of members and models."""
     build, failure = view.engine_build, view.engine_failure
     return {
         "node": {
@@ -82,13 +92,10 @@ def status_document(
             "address": facts.address,
         },
         "mesh": mesh_document(facts.mesh),
-        "members": member_documents(view, now_s),
         "machine": _machine(view.resources),
         "engine": None if build is None else {"kind": build.kind, "version": build.version, "uses_gpu": build.uses_gpu},
         "engine_failure": None if failure is None else {"fault": str(failure.fault), "message": failure.message},
         "default_model": view.default_model,
-        "models": [model_document(view, view.local[model], now_s, in_flight(model)) for model in sorted(view.local)],
-        "mesh_models": mesh_model_documents(view, phase_of),
         "problems": [
             {"path": problem.path, "code": problem.code, "message": problem.message} for problem in view.problems
         ],
@@ -130,6 +137,7 @@ def model_document(view: MeshView, model: LocalModel, now_s: float, in_flight: i
         "wanted": model.wanted,
         "held": model.held,
         "dropped": model.dropped,
+        "pinned": is_pinned(view, model.id),
         "progress": None if progress is None else {
             "stage": progress.stage, "share": round(progress.share, 4),
             "done_bytes": progress.done_bytes, "total_bytes": progress.total_bytes,
@@ -153,6 +161,11 @@ def model_document(view: MeshView, model: LocalModel, now_s: float, in_flight: i
         "restarts": model.restarts,
         "retry_in_s": None if model.retry_at_s is None else round(max(model.retry_at_s - now_s, 0.0), 1),
     }  # fmt: skip
+
+
+def is_pinned(view: MeshView, model: ModelId) -> bool:
+    """Tell whether the configuration keeps a model in memory."""
+    return model in view.policies and view.policies[model].is_pinned
 
 
 def _file_facts(model: LocalModel) -> dict[str, object]:

@@ -29,6 +29,10 @@ class NoNodeError(CommandError):
     """Nobody answers where a node would."""
 
 
+class NodeLostError(CommandError):
+    """The node answers no more, or broke off in the middle."""
+
+
 class ApiClient:
     """The management and inference API of one node."""
 
@@ -51,10 +55,16 @@ class ApiClient:
 
     @contextmanager
     def lines(
-        self, method: str, path: str, body: Mapping[str, object] | None = None, *, timeout_s: float = LONG_WAIT_S
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        *,
+        timeout_s: float = LONG_WAIT_S,
+        headers: Mapping[str, str] | None = None,
     ) -> Iterator[Iterator[str]]:
-        """Give the lines of an answer as they come. Raises CommandError."""
-        with self._answer(method, path, body, timeout_s) as answer:
+        """Give the lines of an answer as they come; `timeout_s` is for each of them. Raises CommandError."""
+        with self._answer(method, path, body, timeout_s, headers) as answer:
             if answer.status >= 400:
                 raise _error_of(answer.status, answer.read(STATE_FILE_BYTES))
             yield _lines(answer, self)
@@ -73,10 +83,15 @@ class ApiClient:
 
     @contextmanager
     def _answer(
-        self, method: str, path: str, body: Mapping[str, object] | None, timeout_s: float
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None,
+        timeout_s: float,
+        more_headers: Mapping[str, str] | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
         connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **(more_headers or {})}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         try:
@@ -84,12 +99,12 @@ class ApiClient:
             connection.request(method, path, body=content, headers=headers)
             yield connection.getresponse()
         except TimeoutError:
-            raise CommandError(f"the node at {self.host}:{self.port} does not answer") from None
+            raise NodeLostError(f"the node at {self.host}:{self.port} does not answer") from None
         except ConnectionRefusedError:
             raise NoNodeError(f"no node is running at {self.host}:{self.port}; {START_HINT}") from None
         except (OSError, http.client.HTTPException) as error:
             reason = str(error) or type(error).__name__
-            raise CommandError(f"the node at {self.host}:{self.port} broke off: {reason}") from None
+            raise NodeLostError(f"the node at {self.host}:{self.port} broke off: {reason}") from None
         finally:
             connection.close()
 
@@ -135,7 +150,7 @@ def _lines(answer: http.client.HTTPResponse, client: ApiClient) -> Iterator[str]
         while line := answer.readline():
             yield line.decode(errors="replace").rstrip("\r\n")
     except (http.client.HTTPException, ConnectionError):
-        raise CommandError(f"the node at {client.host}:{client.port} broke off") from None
+        raise NodeLostError(f"the node at {client.host}:{client.port} broke off") from None
 
 
 def _parsed(content: bytes) -> dict[str, object] | None:

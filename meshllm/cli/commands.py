@@ -40,13 +40,18 @@ COMMANDS = (
     Command("default", "default", "Show or choose the model that answers where none is named."),
     Command("plan", "plan", "Show where a request for a model would go now, and why."),
     Command("routing", "routing", "Show or change how requests are routed to models and hosts."),
+    Command("quota", "quota", "Show or change what models may be used for: tokens and requests an hour and a day."),
     Command("nodes", "nodes", "Show the nodes of the mesh: state, round trip, models."),
     Command("node", "node_orders", "Expel a node from the mesh."),
     Command("token", "tokens", "Print a token by which another machine joins the mesh."),
     Command("logs", "logs", "Show the node's log, or a model's."),
     Command("doctor", "doctor", "Check this machine and show every limit."),
     Command("config", "config", "Check a configuration file, show what is in force, or print its schema."),
-    Command("engine", "engine", "Show the inference engine of this machine."),
+    Command(
+        "engine",
+        "engine",
+        "Show the engine of this machine, or build the one that shares models.",
+    ),
 )
 """Every command, in the order of `--help`."""
 BY_NAME = {name: command for command in COMMANDS for name in (command.name, *command.aliases)}

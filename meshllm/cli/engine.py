@@ -24,7 +24,7 @@ app = plain_app("engine")
 
 @app.callback()
 def engine() -> None:
-    """Show the inference engine of this machine, or build the one that shares models with other machines."""
+    """Show the engine of this machine, or build the one that shares models."""
 
 
 @app.command("show")

@@ -90,6 +90,7 @@ NODE_OPTIONS: dict[str, object] = {
         "--bind-port", "PORT", "UDP port for other nodes, and TCP for model files. [the last one, else any]"
     ),
     "no_mdns": _switch("--no-mdns", text="Neither announce this node on the local network nor look for others."),
+    "split": _switch("--split", text="Share every --model with other nodes, though it may fit here; alone it waits."),
     "no_rpc": _switch("--no-rpc", text="Never lend memory and compute to models that are split between nodes."),
     "no_remote_control": _switch("--no-remote-control", text="Never let other nodes load and unload models here."),
     "host": _text("--host", "ADDRESS", "Address to listen on. [127.0.0.1]"),

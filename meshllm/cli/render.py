@@ -16,6 +16,9 @@ from meshllm.core.resources import format_bytes
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+Table = tuple[Sequence[str], Sequence[Sequence[object]]]
+"""Headings, and the cells of each row."""
+
 PLAIN_STEP = 0.1
 """Without a terminal, progress is a line for each such share."""
 

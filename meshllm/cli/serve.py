@@ -73,6 +73,9 @@ def _quieter(config: Config, flags: Mapping[str, object]) -> Config:
 
 
 def _run(config: Config) -> int:
+    from meshllm.daemon.frugal import be_frugal
+
+    be_frugal()
     from meshllm.daemon.errors import StartError
     from meshllm.daemon.node import run
 

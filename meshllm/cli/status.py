@@ -1,7 +1,10 @@
-"""`mesh-llm status`: the node, its machine, its engine, its mesh, its models.
+"""`mesh-llm status`: the node, its machine, its engine, its mesh, its models; `--watch` goes on with what changes.
 
 Owns the lines. `--json` prints the node's status document as it is.
 """
+
+from collections.abc import Iterable
+from typing import Annotated
 
 import typer
 
@@ -9,44 +12,62 @@ from meshllm.cli.members import COLUMNS as MEMBER_COLUMNS
 from meshllm.cli.members import members_of, mesh_line, table
 from meshllm.cli.node import open_node
 from meshllm.cli.options import ConfigFile, Json, Port, StateDir
-from meshllm.cli.render import count_of, duration, print_facts, print_json, print_table, say, size
+from meshllm.cli.render import Table, count_of, duration, print_facts, print_json, print_table, say, size
 from meshllm.cli.rows import Document, items, number, part, problems_of, rows_of, text
+from meshllm.cli.watching import watch
+
+MODEL_COLUMNS = ("MODEL", "STATE", "SIZE", "CONTEXT", "REQUESTS", "NOTE")
 
 
 def command(
     ctx: typer.Context,
     as_json: Json = False,
+    is_watched: Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it as it changes.")] = False,
     port: Port = None,
     state_dir: StateDir = None,
     config: ConfigFile = None,
 ) -> None:
     """Show the node: machine, engine, mesh, models."""
-    status = open_node(ctx, port=port, state_dir=state_dir, config=config).get("/api/status")
+    client = open_node(ctx, port=port, state_dir=state_dir, config=config)
+    if is_watched:
+        watch(client, facts=facts, tables=tables, warnings=warnings, as_json=as_json)
+        return
+    status = client.get("/api/status")
     if as_json:
         print_json(status)
         return
-    members = members_of(status, "members")
-    mesh = mesh_line(part(status, "mesh"), members)
-    print_facts([*_facts(status), ("mesh", mesh)])
-    if len(members) > 1:
+    print_facts(facts(status))
+    for columns, rows in tables(status):
         print()
-        print_table(MEMBER_COLUMNS, table(members))
-    rows = rows_of(status)
-    if rows:
-        print()
-        columns = ("MODEL", "STATE", "SIZE", "CONTEXT", "REQUESTS", "NOTE")
-        print_table(
-            columns,
-            [
-                (row.id, _state(row.phase, row.progress), size(row.size_bytes),
-                 count_of(row.context_tokens or row.train_context_tokens), row.requests, row.message)
-                for row in rows
-            ],
-        )  # fmt: skip
+        print_table(columns, rows)
+    for warning in warnings(status):
+        say(f"warning: {warning}")
+
+
+def tables(status: Document) -> list[Table]:
+    """Return the tables of members and of models that are not empty."""
+    members, models = members_of(status, "members"), rows_of(status)
+    found: list[Table] = [(MEMBER_COLUMNS, table(members))] if len(members) > 1 else []
+    rows = [
+        (row.id, _state(row.phase, row.progress), size(row.size_bytes),
+         count_of(row.context_tokens or row.train_context_tokens), row.requests, row.message)
+        for row in models
+    ]  # fmt: skip
+    return [*found, (MODEL_COLUMNS, rows)] if rows else found
+
+
+def warnings(status: Document) -> Iterable[str]:
+    """Yield what a person should look at."""
     for entry in items(status, "unresolved"):
-        say(f"warning: {text(entry, 'name')}: {text(entry, 'message')}")
+        yield f"{text(entry, 'name')}: {text(entry, 'message')}"
     for path, message in problems_of(status):
-        say(f"warning: {path}: {message}")
+        yield f"{path}: {message}"
+
+
+def facts(status: Document) -> list[tuple[str, object]]:
+    """Return the node in names and values."""
+    mesh = mesh_line(part(status, "mesh"), members_of(status, "members"))
+    return [*_facts(status), ("mesh", mesh)]
 
 
 def _facts(status: Document) -> list[tuple[str, object]]:

@@ -9,6 +9,8 @@ from enum import StrEnum
 
 from meshllm.core.ids import NO_MODEL, ModelId, NodeId
 from meshllm.core.intents import Verb
+from meshllm.core.quota_config import QuotaChoice
+from meshllm.core.quota_use import QuotaUse
 from meshllm.core.resources import Resources, Usable
 from meshllm.core.rights import Rights
 from meshllm.core.routing_config import RoutingChoice
@@ -219,6 +221,10 @@ class Announcement:
     default: DefaultChoice | None = None
     routing: RoutingChoice | None = None
     """How requests are routed mesh-wide, where this node carries that. Counts only with the right to administer."""
+    quotas: tuple[QuotaChoice, ...] = ()
+    """What models may be used for, where this node carries that. Counts only with the right to administer."""
+    quota_uses: tuple[QuotaUse, ...] = ()
+    """What this node's engines used of it in the running hour and day."""
     names: tuple[NamedModel, ...] = ()
     """Aliases and versions that this node gives to models on its disk."""
     demand: tuple[tuple[str, float], ...] = ()

@@ -14,6 +14,8 @@ from meshllm.core.engines import EnginePlan
 from meshllm.core.ids import UNSTAMPED, ConnectionId, EventId, ModelId, NodeId
 from meshllm.core.intents import Outcome
 from meshllm.core.messages import Message
+from meshllm.core.quota_config import QuotaChoice
+from meshllm.core.quota_use import QuotaUse
 from meshllm.core.remotes import RemoteBackend
 from meshllm.core.rights import Rights
 from meshllm.core.routing_config import RoutingChoice, RoutingConfig
@@ -211,6 +213,10 @@ class KeptOrders:
     """How requests are routed mesh-wide, as it last heard."""
     routing_here: RoutingConfig | None = None
     """How they are routed at this node, where somebody chose that."""
+    quotas: tuple[QuotaChoice, ...] = ()
+    """What models may be used for, as it last heard."""
+    quota_uses: tuple[QuotaUse, ...] = ()
+    """What its engines used of that in the running hour and day."""
     held: tuple[ModelId, ...] = ()
     """Models that no request brings back at this node."""
     dropped: tuple[ModelId, ...] = ()

@@ -14,6 +14,7 @@ from meshllm.core.engines import EngineBuild, EngineEndpoint, EngineFailure
 from meshllm.core.ids import UNSTAMPED, ConnectionId, EventId, ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent
 from meshllm.core.messages import Message
+from meshllm.core.quota_use import QuotaUse
 from meshllm.core.registration import Registration
 from meshllm.core.remotes import ListedModel
 from meshllm.core.resources import Resources
@@ -241,6 +242,23 @@ class RoutingChangeAsked(_Stamped):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaChangeAsked(_Stamped):
+    """A person or program asked for another limit of a model's use. Answer: Answer, with the same request id."""
+
+    request_id: str
+    model: ModelId
+    document: Mapping[str, object]
+    """As it came: the body of `POST /quotas/{model}`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaUsed(_Stamped):
+    """The front door counted what models used of their quotas here: complete, not a difference."""
+
+    uses: tuple[QuotaUse, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeaveRequested(_Stamped):
     """The daemon was asked to end: drain, stop the engines, go."""
 
@@ -433,7 +451,7 @@ Event = (
     | LendingReady | LendingEnded
     | ModelWanted | TrafficMeasured | RemoteProbed | RemoteDoubted | RegistryChanged | HealthAsked
     | DownloadProgressed | DownloadFinished | DownloadFailed | ModelAsked
-    | IntentReceived | RoutingChangeAsked | LeaveRequested | TaskFailed
+    | IntentReceived | RoutingChangeAsked | QuotaChangeAsked | QuotaUsed | LeaveRequested | TaskFailed
     | RightsGranted | AdmissionAsked | HandshakeFailed | TokenMade | TokenRevoked | TokensRotated | NodeRevoked
     | PeerConnected | PeerLost | DialFailed | MessageReceived | AddressFound | OwnAddressesChanged | RoundTripMeasured
     | PathFailed | PeerWanted | NodesRevoked | LoopLagged | Slept

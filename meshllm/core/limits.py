@@ -317,6 +317,8 @@ SPLIT_WORKERS: Final = 7  # of one split; each costs every token two round trips
 SPLIT_LAYERS: Final = 10_000  # of one model
 SPLIT_SETTLE_S: Final = 3.0  # a model fits nowhere for so long before it is shared: another node may be about to join
 SPLIT_AGREE_S: Final = 180.0  # for all workers to start their servers; filling a cache from a disk takes its time
+SPLIT_LOOK_S: Final = 2.0  # between two looks at a model that nobody can share yet
+SPLIT_AGAIN_S: Final = 0.3  # after the first split that was lost: by then its members have said what is free again
 SPLIT_RETRY_S: Final = 2.0  # after a split that came to nothing, doubled with each one in a row
 SPLIT_RETRY_MOST_S: Final = 60.0  # what the pause grows to
 SPLIT_FORGOTTEN_S: Final = 30.0  # a host that does not speak of what it is lent for so long has forgotten it
@@ -342,7 +344,10 @@ TUNNEL_REQUEST_S: Final = 3_600.0  # for one forwarded request, to its last byte
 FAR_TUNNELS_TOTAL: Final = 512  # open at a far end, of all peers together
 FAR_TUNNELS_PER_PEER: Final = 64
 TUNNEL_SHARE_OF_ROOM: Final = 4  # a peer may have this many times as many requests at a model as there is room left
-FIRST_BYTE_S: Final = 15.0  # an engine elsewhere may stand still before who waits for its first byte leaves it, once
+FIRST_BYTE_S: Final = 15.0  # an engine elsewhere may stand still before who waits for its first byte leaves it, once...
+FIRST_BYTE_TIMES: Final = 3  # ...where its first bytes were seen: so many times what this one should take...
+FIRST_BYTE_LEAST_S: Final = 5.0  # ...but at least so long, since a busy machine pauses, too...
+FIRST_BYTE_MOST_S: Final = 60.0  # ...and never longer than this
 QUEUE_WAIT_S: Final = 30.0  # for a slot, as far as can be told: a peer's request that would wait longer asks elsewhere
 QUEUE_SEEN_S: Final = 15.0  # for which an engine was seen with all slots taken before its queue's pace is known
 TUNNEL_OPEN_TIMEOUT_S: Final = 6.0  # a dial takes at most 5 s
@@ -378,6 +383,7 @@ ROUTING_WEIGHT_MOST: Final = 1e6
 ROUTING_SHADOWS: Final = 64
 ROUTING_BODY_BYTES: Final = 64 * KIB  # of a change of it: the journal remembers what was asked
 DECISIONS_SHOWN: Final = 100  # at a time
+ATTEMPTS_SHOWN: Final = 8  # hosts of one request that are remembered for explanations
 ROUTING_NAMES_BYTES: Final = 8 * KIB  # of all names in a routing configuration: it travels in an announcement
 
 # -- daemon ------------------------------------------------------------------------------------------
@@ -452,6 +458,23 @@ RPC_SELF_TEST_S: Final = 60.0  # of a build that shares models: two programs sta
 # -- building an engine ------------------------------------------------------------------------------
 RPC_BUILD_S: Final = 7200.0  # minutes for processors, an hour or more for some GPUs
 RPC_BUILD_DISK_BYTES: Final = 3 * GIB  # sources, objects and what comes of them
+
+# -- quotas --------------------------------------------------------------------------------------------
+QUOTA_MOST: Final = 2**53  # of any limit; what every JSON reader can hold
+QUOTA_MODELS: Final = 64  # models that somebody chose limits for, mesh-wide; each is told to every node
+QUOTA_BODY_BYTES: Final = 16 * KIB  # of a change of them
+QUOTA_BYTES_PER_TOKEN: Final = 4  # what a prompt is taken for until its engine has counted it
+QUOTA_ANSWER_TOKENS: Final = 4096  # kept free for an answer without a limit, where the context is not known
+QUOTA_QUEUE_S: Final = 30.0  # that a request above a limit may wait, where it may at all
+QUOTA_QUEUE_REQUESTS: Final = 256  # that wait so at one host
+QUOTA_LOOK_S: Final = 0.25  # how often those look again
+QUOTA_THROTTLE_MOST_S: Final = 2.0  # delay of a request above the third soft level
+QUOTA_THROTTLE_HARD_MOST_S: Final = 10.0  # above the fourth
+QUOTA_THROTTLE_BASE_S: Final = 0.1  # for each percent above the level
+QUOTA_LEASE_S: Final = 5.0  # at least so long between two leases of one window: as often as hosts tell what they used
+QUOTA_KEEP_S: Final = 30.0  # how often what was used is written down
+QUOTA_EMERGENCY_SHARE: Final = 0.97  # of a host's memory in use: then only urgent requests come in
+QUOTA_EMERGENCY_QUEUE_PER_SLOT: Final = 10  # requests at a host for each slot: the same
 
 
 def all_limits() -> dict[str, int | float]:

@@ -22,16 +22,21 @@ from meshllm.core.limits import JOIN_WAIT_S
 from meshllm.core.members.members import MemberEvent, Members
 from meshllm.core.members.times import MemberTimes, wan
 from meshllm.core.members.trust import Trust, TrustEvent, TrustMessage
-from meshllm.core.messages import HealthQuestion, Order, OrderResult
+from meshllm.core.messages import HealthQuestion, Order, OrderResult, SplitAnswer, SplitEnded, SplitOffer, SplitRelease
 from meshllm.core.names import NameIndex
 from meshllm.core.picture import Picture
+from meshllm.core.quota_config import Quotas
 from meshllm.core.rights import OWN_MACHINE, Rights
 from meshllm.core.routing_config import RoutingConfig
 from meshllm.core.serving.default_model import DefaultModel
 from meshllm.core.serving.lifecycle import Lifecycle, ServingPolicy
+from meshllm.core.serving.neighbourhood import Neighbourhood
 from meshllm.core.serving.order_book import NOTHING_KEPT, OrderBook
+from meshllm.core.serving.quota_book import QuotaBook
 from meshllm.core.serving.remote_orders import RemoteOrders, Surroundings
 from meshllm.core.serving.routing_book import RoutingBook
+from meshllm.core.serving.split_lenders import Lender
+from meshllm.core.standing import MemberState
 from meshllm.core.statement import OwnStatement
 from meshllm.core.view import MeshView
 
@@ -56,6 +61,8 @@ class CoreConfig:
     """What was ordered in earlier runs."""
     routing: RoutingConfig | None = None
     """How this node routes requests, where its configuration says so."""
+    quotas: tuple[tuple[str, Quotas], ...] = ()
+    """What models may be used for here, by id, where nobody chose it for the mesh; "" is all others."""
     unknown_model: str = ""
     """`reject` or `fallback`, whatever is chosen; empty for what is."""
     is_founder: bool = False
@@ -67,7 +74,7 @@ class CoreConfig:
     """None: as patient as the round trips that are measured call for."""
 
 
-_QUIET = (ev.EngineProgressed, ev.DownloadProgressed, ev.TrafficMeasured, ev.Woke, ev.TaskFailed)
+_QUIET = (ev.EngineProgressed, ev.DownloadProgressed, ev.TrafficMeasured, ev.QuotaUsed, ev.Woke, ev.TaskFailed)
 """Events that by themselves change nothing about who should serve what."""
 
 
@@ -79,6 +86,7 @@ class MeshCore:
         self._config = config
         self._book = OrderBook(config.node, config.kept, is_controllable=config.serving.is_controllable)
         self._routing = RoutingBook(config.node, config.kept, config.routing, config.unknown_model)
+        self._quotas = QuotaBook(config.node, config.kept, config.quotas)
         self._kept = config.kept
         self._serving = Lifecycle(config.serving, config.node, self._book, config.kept)
         self._serving.gap_filling.joining = config.is_joining
@@ -100,6 +108,7 @@ class MeshCore:
         self._members = Members(self._own, rng, config.times, now_s)
         self._orders = RemoteOrders(config.node, config.incarnation, self._book, self._around_orders())
         self._trust = Trust(config.node, config.rights, config.tokens, config.revocations)
+        self._serving.splits.around = self._serving.lending.around = self._neighbourhood()
         self._shunned: frozenset[NodeId] = frozenset()
         self._joining_until_s = now_s + JOIN_WAIT_S if config.is_joining else None
         self._picture = Picture(me, config.serving.requested, now_s, joining=config.is_joining)
@@ -153,6 +162,7 @@ class MeshCore:
         own = self._own.announcement
         rights = _told(self._trust.rights, self._config)
         said = own if own.rights == rights else replace(own, rights=rights)
+        self._serving.lending.may_lend = Rights.RPC in rights
         return self._serving.settle(now_s, said)
 
     def _hear_members(self, now_s: float) -> bool:
@@ -165,13 +175,17 @@ class MeshCore:
             is_live = entry is not None and entry.is_live
             self._book.hear(node, said, is_live=is_live)
             self._routing.hear(node, said, is_live=is_live)
-        is_news = self._book.settle() | self._routing.settle() or (bool(changed) and not self._orders.is_idle)
+            self._quotas.hear(node, said, is_live=is_live)
+        is_news = self._book.settle() | self._routing.settle() | self._quotas.settle()
+        is_news = is_news or (bool(changed) and not self._orders.is_idle)
         for node in changed:
             entry = entries.get(node)
             if entry is None:
                 gaps.hear(node, None, None, now_s)
             else:
                 gaps.hear(node, entry.state, entry.announcement, now_s)
+        nodes = set(changed)
+        is_news |= self._serving.splits.concerns(nodes) or self._serving.lending.concerns(nodes)
         return is_news or (gaps.is_due(now_s) and self._serving.leaving is None)
 
     def _is_about_models(self, event: Event, now_s: float) -> bool:
@@ -188,6 +202,49 @@ class MeshCore:
         nodes = {replica.node for hosts in asked for replica in hosts} & self._members.circle.links.keys()
         return [Send(peer=node, message=HealthQuestion(model=model or NO_MODEL)) for node in sorted(nodes)]
 
+    # -- models that are shared ----------------------------------------------------------------------------
+
+    def _neighbourhood(self) -> Neighbourhood:
+        """Return what the models' half may ask about other nodes."""
+        table, circle = self._members.table, self._members.circle
+
+        def lenders() -> list[Lender]:
+            found = []
+            for node in table.live():
+                entry, link = table.entries[node], circle.links.get(node)
+                if not entry.announcement.left:
+                    is_silent = entry.state is MemberState.SUSPECT
+                    found.append(Lender(entry.announcement, link.rtt_s if link is not None else None, is_silent))
+            return found
+
+        def said(node: NodeId) -> Announcement | None:
+            entry = table.entries.get(node)
+            is_there = entry is not None and entry.is_live and not entry.announcement.left
+            return entry.announcement if entry is not None and is_there else None
+
+        def rights_of(node: NodeId) -> Rights | None:
+            link = circle.links.get(node)
+            return link.rights if link is not None else None
+
+        return Neighbourhood(lenders=lenders, said=said, rights_of=rights_of)
+
+    def _hear_sharing(self, event: ev.MessageReceived, now_s: float) -> list[Effect] | None:
+        """Take what a connected peer says about a split; None where that is nothing."""
+        serving, peer = self._serving, event.peer
+        match event.message:
+            case SplitOffer() as offer:
+                return serving.lending.on_offer(peer, offer, now_s)
+            case SplitRelease() as release:
+                return serving.lending.on_release(peer, release)
+            case SplitAnswer() as answer:
+                serving.splits.on_answer(peer, answer)
+                return []
+            case SplitEnded() as ended:
+                serving.splits.on_ended(peer, ended)
+                return []
+            case _:
+                return None
+
     # -- orders between nodes --------------------------------------------------------------------------
 
     def _around_orders(self) -> Surroundings:
@@ -202,6 +259,8 @@ class MeshCore:
         """Take what others say about orders, or ask; None where that is nothing, as nearly always."""
         links = self._members.circle.links
         match event:
+            case ev.LendingReady() | ev.LendingEnded():
+                return self._serving.lending.on_server(event, now_s)
             case ev.PeerConnected(peer=peer) if not self._orders.is_idle:
                 return self._orders.on_connected(peer)
             case ev.MessageReceived(peer=peer, message=Order() as order) if peer in links:
@@ -211,6 +270,8 @@ class MeshCore:
             case ev.MessageReceived(peer=peer, message=HealthQuestion()) if peer in links:
                 self._own.insist(now_s)
                 return self._serving.on_look(ev.HealthAsked(), now_s)
+            case ev.MessageReceived(peer=peer) if peer in links:
+                return self._hear_sharing(event, now_s)
             case _:
                 return None
 
@@ -221,9 +282,12 @@ class MeshCore:
         if effects and not is_leaving:
             effects = self._orders.sorted_out(effects + self._settle(now_s), self.view, now_s)
             self._refresh(now_s, is_serving=True)
-        effects += self._routing.taken_notices()
+        effects += self._routing.taken_notices() + self._quotas.taken_notices()
         routing, routing_here = self._routing.remembered()
-        kept = replace(self._serving.orders.kept(), routing=routing, routing_here=routing_here)
+        quotas, uses = self._quotas.remembered(now_s)
+        kept = replace(
+            self._serving.orders.kept(), routing=routing, routing_here=routing_here, quotas=quotas, quota_uses=uses
+        )  # fmt: skip
         if kept != self._kept and not is_leaving:
             self._kept = kept
             effects.append(KeepOrders(kept=kept))
@@ -289,8 +353,8 @@ class MeshCore:
                 return serving.on_asked(event)
             case ev.IntentReceived():
                 return self._orders.on_intent(event.intent, self.view, now_s)
-            case ev.RoutingChangeAsked(request_id=request_id, document=document):
-                return [Answer(request_id=request_id, outcome=self._routing.change(document))]
+            case ev.RoutingChangeAsked() | ev.QuotaChangeAsked() | ev.QuotaUsed():
+                return self._chosen(event)
             case ev.LeaveRequested():
                 return serving.leave(event.reason)
             case ev.RightsGranted():
@@ -305,6 +369,18 @@ class MeshCore:
             case _:
                 return []  # of members: handled before; or a moment that came
 
+    def _chosen(self, event: ev.RoutingChangeAsked | ev.QuotaChangeAsked | ev.QuotaUsed) -> list[Effect]:
+        """Take what people choose about requests, and what these used of it."""
+        match event:
+            case ev.RoutingChangeAsked():
+                return [Answer(request_id=event.request_id, outcome=self._routing.change(event.document))]
+            case ev.QuotaChangeAsked():
+                outcome = self._quotas.change(event.model, event.document)
+                return [Answer(request_id=event.request_id, outcome=outcome)]
+            case ev.QuotaUsed():
+                self._quotas.used = event.uses
+        return []
+
     def _refresh(self, now_s: float, *, is_serving: bool) -> None:
         """Renew the own statement and the view, in the halves that may have changed."""
         own, members, picture = self._own, self._members, self._picture
@@ -317,10 +393,12 @@ class MeshCore:
             changes = picture.of_serving(self._serving, self._problems)
             said = self._serving.statement(own.announcement, now_s, is_client=self._config.is_client)
             self._serving.gap_filling.settled(said)
-            self._routing.stand(is_admin=Rights.ADMIN in self._trust.rights)
-            self._routing.settle()
+            for register in (self._routing, self._quotas):
+                register.stand(is_admin=Rights.ADMIN in self._trust.rights)
+                register.settle()
             rights, routing = _told(self._trust.rights, self._config), self._routing.announced
             where = replace(said, addresses=self._addresses, bulk_port=self._bulk_port)
+            where = replace(where, quotas=self._quotas.announced, quota_uses=self._quotas.used)
             if own.renew(replace(where, rights=rights, routing=routing), now_s):
                 members.say()
             self._book.hear(self._config.node, own.announcement, is_live=True)
@@ -331,6 +409,7 @@ class MeshCore:
         names = found if isinstance(found := changes.get("names"), NameIndex) else picture.view.names
         changes |= {
             "orders": self._book.orders, "default_choice": self._book.default, "routing": self._routing.register,
+            "quotas": self._quotas.register,
             "default_model": self._default.now(names, self._serving.held.default_model),
         }  # fmt: skip
         if self._joining_until_s is not None and (members.has_heard or now_s >= self._joining_until_s):

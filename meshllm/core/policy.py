@@ -34,6 +34,8 @@ class ModelPolicy:
     min_warm: int = 0
     is_pinned: bool = False
     """Never unloaded to make room, nor for being idle."""
+    is_split: bool = False
+    """Shared with other nodes, though it may fit on one."""
     is_enabled: bool = True
     """False: listed, and refused with `model_disabled`."""
     context_tokens: int | None = None

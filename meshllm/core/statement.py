@@ -83,7 +83,7 @@ def _hard(said: Announcement) -> Announcement:
     serving = tuple(
         replace(one, busy=0, queued=0, hit_rate=0.0, response_time_s=None, error_rate=None) for one in said.serving
     )
-    return replace(said, resources=_fixed(said.resources), serving=serving, demand=(), uses=(), load=0.0)
+    return replace(said, resources=_fixed(said.resources), serving=serving, demand=(), uses=(), quota_uses=(), load=0.0)
 
 
 def _fixed(resources: Resources | None) -> Resources | None:

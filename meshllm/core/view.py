@@ -18,6 +18,7 @@ from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Verb
 from meshllm.core.names import NameIndex
 from meshllm.core.policy import ModelPolicy
+from meshllm.core.quota_config import NO_QUOTAS, QuotaRegister
 from meshllm.core.registration import Registration
 from meshllm.core.remotes import RemoteState
 from meshllm.core.resources import Resources
@@ -217,6 +218,8 @@ class MeshView:
     """What was chosen mesh-wide; `default_model` is what counts here."""
     routing: RoutingRegister = NOTHING_CHOSEN
     """How requests are routed: what was chosen mesh-wide, and for this node."""
+    quotas: QuotaRegister = NO_QUOTAS
+    """What models may be used for: as chosen mesh-wide, and as this node's configuration says."""
     policies: Mapping[ModelId, ModelPolicy] = field(default_factory=lambda: MappingProxyType({}))
     """What this node's configuration says, by model."""
     assignment: Assignment | None = None

@@ -8,7 +8,8 @@ import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from meshllm.core.events import Event, IntentReceived, RoutingChangeAsked
+from meshllm.core.events import Event, IntentReceived, QuotaChangeAsked, RoutingChangeAsked
+from meshllm.core.ids import ModelId
 from meshllm.core.intents import Intent, Outcome
 
 
@@ -32,6 +33,10 @@ class Asking:
     async def change_routing(self, document: Mapping[str, object]) -> Outcome:
         """Return how a change of how requests are routed ended. Cancelling stops the waiting, not the change."""
         return await self._answer(lambda name: RoutingChangeAsked(request_id=name, document=document))
+
+    async def change_quotas(self, model: ModelId, document: Mapping[str, object]) -> Outcome:
+        """Return how a change of a model's quotas ended. Cancelling stops the waiting, not the change."""
+        return await self._answer(lambda name: QuotaChangeAsked(request_id=name, model=model, document=document))
 
     async def _answer(self, asked: Callable[[str], Event]) -> Outcome:
         request_id = f"i{next(self._ids)}"

@@ -111,7 +111,7 @@ def core_config(config: Config, start: MeshStart) -> CoreConfig:
         node=start.node, name=config.name, serving=serving, incarnation=start.incarnation, rights=start.rights,
         lends=not config.no_rpc,
         mesh=start.place.mesh, tokens=start.tokens, revocations=start.revocations, is_client=config.client,
-        kept=start.kept, routing=config.routing,
+        kept=start.kept, routing=config.routing, quotas=config.quotas,
         unknown_model=config.unknown_model, is_founder=membership is not None and bool(membership.root_key),
         is_joining=bool(start.contacts or config.peers),
     )  # fmt: skip
@@ -142,7 +142,7 @@ def _kept_orders(files: MeshFiles, mesh: MeshId) -> KeptOrders:
         kept = read_orders(document)
         if document.get(MESH_KEY, mesh) == mesh:
             return kept
-        return replace(kept, orders=(), default=None, routing=None, clock=0)
+        return replace(kept, orders=(), default=None, routing=None, quotas=(), clock=0)
     except WireError as error:
         log.warning("orders of the last run cannot be read: %s", error.message)
         return NOTHING_KEPT

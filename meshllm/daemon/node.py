@@ -11,7 +11,7 @@ import logging
 import random
 import secrets
 import signal
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -53,6 +53,7 @@ from meshllm.daemon.standalone import delete_files, memory
 from meshllm.daemon.state_dir import StateDir
 from meshllm.daemon.tasks import Tasks
 from meshllm.daemon.tensor_cache import TensorCache
+from meshllm.daemon.time_zone import zone_of
 from meshllm.daemon.upkeep import check_health, verify_loaded
 from meshllm.engine.build import AUTO, probe_build
 from meshllm.engine.endpoint import probe
@@ -186,6 +187,7 @@ class Node:
         self.mesh_link = MeshLink(start, config, self.views, self._loop.post, self._serve_tunnel)
         socket = state.runtime / MANAGEMENT_SOCKET_NAME
         self._door = FrontDoor(_door_config(config, start), self.views, self._loop.post, socket, tunnels=self.mesh_link)
+        self._door.metering.ledger.restore(start.kept.quota_uses)
         self._management = ManagementServer(self, socket)
 
     # -- start and end -------------------------------------------------------------------------------
@@ -363,6 +365,19 @@ class Node:
         """Return how a change of how requests are routed ended."""
         return await self._asking.change_routing(document)
 
+    async def change_quotas(self, model: ModelId, document: Mapping[str, object]) -> Outcome:
+        """Return how a change of a model's quotas ended."""
+        return await self._asking.change_quotas(model, document)
+
+    def quota_report(self, model: ModelId) -> dict[str, object]:
+        """Return how much of a model's quotas is used."""
+        return self._door.metering.report(model)
+
+    @property
+    def quota_timezone(self) -> str:
+        """Return the name of the zone by whose clock hours and days begin."""
+        return self._config.quota_timezone
+
     @property
     def routes(self) -> RouteMemory:
         """Return what the front door remembers of where its requests went."""
@@ -378,6 +393,10 @@ class Node:
     def in_flight(self, model: ModelId) -> int:
         """Return the number of requests that a model is answering."""
         return self._door.in_flight(model)
+
+    def left_out(self, nodes: Collection[NodeId], now_s: float) -> Mapping[NodeId, float]:
+        """Return the nodes that get no request because tunnels to them failed, and for how many seconds more."""
+        return self._door.left_out(nodes, now_s)
 
     def counters(self) -> Mapping[str, float]:
         """Return what the front door counted."""
@@ -458,7 +477,7 @@ def _door_config(config: Config, start: MeshStart) -> FrontDoorConfig:
     return FrontDoorConfig(
         host=config.host, port=config.port, node=start.node, api_key=config.api_key,
         allowed_hosts=config.allowed_hosts, allowed_origins=config.allowed_origins,
-        load_wait_s=config.load_wait_s,
+        load_wait_s=config.load_wait_s, quota_zone=zone_of(config.quota_timezone),
     )  # fmt: skip
 
 

@@ -148,7 +148,7 @@ async def build_engine(
     config: Config, tell: Callable[[str, int, int], None], *, native: bool, cpu: bool, jobs: int, wheel: Path | None
 ) -> RpcBuild:
     """Build what shares models with other machines; `tell` hears (step, done, total). Raises StandaloneError."""
-    wishes = BuildWishes(native=native, cpu=cpu, jobs=jobs, wheel=wheel)
+    wishes = BuildWishes(native=native, cpu=cpu, jobs=jobs, wheel=wheel, offline=config.offline)
     try:
         return await build_rpc(config.cache_dir, wishes, lambda at: tell(at.step, at.done, at.total))
     except RpcBuildError as error:

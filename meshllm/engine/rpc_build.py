@@ -13,11 +13,10 @@ import fcntl
 import importlib.util
 import os
 import platform
-import re
 import shutil
 import sys
 import zipfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +27,9 @@ from meshllm.engine.command import Command, Host, guarded, this_host
 from meshllm.engine.llama_server import PROGRAM, program_in
 from meshllm.engine.output import LogRing
 from meshllm.engine.process import spawn
-from meshllm.engine.rpc_flags import VERSION, build_flags, build_key
-from meshllm.engine.rpc_programs import CURRENT, ENGINES, PACKAGE, WORKERS, Pair, verdict_of
+from meshllm.engine.rpc_build_log import BuildProgress, Heard, Tell, why_failed
+from meshllm.engine.rpc_flags import PACKAGE, VERSION, build_flags, build_key
+from meshllm.engine.rpc_programs import CURRENT, ENGINES, WORKERS, Pair, verdict_of
 
 COMPILERS = ("c++", "g++", "clang++")
 GPU_TOOL_PLACES = {
@@ -40,34 +40,10 @@ LOCK_POLL_S = 0.2
 UNPACKED = ("bin/", "lib/", f"{PACKAGE.replace('-', '_')}-")
 """What of a wheel is kept: programs, their libraries, and the metadata that says which version it is."""
 LOG_NAME = "build.log"
-LOG_LINES, LOG_LINE_BYTES = 400, 2048
-QUOTED_CHARS = 200
-_STEP = re.compile(rb"^\s*\[\s*(\d+)/(\d+)\]", re.MULTILINE)
-_PERCENT = re.compile(rb"^\s*\[\s*(\d+)%\]", re.MULTILINE)
-_NETWORK = re.compile(
-    r"No matching distribution|Could not find a version|Temporary failure in name resolution|Connection refused"
-    r"|NewConnectionError|Network is unreachable|ReadTimeoutError|ProxyError|SSLError"
-)
-_KILLED = re.compile(r"Killed signal terminated program|internal compiler error: Killed|out of memory|cannot allocate")
-_FULL = re.compile(r"No space left on device|Disk quota exceeded")
-_FAULT = re.compile(r"(?:fatal error|error|Error):\s+(?!subprocess-exited-with-error)(.+)")
-_CMAKE_FAULT = re.compile(r"CMake Error at [^\n]*:\n\s*(\S[^\n]*(?:\n\s+\S[^\n]*){0,2})")
 
 
 class RpcBuildError(Exception):
     """There is no build. The message says why, and what would help."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildProgress:
-    """How far a build is. `total` is 0 where that cannot be said."""
-
-    step: str
-    done: int = 0
-    total: int = 0
-
-
-Tell = Callable[[BuildProgress], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +58,8 @@ class BuildWishes:
     """Compilers at the same time; 0 for one for each core."""
     wheel: Path | None = None
     """One that was built elsewhere, to take instead."""
+    offline: bool = False
+    """Fetch nothing."""
 
 
 async def build_rpc(cache_dir: Path, wishes: BuildWishes, tell: Tell) -> RpcBuild:
@@ -100,6 +78,10 @@ async def build_rpc(cache_dir: Path, wishes: BuildWishes, tell: Tell) -> RpcBuil
                 return await _taken(cache_dir, made, wishes, tell)
             work = folder / "work"
             await asyncio.to_thread(_cleared, work)
+            if wishes.offline and wishes.wheel is None:
+                raise RpcBuildError(
+                    "its source is not fetched while `offline` is set; --wheel takes one built elsewhere"
+                )
             wheel = wishes.wheel or await _Build(work, flags, wishes, tell).wheel()
             tell(BuildProgress(step="unpacking"))
             await asyncio.to_thread(_unpack, wheel, work / "unpacked")
@@ -175,7 +157,7 @@ class _Build:
         host = this_host()
         log_path = self._work.parent / LOG_NAME
         with log_path.open("wb") as file:
-            heard = _Heard(file.write, self._tell)
+            heard = Heard(file.write, self._tell)
             try:
                 async with asyncio.timeout(limits.RPC_BUILD_S):
                     code = await _run_to_end(self._command(host), heard)
@@ -238,35 +220,6 @@ def _check_means(work: Path, environ: Mapping[str, str]) -> None:
         raise RpcBuildError(f"a build takes {needed} of disk, and {work.parent} has {format_bytes(free)}; see --help")
 
 
-class _Heard(LogRing):
-    """The last lines of a build, which tells how far it is while it is heard."""
-
-    def __init__(self, keep: Callable[[bytes], object], tell: Tell) -> None:
-        """Give everything to `keep`, too."""
-        super().__init__(lines=LOG_LINES, line_bytes=LOG_LINE_BYTES)
-        self._keep = keep
-        self._tell_progress = tell
-
-    def feed(self, data: bytes) -> None:
-        """Take what came, and tell what it says of the progress."""
-        self._keep(data)
-        super().feed(data)
-        if progress := read_progress(data):
-            self._tell_progress(progress)
-
-
-def read_progress(said: bytes) -> BuildProgress | None:
-    """Return how far a build is by what it just said: ninja's `[3/274]`, make's `[ 12%]`, or pip's steps."""
-    if steps := _STEP.findall(said):
-        return BuildProgress(step="compiling", done=int(steps[-1][0]), total=int(steps[-1][1]))
-    if shares := _PERCENT.findall(said):
-        return BuildProgress(step="compiling", done=int(shares[-1]), total=100)
-    for words, step in ((b"Configuring CMake", "configuring"), (b"Installing build dependencies", "fetching tools")):
-        if words in said:
-            return BuildProgress(step=step)
-    return None
-
-
 async def _run_to_end(command: Command, heard: LogRing) -> int:
     """Run a child and return its exit status. Cancelled, it lets the child clear up first."""
     process = await spawn(command, heard)
@@ -278,22 +231,6 @@ async def _run_to_end(command: Command, heard: LogRing) -> int:
             process.stop(limits.ENGINE_STOP_POLITE_S)
             await asyncio.wait({running}, timeout=2 * limits.ENGINE_STOP_POLITE_S)
             raise
-
-
-def why_failed(lines: tuple[str, ...], flags: tuple[str, ...]) -> str:
-    """Return why a build failed, in a sentence."""
-    text = "\n".join(lines)
-    if _FULL.search(text):
-        return "the disk was full before the build was done"
-    if _NETWORK.search(text):
-        return f"the source of {PACKAGE} {VERSION} could not be fetched: is there a network, and a package index?"
-    if _KILLED.search(text):
-        return "memory ran out while compiling; --jobs 1 takes the least"
-    gpu = any(flag in flags for flag in ("-DGGML_CUDA=ON", "-DGGML_HIP=ON", "-DGGML_VULKAN=ON"))
-    hint = "; --cpu leaves the GPU out" if gpu else ""
-    match = _CMAKE_FAULT.search(text) or _FAULT.search(text)
-    said = match[1] if match else lines[-1] if lines else "nothing"
-    return f"the build failed{hint}; it said: {' '.join(said.split())[:QUOTED_CHARS]}"
 
 
 def _unpack(wheel: Path, into: Path) -> None:

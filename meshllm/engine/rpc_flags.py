@@ -7,8 +7,9 @@ it native. Doesn't look for tools: it is told which there are.
 import hashlib
 import json
 
+PACKAGE = "llama-cpp-python"
 VERSION = "0.3.36"
-"""Of llama-cpp-python, whose source carries llama.cpp."""
+"""Of the package, whose source carries llama.cpp."""
 COMMON = (
     "-DGGML_RPC=ON",
     "-DLLAVA_BUILD=OFF",  # the tools build it themselves
@@ -50,4 +51,4 @@ def gpu_kind(flags: tuple[str, ...], platform: str) -> str:
 def build_key(flags: tuple[str, ...], platform: str, machine: str) -> str:
     """Return the name of a build's folder: the same for the same source, flags and kind of machine."""
     facts = json.dumps([VERSION, flags, platform, machine])
-    return f"llama-cpp-python-{VERSION}-{hashlib.sha256(facts.encode()).hexdigest()[:8]}"
+    return f"{PACKAGE}-{VERSION}-{hashlib.sha256(facts.encode()).hexdigest()[:8]}"

@@ -14,9 +14,11 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from meshllm import __version__
 from meshllm.core import limits
 from meshllm.core.engines import RpcBuild
 from meshllm.engine.llama_server import PROGRAM, package_folders, program_in
+from meshllm.engine.rpc_flags import PACKAGE
 from meshllm.engine.rpc_self_test import Passed, RpcUnusableError, check_pair
 
 WORKERS = ("ggml-rpc-server", "rpc-server")
@@ -25,7 +27,6 @@ CURRENT = "current"
 """File in the folder of engines that names the build in use: a folder beside it."""
 VERDICTS = "verdicts"
 BUILD_HINT = "`mesh-llm engine build` makes one"
-PACKAGE = "llama-cpp-python"
 PACKAGE_METADATA = "llama_cpp_python-*.dist-info"
 
 
@@ -102,8 +103,8 @@ def _pairs(cache_dir: Path, program: str) -> list[Pair]:
 
 
 def _identity(pair: Pair) -> str:
-    """Return what tells whether these are the files and the machine of a test: home folders may be shared."""
-    facts: list[object] = [os.uname().nodename, os.uname().machine]
+    """Return what tells whether a test was of these files, here, and by these rules: home folders may be shared."""
+    facts: list[object] = [__version__, os.uname().nodename, os.uname().machine]
     for path in (pair.server, pair.worker):
         with contextlib.suppress(OSError):
             stat = Path(path).stat()

@@ -17,7 +17,11 @@ _CORS_HEADERS = (
     "anthropic-version, anthropic-beta"
 )
 _CORS_METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
-_EXPOSED = "X-Request-ID, X-Mesh-Node, X-Mesh-Model, X-Mesh-Route-Reason, X-Mesh-Attempts, Retry-After"
+_EXPOSED = (
+    "X-Request-ID, X-Mesh-Node, X-Mesh-Model, X-Mesh-Route-Reason, X-Mesh-Attempts, Retry-After, "
+    "X-RateLimit-Limit-Requests, X-RateLimit-Remaining-Requests, X-RateLimit-Reset-Requests, "
+    "X-RateLimit-Limit-Tokens, X-RateLimit-Remaining-Tokens, X-RateLimit-Reset-Tokens"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

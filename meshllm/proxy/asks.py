@@ -110,6 +110,10 @@ class _Details(msgspec.Struct, gc=False):
 
 class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
     prompt_tokens_details: _Details | None = None
 
 
@@ -117,6 +121,7 @@ class _Timings(msgspec.Struct, gc=False):
     prompt_n: int = 0
     cache_n: int = 0
     prompt_ms: float = 0.0
+    predicted_n: int = 0
 
 
 class _Told(msgspec.Struct, gc=False):
@@ -124,7 +129,13 @@ class _Told(msgspec.Struct, gc=False):
     timings: _Timings | None = None
 
 
+class _Whole(_Told, gc=False):
+    response: _Told | None = None
+    """In the last event of `/v1/responses`."""
+
+
 _TOLD = msgspec.json.Decoder(_Told)
+_WHOLE = msgspec.json.Decoder(_Whole)
 
 
 def report_of(document: bytes) -> Report:
@@ -150,6 +161,34 @@ def report_of_events(pieces: Sequence[bytes], *, is_chunked: bool) -> Report:
             if found.prompt_tokens:
                 return found
     return _NOTHING
+
+
+def tokens_of(document: bytes) -> int | None:
+    """Return how many tokens a whole answer, or one event, says that its request took; None where it says nothing."""
+    try:
+        told: _Told = _WHOLE.decode(document)
+    except _ERRORS:
+        return None
+    if isinstance(told, _Whole) and told.response is not None:
+        told = told.response
+    if (usage := told.usage) is not None and usage.total_tokens > 0:
+        return usage.total_tokens
+    if usage is not None and (usage.prompt_tokens > 0 or usage.input_tokens > 0):
+        return max(usage.prompt_tokens + usage.completion_tokens, usage.input_tokens + usage.output_tokens)
+    if (timings := told.timings) is not None and timings.predicted_n > 0:
+        return max(timings.prompt_n, 0) + max(timings.cache_n, 0) + timings.predicted_n
+    return None
+
+
+def tokens_of_events(pieces: Iterable[bytes], *, is_chunked: bool) -> int | None:
+    """Return how many tokens the last events of a stream say that its request took; None where they say nothing."""
+    data = b"".join(pieces)
+    for event in _events_backwards(payload_of(data) if is_chunked else data):
+        if b'"timings"' in event or b'"usage"' in event:
+            found = tokens_of(event)
+            if found is not None:
+                return found
+    return None
 
 
 def _events_backwards(data: bytes) -> Iterable[bytes]:

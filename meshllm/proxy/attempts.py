@@ -68,6 +68,8 @@ class Attempts:
         """Remember that the target did not lead to an answer."""
         trip = self.trip = self.trip or Trip()
         trip.note(self.target, setback, problem)
+        if self.plan is not None:
+            self.plan.kept.came_back(self.target.node, setback)
 
     def note_failure(self, *, was_stale: bool, is_known: bool = False) -> None:
         """Remember where the engine was lost. A stale connection is nobody's failure.

@@ -21,7 +21,7 @@ from meshllm.proxy.openai import Problem
 from meshllm.proxy.peek import NOTHING_SEEN, with_model
 from meshllm.proxy.pool import EngineConnection
 from meshllm.proxy.problem_answers import problem_answer
-from meshllm.proxy.sides import ClientSide, Recovery, Rejoinder
+from meshllm.proxy.sides import ClientSide, Gauge, Recovery, Rejoinder
 from meshllm.proxy.target import Target
 from meshllm.wire.tunnel_frames import TunnelProgress, TunnelRefusal
 
@@ -63,6 +63,8 @@ class Exchange(Attempts):
     """When a stream was sent to its engine, until that begins to answer; 0 for what is no stream."""
     comment_at_s = 0.0
     """When a stream that waits hears the next comment."""
+    meter: Gauge | None = None
+    """What keeps count, where its model has quotas."""
     again: Rejoinder | None = None
     """What it asks since its engine was lost in the middle of its answer."""
     has_begun = False
@@ -137,6 +139,8 @@ class Exchange(Attempts):
         self._status = head.status
         if self.plan is not None and head.status < 400:
             self.plan.answered(body)
+        if self.meter is not None and head.status < 400:
+            self.meter.answered(body)
         if self.intake.inference is not None and head.status >= 400:
             self._answer_or_turn(self._problem(head.status, body))
             return
@@ -171,6 +175,8 @@ class Exchange(Attempts):
         """Do what `on_piece` does, for the first piece and those that are not only passed on as they are."""
         if self.plan is not None:
             self.plan.tail.append(data)
+        if self.meter is not None:
+            self.meter.piece(data)
         if self._head is not None:
             if self.sent_s:
                 self.traffic.first_token(monotonic() - self.sent_s)
@@ -186,6 +192,7 @@ class Exchange(Attempts):
             self._head = None
             self._has_body = True
             self._passes = self._mode is _PASS and self._failed is None and self.plan is None
+            self._passes = self._passes and self.meter is None
         else:
             data = self._framed(data)
         if data:
@@ -403,6 +410,8 @@ class Exchange(Attempts):
         """Return our own fields of the answer."""
         intake, plan = self.intake, self.plan
         lines = self.target.client_lines if plan is None else plan.lines(self.target)
+        if self.meter is not None:
+            lines += self.meter.lines()
         return b"X-Request-ID: %b\r\n%bX-Mesh-Attempts: %d\r\n%b%b" % (
             self.request_id, lines, max(self.attempts, 1), intake.cors_lines,
             connection_line(intake.head.minor, keeps_alive=self.keeps_alive),

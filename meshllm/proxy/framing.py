@@ -24,9 +24,10 @@ _EVENT_ENDS = frozenset({b"\n\n", b"\r\n"})
 """How a chunk ends that ends an event, with either kind of line end."""
 _ERROR = b"error"
 _E, _R = b"er"
-_KNOWN_BYTES = 16
+_KNOWN_BYTES = 8
 """Chunks shorter than this have no remembered size: so many bytes of the others can be looked at unchecked."""
 LAST_CHUNK = b"0\r\n\r\n"
+_BEFORE_LAST = b"\r\n" + LAST_CHUNK
 
 
 class AnswerError(Exception):
@@ -94,12 +95,15 @@ def _length(value: str, before: int | None) -> int:
 
 
 _sizes: dict[bytes, int] = {}
-"""Size lines by their exact bytes: an engine repeats a few hundred. Emptied when full; never holds the last chunk's."""
+"""Sizes by the exact bytes of their lines, without CR LF: an engine repeats a few hundred. Emptied when full.
+
+Never holds the last chunk's.
+"""
 
 
 def _remember_size(line: bytes) -> None:
     """Keep the size that a line means, if it is a proper line."""
-    found = _CHUNK.fullmatch(line)
+    found = _CHUNK.fullmatch(line + b"\r\n") if len(line) < limits.HTTP_CHUNK_HEADER_BYTES else None
     if found is not None and int(found[1], 16) >= _KNOWN_BYTES:
         if len(_sizes) >= limits.ENGINE_HEADS_REMEMBERED:
             _sizes.clear()
@@ -138,31 +142,38 @@ class ChunkRelay:
         """Return the bytes to pass on; the last ones with the last chunk included. Raises AnswerError."""
         if self._held or not self.is_between:
             return self._search(self._take_slowly(data))
-        size_end = data.find(b"\r\n") + 2
+        end = data.find(b"\r\n")
+        # `data: {"error"`, `event: error`, `error: {`: an engine writes its error as a chunk of its own.
         if (
-            _sizes.get(data[:size_end]) == len(data) - size_end - 2 and data.endswith(self._safe_end)
-            and data[size_end + 8] != _E and data[size_end + 7] != _E and data[size_end + 1] != _R
+            _sizes.get(data[:end]) == len(data) - end - 4 and data.endswith(self._safe_end)
+            and data[end + 10] != _E and data[end + 9] != _E and data[end + 3] != _R
         ):  # fmt: skip
             self.chunks += 1  # exactly one chunk, as most engines write their events, and surely no error
             return data
-        at, size, count = 0, len(data), 0
-        while at < size:
-            size_end = data.find(b"\r\n", at, at + limits.HTTP_CHUNK_HEADER_BYTES) + 2
-            chunk_bytes = _sizes.get(data[at:size_end])
-            if chunk_bytes is None:
-                _remember_size(data[at:size_end])
-                return self._search(self._take_slowly(data))
-            at = size_end + chunk_bytes + 2
-            count += 1
-            if not data.startswith(b"\r\n", at - 2):
-                return self._search(self._take_slowly(data))
-            # `data: {"error"`, `event: error`, `error: {`: an engine writes its error as a chunk of its own.
-            if data[size_end + 8] == _E or data[size_end + 7] == _E or data[size_end + 1] == _R:
-                self.may_have_error = self._by_event
-        if not data.endswith(self._safe_end):
-            return self._search(self._take_slowly(data))
-        self.chunks += count
-        return data
+        return data if self._is_whole(data) else self._search(self._take_slowly(data))
+
+    def _is_whole(self, data: bytes) -> bool:
+        """Count what is exactly some chunks of known sizes, perhaps the last of all with them; False for anything else.
+
+        A payload with CR LF in it is something else, too. Lists of lines and of sizes are made by a few calls for all
+        chunks together, which is what makes it fast.
+        """
+        body = data[:-5] if data.endswith(_BEFORE_LAST) else data
+        if not body.endswith(self._safe_end):
+            return False
+        parts = body.split(b"\r\n")
+        lines, payloads = parts[:-1:2], parts[1::2]
+        sizes = [*map(_sizes.get, lines)]
+        if sizes != [*map(len, payloads)]:
+            for line, size in zip(lines, sizes, strict=True):
+                if size is None:
+                    _remember_size(line)
+            return False
+        self.chunks += len(lines)
+        self.is_complete = body is not data
+        if self._by_event and _ERROR in body:
+            self.may_have_error = any(load[8] == _E or load[7] == _E or load[1] == _R for load in payloads)
+        return True
 
     def _search(self, piece: bytes) -> bytes:
         """Return the piece, having looked for an error anywhere in it."""

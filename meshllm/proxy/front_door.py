@@ -14,7 +14,7 @@ import logging
 import random
 import secrets
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -26,6 +26,7 @@ from meshllm.core.ids import ModelId, NodeId, short
 from meshllm.core.names import AUTO_NAME
 from meshllm.core.serving.asleep import unloaded
 from meshllm.core.serving.priorities import Priority
+from meshllm.core.serving.quota_windows import Zone, utc
 from meshllm.core.serving.route_memory import RouteMemory
 from meshllm.core.serving.routes import Refusal
 from meshllm.proxy import openai, paths
@@ -35,6 +36,7 @@ from meshllm.proxy.forward import Exchange
 from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.intake import Door, connection_line
 from meshllm.proxy.journal import Journal
+from meshllm.proxy.metering import Metering
 from meshllm.proxy.model_lists import ModelLists
 from meshllm.proxy.open_requests import OpenRequests
 from meshllm.proxy.openai import Problem
@@ -79,6 +81,8 @@ class FrontDoorConfig:
     keep_alive_timeout_s: float = limits.HTTP_KEEP_ALIVE_TIMEOUT_S
     slow_client_timeout_s: float = limits.SLOW_CLIENT_TIMEOUT_S
     linger_s: float = limits.HTTP_LINGER_S
+    quota_zone: Zone = utc
+    """By whose clock hours and days begin for quotas."""
     connections_max: int = limits.CONNECTIONS_TOTAL
     connections_per_address_max: int = limits.CONNECTIONS_PER_ADDRESS
 
@@ -101,12 +105,14 @@ class FrontDoor:
         self.memory = RouteMemory(rng)
         self.memory.stats.counted_elsewhere = self._on_lane
         self.planner = Planner(self.memory, views)
-        reach = Reach(post)
+        reach = self._reach = Reach(post)
         self._targets = self.routes = Targets(
             views, self.traffic, config.node, management_socket, Tunnels(tunnels or NoTunnels(), reach)
         )
         patience = Patience(config.load_wait_s, config.comment_s, rng)
+        self.metering = Metering(views, config.node, config.quota_zone)
         self._pursuit = self.pursuit = Pursuit(self._targets, self.traffic, reach, self.planner, post, patience)
+        self._pursuit.admit, self.planner.quotas = self.metering.admit, self.metering
         self._open = OpenRequests(self.planner, views, self.traffic, rng)
         self._pursuit.turn = self._open.turn
         self._resumer = Resumer(self._targets, self.traffic, self._pursuit.pause_s)
@@ -187,6 +193,10 @@ class FrontDoor:
         """Return the requests that a model's engine has and has not answered."""
         traffic = self.traffic.models.get(model)
         return traffic.in_flight if traffic is not None else 0
+
+    def left_out(self, nodes: Collection[NodeId], now_s: float) -> Mapping[NodeId, float]:
+        """Return the nodes that get no request because tunnels to them failed, and for how many seconds more."""
+        return self._reach.ejections.left_s(nodes, now_s)
 
     def last_progress_s(self, model: ModelId) -> float:
         """Return the monotonic time of the last byte from a model's engine; 0 if none ever came."""
@@ -334,6 +344,8 @@ class FrontDoor:
 
     def settled(self, exchange: Exchange, *, is_ok: bool) -> None:
         """Count a request to a model that is over."""
+        if exchange.meter is not None:
+            exchange.meter.settle()
         if exchange.intake.inference is None:
             return
         target = exchange.target
@@ -390,11 +402,25 @@ class FrontDoor:
         exchange = Exchange(client, intake, body, request_id, self, found)
         _note(exchange, seen, arrival)
         exchange.trip = trip
+        return self._set_out(client, arrival, exchange, found)
+
+    def _set_out(
+        self, client: ClientConnection, arrival: Arrival, exchange: Exchange, found: Target
+    ) -> Exchange | None:  # fmt: skip
+        """Send a request on its way: at once where nothing is to be thought about."""
+        if found.is_metered and exchange.intake.inference.needs is not None:  # type: ignore[union-attr]  # it has a door
+            objection = self.metering.objection(exchange, found, is_asked=self.planner.config.checks_quotas)
+            if objection is None:
+                self._pursue(exchange)
+                return exchange
+            self.memory.stats.ended(found.model, found.node, is_ok=False, is_fallback=found.is_fallback)
+            self._refuse(client, arrival, objection, self.metering.lines(found.model))
+            return None
         if found.others:
             if not self._pursuit.goes_at_once(exchange, found):
                 self._pursue(exchange)
             return exchange
-        connection = found.pool.take() if trip is None else None
+        connection = found.pool.take() if exchange.trip is None else None
         if connection is not None:
             exchange.begin(connection)
         else:
@@ -435,9 +461,9 @@ class FrontDoor:
         )  # fmt: skip
         client.answer(head if intake.is_head else head + document, status, keeps_alive=intake.keeps_alive)
 
-    def _refuse(self, client: ClientConnection, arrival: Arrival, problem: Problem) -> None:
+    def _refuse(self, client: ClientConnection, arrival: Arrival, problem: Problem, more: bytes = b"") -> None:
         intake = arrival.intake
-        lines = self.error_lines(arrival) + connection_line(intake.head.minor, keeps_alive=intake.keeps_alive)
+        lines = self.error_lines(arrival) + more + connection_line(intake.head.minor, keeps_alive=intake.keeps_alive)
         client.answer(problem_answer(problem, intake, lines), problem.status, keeps_alive=intake.keeps_alive)
 
     def _request_id(self, arrival: Arrival) -> bytes:
@@ -457,6 +483,8 @@ class FrontDoor:
             self.far_end.note_pace(measured, now_s)
             if measured is not None:
                 self._post(measured)
+            if (used := self.metering.news()) is not None:
+                self._post(used)
         self._sweep_handle = asyncio.get_running_loop().call_later(limits.HTTP_SWEEP_INTERVAL_S, self._sweep)
 
 

@@ -141,6 +141,9 @@ class OpenRequests:
                 busy[end.node, end.model] = one.in_flight
         for model in {model for _, model in busy} & found.keys():
             found[model] = tuple(one.as_busy_as(max(one.busy, busy.get(one.key, 0))) for one in found[model])
+        quotas = self._planner.quotas
+        if quotas is not None and self._views.newest.quotas.is_limiting:
+            found = {model: tuple(quotas.told(hosts)) for model, hosts in found.items()}
         if out:
             found = {model: tuple(one for one in hosts if one.node not in out) for model, hosts in found.items()}
         return found

@@ -17,6 +17,7 @@ INVALID_JSON = "invalid_json"
 MODEL_LOADING = "model_loading"
 LEAVING = RefusalCode.LEAVING.value
 HOST_LOST = "host_lost"
+QUOTA_EXCEEDED = "quota_exceeded"
 ENGINE_LOST = "engine_lost"
 """What one node tells another; a client hears of it as `host_lost`."""
 _TYPES = {

@@ -9,7 +9,7 @@ Invariant: a place that was taken is given back exactly once, however the reques
 
 import logging
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic, perf_counter
 from typing import Protocol
@@ -38,6 +38,13 @@ class Newest(Protocol):
         """Return the newest view."""
 
 
+class Allowances(Protocol):
+    """Who knows what is left of quotas."""
+
+    def told(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Return the same engines with what is left of their models' quotas."""
+
+
 class Planner:
     """Decides for the requests of one front door that have several ways."""
 
@@ -46,6 +53,8 @@ class Planner:
         self.memory = memory
         self.clock = clock
         self.retries = RetryBudget()
+        self.quotas: Allowances | None = None
+        """Who knows what is left of quotas."""
         self.open = 0
         """Requests that were decided about and are not over, wherever they are."""
         self._views = views
@@ -79,6 +88,8 @@ class Planner:
         config, now_s = self.config, self.clock()
         ask = ask_of(intake, body, request_id, config, session_id)
         candidates = [candidate for target in targets if (candidate := _now(target)) is not None]
+        if candidates and self.quotas is not None and self._views.newest.quotas.is_limiting:
+            candidates = self.quotas.told(candidates)
         began_s = perf_counter()
         decision = self.memory.choose(candidates, ask, config, now_s)
         took_s = perf_counter() - began_s
@@ -168,6 +179,7 @@ class Plan:
     def go(self, node: NodeId) -> None:
         """Take a place at a host, before anything is awaited: the next decision knows of it."""
         self._end()
+        self.kept.sent(node, self.planner.clock() - self.began_s)
         rating = self.ratings.get(node)
         if rating is not None:
             planner = self.planner

@@ -10,6 +10,7 @@ Invariant: a connection has at most one relay, and one that has answered out of 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from time import monotonic
 from typing import Protocol, cast
 
@@ -312,8 +313,8 @@ class Errand:
     deadline_s: float
     """What is left of the request's time."""
     traceparent: str = ""
-    may_leave: bool = False
-    """It may go elsewhere where an engine stands still before the first byte of its answer."""
+    leave_after_s: float = inf
+    """Seconds for which an engine may stand still before the first byte of its answer: then it goes elsewhere."""
     priority: int = 0
 
 

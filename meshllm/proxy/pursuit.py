@@ -8,8 +8,9 @@ that needs it, none for the others.
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from math import inf
 from time import monotonic
 
 from meshllm.core import limits
@@ -35,6 +36,7 @@ from meshllm.proxy.ways import Reach, Ways
 from meshllm.wire.tunnel_frames import TunnelProgress
 
 _ASKED_REMEMBERED = 1024
+_FULL, _COME_LATER = 429, 503
 _COME_BACK = frozenset({429, 502, 503})
 
 
@@ -68,6 +70,8 @@ class Pursuit:
         self._rng = patience.rng
         self.turn: Callable[[Exchange], None] = _keep
         """Gives a request that left its model open another one, where there is no way left to the one that it had."""
+        self.admit: Admission = _welcome
+        """Asks the quotas of a model before a request goes to its engine here."""
         self._asked_for: dict[ModelId, float] = {}
         """Model that nobody loads to the time when it was last asked for: one event, however many requests wait."""
 
@@ -169,7 +173,16 @@ class Pursuit:
                 self._traffic.waiting -= 1
 
     def _answer(self, exchange: Exchange, problem: Problem) -> None:
-        """End with an error; it comes from this node, unless it is what another one said."""
+        """End with an error; it comes from this node, unless it is what another one said.
+
+        A stream that goes on asks again where there was no room: this node itself may have no tunnel left.
+        """
+        if problem.status == _FULL and exchange.again is not None and exchange.again.asks_again():
+            return
+        if problem.code == openai.QUOTA_EXCEEDED and problem.retry_after_s is None:
+            meter = exchange.meter
+            after_s = meter.retry_after_s() if meter is not None else self.retry_after_s()
+            problem = replace(problem, retry_after_s=after_s)
         if exchange.target.peer is not None and problem.code not in _said(exchange):
             exchange.target = self._targets.management
         exchange.answer(problem)
@@ -231,10 +244,18 @@ class Pursuit:
         priority = aged(exchange.intake.priority, monotonic() - exchange.since_s)
         if target.traffic.in_flight + target.pool.opening >= target.room(priority):
             return False
+        if (problem := await self._over_quota(exchange, target)) is not None:
+            if problem.status == 400 or not self.ways.has_others(exchange):
+                self._answer(exchange, problem)
+                return True
+            exchange.note(Setback.BUSY, problem)
+            return False
         exchange.go(target)
         self.ways.taken(target)
         try:
-            connection = await target.pool.connect(errand(exchange, may_leave=self.ways.may_leave(exchange)))
+            connection = await target.pool.connect(
+                errand(exchange, leave_after_s=self.ways.patience_s(exchange, target))
+            )
         except OSError as error:
             exchange.leave()
             target.traffic.wake()  # the place that it had is free again
@@ -253,6 +274,10 @@ class Pursuit:
         exchange.begin(connection)
         return True
 
+    async def _over_quota(self, exchange: Exchange, target: Target) -> Problem | None:
+        """Return why the quotas of a model do not let a request in here, as this node decides for its own engines."""
+        return await self.admit(exchange, target, exchange.intake.priority) if target.is_metered else None
+
     async def _may_try(self, exchange: Exchange, wait: "_Waiting") -> bool:
         """Pause before the second retry and later ones; tell whether a retry is left in the budget of all."""
         retries, plan = exchange.setbacks, exchange.plan
@@ -268,10 +293,16 @@ class Pursuit:
         return True
 
     def _retried_enough(self, exchange: Exchange, found: Target) -> Problem:
-        """Return what was said last, where much is retried already: where everything fails, more do not help."""
+        """Return what was said last, where much is retried already: where everything fails, more do not help.
+
+        Of a host that was lost a client hears that it may come back: others are there, it is not their turn yet.
+        """
         trail = exchange.trip.trail if exchange.trip is not None else Trail()
         said = self.ways.told(exchange, trail, found)
-        return replace(said, retry_after_s=self.retry_after_s()) if said.status in _COME_BACK else said
+        if said.status not in _COME_BACK:
+            return said
+        status = _COME_LATER if said.code == openai.HOST_LOST else said.status
+        return replace(said, status=status, retry_after_s=self.retry_after_s())
 
     def _note_lost(self, exchange: Exchange) -> None:
         """Let a request whose engine here is lost go elsewhere, where it can."""
@@ -354,16 +385,24 @@ class Pursuit:
                 exchange.comment_at_s = monotonic() + self._comment_s
 
 
+Admission = Callable[[Exchange, Target, Priority], Awaitable[Problem | None]]
+
+
+async def _welcome(_exchange: Exchange, _target: Target, _priority: Priority) -> Problem | None:
+    """Let every request in."""
+    return None
+
+
 def _keep(exchange: Exchange) -> None:
     """Leave a request the model that it has."""
 
 
-def errand(exchange: Exchange, *, may_leave: bool = False) -> Errand:
+def errand(exchange: Exchange, *, leave_after_s: float = inf) -> Errand:
     """Return what the far end of a tunnel is told of a request."""
     left_s = limits.TUNNEL_REQUEST_S - (monotonic() - exchange.since_s)
     return Errand(
         request_id=exchange.request_id.decode(), attempt=exchange.attempts + 1, deadline_s=max(left_s, 0.0),
-        traceparent=exchange.trace.decode(), may_leave=may_leave, priority=exchange.intake.priority,
+        traceparent=exchange.trace.decode(), leave_after_s=leave_after_s, priority=exchange.intake.priority,
     )  # fmt: skip
 
 

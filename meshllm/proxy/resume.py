@@ -16,15 +16,18 @@ from meshllm.core import limits
 from meshllm.core.ids import short
 from meshllm.core.serving.attempts import Setback
 from meshllm.core.view import MeshView
-from meshllm.proxy import sse
+from meshllm.proxy import sse, thoughts
 from meshllm.proxy.forward import Exchange
 from meshllm.proxy.framing import AnswerHead, payload_of
 from meshllm.proxy.journal import Journal, Story, events_of
 from meshllm.proxy.openai import HOST_LOST, Problem
 from meshllm.proxy.peek import with_model
 from meshllm.proxy.pool import Relay, TunnelEnd
-from meshllm.proxy.resumable import CHAT, RESUMABLE, Wanted, read_wanted
+from meshllm.proxy.resumable import CHAT, MESSAGES, RESPONSES, RESUMABLE, TEXT, Wanted, read_wanted
 from meshllm.proxy.retelling import Repeat, Rest, Retelling
+from meshllm.proxy.story_chat import ChatStory
+from meshllm.proxy.story_messages import MessageStory
+from meshllm.proxy.story_responses import ResponseStory
 from meshllm.proxy.target import Target, Trip
 from meshllm.proxy.targets import Targets
 from meshllm.proxy.traffic import Traffic
@@ -34,7 +37,6 @@ _HELD_BYTES = limits.HTTP_BODY_BYTES + limits.STREAM_JOURNAL_BYTES
 _LINES = b"POST %b HTTP/1.1\r\nHost: engine\r\nContent-Type: application/json\r\nAccept: */*\r\nContent-Length: %d\r\n"
 _FULL = 429
 _CHANNELS = "<|start|>assistant"
-_THOUGHTS = "<think>"
 """How prompts end behind which an engine first says what is no text: what was said does not fit there."""
 
 
@@ -56,7 +58,7 @@ class Resumer:
             return None
         if door is None or door.path not in RESUMABLE or (not isinstance(end, TunnelEnd) and end.is_adopted):
             return None
-        return Journal()
+        return Journal(_story(door.path, exchange))
 
     def resume(self, exchange: Exchange, journal: Journal, problem: Problem) -> bool:
         """Let a stream go on elsewhere, or end it if nothing is missing; return False if neither can be."""
@@ -70,6 +72,7 @@ class Resumer:
             name = name_of(exchange.target, self._views.newest)
             if wanted is None or not name:
                 return False
+            story.wants_usage = wanted.has_usage
             exchange.asked_model = name
             again = Continuation(exchange, wanted, story, self)
         return again.lose(problem)
@@ -107,10 +110,20 @@ def name_of(target: Target, view: MeshView) -> str:
     return f"{model}@{local.spec.digest}" if local.spec.digest else model
 
 
+def _story(path: bytes, exchange: Exchange) -> Story:
+    """Return the story that a door's stream begins."""
+    if path == MESSAGES:
+        return MessageStory()
+    if path == RESPONSES:
+        return ResponseStory(exchange.target.model)
+    return ChatStory(is_chat=path == CHAT)
+
+
 class _Leg(Enum):
     """What is asked of an engine next."""
 
     TEMPLATE = auto()  # the prompt as text
+    MARK = auto()  # whether the end of thoughts is a token
     COUNT = auto()  # how many tokens were said
     TEXT = auto()  # what comes behind them
     AGAIN = auto()  # everything: nothing was said
@@ -133,7 +146,7 @@ class Continuation:
         self._ends_s = 0.0
         """Until when hosts that have no room are asked again."""
         self._leg = _Leg.AGAIN
-        self._prompt = "" if wanted.path == CHAT else wanted.prompt
+        self._prompt = wanted.prompt if wanted.path == TEXT else ""
         self._counted = 0
         """Tokens of the text that was said before the present engine."""
         self._reason: str | None = None
@@ -156,13 +169,12 @@ class Continuation:
         if story.reason is not None and (story.has_usage or not wanted.has_usage):
             self._end_without_usage(story.reason)
             return True
-        is_told = bool(story.text) and not wanted.is_plain
-        if story.is_odd or is_told or problem.code != HOST_LOST or self._resumptions >= limits.STREAM_RESUMPTIONS:
+        if problem.code != HOST_LOST or self._resumptions >= limits.STREAM_RESUMPTIONS or not self._may_go_on:
             return False
         self._resumptions += 1
         self._loss = problem
         self._lost.append(exchange.target)
-        self._leg = _Leg.AGAIN if not story.text else _Leg.COUNT if self._prompt else _Leg.TEMPLATE
+        self._leg = _Leg.AGAIN if not story.has_begun else _Leg.COUNT if self._prompt else _Leg.TEMPLATE
         self._reason, self._has_said, self._events = story.reason, False, 0
         exchange.again = self
         exchange.waits, exchange.wait_most_s = None, limits.STREAM_RESUME_WAIT_S
@@ -170,6 +182,15 @@ class Continuation:
         self._look_elsewhere()
         exchange.next_leg(is_failure=True)
         return True
+
+    @property
+    def _may_go_on(self) -> bool:
+        """Tell whether what was said can have more behind it; thoughts that have a bound of their own cannot."""
+        story, wanted = self._story, self._wanted
+        if story.is_odd or not story.has_begun:
+            return not story.is_odd
+        is_bound = bool(story.thoughts) and not story.text and wanted.has_budget
+        return wanted.is_plain and not is_bound
 
     def _look_elsewhere(self) -> None:
         """Let the exchange go anywhere but where it was lost."""
@@ -201,16 +222,30 @@ class Continuation:
 
     def _asking(self, model: str) -> tuple[bytes, bytes]:
         """Return path and body of the next request."""
-        wanted, text, leg = self._wanted, self._story.text, self._leg
+        wanted, leg = self._wanted, self._leg
         if leg is _Leg.AGAIN:
             return wanted.path, with_model(self._exchange.body, wanted.model, model)
         if leg is _Leg.TEMPLATE:
             return b"/apply-template", msgspec.json.encode(wanted.for_template(model))
         if leg is _Leg.COUNT:
-            return b"/tokenize", msgspec.json.encode({"model": model, "content": text})
+            return b"/tokenize", msgspec.json.encode({"model": model, "content": self._said, **self._with_marks})
+        if leg is _Leg.MARK:
+            return b"/tokenize", msgspec.json.encode({"model": model, "content": thoughts.CLOSES, **self._with_marks})
+        text = self._said
         prompt: object = [*self._prompt, text] if isinstance(self._prompt, list) else self._prompt + text
         left = self._left if self._reason is None else 1
         return b"/v1/completions", msgspec.json.encode(wanted.for_rest(model, prompt, left))
+
+    @property
+    def _said(self) -> str:
+        """Return what was said behind the prompt."""
+        story = self._story
+        prompt = self._prompt if isinstance(self._prompt, str) else ""
+        return thoughts.behind_prompt(prompt, story.thoughts, story.text)
+
+    @property
+    def _with_marks(self) -> dict[str, object]:
+        return {"parse_special": True} if self._story.thoughts else {}
 
     @property
     def _left(self) -> int | None:
@@ -228,6 +263,8 @@ class Continuation:
             self._take_prompt(_field(body, "prompt"))
         elif self._leg is _Leg.COUNT:
             self._take_tokens(_field(body, "tokens"))
+        elif self._leg is _Leg.MARK:
+            self._take_mark(_field(body, "tokens"))
         else:
             self._failed(502, b"the answer is no stream")
 
@@ -236,11 +273,23 @@ class Continuation:
             self._failed(502, b"the template of the model leaves no place for what was said")
             return
         self._prompt, self._leg = prompt, _Leg.COUNT
+        if self._story.thoughts and not thoughts.opens_thoughts(prompt):
+            self._leg = _Leg.MARK
         self._exchange.next_leg()
 
     def _hides_what_comes_first(self, prompt: str) -> bool:
-        ends = (_CHANNELS,) if self._wanted.thinks_aloud else (_CHANNELS, _THOUGHTS)
-        return prompt.rstrip().endswith(ends)
+        """Tell whether what was told cannot be what came behind a prompt."""
+        if prompt.rstrip().endswith(_CHANNELS):
+            return True
+        return thoughts.opens_thoughts(prompt) and not self._story.thoughts and not self._wanted.thinks_aloud
+
+    def _take_mark(self, tokens: object) -> None:
+        """Go on where thoughts end with a token of the model's own; other marks are not known."""
+        if not isinstance(tokens, list) or len(tokens) != 1:
+            self._failed(502, b"how the model marks its thoughts is not known")
+            return
+        self._leg = _Leg.COUNT
+        self._exchange.next_leg()
 
     def _take_tokens(self, tokens: object) -> None:
         if not isinstance(tokens, list):
@@ -250,11 +299,13 @@ class Continuation:
         left = self._left
         if self._reason is None and left is not None and left <= 0:
             self._reason = "length"
+        if self._reason is None and self._story.is_closed:
+            self._reason = "stop"
         self._ask_for_rest()
 
     def _ask_for_rest(self) -> None:
         """Ask for what is missing; that may be no more than how much the whole was."""
-        if self._reason is not None and self._wanted.path == CHAT and not self._wanted.has_usage:
+        if self._reason is not None and self._wanted.path != TEXT and not self._wanted.has_usage:
             self._end_without_usage(self._reason)
         else:
             self._exchange.next_leg()
@@ -318,7 +369,7 @@ class Continuation:
             self._exchange.on_end()
 
     def _failed(self, status: int, body: bytes) -> None:
-        if status == _FULL and self._asks_again():
+        if status == _FULL and self.asks_again():
             return
         self._exchange.failed(status, body, is_final=self._has_said)
 
@@ -331,10 +382,10 @@ class Continuation:
 
     def on_refused(self, refusal: TunnelRefusal) -> None:
         """Try elsewhere; where there is no room anywhere, there may be in a moment."""
-        if refusal.code != "busy" or not self._asks_again():
+        if refusal.code != "busy" or not self.asks_again():
             self._exchange.on_refused(refusal)
 
-    def _asks_again(self) -> bool:
+    def asks_again(self) -> bool:
         """Ask all hosts again after a pause, if none is left to be asked now; tell whether that is done."""
         if monotonic() >= self._ends_s or self._has_said or self._house.has_other_way(self._exchange):
             return False

@@ -1,21 +1,16 @@
 """The words of the engine that goes on with a stream, told as if the first one had said them.
 
-Owns the translation of one engine's events into those that the client expects: same id, same time, same shape, and
-the sum of what both took. Decides where the text ends at the seam. Doesn't know connections; pure.
+Owns the way from one engine's events to a story that goes on: the same names, the same shape, and the sum of what both
+took. Decides where the text ends at the seam. Doesn't know connections nor the grammar of any door (`story_…`); pure.
 """
 
 from typing import Protocol
 
-import msgspec
-
-from meshllm.proxy.journal import DONE, Said, Story
-from meshllm.proxy.resumable import CHAT, Wanted
+from meshllm.proxy.journal import Amount, Story
+from meshllm.proxy.resumable import Wanted
 from meshllm.proxy.seam import Seam
-
-_DONE_EVENT = b"data: [DONE]\n\n"
-_SAID = msgspec.json.Decoder(Said)
-_BY_ENGINE = frozenset({"choices", "timings", "usage"})
-_OPENING = frozenset({"content", "role"})
+from meshllm.proxy.story_chat import DONE, read
+from meshllm.proxy.thoughts import Mind
 
 
 class Retelling(Protocol):
@@ -35,11 +30,6 @@ class Retelling(Protocol):
         """Return the last events, when the engine has said everything; None if it broke off."""
 
 
-def base_of(story: Story) -> dict[str, object]:
-    """Return what every event of a stream says alike."""
-    return {key: value for key, value in (story.first or {}).items() if key not in _BY_ENGINE}
-
-
 class Repeat:
     """A whole answer, of which the client has the beginning at most."""
 
@@ -49,23 +39,15 @@ class Repeat:
         """Leave out what the story has."""
         self.error = b""
         self._story = story
-        self._base = base_of(story)
-        self._is_open = story.first is not None
 
     def tell(self, event: bytes) -> bytes:
         """Return one event under the first engine's id."""
-        if event == DONE:
-            self._story.take(event)
-            return _DONE_EVENT
-        document = _document(event)
-        if document is None or "error" in document:
+        if self.error:
+            return b""
+        told = self._story.repeat(event)
+        if told is None:
             self.error = event
-            return b""
-        choices = document.get("choices")
-        if self._is_open and isinstance(choices, list) and choices and all(map(_only_opens, choices)):
-            return b""
-        self._story.take(event)
-        return b"data: %b\n\n" % msgspec.json.encode(document | self._base)
+        return told or b""
 
     def ending(self) -> bytes | None:
         """Return nothing: the engine has said it."""
@@ -79,14 +61,13 @@ class Rest:
         """Go on behind a story of so many tokens, whose end is known already if there is a reason for it."""
         self.error = b""
         self._story = story
-        self._is_chat = wanted.path == CHAT
-        self._has_usage = wanted.has_usage
-        self._base = base_of(story)
-        self._seam = Seam(wanted.stops, story.text)
+        self._seam = Seam(wanted.stops, story.text or story.thoughts)
+        self._mind = Mind(is_thinking=bool(story.thoughts) and not story.text)
         self._counted = counted
         self._known = reason
         self._reason: str | None = None
         self._usage: dict[str, object] | None = None
+        self._made_at = 0
 
     @property
     def has_stopped(self) -> bool:
@@ -97,75 +78,40 @@ class Rest:
         """Return one event in the words of the client's door; of an end that is known, none."""
         if event == DONE:
             return b""
-        try:
-            said = _SAID.decode(event)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self.error = event
-            return b""
-        if said.error is not None or said.choices is None:
+        said = read(event)
+        if said is None or said.choices is None:
             self.error = event
             return b""
         self._usage = said.usage or self._usage
+        self._made_at = _count(said.created)
         for choice in said.choices:
             self._reason = self._reason or choice.finish_reason
         if self._known is not None:
             return b""
-        text = self._seam.feed("".join(choice.text or "" for choice in said.choices), is_last=self._reason is not None)
-        if not text:
-            return b""
-        self._story.add(text)
-        return self._event([self._choice(text)])
+        is_last = self._reason is not None
+        text = self._seam.feed("".join(choice.text or "" for choice in said.choices), is_last=is_last)
+        thoughts, text = self._mind.feed(text, is_last=is_last)
+        told = self._story.think(thoughts) if thoughts else b""
+        return told + self._story.speak(text) if text else told
 
     def ending(self) -> bytes | None:
         """Return why the text ends, how much it was, and that this is all."""
         reason = self._known or self._reason
         if reason is None:
             return None
-        usage = self._sum(self._usage) if self._usage is not None else None
-        last = b""
-        if self._story.reason is None:
-            last = self._event([self._choice("", reason)], None if self._is_chat else usage)
-        if self._has_usage and usage is not None:
-            last += self._event([], usage)
-        return last + _DONE_EVENT
+        return self._story.end(reason, self._sum(), self._made_at)
 
-    def _choice(self, text: str, reason: str | None = None) -> dict[str, object]:
-        if not self._is_chat:
-            return {"text": text, "index": 0, "logprobs": None, "finish_reason": reason}
-        return {"finish_reason": reason, "index": 0, "delta": {"content": text} if text else {}}
-
-    def _event(self, choices: list[dict[str, object]], usage: dict[str, object] | None = None) -> bytes:
-        document = self._base | {"choices": choices}
-        if usage is not None:
-            document["usage"] = usage
-        return b"data: %b\n\n" % msgspec.json.encode(document)
-
-    def _sum(self, usage: dict[str, object]) -> dict[str, object]:
+    def _sum(self) -> Amount:
         """Return what both engines took: the text of the first one was part of the prompt of the second."""
+        usage = self._usage
+        if usage is None:
+            return Amount(read=None, cached=0, made=self._counted)
         read, made = (_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
         made = self._counted + (0 if self._known is not None else made)
         read = max(read - self._counted, 0)
         details = usage.get("prompt_tokens_details")
         cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else 0
-        return {
-            "completion_tokens": made, "prompt_tokens": read, "total_tokens": made + read,
-            "prompt_tokens_details": {"cached_tokens": min(cached, read)},
-        }  # fmt: skip
-
-
-def _document(event: bytes) -> dict[str, object] | None:
-    try:
-        return msgspec.json.decode(event, type=dict[str, object])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def _only_opens(choice: object) -> bool:
-    """Tell whether a choice says nothing but whose turn it is."""
-    if not isinstance(choice, dict) or choice.get("finish_reason") is not None:
-        return False
-    delta = choice.get("delta")
-    return isinstance(delta, dict) and _OPENING.issuperset(delta) and "role" in delta and not delta.get("content")
+        return Amount(read=read, cached=min(cached, read), made=made)
 
 
 def _count(value: object) -> int:

@@ -29,6 +29,7 @@ from meshllm.proxy.forward import Exchange
 from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.intake import Door
 from meshllm.proxy.journal import Journal
+from meshllm.proxy.metering import Metering
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.paths import InferenceDoor
 from meshllm.proxy.peek import BodyError, Peek, peek
@@ -49,6 +50,7 @@ class Host(Protocol):
     routes: Targets
     pursuit: Pursuit
     traffic: Traffic
+    metering: Metering
 
     @property
     def times(self) -> ClientTimes:
@@ -294,6 +296,7 @@ class FarEnd:
             self._refuse(client, arrival, target)
             return None
         exchange = Exchange(client, intake, seen.body, self._request_id(arrival), self, target)
+        exchange.seen = seen
         return self._begin(tunnel, exchange, seen.is_stream)
 
     # -- Recovery: for exchanges ----------------------------------------------------------------------
@@ -320,8 +323,10 @@ class FarEnd:
         """Count an answer that broke off; return what is said in its place."""
         return self._host.lost(exchange, events)
 
-    def settled(self, exchange: Exchange, *, is_ok: bool) -> None:
-        """Do nothing: the entry node counts its request."""
+    def settled(self, exchange: Exchange, *, is_ok: bool) -> None:  # noqa: ARG002 - the entry node counts it
+        """Say what a request used of its model's quotas."""
+        if exchange.meter is not None:
+            exchange.meter.settle()
 
     def breaks_off(self, problem: Problem) -> bool:
         """Tell whether the entry node can do better than to pass an error on: go on with the answer elsewhere."""
@@ -369,12 +374,23 @@ class FarEnd:
         queued = max(traffic.in_flight - slots + 1, 0)
         tunnel.ahead, tunnel.ended_then, tunnel.began_s = queued, self._ended[tunnel.head.model], monotonic()
         tunnel.report(queued, 0.0)
+        if exchange.target.is_metered:
+            self._host.tend(exchange, self._admit(tunnel, exchange))
+            return exchange
         connection = exchange.target.pool.take()
         if connection is not None:
             exchange.begin(connection)
         else:
             self._host.tend(exchange, self._connect(exchange))
         return exchange
+
+    async def _admit(self, tunnel: TunnelledConnection, exchange: Exchange) -> None:
+        """Send a request on if the quotas of its model let it in."""
+        problem = await self._host.metering.admit(exchange, exchange.target, tunnel.priority)
+        if problem is None:
+            await self._connect(exchange)
+        else:
+            exchange.answer(problem)
 
     async def _connect(self, exchange: Exchange) -> None:
         """Send a request over a new connection."""

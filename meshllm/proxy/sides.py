@@ -6,6 +6,7 @@ them does its part.
 
 from typing import TYPE_CHECKING, Protocol
 
+from meshllm.core.ids import ModelId
 from meshllm.proxy.journal import Journal
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.pool import Relay
@@ -65,11 +66,35 @@ class Recovery(Protocol):
         """Find an engine for the next thing that a resumed stream asks, now or after a pause."""
 
 
+class Gauge(Protocol):
+    """What keeps count of one request whose model has quotas."""
+
+    model: ModelId
+
+    def answered(self, document: bytes) -> None:
+        """Take a whole answer."""
+
+    def piece(self, data: bytes) -> None:
+        """Take a piece of a stream, as it came."""
+
+    def settle(self) -> None:
+        """Say what was used of what is set aside here, if anything is."""
+
+    def retry_after_s(self) -> int:
+        """Return when it may be better, where another node has said that its model's quotas are used up."""
+
+    def lines(self) -> bytes:
+        """Return the fields of an answer that say how much is left."""
+
+
 class Rejoinder(Protocol):
     """What an exchange asks after its engine was lost in the middle of its answer."""
 
     def request(self, target: Target) -> tuple[Relay, bytes]:
         """Return who takes the answer of a target's engine, and what that is asked."""
+
+    def asks_again(self) -> bool:
+        """Ask all hosts again after a pause, where none has room and there is time left; tell whether that is done."""
 
     def told(self, problem: Problem) -> Problem | None:
         """Return what the client is told where no engine can be found; None where nothing but the end was missing."""

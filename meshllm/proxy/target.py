@@ -48,6 +48,8 @@ class Target:
     """What a choice among several is told; None where it is never made."""
     reason_line: bytes = b""
     """The part of `client_lines` that says why it goes there."""
+    is_metered: bool = False
+    """Its model has quotas: each request is looked at before it goes."""
     others: "tuple[Target, ...]" = ()
     """Where the same requests may go too, in order; only the first of them all has them."""
 

@@ -81,7 +81,7 @@ class Targets:
         self._wished: dict[Hashable, Target] = {}
         """Those of requests that say what their model has to be like."""
         self._off_lane: dict[Hashable, Target] = {}
-        """Those that need a word changed in each request: adopted servers."""
+        """Those of which each request is looked at: adopted servers want a word changed, quotas are asked."""
         self._known_here: dict[Hashable, Target] = {}
         """The same for requests that other nodes sent here."""
         self._tunnels = tunnels
@@ -122,7 +122,7 @@ class Targets:
             return planned
         first, *others = planned.routes
         target = self._prepare(first, view, tuple(self._prepare(route, view) for route in others))
-        if isinstance(target.pool, AdoptedPool) and not request.is_forwarded:
+        if (isinstance(target.pool, AdoptedPool) or target.is_metered) and not request.is_forwarded:
             known = self._off_lane
         if len(known) < _REMEMBERED:
             known[key] = target
@@ -153,6 +153,7 @@ class Targets:
             answer_lines=b"\r\n%bX-Mesh-Attempts: 1\r\n" % lines, slots=to.slots, others=others,
             peer=None if is_here else route.node, word=_word_of(view, route.node), is_fallback=is_fallback,
             candidate=candidate_of(view, route), reason_line=reason_line,
+            is_metered=view.quotas.is_limiting and view.quotas.of(route.model).is_limiting,
         )  # fmt: skip
 
     def _pool_of(self, route: Route) -> Pool:

@@ -9,6 +9,7 @@ Invariant: a tunnel carries one request; nothing rests here, so the straight lan
 
 import asyncio
 from collections.abc import Set as AbstractSet
+from math import inf
 from time import monotonic
 from typing import Protocol, cast
 
@@ -84,16 +85,16 @@ class TunnelConnection(EngineConnection):
         "_has_answered",
         "_is_over",
         "_is_writing_paused",
-        "_may_leave",
+        "_leave_after_s",
         "_request",
         "_sent_bytes",
         "_tunnels",
     )
 
-    def __init__(self, pool: "TunnelPool", *, may_leave: bool = False) -> None:
-        """Belong to a pool. `may_leave` a far end whose engine stands still."""
+    def __init__(self, pool: "TunnelPool", *, leave_after_s: float = inf) -> None:
+        """Belong to a pool. Leave a far end whose engine stands still for so long."""
         super().__init__(pool)
-        self._may_leave = may_leave
+        self._leave_after_s = leave_after_s
         self._tunnels = pool
         self._has_answered = False
         self._request = memoryview(b"")
@@ -150,7 +151,7 @@ class TunnelConnection(EngineConnection):
         relay = self.relay
         if relay is None:
             return
-        if progress.still_s < limits.FIRST_BYTE_S or self._has_answered or not self._may_leave:
+        if progress.still_s < self._leave_after_s or self._has_answered:
             cast("TunnelRelay", relay).on_progress(progress)
             return
         self.cancel()
@@ -215,7 +216,7 @@ class TunnelPool:
             request_id=errand.request_id, model=to.model, digest=to.digest, deadline_s=errand.deadline_s,
             attempt=errand.attempt, traceparent=errand.traceparent, priority=errand.priority,
         )  # fmt: skip
-        connection = TunnelConnection(self, may_leave=errand.may_leave)
+        connection = TunnelConnection(self, leave_after_s=errand.leave_after_s)
         self.opening += 1
         try:
             async with asyncio.timeout(limits.TUNNEL_OPEN_TIMEOUT_S):

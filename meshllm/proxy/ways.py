@@ -8,6 +8,7 @@ Doesn't wait nor connect; `pursuit` does.
 from collections.abc import Callable, Collection
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from math import inf
 from time import monotonic
 
 from meshllm.core import limits
@@ -15,6 +16,7 @@ from meshllm.core.events import Event, PathFailed, RemoteDoubted
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.serving.attempts import Setback, Trail, Way, choose, may_come_back, verdict
 from meshllm.core.serving.ejection import Ejections
+from meshllm.core.serving.first_byte import patience_s
 from meshllm.core.serving.priorities import Priority
 from meshllm.core.serving.routes import Wait
 from meshllm.proxy import openai
@@ -96,7 +98,8 @@ class Ways:
         here = targets.get(found.node) if found.peer is None else None
         if here is not None and trail.fits(here.context_tokens):
             is_full = here.traffic.in_flight >= here.room(exchange.intake.priority)
-            if not (is_full and Setback.BUSY in trail.setbacks.values()):
+            is_over_quota = here.node in trail.setbacks and _is_over_quota(exchange)
+            if not (is_over_quota or (is_full and Setback.BUSY in trail.setbacks.values())):
                 return here
         if is_patient and may_come_back(trail):
             message = f"no host of the model {found.model!r} has it in memory right now"
@@ -162,13 +165,32 @@ class Ways:
             )
         exchange.note(setback, problem)
 
-    def may_leave(self, exchange: Exchange) -> bool:
-        """Tell whether a request may leave a host whose engine stands still: once, and only for another one."""
+    def has_others(self, exchange: Exchange) -> bool:
+        """Tell whether a request has a host left besides the one where it is."""
+        door = exchange.intake.inference
+        found = self._targets.find(exchange.asked_model, door, exchange.seen.wishes) if door is not None else None
+        if not isinstance(found, Target):
+            return False
+        been = exchange.trip.trail.setbacks if exchange.trip is not None else {}
+        nodes = {target.node for target in (found, *found.others)} - {exchange.target.node}
+        return not nodes <= been.keys()
+
+    def patience_s(self, exchange: Exchange, target: Target) -> float:
+        """Return for how long the engine of a host may stand still before a request leaves it.
+
+        That is done once, and only for another one: infinity where it is not.
+        """
         door = exchange.intake.inference
         if door is None or exchange.setbacks:
-            return False
+            return inf
         found = self._targets.find(exchange.asked_model, door, exchange.seen.wishes)
-        return isinstance(found, Target) and bool(found.others)
+        if not isinstance(found, Target) or not found.others:
+            return inf
+        rating = exchange.plan.ratings.get(target.node) if exchange.plan is not None else None
+        if rating is None:
+            return patience_s(0.0, None)
+        reading_s = rating.predicted_s - rating.wait_s - rating.candidate.rtt_s  # an engine stands still in that alone
+        return patience_s(reading_s, rating.first_byte_s)
 
     def objection(self, found: Target, seen: Peek, door: InferenceDoor) -> Problem | int:
         """Say that a prompt fits nowhere, or return how many tokens it has at least."""
@@ -185,6 +207,8 @@ class Ways:
         setback = verdict(trail)
         problems = exchange.trip.problems if exchange.trip is not None else {}
         model = found.model
+        if setback is Setback.BUSY and _is_over_quota(exchange):
+            return problems[setback]
         if setback is Setback.BUSY:
             message = f"every host of the model {model!r} has as many requests as it takes; try again soon"
             return Problem(status=429, code="overloaded", message=message, retry_after_s=self._retry_after_s())
@@ -219,6 +243,12 @@ def _too_long(exchange: Exchange, need: str, have: int) -> Problem:
     door = exchange.intake.inference
     param = door.prompt_field if door is not None else None
     return Problem(status=400, code=openai.CONTEXT_TOO_LONG, message=context_message(need, have), param=param)
+
+
+def _is_over_quota(exchange: Exchange) -> bool:
+    """Tell whether a host said last that the quotas of a model are used up there."""
+    said = exchange.trip.problems.get(Setback.BUSY) if exchange.trip is not None else None
+    return said is not None and said.code == openai.QUOTA_EXCEEDED
 
 
 def _way(target: Target, priority: Priority) -> Way:

@@ -19,6 +19,7 @@ from meshllm.core.limits import (
     ANNOUNCED_REQUESTS,
     ANNOUNCEMENT_BYTES,
     MODELS_PER_NODE,
+    QUOTA_MODELS,
     SPLIT_WORKERS,
 )
 from meshllm.core.resources import Resources
@@ -34,7 +35,7 @@ from meshllm.wire.names import (
     fit_text,
     is_model_id,
 )
-from meshllm.wire.orders import check_routing
+from meshllm.wire.orders import check_quotas, check_routing
 from meshllm.wire.packing import malformed, pack, read
 
 KNOWN_RIGHTS = OWN_MACHINE
@@ -85,6 +86,7 @@ def decode_announcement(body: bytes, *, allow_loopback: bool = False) -> Announc
         check_id(order.author)
     if said.routing is not None:
         check_routing(said.routing)
+    check_quotas(said.quotas, said.quota_uses)
     for name in (*said.waiting, *(model for model, _ in (*said.demand, *said.uses))):
         check_model(name)
     if said.bulk_port >= PORTS:
@@ -126,7 +128,7 @@ def _is_loopback(address: Address) -> bool:
 def _check_counts(said: Announcement) -> None:
     lists = (
         said.models_on_disk, said.serving, said.requested, said.demand, said.uses, said.waiting, said.orders,
-        said.names, said.lends,
+        said.names, said.lends, said.quota_uses,
     )  # fmt: skip
     if any(len(entries) > MODELS_PER_NODE for entries in lists) or len(said.addresses) > ANNOUNCED_ADDRESSES:
         raise malformed("more models or addresses than a node has")
@@ -190,6 +192,8 @@ def _fitted(said: Announcement) -> Announcement:
         names=tuple(one for one in said.names if is_model_id(one.name) and is_model_id(one.model))[:ANNOUNCED_NAMES],
         demand=tuple(pair for pair in said.demand if is_model_id(pair[0]))[:MODELS_PER_NODE],
         uses=tuple(pair for pair in said.uses if is_model_id(pair[0]))[:MODELS_PER_NODE],
+        quotas=tuple(one for one in said.quotas if is_model_id(one.model))[:QUOTA_MODELS],
+        quota_uses=tuple(one for one in said.quota_uses if is_model_id(one.model))[:QUOTA_MODELS],
         engine_build=fit_text(said.engine_build), rpc_version=fit_text(said.rpc_version), load=min(said.load, 1.0),
         resources=None if said.resources is None else _fitted_resources(said.resources),
     )  # fmt: skip

@@ -9,7 +9,10 @@ from dataclasses import replace
 import msgspec
 
 from meshllm.core.effects import KeptOrders
-from meshllm.core.limits import ANNOUNCED_ORDERS, MODELS_PER_NODE, ORDER_VERSION_MAX
+from meshllm.core.limits import ANNOUNCED_ORDERS, MODELS_PER_NODE, ORDER_VERSION_MAX, QUOTA_MODELS
+from meshllm.core.quota_config import QuotaChoice, QuotaError
+from meshllm.core.quota_config import checked as checked_quotas
+from meshllm.core.quota_use import QuotaUse
 from meshllm.core.routing_config import RoutingChoice, RoutingConfig, RoutingConfigError, checked
 from meshllm.wire.names import check_id, check_model, is_model_id
 from meshllm.wire.packing import malformed
@@ -19,6 +22,21 @@ def check_routing(choice: RoutingChoice) -> None:
     """Refuse a choice of how requests are routed that nobody could have made. Raises WireError."""
     check_id(choice.author)
     _check_config(choice.config)
+
+
+def check_quotas(choices: tuple[QuotaChoice, ...], uses: tuple[QuotaUse, ...]) -> None:
+    """Refuse choices of quotas that nobody could have made, and uses of no model. Raises WireError."""
+    for use in uses:
+        check_model(use.model)
+    if len(choices) > QUOTA_MODELS:
+        raise malformed("quotas of more models than may have some")
+    for choice in choices:
+        check_id(choice.author)
+        check_model(choice.model)
+        try:
+            checked_quotas(choice.quotas)
+        except QuotaError as error:
+            raise malformed(error.message) from error
 
 
 def kept_orders(kept: KeptOrders) -> dict[str, object]:
@@ -46,6 +64,9 @@ def read_orders(document: Mapping[str, object]) -> KeptOrders:
         check_routing(kept.routing)
         if not 0 <= kept.routing.version <= ORDER_VERSION_MAX:
             raise malformed("a version that no choice of routing reaches")
+    check_quotas(kept.quotas, kept.quota_uses)
+    if any(not 0 <= choice.version <= ORDER_VERSION_MAX for choice in kept.quotas):
+        raise malformed("a version that no choice of quotas reaches")
     if len(kept.orders) > ANNOUNCED_ORDERS or max(len(kept.held), len(kept.dropped)) > MODELS_PER_NODE:
         raise malformed("more orders than a node keeps")
     return replace(kept, clock=min(max(kept.clock, 0), ORDER_VERSION_MAX))

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,15 @@ from meshllm.api.deps import MeshFacts, MeshRefusalError, RegistrationWish, Regi
 from meshllm.core.catalog import ModelSpec
 from meshllm.core.durations import Histogram
 from meshllm.core.effects import Answer
-from meshllm.core.events import EngineDrained, Event, HealthAsked, IntentReceived, RegistryChanged, RoutingChangeAsked
+from meshllm.core.events import (
+    EngineDrained,
+    Event,
+    HealthAsked,
+    IntentReceived,
+    QuotaChangeAsked,
+    RegistryChanged,
+    RoutingChangeAsked,
+)
 from meshllm.core.ids import MeshId, ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent, Outcome, Verb
 from meshllm.core.registration import Registration
@@ -30,9 +38,10 @@ from meshllm.core.view import Member
 from meshllm.daemon.current_view import CurrentView
 from meshllm.daemon.journal import Journal
 from meshllm.daemon.profile import Profile
+from meshllm.proxy.metering import Metering
 from tests.core.builders import Story, a_spec, a_story, exited, ready
 
-WAIT_S = 5.0
+WAIT_S = 30.0
 T = TypeVar("T")
 Client = TestClient[web.Request, web.Application]
 
@@ -42,6 +51,7 @@ class FakeNode:
 
     address = "127.0.0.1:9337"
     api_key = ""
+    quota_timezone = "UTC"
 
     def __init__(self, story: Story) -> None:
         """Show the core's view."""
@@ -50,6 +60,7 @@ class FakeNode:
         self.started_s = asyncio.get_running_loop().time()
         self.lines: dict[ModelId | None, tuple[str, ...]] = {}
         self.flying: dict[ModelId, int] = {}
+        self.ejected: dict[NodeId, float] = {}
         self.intents: list[Intent] = []
         self._came = asyncio.Event()
         self._was_told = asyncio.Event()
@@ -66,6 +77,7 @@ class FakeNode:
         self.log = Journal()
         self.profile: Profile | None = None
         self.routes = RouteMemory(random.Random(1))
+        self.metering = Metering(self.views, story.core.view.me.node, clock=lambda: 1_000_000_000.0)
         self._requests: set[asyncio.Task[Any]] = set()
 
     def tell(self, *events: Event) -> None:
@@ -129,6 +141,15 @@ class FakeNode:
         self.tell(RoutingChangeAsked(request_id="routing", document=document))
         return [one.outcome for one in self.story.effects if isinstance(one, Answer)][-1]
 
+    async def change_quotas(self, model: ModelId, document: Mapping[str, object]) -> Outcome:
+        """Hand a change to the core, which answers at once."""
+        self.tell(QuotaChangeAsked(request_id="quotas", model=model, document=document))
+        return [one.outcome for one in self.story.effects if isinstance(one, Answer)][-1]
+
+    def quota_report(self, model: ModelId) -> dict[str, object]:
+        """Return what a front door's ledger says."""
+        return self.metering.report(model)
+
     def log_lines(self, model: ModelId | None) -> tuple[str, ...]:
         """Return what the test put there."""
         return self.lines.get(model, ())
@@ -136,6 +157,10 @@ class FakeNode:
     def in_flight(self, model: ModelId) -> int:
         """Return what the test put there."""
         return self.flying.get(model, 0)
+
+    def left_out(self, nodes: Collection[NodeId], now_s: float) -> Mapping[NodeId, float]:
+        """Return what the test put there."""
+        return {node: self.ejected[node] for node in nodes if node in self.ejected}
 
     def counters(self) -> Mapping[str, float]:
         """Return two counters."""

@@ -37,7 +37,8 @@ def test_member_tells_everything_that_people_ask() -> None:
         "vouched_by": "n" * 52, "why": "no answer", "addresses": ["192.0.2.7:4000"], "load": 0.0, "memory": 0,
         "hardware": 0, "engine_build": "", "protocol": 1,
         "models": [{"id": "tiny", "digest": "sha256:tiny", "state": "ready", "slots": 4, "busy": 1, "queued": 0,
-                    "context_tokens": 8192}],
+                    "context_tokens": 8192, "split": None}],
+        "lends": [],
     }  # fmt: skip
     assert document["memory"]["gpus"] == 1
     assert document["hardware"] == {"cores": 4, "gpus": ["GPU"]}

@@ -15,17 +15,17 @@ import pytest
 from meshllm.api.deps import MeshFacts
 from meshllm.api.status import PHASES, STATUSES, NodeFacts, lifecycle_status, phase_of, status_document
 from meshllm.core import events as ev
-from meshllm.core.announcement import Role
+from meshllm.core.announcement import LentMemory, Role, SharedModel, SharedPart
 from meshllm.core.catalog import ModelProblem, ModelReference
 from meshllm.core.engines import EngineFault, EngineState
-from meshllm.core.ids import MeshId, ModelId
+from meshllm.core.ids import MeshId, ModelId, NodeId
 from meshllm.core.intents import Verb
 from meshllm.core.limits import GIB
 from meshllm.core.remotes import ListedModel, RemoteBackend
 from meshllm.core.resources import Resources
 from meshllm.core.rights import OWN_MACHINE
 from meshllm.core.serving.replicas import replicas_of
-from meshllm.core.view import LoadProgress, LocalModel, MeshView
+from meshllm.core.view import LoadProgress, LocalModel, Member, MeshView
 from tests.core.builders import (
     A_GPU_BUILD,
     Story,
@@ -108,6 +108,7 @@ def in_a_mesh() -> MeshView:
     """A founder with one member that serves, one that is in doubt and one that is gone."""
     view = serving().core.view
     desk = a_member("desk", models=("big",), gpus=(a_gpu(),), connected=True, rtt_s=0.0021, last_heard_s=99.0)
+    desk = sharing(desk, view.me.node)
     others = (
         desk,
         a_member("shed", state="suspect", rtt_s=0.04, last_heard_s=88.0, why="no answer for 12 s"),
@@ -117,6 +118,19 @@ def in_a_mesh() -> MeshView:
     members = {**view.members, **{member.announcement.node: member for member in others}}
     replicas = replicas_of(members.values(), view.me.node)
     return replace(view, members=MappingProxyType(members), replicas=replicas)
+
+
+def sharing(host: Member, worker: NodeId) -> Member:
+    """Return a host that holds its first model together with another node."""
+    me = host.announcement.node
+    parts = (
+        SharedPart(node=worker, layers=8, memory_bytes=2 * GIB),
+        SharedPart(node=me, layers=24, memory_bytes=6 * GIB),
+    )
+    (first, *others) = host.announcement.serving
+    serving = (replace(first, shared=SharedModel(epoch=3, parts=parts)), *others)
+    lends = (LentMemory(model=first.model, host=worker, epoch=1, memory_bytes=GIB),)
+    return replace(host, announcement=replace(host.announcement, serving=serving, lends=lends))
 
 
 STORIES: dict[str, Callable[[], Story]] = {

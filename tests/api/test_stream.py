@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from typing import Self
+from typing import Any, Self
 
 import pytest
 from aiohttp import ClientConnectionResetError
@@ -17,13 +17,14 @@ from tests.core.builders import a_spec
 class Watcher:
     """Reads events of one stream."""
 
-    def __init__(self, client: Client) -> None:
-        """Use a client of the node."""
-        self._client = client
+    def __init__(self, client: Client, last_id: str = "") -> None:
+        """Use a client of the node; go on after an event."""
+        self._client, self._last_id = client, last_id
 
     async def __aenter__(self) -> Self:
         """Open the stream."""
-        self._answer = await self._client.get("/api/events")
+        headers = {"Last-Event-ID": self._last_id} if self._last_id else {}
+        self._answer = await self._client.get("/api/events", headers=headers)
         assert self._answer.headers["Content-Type"] == "text/event-stream"
         return self
 
@@ -39,12 +40,24 @@ class Watcher:
                 found.append(line)
         return found
 
-    async def document(self) -> dict[str, object]:
-        """Return the next event's document."""
+    async def event(self) -> tuple[str, str, dict[str, Any]]:
+        """Return the next event: its id, its name and its document."""
         lines = await self.lines()
-        assert lines[1] == "event: status"
-        document: dict[str, object] = json.loads(lines[2].removeprefix("data: "))
+        event_id, name, data = (line.partition(": ")[2] for line in lines[:3])
+        return event_id, name, json.loads(data)
+
+    async def document(self) -> dict[str, Any]:
+        """Return the whole document, which has to be next."""
+        _, name, document = await self.event()
+        assert name == "status"
         return document
+
+    async def changed_model(self) -> dict[str, Any]:
+        """Return the only model that changed, which has to be told next."""
+        _, name, document = await self.event()
+        assert name == "changes"
+        (model,) = document["entries"]["models"]
+        return dict(model)
 
 
 async def test_watcher_sees_the_state_at_once_and_each_change() -> None:
@@ -52,10 +65,10 @@ async def test_watcher_sees_the_state_at_once_and_each_change() -> None:
     async with a_node(is_ready=False) as (node, client), Watcher(client) as watcher:
         first = await watcher.document()
         node.tell(EngineProgressed(model=ModelId("tiny"), share=0.5))
-        second = await watcher.document()
+        model = await watcher.changed_model()
 
-        assert first["epoch"] == node.views.newest.epoch - 1
-        assert second["models"][0]["progress"]["share"] == 0.5  # type: ignore[index]
+        assert first["models"][0]["progress"]["share"] == 0.0
+        assert model["progress"]["share"] == 0.5
 
 
 async def test_quick_changes_are_sent_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,12 +77,11 @@ async def test_quick_changes_are_sent_together(monkeypatch: pytest.MonkeyPatch) 
     async with a_node(is_ready=False) as (node, client), Watcher(client) as watcher:
         await watcher.document()
         node.tell(EngineProgressed(model=ModelId("tiny"), share=0.1))
-        await watcher.document()
+        await watcher.changed_model()
         for share in (0.2, 0.3, 0.4, 0.5):
             node.tell(EngineProgressed(model=ModelId("tiny"), share=share))
 
-        document = await watcher.document()
-        assert document["models"][0]["progress"]["share"] == 0.5  # type: ignore[index]
+        assert (await watcher.changed_model())["progress"]["share"] == 0.5
 
 
 async def test_request_in_flight_is_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,8 +91,42 @@ async def test_request_in_flight_is_a_change(monkeypatch: pytest.MonkeyPatch) ->
         await watcher.document()
         node.flying[ModelId("tiny")] = 3
 
-        document = await watcher.document()
-        assert document["models"][0]["in_flight"] == 3  # type: ignore[index]
+        assert (await watcher.changed_model())["in_flight"] == 3
+
+
+async def test_who_was_cut_off_is_told_what_changed_meanwhile() -> None:
+    """By the id of the last event that it had."""
+    async with a_node(is_ready=False) as (node, client):
+        async with Watcher(client) as watcher:
+            last_id, *_ = await watcher.event()
+        node.tell(EngineProgressed(model=ModelId("tiny"), share=0.5))
+
+        async with Watcher(client, last_id) as watcher:
+            assert (await watcher.changed_model())["progress"]["share"] == 0.5
+
+
+async def test_who_missed_nothing_hears_so_at_once() -> None:
+    """An event without changes says that the node is there."""
+    async with a_node() as (_, client):
+        async with Watcher(client) as watcher:
+            last_id, *_ = await watcher.event()
+
+        async with Watcher(client, last_id) as watcher:
+            event_id, name, document = await watcher.event()
+
+    assert (event_id, name) == (last_id, "changes")
+    assert not any(document["entries"].values())
+
+
+@pytest.mark.parametrize("last_id", ["x", "0.1", "{run}.99", "{run}.-1", "{run}.\u0663", "{run}." + "9" * 40])
+async def test_an_id_of_another_run_is_answered_with_everything(last_id: str) -> None:
+    """Also one that this run has not given."""
+    async with a_node() as (_, client):
+        async with Watcher(client) as watcher:
+            run = (await watcher.event())[0].partition(".")[0]
+
+        async with Watcher(client, last_id.replace("{run}", run)) as watcher:
+            assert (await watcher.document())["models"]
 
 
 async def test_quiet_stream_says_that_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,5 @@
 """A real browser for the built console, and nodes with the fake engine for it to look at."""
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from meshllm.api.console_files import INDEX, STATIC
+from scripts.browser import CHOICE, browser_program
 from scripts.fake_mesh_process import FakeMesh
 from tests.e2e.daemons import Daemon, free_port
 from tests.inventory import gguf_builder
@@ -16,20 +15,9 @@ from tests.inventory import gguf_builder
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-WAIT_MS = 10_000
-CHOICE = "MESH_LLM_TEST_BROWSER"
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-MAC_PROGRAM = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
+WAIT_MS = 30_000
 NO_BROWSER = f"no Chromium is installed (on Debian: apt install chromium); {CHOICE} may name one"
-
-
-def browser_program() -> str | None:
-    """Return the path of the browser to drive, or None where there is none. A named one has to be there."""
-    if named := os.environ.get(CHOICE):
-        assert Path(named).is_file(), f"{CHOICE}={named} is no file"
-        return named
-    found = next((path for path in map(shutil.which, PROGRAMS) if path), None)
-    return found or (str(MAC_PROGRAM) if MAC_PROGRAM.is_file() else None)
+ARGUMENTS = ("--model", "tiny", "--threads", "1", "--engine", 'fake:{"token_s": 0.05}')
 
 
 @pytest.fixture(scope="module")
@@ -64,23 +52,31 @@ def complaints(page: "Page") -> list[str]:
     return found
 
 
+def a_node(folder: Path, **environment: str) -> Daemon:
+    """Return a node that serves `tiny` and has `other`; not started, use it in a `with`."""
+    made = Daemon(folder, ARGUMENTS, environment=environment)
+    for name in ("tiny", "other"):
+        gguf_builder.write(made.models / f"{name}.gguf")
+    return made
+
+
 @pytest.fixture
 def node(tmp_path: Path) -> Callable[..., Daemon]:
-    """Return a maker of nodes that serve `tiny` and have `other`; not started, use one in a `with`."""
-
-    def make(**environment: str) -> Daemon:
-        arguments = ("--model", "tiny", "--threads", "1", "--engine", 'fake:{"token_s": 0.05}')
-        made = Daemon(tmp_path, arguments, environment=environment)
-        for name in ("tiny", "other"):
-            gguf_builder.write(made.models / f"{name}.gguf")
-        return made
-
-    return make
+    """Return a maker of nodes of the test's own."""
+    return lambda **environment: a_node(tmp_path, **environment)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """Return a running node for tests that leave its models as they are: `tiny` is ready, `other` is not loaded."""
+    with a_node(tmp_path_factory.mktemp("node")) as running:
+        running.until_model("tiny", phase="ready")
+        yield running
+
+
+@pytest.fixture(scope="module")
 def fake_mesh() -> Iterator[FakeMesh]:
-    """Return a simulated mesh with requests, and with a node whose name is markup."""
+    """Return a simulated mesh with requests, and with a node whose name is markup; tests leave n04 and others alive."""
     mesh = FakeMesh(free_port(), "--hostile")
     yield mesh
     mesh.close()

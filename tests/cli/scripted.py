@@ -20,6 +20,8 @@ class ScriptedNode:
     answers: dict[str, Answer | Callable[[], Answer]] = field(default_factory=dict)
     asked: list[tuple[str, object]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    last_ids: list[str] = field(default_factory=list)
+    """Where each request of `GET /api/events` wants to go on."""
 
     def answer_to(self, asked: str, body: object, key: str) -> Answer:
         """Return the answer to `GET /path`; 404 where the test gave none."""
@@ -49,6 +51,8 @@ def a_scripted_node(status: str = "serving") -> Iterator[ScriptedNode]:
             length = int(self.headers.get("Content-Length", "0"))
             body = json.loads(self.rfile.read(length)) if length else None
             key = self.headers.get("Authorization", "")
+            if self.path == "/api/events":
+                node.last_ids.append(self.headers.get("Last-Event-ID", ""))
             code, content = node.answer_to(f"{self.command} {self.path}", body, key)
             data = content.encode() if isinstance(content, str) else json.dumps(content).encode()
             self.send_response(code)

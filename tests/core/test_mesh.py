@@ -1,6 +1,7 @@
 """The one door: deterministic, traceable, and quiet when nothing changed."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -8,13 +9,15 @@ from hypothesis import strategies as st
 
 from meshllm.core import events as ev
 from meshllm.core.announcement import Address
-from meshllm.core.effects import Effect, Leave, Send, StartEngine
+from meshllm.core.effects import Answer, Effect, KeepOrders, Leave, Send, StartEngine
 from meshllm.core.engines import EngineFault, EngineState
 from meshllm.core.ids import NO_MODEL, ConnectionId, EventId, ModelId, NodeId
 from meshllm.core.intents import Intent, Verb
 from meshllm.core.limits import GIB
 from meshllm.core.mesh import CoreConfig, MeshCore
 from meshllm.core.messages import HealthQuestion, Leaving
+from meshllm.core.quota_config import QuotaChoice, Quotas
+from meshllm.core.quota_use import QuotaUse, Spent
 from meshllm.core.rights import OWN_MACHINE, Rights
 from meshllm.core.serving.engine_state import HAS_PROCESS
 from meshllm.core.serving.lifecycle import ServingPolicy
@@ -194,3 +197,24 @@ def test_a_node_that_lends_nothing_says_so() -> None:
     core.handle(ev.RightsGranted(rights=OWN_MACHINE), 101.0)
 
     assert at_once == core.view.me.rights == Rights.INFER | Rights.HOST | Rights.ADMIN
+
+
+def test_quotas_are_chosen_heard_and_written_down() -> None:
+    """Here, by another node that may, and for the next start; what was used is said to others."""
+    here, use = Neighbourhood(), QuotaUse(model=ModelId("a"), hour=Spent(0, 5, 1), day=Spent(0, 5, 1))
+    here.meet()
+
+    here.tell(ev.QuotaChangeAsked(request_id="q", model=ModelId("a"), document={"hourly_token_limit": 9}))
+    answers = [effect.outcome.is_done for effect in here.effects if isinstance(effect, Answer)]
+    theirs = QuotaChoice(model=ModelId("b"), quotas=Quotas(max_ram_mb=1), version=1, author=PEER)
+    here.hear(replace(a_node(PEER), quotas=(theirs,)))
+    here.tell(ev.QuotaUsed(uses=(use,)))
+
+    view = here.core.view
+    assert answers == [True]
+    assert [one.model for one in view.quotas.chosen] == ["a", "b"]
+    assert [one.model for one in view.me.quotas] == ["a"]
+    kept = [effect.kept for effect in here.effects if isinstance(effect, KeepOrders)][-1]
+    assert kept.quotas == view.quotas.chosen
+    here.wait(60)
+    assert here.core.view.me.quota_uses == (use,)

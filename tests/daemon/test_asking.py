@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from meshllm.core.events import Event, IntentReceived, RoutingChangeAsked
+from meshllm.core.events import Event, IntentReceived, QuotaChangeAsked, RoutingChangeAsked
+from meshllm.core.ids import ModelId
 from meshllm.core.intents import Intent, Outcome, OutcomeCode, Verb
 from meshllm.daemon.asking import Asking
 
@@ -16,7 +17,7 @@ async def test_two_askers_of_the_same_thing_get_their_own_outcomes() -> None:
     events: list[Event] = []
     asking = Asking(events.append)
 
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         askers = [group.create_task(asking.ask(INTENT)) for _ in range(2)]
         group.create_task(answer_in_reverse(asking, events))
 
@@ -41,7 +42,7 @@ async def test_a_change_of_routing_is_answered_by_its_name_too() -> None:
     events: list[Event] = []
     asking = Asking(events.append)
 
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         asker = group.create_task(asking.change_routing({"max_retries": 1}))
         await asyncio.sleep(0)
         (asked,) = events
@@ -49,6 +50,22 @@ async def test_a_change_of_routing_is_answered_by_its_name_too() -> None:
         asking.answer(asked.request_id, Outcome(code=OutcomeCode.DONE, message="done"))
 
     assert asked.document == {"max_retries": 1}
+    assert asker.result().is_done
+
+
+async def test_a_change_of_quotas_is_answered_by_its_name_too() -> None:
+    """With the model that it is about."""
+    events: list[Event] = []
+    asking = Asking(events.append)
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        asker = group.create_task(asking.change_quotas(ModelId("m"), {"max_ram_mb": 1}))
+        await asyncio.sleep(0)
+        (asked,) = events
+        assert isinstance(asked, QuotaChangeAsked)
+        asking.answer(asked.request_id, Outcome(code=OutcomeCode.DONE, message="done"))
+
+    assert (asked.model, asked.document) == ("m", {"max_ram_mb": 1})
     assert asker.result().is_done
 
 

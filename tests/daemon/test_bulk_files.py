@@ -27,7 +27,7 @@ DIGEST = f"sha256:{sha256(CONTENT)}"
 
 def soon() -> float:
     """Return a deadline."""
-    return time.monotonic() + 10.0
+    return time.monotonic() + 30.0
 
 
 @asynccontextmanager

@@ -109,7 +109,7 @@ class World:
 
     async def carry_out(self, *effects: do.Effect, then: Callable[[], None] = lambda: None) -> None:
         """Carry out effects and wait for the tasks that they start."""
-        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
             tasks = Tasks(group, self.events.append)
             shells = Shells(
                 engines=lambda: self, ways=self.ways, lending=self, probe=self.probe, downloads=self,

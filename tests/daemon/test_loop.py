@@ -38,7 +38,7 @@ class Running:
 
     async def tell(self, events: tuple[ev.Event, ...], *states: EngineState) -> None:
         """Run the loop, post events, and wait until the model was in each of the states in turn."""
-        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
             task = group.create_task(self.loop.run(self.effects.append))
             for event in events:
                 self.loop.post(event)

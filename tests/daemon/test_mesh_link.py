@@ -26,7 +26,7 @@ from meshllm.daemon.mesh_start import MeshStart, begin, core_config
 from meshllm.daemon.state_dir import StateDir
 from meshllm.daemon.tasks import Tasks
 
-LIMIT_S = 20
+LIMIT_S = 60
 DAY_S = 86_400.0
 
 

@@ -22,7 +22,7 @@ from meshllm.engine.inquiry import EngineUnusableError
 from tests.e2e.daemons import free_port
 from tests.inventory import gguf_builder
 
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 
 
 def a_config(tmp_path: Path) -> Config:

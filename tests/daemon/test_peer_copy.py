@@ -48,7 +48,7 @@ def sending(content: bytes, *, pieces: int | None = None, wrong: bool = False):
     def serve(channel: BulkChannel) -> None:
         with contextlib.suppress(BulkError):
             while True:
-                soon = time.monotonic() + 10
+                soon = time.monotonic() + 30
                 want = channel.hear(soon)
                 assert isinstance(want, Want)
                 if left[0] == 0:
@@ -109,7 +109,7 @@ async def test_cancelling_ends_every_connection_and_keeps_what_is_here(tmp_path:
 
     def stalls(channel: BulkChannel) -> None:
         with contextlib.suppress(BulkError):
-            channel.hear(time.monotonic() + 10)
+            channel.hear(time.monotonic() + 30)
             arrived.set()
             channel.hear(time.monotonic() + 60)
             channel.hear(time.monotonic() + 60)
@@ -122,7 +122,7 @@ async def test_cancelling_ends_every_connection_and_keeps_what_is_here(tmp_path:
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    assert time.monotonic() - began_s < 5.0
+    assert time.monotonic() - began_s < 30.0
 
 
 async def test_a_wrong_file_is_deleted_and_said_who_sent_it(tmp_path: Path) -> None:
@@ -157,12 +157,12 @@ async def test_a_peer_that_is_too_slow_is_left(tmp_path: Path, monkeypatch: pyte
     ended = threading.Event()
 
     def drips(channel: BulkChannel) -> None:
-        want = channel.hear(time.monotonic() + 10)
+        want = channel.hear(time.monotonic() + 30)
         assert isinstance(want, Want)
-        channel.say(Piece(offset=want.offset, length=want.length, size_bytes=SIZE), time.monotonic() + 10)
+        channel.say(Piece(offset=want.offset, length=want.length, size_bytes=SIZE), time.monotonic() + 30)
         with contextlib.suppress(BulkError):
             while not ended.wait(0.02):
-                channel.send_block(memoryview(b"x"), time.monotonic() + 10)
+                channel.send_block(memoryview(b"x"), time.monotonic() + 30)
 
     async with a_giver(mesh, serve=drips) as n1:
         with pytest.raises(DownloadError) as slow:
@@ -176,10 +176,10 @@ def _says(step: Piece, extra: bytes = b""):
     def serve(channel: BulkChannel) -> None:
         with contextlib.suppress(BulkError):
             while True:
-                want = channel.hear(time.monotonic() + 10)
+                want = channel.hear(time.monotonic() + 30)
                 assert isinstance(want, Want)
-                channel.say(step, time.monotonic() + 10)
-                channel.send_block(memoryview(bytes(want.length) + extra), time.monotonic() + 10)
+                channel.say(step, time.monotonic() + 30)
+                channel.send_block(memoryview(bytes(want.length) + extra), time.monotonic() + 30)
 
     return serve
 

@@ -16,7 +16,7 @@ async def felt(awake: Iterator[float], always: Iterator[float]) -> list[Event]:
         posted.append(event)
         told.set()
 
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         feeling = group.create_task(
             pulse.feel(post, interval_s=0.0, awake=lambda: next(awake), always=lambda: next(always))
         )

@@ -11,6 +11,7 @@ from meshllm.core.engines import EngineBuild
 from meshllm.core.policy import ModelPolicy
 from meshllm.daemon import standalone
 from meshllm.daemon.standalone import StandaloneError
+from meshllm.engine.rpc_programs import RpcProblem
 from meshllm.inventory.addresses import InterfaceAddress
 from tests.core.builders import a_machine
 from tests.e2e.daemons import free_port
@@ -24,6 +25,7 @@ def a_config(tmp_path: Path, port: int = 0) -> Config:
     return Config(
         models_dirs=(tmp_path / "models",),
         state_dir=tmp_path / "s",
+        cache_dir=tmp_path / "cache",
         engine="fake",
         port=port or free_port(),
         offline=True,
@@ -65,6 +67,25 @@ async def test_the_engine_is_tested_and_an_unusable_one_explained(tmp_path: Path
     assert isinstance(found, EngineBuild)
     assert not isinstance(missing, EngineBuild)
     assert "/nonsense/llama-server" in missing.message
+
+
+async def test_what_shares_models_is_looked_for_and_its_build_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one there is a sentence, also where one cannot be built."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("meshllm.engine.rpc_programs.package_folders", tuple)
+    found = await standalone.sharing(a_config(tmp_path))
+    with pytest.raises(StandaloneError) as refusal:
+        await standalone.build_engine(
+            a_config(tmp_path), lambda *_: None, native=False, cpu=True, jobs=1, wheel=tmp_path / "none.whl"
+        )
+    checks = {check.name: check for check in await standalone.checks(a_config(tmp_path))}
+
+    assert isinstance(found, RpcProblem)
+    assert refusal.value.code == "build_failed"
+    assert checks["sharing models"].is_ok is None
+    assert "engine build" in checks["sharing models"].message
 
 
 async def test_checks_name_what_is_wrong(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ async def test_a_failed_task_becomes_an_event_and_the_others_go_on(caplog: pytes
         done.set()
 
     with caplog.at_level(logging.ERROR):
-        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
             tasks = Tasks(group, events.append)
             tasks.start("fails", fails())
             tasks.start("works", works())
@@ -40,7 +40,7 @@ async def test_tasks_are_named_and_all_can_be_cancelled() -> None:
         await both_run.wait()
         await asyncio.Event().wait()
 
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         tasks = Tasks(group, lambda _: None)
         tasks.start("b", runs_for_ever())
         tasks.start("a", runs_for_ever())

@@ -29,7 +29,7 @@ class Core:
 
     async def heard(self, count: int) -> list[Event]:
         """Wait for so many events."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(self.events) < count:
                 self._came.clear()
                 await self._came.wait()

@@ -77,7 +77,7 @@ class Ear:
 
     async def until(self, is_enough: Callable[[], bool]) -> None:
         """Wait for a condition on what was found."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(45):
             while not is_enough():
                 self._came.clear()
                 await self._came.wait()
@@ -177,9 +177,14 @@ async def test_stranger_sees_the_meshes_in_reach() -> None:
 
     async with running(*nodes):
         await ear.until(lambda: len(ear.found) > 1)
-        meshes = await meshes_in_reach([LOOPBACK], 2)
+        seen: list[tuple[str, int]] = []
+        for listen_s in (1, 2, 4, 8):  # however long a busy machine takes to answer
+            meshes = await meshes_in_reach([LOOPBACK], listen_s)
+            seen = [(each.name, each.nodes) for each in meshes if each.name == "home"]
+            if seen == [("home", 2)]:
+                break
 
-    assert [(each.name, each.nodes) for each in meshes if each.name == "home"] == [("home", 2)]
+    assert seen == [("home", 2)]
 
 
 @pytest.mark.parametrize("hosts", [[], ["203.0.113.200"]], ids=["no network", "an address that is gone"])
@@ -193,7 +198,7 @@ async def test_without_multicast_one_line_says_so(hosts: list[str], caplog: pyte
 
     node = Mdns(interfaces, Ear())
     with caplog.at_level(logging.INFO, logger="meshllm"):
-        async with running(node), asyncio.timeout(5):
+        async with running(node), asyncio.timeout(30):
             for _ in range(3):
                 await tried.wait()
                 tried.clear()

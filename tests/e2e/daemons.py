@@ -18,8 +18,11 @@ from typing import Any, Self
 
 import psutil
 
-WAIT_S = 10.0
-STREAM_SILENCE_S = 25.0  # twice the interval of comments, and some
+WAIT_S = 30.0
+"""Whatever takes longer hangs; nothing that works takes a tenth of it on a machine that has nothing else to do."""
+BUSY_MACHINE_S = 20.0
+"""What a machine that does much else gets on top of what is promised; how fast a node is, docs/performance.md says."""
+STREAM_SILENCE_S = 60.0  # far more than the interval of comments
 POLL_S = 0.02
 PAUSE = threading.Event()
 
@@ -158,7 +161,7 @@ class Daemon:
         self.process.wait()
         for engine in engines:
             engine.kill() if engine.is_running() else None
-        psutil.wait_procs(engines, timeout=5)
+        psutil.wait_procs(engines, timeout=WAIT_S)
         if error is not None:
             sys.stderr.write(f"--- log of the daemon in {self.home}\n{self.log}\n")
 

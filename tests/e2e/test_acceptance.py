@@ -13,14 +13,12 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.daemons import Daemon, until
+from tests.e2e.daemons import BUSY_MACHINE_S, WAIT_S, Daemon, until
 
 pytestmark = pytest.mark.e2e
 Maker = Callable[..., Daemon]
 GONE_S = 20.0
 KNOWN_S = 1.0
-SLACK_S = 1.0
-"""What a machine that tests many things at once may take longer than promised."""
 ROOM_FOR_ONE = "100MB"
 """Of `--max-vram`: a generated model takes 79 MB with its overhead."""
 
@@ -45,7 +43,7 @@ def a_mesh(stack: ExitStack, daemon: Maker, *models: str) -> list[Daemon]:
     ]
     for node in (first, *others):
         for model in models:
-            until_sees(node, model, is_loaded=True, within_s=30.0)
+            until_sees(node, model, is_loaded=True, within_s=WAIT_S)
     return [first, *others]
 
 
@@ -78,7 +76,7 @@ def test_a_script_finds_a_model_that_was_just_put_there(daemon: Maker) -> None:
         found = until(
             lambda: (
                 subprocess.run(
-                    ["/bin/sh", "-c", script % node.port], capture_output=True, text=True, timeout=10, check=True
+                    ["/bin/sh", "-c", script % node.port], capture_output=True, text=True, timeout=WAIT_S, check=True
                 ).stdout
             ),
             "the model to be listed",
@@ -93,7 +91,7 @@ def test_two_hundred_models_are_listed_and_each_can_be_asked_for(daemon: Maker) 
     names = tuple(f"m-{number:03}" for number in range(200))
     with daemon("--model", "m-000", "--no-mdns", models=names) as node:
         node.until_model("m-000", phase="ready")
-        until(lambda: len(node.get("/v1/models")["data"]) == 201, "all to be listed", 20.0)
+        until(lambda: len(node.get("/v1/models")["data"]) == 201, "all to be listed")
 
         last = node.chat(model="m-199")
 
@@ -109,13 +107,13 @@ def test_thirty_four_requests_on_two_slots_are_all_answered(daemon: Maker) -> No
     ):
         node.until_model("tiny", phase="ready")
 
-        answers = list(clients.map(lambda number: node.chat(f"{number}", timeout_s=30).status, range(34)))
+        answers = list(clients.map(lambda number: node.chat(f"{number}", timeout_s=60).status, range(34)))
 
     assert answers == [200] * 34
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 @pytest.mark.rows("T22", "HLT-8")
 def test_five_nodes_killed_at_once_are_all_gone_within_twenty_seconds(daemon: Maker) -> None:
     """They are found out side by side, not one after another."""
@@ -125,12 +123,12 @@ def test_five_nodes_killed_at_once_are_all_gone_within_twenty_seconds(daemon: Ma
         for node in killed:
             node.signal(signal.SIGKILL)
 
-        until(lambda: loaded(left) == {"m-a"}, "five nodes to be gone", GONE_S)
+        until(lambda: loaded(left) == {"m-a"}, "five nodes to be gone", GONE_S + BUSY_MACHINE_S)
         assert left.chat(model="m-a").status == 200
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 @pytest.mark.rows("MSH-14", "LIF-13")
 def test_five_nodes_know_of_a_change_within_a_second(daemon: Maker) -> None:
     """Unloaded here is unloaded in everybody's list, and loaded again as well."""
@@ -140,10 +138,10 @@ def test_five_nodes_know_of_a_change_within_a_second(daemon: Maker) -> None:
 
         assert changing.request("POST", "/v1/models/unload", {"model_id": "m-a", "hold": True}).status == 200
         for node in nodes:
-            until_sees(node, "m-a", is_loaded=False, within_s=KNOWN_S + SLACK_S)
+            until_sees(node, "m-a", is_loaded=False, within_s=KNOWN_S + BUSY_MACHINE_S)
         assert changing.request("POST", "/v1/models/reload", {"model_id": "m-a"}).status == 200
         for node in nodes:
-            until_sees(node, "m-a", is_loaded=True, within_s=KNOWN_S + SLACK_S)
+            until_sees(node, "m-a", is_loaded=True, within_s=KNOWN_S + BUSY_MACHINE_S)
 
 
 def surface(node: Daemon) -> dict[str, Any]:

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from meshllm.core.limits import REMOTE_PROBE_INTERVAL_S
-from tests.e2e.daemons import Daemon, free_port, until
+from tests.e2e.daemons import BUSY_MACHINE_S, Daemon, free_port, until
 from tests.e2e.test_mesh import listed, node_id, token_of, until_gone, until_listed
 
 pytestmark = pytest.mark.e2e
 
 Make = Callable[..., Daemon]
-SEEN_S = REMOTE_PROBE_INTERVAL_S + 5.0
+SEEN_S = REMOTE_PROBE_INTERVAL_S + BUSY_MACHINE_S
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.daemons import Daemon, until
+from tests.e2e.daemons import WAIT_S, Daemon, until
 from tests.e2e.test_mesh import token_of
 from tests.inventory import gguf_builder
 
@@ -42,7 +42,9 @@ def with_own_model(made: Daemon) -> Daemon:
 
 def until_known(node: Daemon, digest: str, holders: int) -> None:
     """Wait until a node has heard that so many others serve the file with a digest."""
-    until(lambda: json.dumps(node.get("/api/status")["members"]).count(digest) >= holders, f"{holders} holders", 30.0)
+    until(
+        lambda: json.dumps(node.get("/api/status")["members"]).count(digest) >= holders, f"{holders} holders", COPIED_S
+    )
 
 
 def sha256(file: Path) -> str:
@@ -60,7 +62,7 @@ def test_a_file_that_only_members_have_is_pulled_from_two_at_once(daemon: Make) 
     with with_own_model(daemon("--model", "own", "--name", "n1", models=())) as n1:
         token = token_of(n1)
         with with_own_model(daemon("--model", "own", "--join", token, "--name", "n2", models=())) as n2:
-            digest = n2.until_model("own", phase="ready", within_s=30.0) and sha256(n2.models / "own.gguf")
+            digest = n2.until_model("own", phase="ready") and sha256(n2.models / "own.gguf")
             with daemon("--join", token, "--assign", "off", models=()) as n3:
                 until_known(n3, digest, 2)
 
@@ -80,7 +82,7 @@ def test_a_file_arrives_whole_when_one_of_two_peers_is_killed(daemon: Make, vict
     with with_own_model(daemon("--model", "own", "--name", "n1", models=())) as n1:
         token = token_of(n1)
         with with_own_model(daemon("--model", "own", "--join", token, "--name", "n2", models=())) as n2:
-            digest = n2.until_model("own", phase="ready", within_s=30.0) and sha256(n2.models / "own.gguf")
+            digest = n2.until_model("own", phase="ready") and sha256(n2.models / "own.gguf")
             with daemon("--join", token, "--assign", "off", models=()) as n3:
                 until_known(n3, digest, 2)
                 pulling = subprocess.Popen(
@@ -103,7 +105,7 @@ def test_a_model_that_is_wanted_is_fetched_from_a_member_by_itself(daemon: Make)
     config.write_text('[[models]]\nname = "own"\nload = "eager"\nmin_replicas = 2\n')
     made.arguments = tuple(str(config) if one == "{config}" else one for one in made.arguments)
     with made as n1:
-        n1.until_model("own", phase="ready", within_s=30.0)
+        n1.until_model("own", phase="ready")
         with daemon("--join", token_of(n1), models=()) as n2:
             n2.until_model("own", phase="ready", within_s=COPIED_S)
 
@@ -113,7 +115,7 @@ def test_a_model_that_is_wanted_is_fetched_from_a_member_by_itself(daemon: Make)
 def test_a_machine_that_only_sends_requests_gets_no_file(daemon: Make) -> None:
     """The right is looked at where the file is."""
     with with_own_model(daemon("--model", "own", models=())) as n1:
-        n1.until_model("own", phase="ready", within_s=30.0)
+        n1.until_model("own", phase="ready")
         digest = sha256(n1.models / "own.gguf")
         with daemon("--join", token_of(n1, "--client-only"), models=()) as n2:
             until_known(n2, digest, 1)
@@ -140,7 +142,7 @@ def test_a_port_scan_finds_tls_that_refuses(daemon: Make) -> None:
 
         assert len(listening) == 1
         with (
-            socket.create_connection(("127.0.0.1", listening[0]), timeout=20) as raw,
+            socket.create_connection(("127.0.0.1", listening[0]), timeout=WAIT_S) as raw,
             context.wrap_socket(raw) as stream,
         ):
             assert stream.version() == "TLSv1.3"

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.e2e
 Make = Callable[..., Daemon]
 COUNTING = json.dumps({"load": "exit", "load_troubles": 0, "counter": "COUNTER", "load_s": 0.5})
 ENGINE = "fake:" + COUNTING.replace("COUNTER", "{home}/starts")
-ANSWER_S = 30.0
+ANSWER_S = 60.0
 
 
 def starts(*nodes: Daemon) -> int:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from tests.e2e.daemons import Daemon, until
+from tests.e2e.daemons import BUSY_MACHINE_S, WAIT_S, Daemon, until
 
 pytestmark = pytest.mark.e2e
 Maker = Callable[..., Daemon]
@@ -71,7 +71,7 @@ def test_a_hung_engine_is_noticed_by_progress_killed_and_replaced(daemon: Maker)
             events = [line for line in answer.read().split(b"\n") if line.startswith(b"data: ")]
 
         assert json.loads(events[-1][6:])["error"]["code"] == "host_lost"
-        assert time.monotonic() - began_s < 10
+        assert time.monotonic() - began_s < BUSY_MACHINE_S
         assert node.chat(model="other").status == 200
         until(lambda: is_ready_in_another_process(node, pid), "another engine for the model")
         assert not psutil.pid_exists(pid)
@@ -93,7 +93,7 @@ def test_crash_loop_backs_off(daemon: Maker) -> None:
     """A machine in trouble is not hammered; the request waits for the try that works."""
     switches = {"load": "exit", "load_troubles": 2, "counter": "{home}/starts"}
     with daemon("--model", "tiny", engine=f"fake:{json.dumps(switches)}") as node:
-        reply = node.chat(timeout_s=20)
+        reply = node.chat()
 
         assert reply.status == 200
         assert "retry_in_s=1.0" in node.log
@@ -121,10 +121,10 @@ def test_a_client_that_leaves_frees_the_slot_within_a_second(daemon: Maker) -> N
         node.until_model("tiny", phase="ready")
         with node.streaming("count", max_tokens=2000) as answer:
             answer.readline()
-            assert node.model("tiny")["in_flight"] == 1
+            until(lambda: node.model("tiny")["in_flight"] == 1, "the stream to be seen")
 
-        until(lambda: node.model("tiny")["in_flight"] == 0, "the slot", within_s=1.0)
-        assert node.chat(timeout_s=3).status == 200
+        until(lambda: node.model("tiny")["in_flight"] == 0, "the slot", within_s=1.0 + BUSY_MACHINE_S)
+        assert node.chat().status == 200
 
 
 def test_a_forced_unload_is_not_undone_by_the_requests_that_it_cuts(daemon: Maker) -> None:
@@ -188,7 +188,7 @@ def test_few_descriptors_mean_refusals_and_never_a_hang(daemon: Maker) -> None:
         outcomes: list[str] = []
         held: list[socket.socket] = []
         for _ in range(512):
-            one = socket.create_connection(("127.0.0.1", node.port), timeout=5)
+            one = socket.create_connection(("127.0.0.1", node.port), timeout=WAIT_S)
             held.append(one)
             one.sendall(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n")
         for one in held:
@@ -201,12 +201,12 @@ def test_few_descriptors_mean_refusals_and_never_a_hang(daemon: Maker) -> None:
 
         assert set(outcomes) <= {"HTTP/1.1 200", "HTTP/1.1 503", "closed"}
         assert "HTTP/1.1 200" in outcomes
-        until(lambda: served(node), "it to serve again", within_s=2.0)
+        until(lambda: served(node), "it to serve again", within_s=2.0 + BUSY_MACHINE_S)
 
 
 def served(node: Daemon) -> bool:
     """Tell whether a request is answered."""
     try:
-        return node.chat(timeout_s=2).status == 200
+        return node.chat(timeout_s=WAIT_S).status == 200
     except OSError:
         return False

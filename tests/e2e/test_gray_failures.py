@@ -8,15 +8,14 @@ from http.client import HTTPResponse
 
 import pytest
 
-from tests.e2e.daemons import Daemon, Reply, until
+from tests.e2e.daemons import BUSY_MACHINE_S, Daemon, Reply, until
 from tests.e2e.test_mesh import listed, node_id, token_of, until_listed
 
 pytestmark = pytest.mark.e2e
 
 Make = Callable[..., Daemon]
 SILENCE_S = 10.0
-BACK_S = 10.0
-BUSY_MACHINE_S = 5.0
+BACK_S = 10.0 + BUSY_MACHINE_S
 SLOW_STREAM = 'fake:{"token_s": 0.05}'
 
 
@@ -37,7 +36,7 @@ def last_event(answer: HTTPResponse) -> str:
     return [line[6:] for line in answer.read().decode().split("\n") if line.startswith("data: ")][-1]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_stopped_host_costs_its_streams_a_pause_and_the_others_nothing(daemon: Make) -> None:
     """F4: its port answers nothing and refuses nothing; ten seconds of silence tell, and it comes back by itself."""
     with two_hosts_and_an_entry(daemon) as (one, two, entry), entry.streaming("hello", max_tokens=400) as answer:
@@ -63,14 +62,14 @@ def test_a_stopped_host_costs_its_streams_a_pause_and_the_others_nothing(daemon:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_an_entry_node_that_was_stopped_itself_goes_on_with_its_streams(daemon: Make) -> None:
     """What came meanwhile lies unread: nobody else was silent, and nobody is accused."""
     with two_hosts_and_an_entry(daemon) as (_, _, entry), entry.streaming("hello", max_tokens=300) as answer:
         answer.readline()
         entry.signal(signal.SIGSTOP)
         stopped_s = time.monotonic()
-        until(lambda: time.monotonic() - stopped_s > SILENCE_S + 2, "more time than silence may last", 30)
+        until(lambda: time.monotonic() - stopped_s > SILENCE_S + 2, "more time than silence may last", 60)
         entry.signal(signal.SIGCONT)
 
         assert last_event(answer) == "[DONE]"
@@ -86,23 +85,23 @@ def test_an_engine_that_stands_still_at_a_host_is_replaced_and_its_requests_move
 
         assert [reply.status for reply in replies] == [200] * 4
         assert {reply.headers["x-mesh-node"] for reply in replies} == {node_id(two)}
-        assert time.monotonic() - began_s < 4 * 3
+        assert time.monotonic() - began_s < 4 * 3 + BUSY_MACHINE_S
         until(lambda: one.model("tiny")["restarts"] >= 1, "the engine that hung to be replaced")
 
 
 def asked_twice(entry: Daemon) -> Reply | None:
     """Send a request, and return its answer if it was at two hosts."""
-    reply = entry.chat(timeout_s=40)
+    reply = entry.chat(timeout_s=60)
     return reply if reply.headers["x-mesh-attempts"] == "2" else None
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_an_engine_that_is_busy_with_nothing_is_left_for_another_host(daemon: Make) -> None:
     """F6: its watch gives it two minutes, since it may read a long prompt; who waits for it goes elsewhere before."""
     with two_hosts_and_an_entry(daemon, 'fake:{"trouble": "burn:0"}') as (one, two, entry):
         pid = one.model("tiny")["pid"]
-        reply = until(lambda: asked_twice(entry), "a request that moves", 60)
+        reply = until(lambda: asked_twice(entry), "a request that moves", 120)
 
         assert (reply.status, reply.headers["x-mesh-node"]) == (200, node_id(two))
         assert one.model("tiny")["pid"] == pid

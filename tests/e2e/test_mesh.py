@@ -10,14 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.daemons import Daemon, until
+from tests.e2e.daemons import BUSY_MACHINE_S, WAIT_S, Daemon, until
 
 pytestmark = pytest.mark.e2e
 
 Make = Callable[..., Daemon]
 GONE_AFTER_KILL_S = 8.0
-GONE_AFTER_LEAVE_S = 3.0
-"""A second is promised; a busy machine gets more."""
+GONE_AFTER_LEAVE_S = 1.0
 JOINED_S = 2.0
 ENGINES_DIE_S = 2.0
 WINDOWS_BYTES = 16 * 1024 * 1024
@@ -37,7 +36,7 @@ def listed(node: Daemon) -> set[str]:
     return {model["id"] for model in models if model.get("status") == "loaded"}
 
 
-def until_listed(node: Daemon, model: str, within_s: float = 10.0) -> None:
+def until_listed(node: Daemon, model: str, within_s: float = WAIT_S) -> None:
     """Wait until a node lists a model as ready."""
     until(lambda: model in listed(node), f"{model} to be listed", within_s)
 
@@ -67,7 +66,7 @@ def test_a_node_that_joins_answers_for_the_others_model_within_two_seconds(daemo
             assert answer.status == 200
             assert answer.headers["x-mesh-node"] == node_id(first)
             assert listed(second) == {"tiny"}
-            assert took_s < JOINED_S
+            assert took_s < JOINED_S + BUSY_MACHINE_S
 
 
 @pytest.mark.rows("PRX-4")
@@ -115,8 +114,8 @@ def test_a_killed_daemon_is_gone_soon_and_so_are_its_engines(daemon: Make) -> No
         first.signal(signal.SIGKILL)
 
         until(lambda: not any(engine.is_running() and engine.status() != "zombie" for engine in engines),
-              "the engines to die", ENGINES_DIE_S)  # fmt: skip
-        until_gone(second, "tiny", GONE_AFTER_KILL_S)
+              "the engines to die", ENGINES_DIE_S + BUSY_MACHINE_S)  # fmt: skip
+        until_gone(second, "tiny", GONE_AFTER_KILL_S + BUSY_MACHINE_S)
         assert second.chat("hello").status == 404  # nobody that lives has its file
 
 
@@ -132,7 +131,7 @@ def test_a_daemon_that_leaves_is_gone_at_once(daemon: Make) -> None:
 
         first.signal(signal.SIGTERM)
 
-        until_gone(second, "tiny", GONE_AFTER_LEAVE_S)
+        until_gone(second, "tiny", GONE_AFTER_LEAVE_S + BUSY_MACHINE_S)
         assert first.ended() == 0
         assert second.chat(model="other").status == 200
 
@@ -161,7 +160,7 @@ def test_a_request_waits_for_an_engine_that_starts_again_elsewhere(daemon: Make)
         until_listed(second, "tiny")
 
         second.chat("hello", x_fake="die")
-        until_gone(second, "tiny", GONE_AFTER_LEAVE_S)
+        until(lambda: "tiny" not in listed(second) or first.model("tiny")["restarts"], "the crash to be known", WAIT_S)
         answer = second.chat("hello")
 
         assert answer.status == 200
@@ -238,8 +237,8 @@ def test_a_revoked_node_is_out_at_once_and_stays_out(daemon: Make) -> None:
 
             assert first.run("node", "revoke", node_id(other)).returncode == 0
 
-            until_gone(first, "other", 5.0)
-            until_gone(other, "tiny", 20.0)
+            until_gone(first, "other", WAIT_S)
+            until_gone(other, "tiny", 2 * WAIT_S)
 
 
 def test_a_node_that_must_join_and_knows_no_mesh_founds_none(daemon: Make) -> None:
@@ -319,7 +318,7 @@ def test_a_models_health_is_measured_by_its_host_and_shown_everywhere(daemon: Ma
         took_s = time.monotonic() - began_s
         everything = second.request("POST", "/health/check", {}).json["results"]
 
-        assert (answer.status, took_s < 10.0) == (200, True)
+        assert (answer.status, took_s < 10.0 + BUSY_MACHINE_S) == (200, True)
         [result] = answer.json["results"]
         [host] = result["nodes"]
         assert (result["health_status"], host["node_id"]) == ("healthy", node_id(first))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.daemons import Daemon, until
+from tests.e2e.daemons import BUSY_MACHINE_S, WAIT_S, Daemon, until
 from tests.e2e.test_mesh import node_id, token_of, until_listed
 from tests.inventory import gguf_builder
 
@@ -84,12 +84,12 @@ def test_a_file_that_is_copied_in_is_discovered_without_a_restart(daemon: Make) 
         until(lambda: node.model("new-model"), "the new model")
         took_s = time.monotonic() - began_s
 
-        assert took_s < SEEN_S
+        assert took_s < SEEN_S + BUSY_MACHINE_S
         assert "Model discovered: new-model" in node.log
         if (jq := shutil.which("jq")) is not None:
             found = subprocess.run(
                 [jq, '.data[] | select(.id=="new-model")'], input=node.request("GET", "/v1/models").body,
-                capture_output=True, check=True, timeout=5,
+                capture_output=True, check=True, timeout=WAIT_S,
             )  # fmt: skip
             assert json.loads(found.stdout)["id"] == "new-model"
 
@@ -117,7 +117,7 @@ def test_a_file_that_is_overwritten_in_place_takes_its_model_out_of_service(daem
             until(lambda: second.chat().status == 200, "it to be well again")
 
         assert (well["health_status"], well["nodes"][0]["node_id"]) == ("healthy", node_id(first))
-        assert took_s < CHECKED_S
+        assert took_s < CHECKED_S + BUSY_MACHINE_S
         assert (checked["health_status"], checked["status"]) == ("unhealthy", "loaded")
         assert checked["checks"]["file_integrity"] == "failed"
         assert {answer.status for answer in answers} == {503}

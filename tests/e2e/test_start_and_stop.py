@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.daemons import Daemon, free_port, is_alive, until
+from tests.e2e.daemons import WAIT_S, Daemon, free_port, is_alive, until
 
 pytestmark = pytest.mark.e2e
 Maker = Callable[..., Daemon]
@@ -106,7 +106,7 @@ def test_sigkill_leaves_no_engine_behind(daemon: Maker) -> None:
 
         node.signal(signal.SIGKILL)
 
-        until(lambda: not any(is_alive(engine) for engine in engines), "the engines to die", 2)
+        until(lambda: not any(is_alive(engine) for engine in engines), "the engines to die", WAIT_S)
 
 
 def test_a_second_start_on_one_state_folder_exits_4_and_names_the_holder(daemon: Maker) -> None:

@@ -22,7 +22,7 @@ from tests.core import builders as core_builders
 T = TypeVar("T", bound=ev.Event)
 
 WITHIN_S = 60.0
-QUICK = EngineTimes(stall_s=0.5, busy_stall_s=1.5, stop_polite_s=0.5, load_timeout_s=10.0)
+QUICK = EngineTimes(stall_s=0.5, busy_stall_s=1.5, stop_polite_s=0.5, load_timeout_s=60.0)
 A_HOST = Host(python="/usr/bin/python3", package_root="/opt/app", pid=4711, environment={"PATH": "/usr/bin"})
 
 

@@ -11,7 +11,7 @@ from meshllm.engine import build
 from meshllm.engine.build import probe_build
 from meshllm.engine.inquiry import EngineUnusableError
 
-WITHIN_S = 10.0
+WITHIN_S = 30.0
 
 
 def script(path: Path, body: str) -> str:

@@ -13,7 +13,7 @@ from meshllm.core.engines import EngineEndpoint
 from meshllm.engine import health
 from meshllm.engine.health import Health, Offer, ProbeError, SlotsReading
 
-WITHIN_S = 5.0
+WITHIN_S = 30.0
 IDLE_SLOT = {"id": 0, "n_ctx": 2048, "speculative": False, "is_processing": False}
 BUSY_SLOT = {
     "id": 1, "n_ctx": 2048, "speculative": False, "is_processing": True, "id_task": 77, "n_prompt_tokens": 59,

@@ -1,8 +1,13 @@
 """How llama.cpp is built, by platform and tools."""
 
+import tomllib
+from pathlib import Path
+
 import pytest
 
-from meshllm.engine.rpc_flags import build_flags, build_key, gpu_kind
+from meshllm.engine.rpc_flags import VERSION, build_flags, build_key, gpu_kind
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_builds_are_portable_and_speak_rpc_unless_somebody_wants_them_native() -> None:
@@ -50,3 +55,12 @@ def test_key_changes_with_flags_and_machine() -> None:
 
     assert len(keys) == 4
     assert build_key(portable, "linux", "x86_64") in keys
+
+
+def test_what_people_install_by_hand_is_what_we_build() -> None:
+    """The optional dependency and the page name the same version and the same flags."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    page = (ROOT / "docs" / "sharing-engine.md").read_text()
+
+    assert extras["split"] == [f"llama-cpp-python=={VERSION}"]
+    assert f"CMAKE_ARGS='{' '.join(build_flags('linux'))}'" in page

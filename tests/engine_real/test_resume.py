@@ -14,6 +14,7 @@ from tests.engine.builders import a_bench
 from tests.engine_real.test_real_engine import WHEEL, a_client, loaded
 from tests.proxy.builders import House, a_post, a_view, until
 from tests.proxy.storyteller import Heard
+from tests.proxy.teller_doors import read_message, read_response
 from tests.proxy.tunnels import FIRST, SECOND, FarHalf, Half, Mesh, a_mesh, a_served_model
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(400)]
@@ -98,6 +99,37 @@ async def test_a_resumed_answer_is_the_uninterrupted_one(runtime_dir: Path, smol
                         await is_without_a_seam(second, question, resumed)
 
     print(f"resumed answers equal to the uninterrupted ones: {equal} of {runs}")  # noqa: T201 - a figure to report
+    assert equal >= AGREEMENT * runs
+
+
+async def test_messages_and_responses_go_on_in_their_own_words(runtime_dir: Path, smollm2: str) -> None:
+    """Their prompts become those of chats: text, amounts and grammar are those of an uninterrupted answer."""
+    rng, equal, runs = random.Random(5), 0, 0
+    asked = {"model": "tiny", "temperature": 0, "stream": True}
+    folders = [runtime_dir / name for name in "ab"]
+    for folder in folders:
+        folder.mkdir()
+    async with a_bench(WHEEL, folders[0]) as one, a_bench(WHEEL, folders[1]) as two:
+        first, second = await loaded(one, smollm2, context_tokens=512), await loaded(two, smollm2, context_tokens=512)
+        async with a_real_mesh(first, second) as (entry, mesh, cutter):
+            for question in QUESTIONS[:3]:
+                turns = [{"role": "user", "content": [{"type": "text", "text": question}]}]
+                message = {"messages": turns, "system": "Be brief.", "max_tokens": TOKENS}
+                response = {"input": question, "instructions": "Be brief.", "max_output_tokens": TOKENS}
+                for path, body, reads in (
+                    ("/v1/messages", message, read_message), ("/v1/responses", response, read_response)
+                ):  # fmt: skip
+                    whole = reads(await entry.ask(a_post(asked | body, path)))
+                    size_bytes = mesh.ends[-1][1].written
+                    cutter.after = rng.randrange(size_bytes // 3, size_bytes * 2 // 3)
+                    resumed = reads(await entry.ask(a_post(asked | body, path)))
+                    await until(lambda: is_free(mesh), "both engines to be free", 20)
+                    runs += 1
+                    equal += resumed.text == whole.text
+                    assert (resumed.is_whole, len(resumed.comments)) == (True, 1)
+                    assert (resumed.reason, resumed.made) == (whole.reason, whole.made)
+                    assert path == "/v1/messages" or resumed.read == whole.read
+
     assert equal >= AGREEMENT * runs
 
 

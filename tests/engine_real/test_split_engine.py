@@ -25,6 +25,7 @@ from tests.rpc_engine import RpcEngine
 
 pytestmark = [pytest.mark.engine, pytest.mark.rpc, pytest.mark.timeout(240)]
 WITHIN_S = 120.0
+POLL_S = 0.05
 LAYERS = 30
 HIDDEN_STATE_BYTES = 576 * 4
 """Of one token between two layers of SmolLM2-135M, as floats."""
@@ -127,7 +128,8 @@ async def a_worker(rpc_engine: RpcEngine) -> AsyncIterator[tuple[Child, int]]:
                 with contextlib.suppress(OSError):
                     await ended((await asyncio.open_connection("127.0.0.1", port))[1])
                     break
-                await asyncio.sleep(0.02)
+                await asyncio.wait({worker.ended}, timeout=POLL_S)
+                assert worker.process.exit_code is None, worker.log.lines
         yield worker, port
 
 
@@ -157,8 +159,8 @@ async def served(
     async with a_child(make_command(plan, build, path, KEY, this_host(), ports=ports)) as child:
         async with asyncio.timeout(WITHIN_S):
             while await health.health(endpoint, WITHIN_S) is not health.Health.READY:
+                await asyncio.wait({child.ended}, timeout=POLL_S)
                 assert child.process.exit_code is None, child.log.lines
-                await asyncio.sleep(0.05)
         async with aiohttp.ClientSession(
             connector=aiohttp.UnixConnector(path), headers={"Authorization": f"Bearer {KEY}"},
             timeout=aiohttp.ClientTimeout(total=WITHIN_S),

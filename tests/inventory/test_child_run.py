@@ -9,7 +9,7 @@ from meshllm.inventory import child_run
 from meshllm.inventory.child_run import ChildRun
 from meshllm.inventory.download_errors import DownloadCode, DownloadError
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 @pytest.fixture

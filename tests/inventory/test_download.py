@@ -25,7 +25,7 @@ REPOSITORY = "user/repo"
 NAME = "Tiny-Q4_K_M.gguf"
 WHEEL = "tiny_model-1.0-py3-none-any.whl"
 CONTENT = bytes(range(256)) * 12_000  # three megabytes: some chunks of what is written at once
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 @pytest.fixture

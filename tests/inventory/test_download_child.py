@@ -21,7 +21,7 @@ from tests.inventory.fake_hub import FakeHub, running_hub
 REPOSITORY = "user/repo"
 NAME = "Tiny-Q4_K_M.gguf"
 CONTENT = b"content" * 1000
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from meshllm.inventory.model_files import Inventory
 from meshllm.inventory.model_watcher import ModelWatcher
 from tests.inventory.gguf_builder import llama, write
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 class Told:

@@ -25,7 +25,7 @@ from tests.lab.netlab import Lab, missing
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.slow,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(400),
     pytest.mark.skipif(bool(missing()), reason=f"no network laboratory: {missing()}"),
 ]
 

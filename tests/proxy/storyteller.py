@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.proxy.builders import STREAM_HEAD, Reply, Request, chunk, whole
+from tests.proxy.teller_doors import Told, Word, messages, responses
 
 TOKENS = (
     "Once", " upon", " a", " time", ",", " in", " a", " caf", "é", " by", " the", " sea", ",", " lived", " a", " cat",
@@ -17,6 +18,8 @@ TOKENS = (
     " END", " of", " ST", "ORY",
 )  # fmt: skip
 STORY = "".join(TOKENS)
+THOUGHT_TOKENS = ("A", " cat", " would", " do", ".\n", "\n", "Or", " a", " <dog", "?")
+THOUGHTS = "".join(THOUGHT_TOKENS)
 TURN = "<|assistant|>"
 PROMPT_TOKENS = 7
 
@@ -36,6 +39,12 @@ class Teller:
     """Tokens of a text after which it says that something is wrong."""
     waits_for: asyncio.Event | None = None
     """What it waits for in the middle of a chat."""
+    thinks: bool = False
+    """It thinks before it tells: between marks of its own, or behind one in `turn`."""
+    has_mark: bool = True
+    """The end of its thoughts is a token."""
+    is_numbered: bool = False
+    """Its responses are numbered as OpenAI's are."""
     is_hasty: bool = False
     """It tells the beginning of what may become a stop sequence."""
     asked: list[tuple[str, Any]] = field(default_factory=list)
@@ -47,10 +56,12 @@ class Teller:
         if path in self.refuses:
             writer.write(whole({"error": {"message": "not today", "code": 500}}, "500 Oh"))
         elif path == "/apply-template":
-            turns = "".join(f"<|{message['role']}|>{message['content']}" for message in body["messages"])
+            turns = "".join(f"<|{message['role']}|>{text_of(message['content'])}" for message in body["messages"])
             writer.write(whole({"prompt": turns + self.turn}))
         elif path == "/tokenize":
-            writer.write(whole({"tokens": list(range(tokens_of(body["content"])))}))
+            is_mark = body["content"] == "</think>"
+            count = (1 if self.has_mark else 3) if is_mark else tokens_of(body["content"], self.tokens)
+            writer.write(whole({"tokens": list(range(count))}))
         elif not body.get("stream"):
             writer.write(whole({"model": body["model"]}))
         else:
@@ -58,18 +69,24 @@ class Teller:
         if not writer.is_closing():
             await writer.drain()
 
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Return all that it generates, marks and all."""
+        opening = () if self.turn != TURN else ("<think>", "\n")
+        return (*opening, *THOUGHT_TOKENS, "\n", "</think>", "\n\n", *TOKENS) if self.thinks else TOKENS
+
     async def _stream(self, path: str, body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         breaks_after = self.breaks_after.pop(0) if self.breaks_after else None
-        is_chat = path.startswith("/v1/chat")
-        said = "" if is_chat else said_in(body["prompt"])
+        is_text = path == "/v1/completions"
+        said = said_in(body["prompt"]).removeprefix(said_in(self.turn)) if is_text else ""
         writer.write(STREAM_HEAD)
         count = 0
-        for count, event in enumerate(self._events(body, said, is_chat=is_chat)):
+        for count, event in enumerate(self._events(path, body, said)):
             if count == breaks_after or writer.is_closing():
                 writer.close()
                 return
             writer.write(chunk(event))
-            if is_chat and count == 5 and self.waits_for is not None:
+            if not is_text and count == 5 and self.waits_for is not None:
                 await self.waits_for.wait()
             await asyncio.sleep(0)
         if breaks_after is not None and breaks_after > count:
@@ -77,36 +94,76 @@ class Teller:
             return
         writer.write(b"0\r\n\r\n")
 
-    def _events(self, body: dict[str, Any], said: str, *, is_chat: bool) -> Iterator[bytes]:
+    def _events(self, path: str, body: dict[str, Any], said: str) -> Iterator[bytes]:
         """Return the events of an answer: what comes behind what was said, up to the end or to what was asked for."""
-        first, most = tokens_of(said), body.get("max_tokens", 1000)
-        assert STORY.startswith(said), said
-        named = {"id": f"id-{id(body)}", "created": id(body), "model": body["model"]}
-        tokens = told(TOKENS[first : first + most], body.get("stop") or [], is_hasty=self.is_hasty)
-        is_stopped = len("".join(tokens)) < len("".join(TOKENS[first : first + most]))
-        reason = "stop" if is_stopped or first + len(tokens) == len(TOKENS) else "length"
+        all_tokens = self.tokens
+        first, most = tokens_of(said, all_tokens), body.get("max_tokens", body.get("max_output_tokens", 1000))
+        assert "".join(all_tokens).startswith(said), said
+        stops = body.get("stop") or body.get("stop_sequences") or []
+        tokens = told(all_tokens[first : first + most], stops, is_hasty=self.is_hasty)
+        is_stopped = len("".join(tokens)) < len("".join(all_tokens[first : first + most]))
+        reason = "stop" if is_stopped or first + len(tokens) == len(all_tokens) else "length"
         read = PROMPT_TOKENS + first
-        usage = {"prompt_tokens": read, "completion_tokens": len(tokens), "total_tokens": read + len(tokens)}
+        if path == "/v1/completions":
+            return self._text(body, tokens, reason, read)
+        answer = Told(told_apart(tokens) if self.thinks else [("text", token) for token in tokens],
+                      reason, read, len(tokens), body["model"], f"id-{id(body)}")  # fmt: skip
+        if path == "/v1/messages":
+            return messages(answer)
+        if path == "/v1/responses":
+            return responses(answer, is_numbered=self.is_numbered)
+        return self._chat(body, answer)
 
-        def event(choice: dict[str, Any] | None, **more: Any) -> bytes:
-            choices = [] if choice is None else [{"index": 0, "finish_reason": None} | choice]
-            kind = "chat.completion.chunk" if is_chat else "text_completion"
-            return b"data: %b\n\n" % json.dumps({"choices": choices, **named, "object": kind, **more}).encode()
-
-        if not is_chat:
-            for number, token in enumerate(tokens):
-                if number == self.fails_after:
-                    yield b'data: {"error":{"message":"oh","code":500,"type":"server_error"}}\n\n'
-                    return
-                yield event({"text": token})
-            yield event({"text": "", "finish_reason": reason}, usage=usage)
-        else:
-            yield event({"delta": {"role": "assistant", "content": None}})
-            yield from (event({"delta": {"content": token} | self.beside}) for token in tokens)
-            yield event({"delta": {}, "finish_reason": reason})
-            if body.get("stream_options"):
-                yield event(None, usage=usage)
+    def _text(self, body: dict[str, Any], tokens: list[str], reason: str, read: int) -> Iterator[bytes]:
+        for number, token in enumerate(tokens):
+            if number == self.fails_after:
+                yield b'data: {"error":{"message":"oh","code":500,"type":"server_error"}}\n\n'
+                return
+            yield an_event(body, {"text": token})
+        yield an_event(body, {"text": "", "finish_reason": reason}, usage=usage_of(read, len(tokens)))
         yield b"data: [DONE]\n\n"
+
+    def _chat(self, body: dict[str, Any], answer: Told) -> Iterator[bytes]:
+        yield an_event(body, {"delta": {"role": "assistant", "content": None}})
+        for kind, word in answer.words:
+            field = "content" if kind == "text" else "reasoning_content"
+            yield an_event(body, {"delta": {field: word} | self.beside})
+        yield an_event(body, {"delta": {}, "finish_reason": answer.reason})
+        if body.get("stream_options"):
+            yield an_event(body, None, usage=usage_of(answer.read, answer.made))
+        yield b"data: [DONE]\n\n"
+
+
+def an_event(body: dict[str, Any], choice: dict[str, Any] | None, **more: Any) -> bytes:
+    """Return one event of a chat or of a text completion."""
+    choices = [] if choice is None else [{"index": 0, "finish_reason": None} | choice]
+    kind = "text_completion" if "prompt" in body else "chat.completion.chunk"
+    named = {"id": f"id-{id(body)}", "created": id(body), "model": body["model"], "object": kind}
+    return b"data: %b\n\n" % json.dumps({"choices": choices, **named, **more}).encode()
+
+
+def usage_of(read: int, made: int) -> dict[str, int]:
+    """Return an amount in OpenAI's words."""
+    return {"prompt_tokens": read, "completion_tokens": made, "total_tokens": read + made}
+
+
+def told_apart(tokens: list[str]) -> list[Word]:
+    """Return thoughts and text of tokens as llama.cpp tells them: without marks, and without blanks beside these."""
+    words: list[Word] = []
+    thoughts, mark, text = "".join(tokens).partition("</think>")
+    size = len(thoughts.removeprefix("<think>\n").rstrip())
+    for token in THOUGHT_TOKENS:
+        if size > 0:
+            words.append(("thoughts", token[:size]))
+        size -= len(token)
+    if mark:
+        words += [("text", token) for token in tokens[tokens.index(mark) + 2 :]] if text else []
+    return words
+
+
+def text_of(content: str | list[dict[str, str]]) -> str:
+    """Return the text of a turn."""
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
 
 
 def said_in(prompt: str | list[Any]) -> str:
@@ -115,11 +172,11 @@ def said_in(prompt: str | list[Any]) -> str:
     return text.rpartition("|>")[2]
 
 
-def tokens_of(text: str) -> int:
-    """Return the tokens of a beginning of the story."""
+def tokens_of(text: str, tokens: tuple[str, ...] = TOKENS) -> int:
+    """Return the tokens of a beginning of what is told."""
     size, count = 0, 0
     while size < len(text):
-        size, count = size + len(TOKENS[count]), count + 1
+        size, count = size + len(tokens[count]), count + 1
     return count
 
 

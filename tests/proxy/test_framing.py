@@ -213,9 +213,10 @@ def test_what_looks_like_an_error_is_marked(event: bytes) -> None:
         assert relay.may_have_error
 
 
-def test_a_text_about_errors_is_hardly_ever_marked() -> None:
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_text_about_errors_is_hardly_ever_marked(times: int) -> None:
     """Models write about errors; looking closer costs time."""
-    wire = chunk(b'data: {"choices":[{"delta":{"content":"an error"}}]}\n\n')
+    wire = chunk(b'data: {"choices":[{"delta":{"content":"an error"}}]}\n\n') * times
     ChunkRelay(by_event=True).take(wire)
     stream, other = ChunkRelay(by_event=True), ChunkRelay(by_event=False)
 
@@ -223,6 +224,37 @@ def test_a_text_about_errors_is_hardly_ever_marked() -> None:
     assert not stream.may_have_error
     other.take(chunk(b'data: {"error":{}}\n\n'))
     assert not other.may_have_error
+
+
+@given(
+    payloads=st.lists(
+        st.sampled_from([b"data: 1234\n\n", b"data: a\n", b"\n", b"a\r\nb", b"\r\n0\r\n\r\n", b"c\r\n\n\n"]), min_size=1
+    ),
+    ending=st.sampled_from([b"", LAST, LAST[:2], b"0;x\r\n\r\n", b"c\r\ndata", b"zz\r\n"]),
+    cut=st.integers(0, 60),
+    by_event=st.booleans(),
+)
+def test_chunks_of_known_sizes_are_taken_as_those_of_unknown_ones(
+    payloads: list[bytes], ending: bytes, cut: int, *, by_event: bool
+) -> None:
+    """The short way for what was seen before hands out the same, counts the same and fails the same."""
+    wire = b"".join(map(chunk, payloads)) + ending
+    for payload in payloads:
+        ChunkRelay(by_event=False).take(chunk(payload) * 2)
+
+    assert taken(wire, cut, by_event=by_event) == taken(wire, cut, by_event=by_event, is_slow=True)
+
+
+def taken(wire: bytes, cut: int, *, by_event: bool, is_slow: bool = False) -> list[object]:
+    """Return all that is to be seen of a relay that gets a body in two pieces."""
+    relay, seen = ChunkRelay(by_event=by_event), list[object]()
+    for piece in (wire[:cut], wire[cut:]) if cut else (wire,):
+        try:
+            seen.append(relay._take_slowly(piece) if is_slow else relay.take(piece))
+        except AnswerError as error:
+            return [*seen, str(error)]
+        seen += [relay.chunks, relay.is_between, relay.is_complete]
+    return seen
 
 
 def test_a_size_line_is_only_remembered_if_it_is_one() -> None:

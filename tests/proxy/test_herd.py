@@ -15,8 +15,8 @@ from tests.proxy.wires import Grid, a_grid
 STREAMS, SLOTS = 150, 16
 """Of three hosts: fifty each, of which a survivor takes 64 from one peer."""
 FIRST_TOKEN_S, TOKEN_S, TOKENS = 0.05, 0.01, 5
-BUSY_MACHINE_S = 1.0
-"""Granted on top of what is promised."""
+BUSY_MACHINE_S = 5.0
+"""Granted on top of what is promised: less than a tunnel's silence, so that nobody has waited for that."""
 
 
 @dataclass
@@ -67,7 +67,7 @@ async def one(entry: House, request_id: str) -> Seen:
     loop, client = asyncio.get_running_loop(), await entry.connect()
     begun_s = loop.time()
     await client.send(a_post(a_chat(stream=True), CHAT, f"X-Request-ID: {request_id}", "X-Mesh-Resume: off"))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         head = (await client.reader.readuntil(b"\r\n\r\n")).decode().lower()
         status = int(head.split()[1])
         fields = dict(line.split(": ", 1) for line in head.split("\r\n") if ": " in line)
@@ -92,10 +92,10 @@ async def a_run(dies: str) -> tuple[list[Seen], Grid]:
     async with a_grid(*(engine.answer for engine in engines), slots=SLOTS) as (entry, grid):
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(entry, f"r{number}")) for number in range(STREAMS)]
-            await until(lambda: len(grid.heads) == STREAMS, "all streams having a host", within_s=20)
+            await until(lambda: len(grid.heads) == STREAMS, "all streams having a host", within_s=60)
             if dies:
                 share = grid.asked.count(FIRST)
-                await until(lambda: engines[0].held == share, "the first host's streams standing still", within_s=20)
+                await until(lambda: engines[0].held == share, "the first host's streams standing still", within_s=60)
                 grid.kill(FIRST)
             for engine in engines:
                 engine.start.set()
@@ -127,7 +127,7 @@ async def test_a_herd_ends_or_moves_and_the_others_hardly_notice(dies: str) -> N
     assert len(of_survivors) + len(refused) + len(ended) == STREAMS
     assert {one.code for one in ended} <= {"host_lost"}
     assert bool(ended) is (dies == "after")
-    assert {(one.status, one.code) for one in refused} <= {(429, "overloaded"), (502, "host_lost")}
+    assert {(one.status, one.code) for one in refused} <= {(429, "overloaded"), (503, "host_lost")}
     assert set(asked.values()) == {1}
     assert p99(of_survivors) <= 2 * p99(steady) + BUSY_MACHINE_S
     if dies == "before":

@@ -7,7 +7,8 @@ import pytest
 
 from meshllm.core import limits
 from meshllm.proxy.framing import chunk
-from meshllm.proxy.journal import Journal, Story, events_of
+from meshllm.proxy.journal import Journal, events_of
+from meshllm.proxy.story_chat import ChatStory
 
 
 def an_event(text: str = "", **fields: Any) -> bytes:
@@ -23,7 +24,7 @@ def a_piece(*events: bytes) -> bytes:
 
 def test_a_journal_tells_what_its_pieces_say() -> None:
     """Text, first event, reason and end; comments are nothing."""
-    journal = Journal()
+    journal = Journal(ChatStory())
 
     journal.keep(a_piece(an_event("Zo"), an_event("ë")))
     journal.keep(chunk(b": waiting\n\n") + a_piece(an_event(" 🐈", finish_reason="stop")))
@@ -32,14 +33,13 @@ def test_a_journal_tells_what_its_pieces_say() -> None:
 
     assert open_story == ("Zoë 🐈", "stop", False)
     assert journal.story().is_done
-    assert journal.story().first is not None
-    assert journal.story().first["id"] == "a"  # type: ignore[index]  # the line above
+    assert journal.story().has_opened
     assert not journal.story().is_odd
 
 
 def test_a_text_completion_is_a_story_too() -> None:
     """Its text stands elsewhere."""
-    journal = Journal()
+    journal = Journal(ChatStory())
 
     journal.keep(a_piece(b'{"choices":[{"index":0,"text":"a"}]}', b'{"choices":[],"usage":{"prompt_tokens":1}}'))
 
@@ -50,13 +50,13 @@ def test_a_text_completion_is_a_story_too() -> None:
     "event",
     [
         b"{", b'{"n":1}', b'{"error":{"message":"m"}}', an_event(index=1), an_event(logprobs={"content": []}),
-        an_event(delta={"reasoning_content": "hm"}), an_event(delta={"tool_calls": [{}]}),
+        an_event(delta={"tool_calls": [{}]}),
         an_event(delta={"audio": {"id": "x"}}),
     ],
 )  # fmt: skip
 def test_what_is_no_plain_text_is_odd(event: bytes) -> None:
     """Nobody can go on with it."""
-    story = Story()
+    story = ChatStory()
 
     story.take(event)
 
@@ -65,12 +65,12 @@ def test_what_is_no_plain_text_is_odd(event: bytes) -> None:
 
 def test_a_long_stream_is_kept_as_text_and_up_to_the_limit() -> None:
     """The wire has a hundred bytes for each word; beyond the limit nothing is kept."""
-    journal, word = Journal(), "x" * 1000
+    journal, word = Journal(ChatStory()), "x" * 1000
     piece = a_piece(an_event(word))
 
     for _ in range(limits.STREAM_JOURNAL_BYTES // 1000):
         journal.keep(piece)
-    full = journal.story().text_bytes
+    full = len(journal.story().text)
     for _ in range(100):
         journal.keep(piece)
 

@@ -234,4 +234,4 @@ def test_the_list_of_a_large_mesh_is_made_in_milliseconds() -> None:
         msgspec.json.encode(model_list(view, ListOptions()))
         took_s.append(time.thread_time() - began_s)
 
-    assert min(took_s) < 0.05
+    assert min(took_s) < 0.25

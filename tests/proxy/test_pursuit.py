@@ -146,7 +146,7 @@ async def test_a_stream_hears_comments_while_it_waits_and_then_the_answer() -> N
         await client.until(b"waiting")
         become_ready(house)
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             rest = await client.reader.readuntil(b"0\r\n\r\n")
 
         assert rest.count(b"data:") == 4
@@ -166,7 +166,7 @@ async def test_anthropics_streams_are_pinged_while_they_wait(minor: int) -> None
         head = await client.until(b"\r\n\r\n")
         waited = await client.until(ping) + await client.until(ping)
         become_ready(house)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             rest = await client.reader.readuntil(b"[DONE]\n\n")
 
     assert b"Content-Type: text/event-stream" in head
@@ -176,7 +176,7 @@ async def test_anthropics_streams_are_pinged_while_they_wait(minor: int) -> None
 
 async def end_of_stream(client: Any) -> dict[str, Any]:
     """Return the error with which a stream ends."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         rest = await client.reader.readuntil(b"0\r\n\r\n")
     assert b"[DONE]" not in rest
     assert rest.count(b"data:") == 1
@@ -217,7 +217,7 @@ async def test_an_engine_lost_after_comments_is_tried_again() -> None:
     async with a_house(answer, models=loading, comment_s=0.05) as house:
         client = await start_stream(house)
         become_ready(house)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             rest = await client.reader.readuntil(b"0\r\n\r\n")
 
     assert b'{"late": true}' in rest

@@ -358,6 +358,20 @@ async def test_a_herd_that_finds_no_room_is_told(monkeypatch: pytest.MonkeyPatch
     assert mesh.asked.count(SECOND) > 1
 
 
+async def test_a_stream_waits_for_a_tunnel_as_it_does_for_room() -> None:
+    """This node has as many to that host as may be: that is no answer of the host, and passes as well."""
+    async with a_mesh(Teller(breaks_after=[6]), Teller()) as (entry, mesh):
+        mesh.crowded.add(SECOND)
+        client = await entry.connect()
+        await client.send(a_post(a_chat(stream=True, **USAGE)))
+        await until(lambda: mesh.asked.count(SECOND) > 1, "the host to be asked again", within_s=30)
+        mesh.crowded.clear()
+        heard = Heard(await client.receive())
+
+    assert (heard.text, heard.is_whole, heard.usages) == (STORY, True, [WHOLE])
+    assert len(heard.comments) == 1
+
+
 async def the_rest_of(client: Client) -> bytes:
     """Return the rest of a chunked answer, without its framing."""
     lines = (await client.until(b"0\r\n\r\n")).split(b"\r\n")

@@ -5,16 +5,17 @@ from typing import Any
 
 import pytest
 
-from meshllm.proxy.journal import Story
 from meshllm.proxy.resumable import CHAT, Wanted
-from meshllm.proxy.retelling import Repeat, Rest, base_of
+from meshllm.proxy.retelling import Repeat, Rest
+from meshllm.proxy.story_chat import ChatStory
 
 FIRST = {"id": "one", "created": 1, "model": "m", "object": "o", "choices": [{"index": 0, "delta": {"content": "a"}}]}
 
 
-def a_story(**fields: Any) -> Story:
+def a_story(*, is_chat: bool = True, wants_usage: bool = False, **fields: Any) -> ChatStory:
     """Return a story that has begun."""
-    story = Story()
+    story = ChatStory(is_chat=is_chat)
+    story.wants_usage = wants_usage
     story.take(json.dumps(FIRST | {"timings": {}} | fields).encode())
     return story
 
@@ -41,13 +42,13 @@ def said(text: str, **fields: Any) -> bytes:
 
 def test_every_event_has_what_the_first_one_said_of_all() -> None:
     """Id, time and model; not what was only about that event."""
-    assert base_of(a_story()) == {key: FIRST[key] for key in ("id", "created", "model", "object")}
-    assert base_of(Story()) == {}
+    assert a_story().base == {key: FIRST[key] for key in ("id", "created", "model", "object")}
+    assert ChatStory().base == {}
 
 
 def test_the_rest_of_a_chat_is_told_as_a_chat() -> None:
     """With why it ended, and how much both engines made."""
-    rest = Rest(a_wanted(has_usage=True), a_story(), 3, None)
+    rest = Rest(a_wanted(), a_story(wants_usage=True), 3, None)
     usage = {"prompt_tokens": 13, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 12}}
 
     (told,) = data_of(rest.tell(said("b")))
@@ -66,7 +67,7 @@ def test_the_rest_of_a_chat_is_told_as_a_chat() -> None:
 
 def test_the_rest_of_a_text_is_told_as_a_text() -> None:
     """Its amount stands beside its reason."""
-    rest = Rest(a_wanted(b"/v1/completions"), a_story(), 1, None)
+    rest = Rest(a_wanted(b"/v1/completions"), a_story(is_chat=False), 1, None)
 
     rest.tell(said("b", finish_reason="length"))
     rest.tell(b'{"choices":[],"usage":{"prompt_tokens":4,"completion_tokens":1}}')
@@ -78,7 +79,7 @@ def test_the_rest_of_a_text_is_told_as_a_text() -> None:
 
 def test_an_end_that_is_known_makes_an_engine_mute() -> None:
     """It is only asked how much the prompt was."""
-    rest = Rest(a_wanted(has_usage=True), a_story(), 3, "length")
+    rest = Rest(a_wanted(), a_story(wants_usage=True), 3, "length")
 
     told = rest.tell(said("b", finish_reason="stop"))
     rest.tell(b'{"choices":[],"usage":{"prompt_tokens":13,"completion_tokens":1}}')
@@ -97,7 +98,7 @@ def test_a_text_that_just_ends_has_no_ending() -> None:
 @pytest.mark.parametrize("event", [b"{", b'{"error":{"message":"m"}}'])
 def test_what_is_wrong_is_kept_and_not_told(event: bytes) -> None:
     """Nothing that follows can make it good."""
-    for retelling in (Rest(a_wanted(), a_story(), 3, None), Repeat(Story())):
+    for retelling in (Rest(a_wanted(), a_story(), 3, None), Repeat(ChatStory())):
         told = retelling.tell(event)
 
         assert (told, retelling.error) == (b"", event)
@@ -116,4 +117,4 @@ def test_a_repeated_answer_opens_once() -> None:
     assert data_of(told[1])[0]["id"] == "one"
     assert told[2] == b"data: [DONE]\n\n"
     assert (story.text, story.is_done, repeat.ending()) == ("b", True, b"")
-    assert data_of(Repeat(Story()).tell(opening))[0]["id"] == "two"
+    assert data_of(Repeat(ChatStory()).tell(opening))[0]["id"] == "two"

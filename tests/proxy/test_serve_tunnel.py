@@ -98,7 +98,7 @@ async def told(far: House, data: bytes, head: TunnelHead | None = None) -> Reply
     peer, near = a_tunnel(far, head)
     near.write(data)
     near.write_eof()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await peer.is_over.wait()
     assert peer.has_end
     return peer.reply
@@ -276,7 +276,7 @@ async def test_a_tunnel_without_a_request_ends() -> None:
     """Idle ones take room from others."""
     async with a_mesh() as (_, mesh):
         peer, _ = a_tunnel(mesh.houses[FIRST])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await peer.is_over.wait()
 
     assert (peer.reply.status, peer.reply.error["code"]) == (408, "request_timeout")
@@ -289,7 +289,7 @@ async def test_a_request_ends_when_its_time_is_over() -> None:
         far = mesh.houses[FIRST]
         peer, near = a_tunnel(far, a_head(deadline_s=0.1))
         near.write(GOOD)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await peer.is_over.wait()
         gate.open.set()
 

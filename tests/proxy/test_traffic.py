@@ -44,7 +44,7 @@ async def test_whoever_waits_for_an_end_is_woken() -> None:
     tiny = Traffic().of(ModelId("tiny"))
     tiny.begin()
 
-    async with asyncio.timeout(1), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         group.create_task(tiny.one_ended())
         await asyncio.sleep(0)
         tiny.end(is_failure=False)
@@ -120,7 +120,7 @@ async def test_whose_turn_it_is_wakes_first() -> None:
         woken.append(turn_s)
 
     tiny.begin()
-    async with asyncio.timeout(1), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         for turn_s in (5.0, 3.0, 0.0, 4.0):
             group.create_task(wait(turn_s))
         await asyncio.sleep(0)

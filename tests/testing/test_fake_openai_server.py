@@ -82,7 +82,7 @@ async def test_it_runs_as_a_process_and_says_its_port() -> None:
     )  # fmt: skip
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             port = int(await process.stdout.readline())
         async with aiohttp.ClientSession() as session, session.get(f"http://localhost:{port}/v1/models") as answer:
             assert [model["id"] for model in (await answer.json())["data"]] == ["a"]

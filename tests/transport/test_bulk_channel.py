@@ -120,7 +120,7 @@ def test_drops_do_not_put_the_deadline_off() -> None:
         done.set()
 
     assert slow.value.code is BulkCode.TIMEOUT
-    assert time.monotonic() - began_s < 5.0
+    assert time.monotonic() - began_s < 20.0
 
 
 def test_an_end_too_early_is_a_loss() -> None:
@@ -156,7 +156,7 @@ async def test_another_thread_can_end_it() -> None:
             await waiting
         done.set()
 
-    assert time.monotonic() - began_s < 10.0
+    assert time.monotonic() - began_s < 20.0
 
 
 def test_a_socket_that_has_gone_is_a_loss() -> None:

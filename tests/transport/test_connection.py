@@ -106,10 +106,10 @@ async def test_stream_that_nobody_takes_is_refused() -> None:
 
 async def test_connection_without_words_is_kept_alive() -> None:
     """Quiet is not dead: pings hold a connection beyond its idle timeout."""
-    async with pair(idle_timeout_s=0.6) as both:
+    async with pair(idle_timeout_s=1.5) as both:
         near = both.near.connection
         loop = asyncio.get_running_loop()
-        until_s = loop.time() + 1.5
+        until_s = loop.time() + 2.5
 
         def later(than_s: float) -> bool:
             return near.heard_s > than_s

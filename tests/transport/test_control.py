@@ -189,21 +189,21 @@ async def test_newer_peers_are_no_abusers() -> None:
 
 async def test_flood_is_read_slowly_and_completely(monkeypatch) -> None:
     """Ten thousand messages a second hold up their sender; other peers are heard meanwhile."""
-    monkeypatch.setattr(limits, "CONTROL_FRAMES_PER_S", 500.0)
+    monkeypatch.setattr(limits, "CONTROL_FRAMES_PER_S", 100.0)
     monkeypatch.setattr(limits, "CONTROL_FRAMES_BURST", 50.0)
     async with two() as (near, far):
         loop = asyncio.get_running_loop()
         began_s = loop.time()
 
-        say(near, far, frame(pack({"k": "ping", "seq": 1})) * 300)
+        say(near, far, frame(pack({"k": "ping", "seq": 1})) * 150)
         await until(lambda: len(far.said) >= 50, "the burst")
         far.peers.send(near.node.id, Ping(seq=9))
         await until(lambda: near.said, "the other direction")
         in_between = len(far.said)
-        await until(lambda: len(far.said) == 300, "all of them")
+        await until(lambda: len(far.said) == 150, "all of them")
 
-        assert in_between < 200
-        assert loop.time() - began_s >= 0.4
+        assert in_between < 150
+        assert loop.time() - began_s >= 0.8
 
 
 async def test_peer_that_reads_nothing_costs_a_bounded_amount(monkeypatch) -> None:

@@ -19,6 +19,8 @@ from meshllm.core.announcement import (
 )
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Verb
+from meshllm.core.quota_config import QuotaChoice, Quotas
+from meshllm.core.quota_use import QuotaUse, Spent
 from meshllm.core.resources import Gpu, Resources, Usable
 from meshllm.core.rights import Rights
 from meshllm.core.routing_config import RoutingChoice, RoutingConfig, ScoreWeights, Shadow, Strategy
@@ -66,7 +68,9 @@ def announcement(**changes: object) -> Announcement:
         waiting=(ModelId("cold"),), names=(NamedModel(name="n", model=ModelId("m"), version="1.0.0"),),
         orders=(ModelOrder(model=ModelId("m"), verb=Verb.UNLOAD, version=3, author=NODE, hold=True),),
         default=DefaultChoice(model=ModelId("m"), version=4, author=NODE),
-        routing=RoutingChoice(config=ROUTED, version=5, author=NODE), uses=(("m", 7),), fills_gaps=True,
+        routing=RoutingChoice(config=ROUTED, version=5, author=NODE), uses=(("m", 7),),
+        quotas=(QuotaChoice(model=ModelId("m"), quotas=Quotas(max_ssd_gb=0.5), version=6, author=NODE),),
+        quota_uses=(QuotaUse(model=ModelId("m"), hour=Spent(3600, 5, 1), day=Spent(0, 9, 2)),), fills_gaps=True,
         downloads=True, is_controllable=False, demand=(("m", 1.5),),
         load=0.25, engine_build="xllamacpp 1", rpc_version="3.0",
         lends=(LentMemory(model=ModelId("big"), host=OTHER, epoch=4, memory_bytes=9, is_loaded=True),), left=True,

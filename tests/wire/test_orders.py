@@ -8,16 +8,20 @@ from meshllm.core.announcement import DefaultChoice, ModelOrder
 from meshllm.core.effects import KeptOrders
 from meshllm.core.ids import ModelId
 from meshllm.core.intents import Verb
-from meshllm.core.limits import ANNOUNCED_ORDERS, ORDER_VERSION_MAX
+from meshllm.core.limits import ANNOUNCED_ORDERS, ORDER_VERSION_MAX, QUOTA_MODELS
+from meshllm.core.quota_config import QuotaChoice, Quotas
+from meshllm.core.quota_use import QuotaUse, Spent
 from meshllm.core.routing_config import RoutingChoice
 from meshllm.wire.errors import WireError
 from meshllm.wire.orders import kept_orders, read_orders
 from tests.wire.builders import NODE, ROUTED
 
 ORDER = ModelOrder(model=ModelId("m"), verb=Verb.UNLOAD, version=3, author=NODE, hold=True)
+QUOTAS = (QuotaChoice(model=ModelId("m"), quotas=Quotas(hourly_token_limit=5), version=6, author=NODE),)
 KEPT = KeptOrders(
     orders=(ORDER,), default=DefaultChoice(model=ModelId("m"), version=4, author=NODE), override=ModelId("o"), clock=9,
-    routing=RoutingChoice(config=ROUTED, version=5, author=NODE), routing_here=ROUTED, held=(ModelId("h"),),
+    routing=RoutingChoice(config=ROUTED, version=5, author=NODE), routing_here=ROUTED, quotas=QUOTAS,
+    quota_uses=(QuotaUse(model=ModelId("m"), hour=Spent(3600, 5, 1), day=Spent(0, 9, 2)),), held=(ModelId("h"),),
     dropped=(ModelId("d"),),
 )  # fmt: skip
 
@@ -44,6 +48,10 @@ def test_a_model_that_nobody_could_be_told_of_is_not_kept() -> None:
         {"orders": [kept_orders(KEPT)["orders"][0]] * (ANNOUNCED_ORDERS + 1)},  # type: ignore[index]
         {"routing": {"config": {}, "version": 1, "author": "me"}}, {"routing_here": {"max_retries": 99}},
         {"routing": {"config": {}, "version": ORDER_VERSION_MAX + 1, "author": NODE}},
+        {"quotas": [{"model": "m", "quotas": {}, "version": ORDER_VERSION_MAX + 1, "author": NODE}]},
+        {"quotas": [{"model": "m", "quotas": {"max_ram_mb": -1}, "version": 1, "author": NODE}]},
+        {"quotas": [{"model": "m", "quotas": {}, "version": 1, "author": "me"}]},
+        {"quotas": [kept_orders(KEPT)["quotas"][0]] * (QUOTA_MODELS + 1)},  # type: ignore[index]
         {"held": [1]}, {"override": "\ud800x", "held": None},
     ],
 )  # fmt: skip

@@ -6,6 +6,7 @@ import { events } from "./sse";
 export interface ChatTurn {
   role: "user" | "assistant";
   content: string;
+  images: string[]; // data: addresses
 }
 
 export type ChatFact =
@@ -32,7 +33,7 @@ export async function* answer(
   session: string,
   signal: AbortSignal,
 ): AsyncGenerator<ChatFact> {
-  const body = { model, messages: turns, stream: true, stream_options: { include_usage: true } };
+  const body = { model, messages: turns.map(message), stream: true, stream_options: { include_usage: true } };
   const response = await request("v1/chat/completions", { body, signal, headers: { "X-Session-ID": session } });
   yield routeOf(response.headers);
   if (!response.body) throw new Error("the answer has no body");
@@ -43,6 +44,13 @@ export async function* answer(
     if (facts.some((fact) => fact.kind === "failed")) return;
   }
   yield { kind: "failed", message: "the connection ended before the answer did" };
+}
+
+// Words alone stay a plain text: not every model's template takes a list of parts.
+export function message({ role, content, images }: ChatTurn): { role: string; content: unknown } {
+  if (images.length === 0) return { role, content };
+  const pictures = images.map((url) => ({ type: "image_url", image_url: { url } }));
+  return { role, content: [...pictures, { type: "text", text: content }] };
 }
 
 export function routeOf(headers: Headers): ChatFact {

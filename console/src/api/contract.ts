@@ -1,4 +1,5 @@
-// The document of `GET /api/status` and of each `status` event: meshllm/api/status.py in TypeScript.
+// The document of `GET /api/status` and of the event `status`: meshllm/api/status.py in TypeScript. What changes in it
+// comes as events `changes`: meshllm/api/changes.py.
 // States and phases are open sets here: a newer node may know one that this console does not.
 
 export interface StatusDocument {
@@ -18,6 +19,15 @@ export interface StatusDocument {
   leaving: boolean;
   epoch: number;
 }
+
+// Everything that differs from what a follower has. An entry takes the place of the one with its id.
+export interface StatusChanges {
+  facts: Partial<Omit<StatusDocument, Section>>;
+  entries: { members: MemberStatus[]; models: ModelStatus[]; mesh_models: MeshModel[] };
+  order: Record<Section, string[] | null>; // ids; who is not among them is gone. null: as before
+}
+
+export type Section = "members" | "models" | "mesh_models";
 
 export interface ServerStatus {
   name: string;
@@ -71,7 +81,14 @@ export interface MemberStatus {
     busy: number;
     queued: number;
     context_tokens: number;
+    split: ServedSplit | null; // where several nodes compute it together
   }[];
+  lends: { model: string; host: string; memory_bytes: number }[]; // to hosts of models that it holds a part of
+}
+
+export interface ServedSplit {
+  epoch: number;
+  shares: { node: string; layers: number; memory_bytes: number }[]; // in the order of the layers, the host last
 }
 
 export interface MeshModel {
@@ -114,6 +131,7 @@ export interface ModelStatus {
   wanted: boolean;
   held: boolean;
   dropped: boolean;
+  pinned: boolean; // the configuration keeps it in memory, whatever else wants the room
   progress: Progress | null;
   failure: Failure | null;
   waiting: string;

@@ -1,6 +1,6 @@
 // Follows the node's state for as long as the page is open: connects, notices silence, connects again.
 
-import type { StatusDocument } from "./contract";
+import type { StatusChanges, StatusDocument } from "./contract";
 import { request, RequestFailed } from "./client";
 import { events } from "./sse";
 
@@ -10,6 +10,7 @@ const RETRY_MAX_MS = 8_000;
 
 export interface Follower {
   onDocument(document: StatusDocument): void;
+  onChanges(changes: StatusChanges): void; // of the document that came last
   onAlive(): void;
   onLost(reason: string): void;
   onRefused(reason: string): void; // an API key is missing or wrong
@@ -21,9 +22,10 @@ export function retryDelayMs(failures: number): number {
 
 export async function follow(follower: Follower, stop: AbortSignal): Promise<void> {
   let failures = 0;
+  const last = { id: "" }; // the newest event: the node goes on from there
   while (!stop.aborted) {
     try {
-      await followOnce(follower, stop, () => (failures = 0));
+      await followOnce(follower, stop, last, () => (failures = 0));
       follower.onLost("the node closed the connection");
     } catch (error) {
       if (stop.aborted) return;
@@ -35,7 +37,7 @@ export async function follow(follower: Follower, stop: AbortSignal): Promise<voi
   }
 }
 
-async function followOnce(follower: Follower, stop: AbortSignal, onFirst: () => void): Promise<void> {
+async function followOnce(follower: Follower, stop: AbortSignal, last: { id: string }, onFirst: () => void): Promise<void> {
   const silence = new AbortController();
   const giveUp = () => silence.abort(new Error("silence"));
   let timer = setTimeout(giveUp, SILENCE_MS);
@@ -45,12 +47,15 @@ async function followOnce(follower: Follower, stop: AbortSignal, onFirst: () => 
     follower.onAlive();
   };
   try {
-    const response = await request("api/events", { signal: AbortSignal.any([stop, silence.signal]) });
+    const headers: Record<string, string> = last.id ? { "Last-Event-ID": last.id } : {};
+    const response = await request("api/events", { signal: AbortSignal.any([stop, silence.signal]), headers });
     if (!response.body) throw new Error("no body");
     for await (const event of events(response.body, onBytes)) {
-      if (event.name !== "status") continue;
       onFirst();
-      follower.onDocument(JSON.parse(event.data) as StatusDocument);
+      if (event.name === "status") follower.onDocument(JSON.parse(event.data) as StatusDocument);
+      else if (event.name === "changes") follower.onChanges(JSON.parse(event.data) as StatusChanges);
+      else continue;
+      last.id = event.id;
     }
   } finally {
     clearTimeout(timer);

@@ -5,10 +5,11 @@ import type { RoutingConfig } from "./routing";
 
 export type Change = "load" | "unload" | "hold" | "drop";
 
-export async function changeModel(id: string, change: Change): Promise<void> {
+// `at` is the one node that is to load it; "" leaves that to the mesh.
+export async function changeModel(id: string, change: Change, at = ""): Promise<void> {
   switch (change) {
     case "load":
-      await request("v1/models/reload", { body: { model_id: id } });
+      await request("v1/models/reload", { body: { model_id: id, ...(at ? { scope: at } : {}) } });
       return;
     case "unload":
     case "hold":

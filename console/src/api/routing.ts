@@ -16,6 +16,19 @@ export interface ExplainDocument {
   decisions: Decision[]; // the newest first
 }
 
+// The same for `?model=`: also where a request for it would go, and how it would be divided.
+export interface ProspectDocument extends ExplainDocument {
+  split: PlannedSplit | null; // null for a model that needs none
+}
+
+export interface PlannedSplit {
+  runs: boolean;
+  possible: boolean;
+  message: string;
+  host: string | null;
+  shares: { candidate: string; node: string; is_host: boolean; layers: number; memory_bytes: number }[];
+}
+
 export interface Decision {
   request_id: string;
   model_id: string; // "" where the model itself was chosen
@@ -30,6 +43,7 @@ export interface Decision {
   went: string | null; // where it was answered; null while it was not
   ok: boolean | null;
   first_byte_s: number | null;
+  attempts: { candidate: string; after_s: number; setback: string | null }[]; // where it was sent, in order
 }
 
 export interface Candidate {

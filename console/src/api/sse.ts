@@ -4,6 +4,7 @@
 export interface ServerEvent {
   name: string;
   data: string;
+  id: string; // "" for an event without one
 }
 
 // Takes text as it arrives, in pieces cut anywhere, and returns the events that are complete.
@@ -23,6 +24,7 @@ export class EventParser {
 
 function parseBlock(block: string): ServerEvent | null {
   let name = "message";
+  let id = "";
   const data: string[] = [];
   for (const line of block.split("\n")) {
     if (line === "" || line.startsWith(":")) continue;
@@ -31,8 +33,9 @@ function parseBlock(block: string): ServerEvent | null {
     const value = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
     if (field === "event") name = value;
     if (field === "data") data.push(value);
+    if (field === "id") id = value;
   }
-  return data.length > 0 ? { name, data: data.join("\n") } : null;
+  return data.length > 0 ? { name, data: data.join("\n"), id } : null;
 }
 
 // Reads a body to its end. `onBytes` hears of every arrival, comments included.

@@ -21,8 +21,9 @@ export interface Conversation {
 }
 
 export type Spoken =
-  | { kind: "asked"; text: string; model: string }
-  | { kind: "again"; model: string } // the last answer is thrown away and asked for once more
+  | { kind: "asked"; text: string; images?: string[]; model: string }
+  | { kind: "again"; at?: number; model: string } // an answer, the last if none is named, is asked for once more
+  | { kind: "edited"; at: number; text: string; model: string } // a question is asked otherwise
   | { kind: "heard"; fact: ChatFact; afterFirstMs: number; firstMs: number | null } // since the first text
   | { kind: "finished" }
   | { kind: "stopped" }
@@ -30,21 +31,29 @@ export type Spoken =
 
 export const silence: Conversation = { id: "", turns: [], isAnswering: false };
 
-const UNKNOWN = { thought: "", tokens: 0, tokensPerS: null, firstMs: null, node: "", routedBy: "" } as const;
+const UNKNOWN = { thought: "", tokens: 0, tokensPerS: null, firstMs: null, node: "", routedBy: "", images: [] };
 
-function turn(role: Turn["role"], content: string, model: string): Turn {
-  return { ...UNKNOWN, role, content, model, ended: "", reason: "" };
+function turn(role: Turn["role"], content: string, model: string, images: string[] = []): Turn {
+  return { ...UNKNOWN, role, content, model, images, ended: "", reason: "" };
+}
+
+// What was said before a turn, then that turn anew and an answer to come. What followed is forgotten.
+function anew(talk: Conversation, at: number, question: Turn[], model: string): Conversation {
+  return { ...talk, turns: [...talk.turns.slice(0, at), ...question, turn("assistant", "", model)], isAnswering: true };
 }
 
 export function converse(talk: Conversation, spoken: Spoken): Conversation {
   switch (spoken.kind) {
-    case "asked": {
-      const turns = [...talk.turns, turn("user", spoken.text, ""), turn("assistant", "", spoken.model)];
-      return { ...talk, turns, isAnswering: true };
-    }
+    case "asked":
+      return anew(talk, talk.turns.length, [turn("user", spoken.text, "", spoken.images)], spoken.model);
     case "again": {
-      if (talk.isAnswering || talk.turns.at(-1)?.role !== "assistant") return talk;
-      return { ...talk, turns: [...talk.turns.slice(0, -1), turn("assistant", "", spoken.model)], isAnswering: true };
+      const at = spoken.at ?? talk.turns.length - 1;
+      return talk.isAnswering || talk.turns[at]?.role !== "assistant" ? talk : anew(talk, at, [], spoken.model);
+    }
+    case "edited": {
+      const question = talk.turns[spoken.at];
+      if (talk.isAnswering || question?.role !== "user") return talk;
+      return anew(talk, spoken.at, [{ ...question, content: spoken.text }], spoken.model);
     }
     case "heard":
       return withAnswer(talk, (answer) => ({
@@ -100,23 +109,19 @@ export function turnsToSend(talk: Conversation): ChatTurn[] {
     if (entry.role === "assistant") return entry.content !== "";
     return !(reply?.role === "assistant" && reply.content === "" && reply.ended !== "");
   });
-  return said.map(({ role, content }) => ({ role, content }));
+  return said.map(({ role, content, images }) => ({ role, content, images }));
 }
 
-// Reads what an earlier page left. Anything unexpected is an empty conversation, never an error.
-export function restore(stored: string | null): Conversation {
-  try {
-    const found = JSON.parse(stored ?? "") as Conversation;
-    if (!Array.isArray(found.turns) || !found.turns.every(isTurn)) return silence;
-    const id = typeof found.id === "string" ? found.id : "";
-    const talk = { id, turns: found.turns.map((entry) => ({ ...UNKNOWN, ...entry })), isAnswering: false };
-    return found.isAnswering ? converse(talk, { kind: "failed", message: "the page was closed during this answer" }) : talk;
-  } catch {
-    return silence;
-  }
+// What an earlier page left of a conversation; null where that is none.
+export function revived(found: Partial<Conversation> | null): Conversation | null {
+  if (!Array.isArray(found?.turns) || !found.turns.every(isTurn)) return null;
+  const id = typeof found.id === "string" ? found.id : "";
+  const talk = { id, turns: found.turns.map((entry) => ({ ...UNKNOWN, ...entry })), isAnswering: false };
+  return found.isAnswering ? converse(talk, { kind: "failed", message: "the page was closed during this answer" }) : talk;
 }
 
 function isTurn(value: unknown): boolean {
   const entry = value as Partial<Turn> | null;
-  return typeof entry?.content === "string" && typeof entry.thought === "string" && typeof entry.ended === "string";
+  const isText = typeof entry?.content === "string" && typeof entry.thought === "string" && typeof entry.ended === "string";
+  return isText && (entry?.images === undefined || (Array.isArray(entry.images) && entry.images.every((one) => typeof one === "string")));
 }

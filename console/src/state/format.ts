@@ -45,3 +45,8 @@ export function percent(share: number): string {
 export function clockTime(atMs: number): string {
   return new Date(atMs).toLocaleTimeString("en-GB");
 }
+
+// The order of names: cheaper by far than one that knows languages, and names of models are in none.
+export function byName(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

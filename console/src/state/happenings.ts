@@ -27,6 +27,7 @@ export function told(before: Happening[], old: StatusDocument | null, now: Statu
 }
 
 function nodesOf(old: StatusDocument, now: StatusDocument, atMs: number): Happening[] {
+  if (old.members === now.members) return [];
   const known = new Map(old.members.map((member) => [member.id, member]));
   return now.members.flatMap((member) => {
     const earlier = known.get(member.id);
@@ -42,9 +43,11 @@ function nodeWords(earlier: MemberStatus | undefined, member: MemberStatus): { w
 }
 
 function modelsOf(old: StatusDocument, now: StatusDocument, atMs: number): Happening[] {
+  if (old.mesh_models === now.mesh_models) return [];
   const before = new Map(old.mesh_models.map((model) => [model.id, model]));
   const after = new Map(now.mesh_models.map((model) => [model.id, model]));
   return [...new Set([...before.keys(), ...after.keys()])].flatMap((id) => {
+    if (before.get(id) === after.get(id)) return [];
     const earlier = phasesOf(before.get(id));
     const later = phasesOf(after.get(id));
     const nodes = [...new Set([...earlier.keys(), ...later.keys()])];

@@ -1,7 +1,7 @@
 // Questions about the members of the mesh that views ask. Pure.
 
 import type { MemberStatus, StatusDocument } from "../api/contract";
-import { duration } from "./format";
+import { bytes, duration } from "./format";
 import type { Tone } from "./selectors";
 
 const TONES: Record<string, Tone> = { alive: "good", suspect: "busy" }; // the dead and those that left are grey
@@ -82,6 +82,11 @@ export function hardware({ hardware: found, role }: MemberStatus): string {
   if (role === "client") return "client: lends nothing";
   const gpus = found.gpus.length ? found.gpus.join(", ") : "no GPU";
   return found.cores ? `${gpus} · ${found.cores} cores` : "not measured yet";
+}
+
+// What a node lends to the hosts of models that it holds a part of.
+export function lentWords(member: MemberStatus, known: StatusDocument): string[] {
+  return member.lends.map(({ model, host, memory_bytes }) => `lends ${bytes(memory_bytes)} to ${nodeName(known, host)} for ${model}`);
 }
 
 export function serves(member: MemberStatus, model: string): boolean {

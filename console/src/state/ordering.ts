@@ -14,6 +14,13 @@ export const modelProblem = signal<{ model: string; message: string } | null>(nu
 export const unconfirmed = signal<{ model: string; action: Action } | null>(null);
 export const modelFilter = signal("");
 
+export const openFits = signal(""); // the model whose nodes are listed; "" for none
+
+export function showFits(model: string, isOpen: boolean): void {
+  if (isOpen) openFits.value = model;
+  else if (openFits.value === model) openFits.value = "";
+}
+
 // Asks back where something would be lost, else orders it at once.
 export function propose(model: string, action: Action): void {
   if (action.question === "") void order(model, action);
@@ -32,13 +39,13 @@ export function isBusy(model: string, change: Change): boolean {
   return asked !== undefined && (asked !== "load" || change === "load");
 }
 
-async function order(model: string, { change }: Action): Promise<void> {
+async function order(model: string, { change, at }: Action): Promise<void> {
   if (isBusy(model, change)) return;
   asking.value = new Map(asking.value).set(model, change);
   modelProblem.value = null;
   let problem = "";
   try {
-    await changeModel(model, change);
+    await changeModel(model, change, at);
   } catch (error) {
     problem = messageOf(error);
   }

@@ -4,15 +4,16 @@ import { computed, effect, signal } from "@preact/signals";
 
 import { read } from "../api/client";
 import { changeRouting, logText, readRouting } from "../api/orders";
-import type { ExplainDocument, RoutingConfig, RoutingStats } from "../api/routing";
+import type { ExplainDocument, PlannedSplit, ProspectDocument, RoutingConfig, RoutingStats } from "../api/routing";
 import type { PollFact, Polled } from "./polled";
 import { nothing, polled } from "./polled";
 import { changesOf } from "./routing-form";
-import { messageOf, node, tab } from "./signals";
+import { highlighted, messageOf, node, tab } from "./signals";
 
 const ACTIVITY_MS = 2000;
 const LOGS_MS = 2000;
 const LOG_LINES = 300;
+const SPLIT_MS = 5000;
 const DEADLINE_MS = 10_000;
 
 export const decisions = signal<Polled<ExplainDocument>>(nothing);
@@ -21,6 +22,8 @@ export const logs = signal<Polled<string>>(nothing);
 export const logModel = signal(""); // whose engine's log; "" for the daemon's
 export const routing = signal<Polled<RoutingConfig>>(nothing);
 export const routingOutcome = signal<{ isGood: boolean; message: string } | null>(null);
+
+export const plannedSplit = signal<Polled<{ model: string; split: PlannedSplit | null }>>(nothing); // of the chosen model
 
 const isRefused = computed(() => node.value.connection === "refused");
 
@@ -55,6 +58,10 @@ export function startPolling(): void {
       void poll(decisions, (signal) => read<ExplainDocument>("api/explain", signal), ACTIVITY_MS, stop.signal);
       void poll(stats, (signal) => read<RoutingStats>("routing/stats", signal), ACTIVITY_MS, stop.signal);
     }
+    if (["", "mesh"].includes(shown) && highlighted.value !== "") {
+      const model = highlighted.value;
+      void poll(plannedSplit, (signal) => readSplit(model, signal), SPLIT_MS, stop.signal);
+    }
     if (shown === "events") {
       const model = logModel.value;
       void poll(logs, (signal) => logText(model, LOG_LINES, signal), LOGS_MS, stop.signal);
@@ -62,6 +69,11 @@ export function startPolling(): void {
     if (shown === "settings") void poll(routing, readRouting, 0, stop.signal);
     return () => stop.abort();
   });
+}
+
+async function readSplit(model: string, signal: AbortSignal): Promise<{ model: string; split: PlannedSplit | null }> {
+  const query = new URLSearchParams({ model, count: "1" });
+  return { model, split: (await read<ProspectDocument>(`api/explain?${query.toString()}`, signal)).split };
 }
 
 export function chooseLog(model: string): void {

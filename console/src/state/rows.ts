@@ -2,6 +2,7 @@
 
 import type { Change } from "../api/orders";
 import type { MeshModel, ModelStatus, StatusDocument } from "../api/contract";
+import { byName } from "./format";
 import { nodeName } from "./members";
 import type { Tone } from "./selectors";
 import { buttonOf, canUnload, note, tone } from "./selectors";
@@ -16,6 +17,7 @@ export interface Action {
   change: Change;
   words: string;
   question: string; // asked first; "" for what hurts nobody
+  at?: string; // the node that is to do it, where it is a chosen one
 }
 
 const TONE_OF_WARMTH: Record<string, Tone> = { warm: "good", loading: "busy" };
@@ -29,7 +31,7 @@ export function modelRows(known: StatusDocument, wanted = ""): ModelRow[] {
   rows.push(...known.models.filter(({ id }) => !listed.has(id)).map((local) => ({ id: local.id, mesh: null, local })));
   const part = wanted.trim().toLowerCase();
   const found = part ? rows.filter(({ id }) => id.toLowerCase().includes(part)) : rows;
-  return found.sort((a, b) => rank(a) - rank(b) || a.id.localeCompare(b.id));
+  return found.sort((a, b) => rank(a) - rank(b) || byName(a.id, b.id));
 }
 
 function rank(row: ModelRow): number {

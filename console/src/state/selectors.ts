@@ -1,7 +1,7 @@
 // Questions about the node's state that views ask. Pure.
 
 import type { MeshModel, ModelStatus, StatusDocument } from "../api/contract";
-import { bytes, duration, percent } from "./format";
+import { byName, bytes, duration, percent } from "./format";
 import type { NodeState } from "./store";
 
 export type Tone = "good" | "busy" | "bad" | "quiet";
@@ -58,9 +58,16 @@ export const STAND_INS = ["default", "auto"] as const;
 
 // Models of the mesh that can be talked to: warm ones first, then those that a request would load.
 export function chatModels(status: StatusDocument | null): MeshModel[] {
-  const able = (status?.mesh_models ?? []).filter((model) => !model.held && canChat(model) && !hasFailed(model));
-  return able.sort((a, b) => rank(a) - rank(b) || a.id.localeCompare(b.id));
+  if (!status) return [];
+  const known = talkers.get(status.mesh_models);
+  if (known) return known;
+  const able = status.mesh_models.filter((model) => !model.held && canChat(model) && !hasFailed(model));
+  able.sort((a, b) => rank(a) - rank(b) || byName(a.id, b.id));
+  talkers.set(status.mesh_models, able);
+  return able;
 }
+
+const talkers = new WeakMap<MeshModel[], MeshModel[]>(); // many ask, and of a thousand models it takes a while
 
 function rank(model: MeshModel): number {
   return ["warm", "loading"].indexOf(model.warmth) >>> 0; // whatever else comes last
@@ -73,6 +80,20 @@ function canChat(model: MeshModel): boolean {
 
 function hasFailed(model: MeshModel): boolean {
   return model.nodes.length > 0 && model.nodes.every(({ phase }) => phase === "failed");
+}
+
+// Whether a model takes pictures; a name for whatever the node chooses takes them where any model does.
+export function canSee(status: StatusDocument | null, model: string): boolean {
+  const seeing = chatModels(status).filter(({ capabilities }) => capabilities.includes("vision"));
+  if (model === "auto") return seeing.length > 0;
+  return seeing.some(({ id }) => id === (model === "default" ? status?.default_model : model));
+}
+
+// The context of a model, in tokens, at the host that has the largest; 0 while nobody serves it.
+export function contextOf(status: StatusDocument | null, model: string): number {
+  const id = model === "default" ? status?.default_model : model;
+  const served = (status?.members ?? []).flatMap(({ models }) => models.filter((one) => one.id === id));
+  return Math.max(0, ...served.map(({ context_tokens }) => context_tokens));
 }
 
 // The model to use where nobody chose one.

@@ -1,8 +1,9 @@
 // What is known of the node, as signals, and which page of it is shown. Views read; only this folder writes.
 
-import { computed, signal } from "@preact/signals";
+import { batch, computed, signal } from "@preact/signals";
 
 import { setApiKey } from "../api/client";
+import type { StatusChanges } from "../api/contract";
 import { follow } from "../api/follow";
 import type { Happening } from "./happenings";
 import { told } from "./happenings";
@@ -17,11 +18,28 @@ export const nowMs = signal(Date.now());
 export const status = computed(() => node.value.status);
 export const age_s = computed(() => sinceDocument_s(node.value, nowMs.value));
 
+// What comes within a frame is shown at once: a screen shows no more, and a slow machine is not kept busy.
+const waiting: NodeFact[] = [];
+const FRAME_MS = 16; // by a timer, since a hidden page has no frames
+
 function take(fact: NodeFact): void {
-  if (fact.kind === "document") {
-    happenings.value = told(happenings.value, node.value.status, fact.document, fact.atMs);
+  waiting.push(fact);
+  if (waiting.length === 1) setTimeout(takeAll, FRAME_MS);
+}
+
+function takeAll(): void {
+  let state = node.value;
+  let news = happenings.value;
+  for (const fact of waiting.splice(0)) {
+    const before = state.status;
+    state = reduce(state, fact);
+    const after = state.status;
+    if (after !== before && after !== null && "atMs" in fact) news = told(news, before, after, fact.atMs);
   }
-  node.value = reduce(node.value, fact);
+  batch(() => {
+    node.value = state;
+    happenings.value = news;
+  });
 }
 
 let following = new AbortController();
@@ -36,6 +54,7 @@ function followNode(): void {
   following = new AbortController();
   const follower = {
     onDocument: (document: NonNullable<NodeState["status"]>) => take({ kind: "document", document, atMs: Date.now() }),
+    onChanges: (changes: StatusChanges) => take({ kind: "changes", changes, atMs: Date.now() }),
     onAlive: () => take({ kind: "alive", atMs: Date.now() }),
     onLost: (reason: string) => take({ kind: "lost", reason }),
     onRefused: (reason: string) => take({ kind: "refused", reason }),

@@ -1,11 +1,18 @@
+import { signal } from "@preact/signals";
+
 import type { Decision } from "../api/routing";
 import { Badge } from "../parts/badge";
 import { EmptyState } from "../parts/empty-state";
-import { outcomeOf, seconds } from "../state/decisions";
-import { count, percent } from "../state/format";
+import type { Asked } from "../state/decisions";
+import { last, outcomeOf, requestsOf, seconds } from "../state/decisions";
+import { count } from "../state/format";
 import { nodeName } from "../state/members";
 import { decisions, stats } from "../state/polling";
 import { status } from "../state/signals";
+import { Candidates, Trace } from "./trace";
+
+const wanted = signal("");
+const isOpen = signal<ReadonlySet<string>>(new Set()); // requests whose trace is shown
 
 export function Activity() {
   const { value, problem } = decisions.value;
@@ -51,66 +58,65 @@ function Numbers() {
 }
 
 function Table({ newest }: { newest: Decision[] }) {
+  const found = requestsOf(newest, wanted.value, (node) => nodeName(status.value, node));
   return (
-    <section class="decisions" aria-label="Newest decisions">
-      {newest.map((decision, at) => (
-        <Row key={`${decision.request_id} ${decision.at_s} ${at}`} decision={decision} />
-      ))}
-    </section>
+    <>
+      <label class="picker">
+        <span>Find</span>
+        <input
+          type="search"
+          value={wanted.value}
+          placeholder="a model, node, rule or outcome"
+          onInput={(event) => (wanted.value = event.currentTarget.value)}
+        />
+        <span role="status">{count(found.length)} requests</span>
+      </label>
+      <section class="decisions" aria-label="Newest decisions">
+        {found.map((asked) => (
+          <Row key={asked.id} asked={asked} />
+        ))}
+      </section>
+    </>
   );
 }
 
-function Row({ decision }: { decision: Decision }) {
+function open(id: string, opened: boolean): void {
+  const others = [...isOpen.value].filter((other) => other !== id);
+  isOpen.value = new Set(opened ? [...others, id] : others);
+}
+
+function Row({ asked }: { asked: Asked }) {
+  const decision = last(asked);
   const { word, tone } = outcomeOf(decision);
-  const known = status.value;
-  const went = decision.went ?? decision.picked;
+  const host = decision.went ?? decision.picked;
+  const taken = decision.candidates.find(({ candidate }) => candidate === host);
+  const facts = [
+    decision.reason,
+    `first byte ${seconds(decision.first_byte_s)}`,
+    taken?.queue_wait_s ? `${seconds(taken.queue_wait_s)} to wait` : "",
+    taken?.cache_hit ? `${Math.round(taken.cache_hit * 100)} % in its cache` : "",
+    decision.attempts.length > 1 ? `${decision.attempts.length} attempts` : "",
+  ];
   return (
-    <details class="decision panel">
+    <details
+      class="decision panel"
+      open={isOpen.value.has(asked.id)}
+      onToggle={(event) => open(asked.id, event.currentTarget.open)}
+    >
       <summary>
         <Badge tone={tone}>{word}</Badge>
         <span class="model-id">{decision.model_id || "which model?"}</span>
-        <span>→ {nodeName(known, went) || "nobody"}</span>
-        <span class="quiet-line">
-          {decision.reason} · first byte {seconds(decision.first_byte_s)}
-        </span>
+        <span>→ {nodeName(status.value, host) || "nobody"}</span>
+        <span class="quiet-line">{facts.filter(Boolean).join(" · ")}</span>
       </summary>
-      <p class="quiet-line">
-        request {decision.request_id} · strategy {decision.strategy} · chosen in {decision.routing_time_us.toFixed(0)} µs
-        {decision.rebound && " · its session was elsewhere before"}
-      </p>
-      <div class="scroll" tabIndex={0} role="region" aria-label={`Candidates for ${decision.request_id}`}>
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">Candidate</th>
-              <th scope="col" class="number">Score</th>
-              <th scope="col" class="number">Load</th>
-              <th scope="col" class="number">In its cache</th>
-              <th scope="col" class="number">Wait</th>
-              <th scope="col">Health</th>
-            </tr>
-          </thead>
-          <tbody>
-            {decision.candidates.map((one) => (
-              <tr key={one.candidate}>
-                <th scope="row" title={one.candidate}>
-                  {nodeName(known, one.candidate)}
-                </th>
-                <td class="number" data-label="Score">{one.score.toFixed(3)}</td>
-                <td class="number" data-label="Load">{percent(one.load)}</td>
-                <td class="number" data-label="In its cache">{percent(one.cache_hit)}</td>
-                <td class="number" data-label="Wait">{seconds(one.queue_wait_s)}</td>
-                <td data-label="Health">{one.suspect ? `${one.health}, did not answer lately` : one.health}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
-      {decision.rejected.map(({ candidate, why }) => (
-        <p key={candidate} class="quiet-line">
-          not {nodeName(known, candidate)}: {why}
-        </p>
-      ))}
+      {isOpen.value.has(asked.id) && (
+        <>
+          <Trace asked={asked} />
+          {asked.decisions.map((one, at) => (
+            <Candidates key={at} decision={one} />
+          ))}
+        </>
+      )}
     </details>
   );
 }

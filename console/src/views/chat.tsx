@@ -1,11 +1,12 @@
-import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 
 import { EmptyState } from "../parts/empty-state";
 import type { Turn } from "../state/conversation";
+import { titleOf } from "../state/library";
 import { chatModels, STAND_INS } from "../state/selectors";
 import { status } from "../state/signals";
-import { ask, chatModel, chooseModel, clearTalk, stopAnswer, talk } from "../state/talking";
+import { chatModel, chooseModel, exportTalk, forgetTalk, library, newTalk, openTalk, talk } from "../state/talking";
+import { Composer } from "./composer";
 import { Said } from "./said";
 
 export function Chat() {
@@ -14,13 +15,39 @@ export function Chat() {
     <section class="chat" aria-label="Chat">
       <div class="chat-bar">
         <ModelPicker />
-        <button type="button" onClick={clearTalk} disabled={turns.length === 0}>
-          New conversation
-        </button>
+        <TalkPicker />
+        <div class="line">
+          <button type="button" onClick={newTalk} disabled={turns.length === 0}>
+            New
+          </button>
+          <button type="button" onClick={exportTalk} disabled={turns.length === 0}>
+            Export
+          </button>
+          <button type="button" onClick={forgetTalk} disabled={turns.length === 0}>
+            Delete
+          </button>
+        </div>
       </div>
       <Turns turns={turns} isAnswering={isAnswering} />
       <Composer isAnswering={isAnswering} />
     </section>
+  );
+}
+
+function TalkPicker() {
+  const { open, others } = library.value;
+  return (
+    <label class="picker">
+      <span>Conversation</span>
+      <select value={open.id} disabled={others.length === 0} onChange={(event) => openTalk(event.currentTarget.value)}>
+        <option value={open.id}>{titleOf(open)}</option>
+        {others.map((other) => (
+          <option key={other.id} value={other.id}>
+            {titleOf(other)}
+          </option>
+        ))}
+      </select>
+    </label>
   );
 }
 
@@ -85,55 +112,8 @@ function Turns({ turns, isAnswering }: { turns: Turn[]; isAnswering: boolean }) 
   return (
     <div class="turns" ref={box} onScroll={onScroll} tabIndex={0} role="log" aria-label="Conversation" aria-live="off">
       {turns.map((turn, index) => (
-        <Said key={index} turn={turn} isOpen={isAnswering && index === turns.length - 1} isLast={index === turns.length - 1} />
+        <Said key={`${talk.value.id} ${index}`} turn={turn} at={index} isOpen={isAnswering && index === turns.length - 1} isBusy={isAnswering} />
       ))}
     </div>
-  );
-}
-
-function Composer({ isAnswering }: { isAnswering: boolean }) {
-  const text = useSignal("");
-  const field = useRef<HTMLTextAreaElement>(null);
-  const canSend = text.value.trim() !== "" && chatModel.value !== "" && !isAnswering;
-  const send = () => {
-    if (!canSend) return;
-    void ask(text.value);
-    text.value = "";
-    field.current?.focus();
-  };
-  return (
-    <form
-      class="composer"
-      onSubmit={(event) => {
-        event.preventDefault();
-        send();
-      }}
-    >
-      <textarea
-        ref={field}
-        rows={2}
-        value={text.value}
-        placeholder="Message"
-        aria-label="Message"
-        aria-keyshortcuts="Enter"
-        onInput={(event) => (text.value = event.currentTarget.value)}
-        onKeyDown={(event) => {
-          if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-            event.preventDefault();
-            send();
-          }
-          if (event.key === "Escape" && isAnswering) stopAnswer();
-        }}
-      />
-      {isAnswering ? (
-        <button type="button" class="stop" onClick={stopAnswer} title="Escape">
-          Stop
-        </button>
-      ) : (
-        <button type="submit" class="primary" disabled={!canSend} title="Enter; Shift and Enter for a new line">
-          Send
-        </button>
-      )}
-    </form>
   );
 }

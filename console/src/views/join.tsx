@@ -1,4 +1,5 @@
 import { CopyButton } from "../parts/copy-button";
+import { QrPicture } from "../parts/qr-picture";
 import { invitation, invite, showToken } from "../state/ordering";
 
 const HIDDEN = "••••••••••••";
@@ -44,6 +45,7 @@ export function Join({ isAlone }: { isAlone: boolean }) {
               {isShown ? "Hide the token" : "Show the token"}
             </button>
           </div>
+          {isShown && <QrPicture text={`mesh-llm --join ${token}`} label="The join command as a QR code" />}
         </>
       )}
     </section>

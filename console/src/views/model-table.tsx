@@ -1,12 +1,13 @@
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useMemo, useRef } from "preact/hooks";
 
 import type { StatusDocument } from "../api/contract";
 import { Badge } from "../parts/badge";
+import { fitsOf } from "../state/fits";
 import { bytes, count, parameters, tokens } from "../state/format";
-import { confirm, isBusy, modelFilter, propose, unconfirmed } from "../state/ordering";
+import { confirm, isBusy, modelFilter, openFits, propose, showFits, unconfirmed } from "../state/ordering";
 import type { Action, ModelRow } from "../state/rows";
 import { actionsOf, fit, modelRows, rowNote, stateOf, whereabouts } from "../state/rows";
-import { age_s, node } from "../state/signals";
+import { age_s, node, status } from "../state/signals";
 import { paceWords } from "../state/speeds";
 
 const MOST_ROWS = 200; // a person reads no more of them, and a page with thousands is slow
@@ -59,30 +60,53 @@ export function ModelTable({ known }: { known: StatusDocument }) {
   );
 }
 
+// Drawn anew only when something in it changed.
 function Row({ row, known }: { row: ModelRow; known: StatusDocument }) {
+  const { id, mesh, local } = row;
+  const size = local?.size_bytes || mesh?.size_bytes || 0;
+  const note = [rowNote(row, age_s.value), paceWords(node.value.paces.get(id), size)].filter(Boolean).join(" · ");
+  const where = whereabouts(row, known);
+  const isDefault = id === known.default_model;
+  const isAlone = known.members.length < 2;
+  const cells = () => <Cells {...{ row, size, note, where, isDefault, isAlone }} />;
+  return useMemo(cells, [mesh, local, note, where, isDefault, isAlone]);
+}
+
+interface Shown {
+  row: ModelRow;
+  size: number;
+  note: string;
+  where: string;
+  isDefault: boolean;
+  isAlone: boolean;
+}
+
+function Cells({ row, size, note, where, isDefault, isAlone }: Shown) {
   const { id, mesh, local } = row;
   const state = stateOf(row);
   const context = local ? local.context_tokens || local.train_context_tokens : 0;
-  const size = local?.size_bytes || mesh?.size_bytes || 0;
   return (
     <tr>
       <th scope="row">
         <span class="model-name">
           <span class="model-id">{id}</span>
-          {id === known.default_model && <span class="tag">default</span>}
+          {isDefault && <span class="tag">default</span>}
+          {local?.pinned && (
+            <span class="tag" title="The configuration keeps it in memory">
+              pinned
+            </span>
+          )}
         </span>
         <small>{kindOf(row)}</small>
       </th>
       <td class="state">
         <Badge tone={state.tone}>{state.word}</Badge>
         {local?.progress && <progress value={local.progress.share} aria-label={`${id}: ${local.progress.stage}`} />}
-        <small class={state.tone}>
-          {[rowNote(row, age_s.value), paceWords(node.value.paces.get(id), size)].filter(Boolean).join(" · ")}
-        </small>
+        <small class={state.tone}>{note}</small>
       </td>
-      <td data-label="Where">{whereabouts(row, known)}</td>
+      <td data-label="Where">{where}</td>
       <td data-label="Fit" title={mesh?.lack || local?.waiting}>
-        {fit(row)}
+        {isAlone ? fit(row) : <Fit row={row} />}
       </td>
       <td class="number" data-label="Demand" title={local ? `${count(local.requests)} requests here` : ""}>
         {mesh?.demand_per_min ? `${mesh.demand_per_min.toFixed(1)}/min` : "–"}
@@ -97,6 +121,35 @@ function Row({ row, known }: { row: ModelRow; known: StatusDocument }) {
         <Actions row={row} />
       </td>
     </tr>
+  );
+}
+
+// In one word; on demand for each node, which can be told to load it.
+function Fit({ row }: { row: ModelRow }) {
+  return (
+    <details class="fits" open={openFits.value === row.id} onToggle={(event) => showFits(row.id, event.currentTarget.open)}>
+      <summary>{fit(row)}</summary>
+      {openFits.value === row.id && status.value && (
+        <ul aria-label={`Fit of ${row.id}`}>
+          {fitsOf(row, status.value).map((node) => (
+            <li key={node.id}>
+              <span class="model-id">{node.name}</span> <Badge tone={node.tone}>{node.words}</Badge>
+              {node.canLoad && (
+                <button
+                  type="button"
+                  class="copy"
+                  aria-label={`Load ${row.id} at ${node.name}`}
+                  disabled={isBusy(row.id, "load")}
+                  onClick={() => propose(row.id, { change: "load", words: "Load", question: "", at: node.id })}
+                >
+                  Load there
+                </button>
+              )}
+            </li>
+          ))}
+        </ul>
+      )}
+    </details>
   );
 }
 

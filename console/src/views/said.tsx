@@ -1,13 +1,16 @@
+import { useSignal } from "@preact/signals";
+
 import { CodeBlock } from "../parts/code-block";
+import { CopyButton } from "../parts/copy-button";
 import type { Turn } from "../state/conversation";
 import { seconds } from "../state/decisions";
 import { nodeName } from "../state/members";
 import { pieces } from "../state/prose";
 import { status } from "../state/signals";
-import { askAgain, chatModel } from "../state/talking";
+import { askAgain, askOtherwise, chatModel } from "../state/talking";
 
-export function Said({ turn, isOpen, isLast }: { turn: Turn; isOpen: boolean; isLast: boolean }) {
-  if (turn.role === "user") return <article class="turn user">{turn.content}</article>;
+export function Said({ turn, at, isOpen, isBusy }: { turn: Turn; at: number; isOpen: boolean; isBusy: boolean }) {
+  if (turn.role === "user") return <Question turn={turn} at={at} isBusy={isBusy} />;
   return (
     <article class="turn assistant" aria-busy={isOpen}>
       {turn.thought && (
@@ -24,12 +27,58 @@ export function Said({ turn, isOpen, isLast }: { turn: Turn; isOpen: boolean; is
         ),
       )}
       <Ending turn={turn} isOpen={isOpen} />
-      {isLast && !isOpen && (
-        <button type="button" class="copy" onClick={() => void askAgain()} disabled={chatModel.value === ""}>
-          Answer again
-        </button>
+      {!isOpen && (
+        <div class="line">
+          <button type="button" class="copy" onClick={() => void askAgain(at)} disabled={isBusy || chatModel.value === ""}>
+            Answer again
+          </button>
+          {turn.content && <CopyButton text={turn.content} label="Copy the answer" />}
+        </div>
       )}
     </article>
+  );
+}
+
+function Question({ turn, at, isBusy }: { turn: Turn; at: number; isBusy: boolean }) {
+  const draft = useSignal<string | null>(null);
+  if (draft.value !== null) return <Edited draft={draft.value} at={at} onEnd={() => (draft.value = null)} />;
+  return (
+    <>
+      <article class="turn user">
+        {turn.images.map((image, index) => (
+          <img key={index} src={image} alt={`Picture ${index + 1}`} />
+        ))}
+        {turn.content}
+      </article>
+      <button type="button" class="copy edit" disabled={isBusy} onClick={() => (draft.value = turn.content)}>
+        Edit
+      </button>
+    </>
+  );
+}
+
+function Edited({ draft, at, onEnd }: { draft: string; at: number; onEnd: () => void }) {
+  return (
+    <form
+      class="edited"
+      onSubmit={(event) => {
+        event.preventDefault();
+        const text = String(new FormData(event.currentTarget).get("text") ?? "");
+        onEnd();
+        void askOtherwise(at, text);
+      }}
+      onKeyDown={(event) => event.key === "Escape" && onEnd()}
+    >
+      <textarea name="text" rows={3} aria-label="Edited message" defaultValue={draft} autofocus />
+      <div class="line">
+        <button type="submit" class="primary" disabled={chatModel.value === ""}>
+          Ask this instead
+        </button>
+        <button type="button" onClick={onEnd}>
+          Leave it
+        </button>
+      </div>
+    </form>
   );
 }
 

@@ -75,6 +75,13 @@ class Ejections:
             out = sorted(out, key=lambda node: (records[node].until_s, node), reverse=True)[:most]
         return frozenset(out)
 
+    def left_s(self, nodes: Collection[NodeId], now_s: float) -> dict[NodeId, float]:
+        """Return for how many seconds more each of these nodes is left out, of those that are."""
+        return {node: self._left_s(self._records[node], now_s) for node in self.out(nodes, now_s)}
+
+    def _left_s(self, record: _Record, now_s: float) -> float:
+        return max(record.until_s, record.trial_ends_s) - now_s
+
     def keep(self, nodes: Collection[NodeId]) -> None:
         """Forget every node but these."""
         for node in [node for node in self._records if node not in nodes]:

@@ -5,7 +5,7 @@ Owns the ring of decisions and its documents. Decides nothing. Doesn't know HTTP
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from meshllm.core import limits
 from meshllm.core.ids import ModelId
@@ -39,6 +39,17 @@ class Decision:
 
 
 @dataclass(slots=True)
+class Attempt:
+    """One host that a request was sent to."""
+
+    node: str
+    after_s: float
+    """Since the decision, in seconds."""
+    setback: str = ""
+    """Why it did not lead to an answer; empty for one that did, or may yet."""
+
+
+@dataclass(slots=True)
 class Kept:
     """A decision, and what came of it."""
 
@@ -48,6 +59,18 @@ class Kept:
     """Where the request was answered in the end."""
     is_ok: bool | None = None
     first_byte_s: float | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    """In their order, the first so many."""
+
+    def sent(self, node: str, after_s: float) -> None:
+        """Note that the request was sent to a host, so many seconds after the decision."""
+        if len(self.attempts) < limits.ATTEMPTS_SHOWN:
+            self.attempts.append(Attempt(node, after_s))
+
+    def came_back(self, node: str, setback: str) -> None:
+        """Note why a host did not answer it."""
+        if self.attempts and self.attempts[-1].node == node:
+            self.attempts[-1].setback = setback
 
 
 class Decisions:
@@ -87,6 +110,10 @@ def shown(kept: Kept) -> dict[str, object]:
         "candidates": [shown_rating(rating) for rating in decision.ratings],
         "rejected": [{"candidate": one.name, "why": one.why} for one in decision.rejected],
         "went": kept.went or None, "ok": kept.is_ok, "first_byte_s": _rounded(kept.first_byte_s),
+        "attempts": [
+            {"candidate": one.node, "after_s": round(max(one.after_s, 0.0), 4), "setback": one.setback or None}
+            for one in kept.attempts
+        ],
     }  # fmt: skip
 
 

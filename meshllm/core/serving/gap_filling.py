@@ -9,7 +9,7 @@ not acted, and so on: nobody has to know why another node does not want or canno
 best acts at once; a node that is alone never waits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from types import MappingProxyType
@@ -42,6 +42,7 @@ from meshllm.core.serving.holdings import Holdings
 from meshllm.core.serving.records import Record
 from meshllm.core.serving.replies import Effects, notice
 from meshllm.core.serving.sites import Site, estimated, less, need_bytes, site_of
+from meshllm.core.serving.split_lenders import might_share
 from meshllm.core.serving.stock import Change, Newest, Stock
 from meshllm.core.serving.upkeep import Upkeep
 from meshllm.core.standing import LIVE, MemberState
@@ -84,6 +85,8 @@ class GapFilling:
         self.cold = ColdModels(stock)
         self.waiting: dict[ModelId, float] = {}
         """Models that requests wait for here, and until when at most."""
+        self.needs: Sequence[Need] = ()
+        """What every model has and lacked when this node looked last."""
         self.is_equipped = False
         """Machine, engine and files of this node are known, and it is not leaving."""
         self.joining = False
@@ -191,7 +194,7 @@ class GapFilling:
         self._measure(now_s)
         own = self._own_site(me)
         sites = self._sites(own)
-        needs = self._needs(now_s)
+        needs = self.needs = self._needs(now_s)
         effects += self._act(own, sites, needs, now_s)
         self._explain(sites, needs)
         return effects
@@ -382,7 +385,7 @@ class GapFilling:
         records = self._held.records.values()
         here = {one.id for one in records if one.has_process or (one.wanted and not one.waiting)}
         cold = [need for need in needs if need.model not in here and (not need.hosts or need.model in self.waiting)]
-        lacks = {need.model: lack for need in cold if (lack := lack_of(need, able))}
+        lacks = {need.model: lack for need in cold if (lack := lack_of(need, able)) and not self._is_shareable(need)}
         self.cold.explain(lacks, self.newest)
         for need in cold:
             record = self._held.records.get(need.model)
@@ -391,6 +394,10 @@ class GapFilling:
         for model in lacks.keys() & self.waiting.keys():
             del self.waiting[model]
             self._tell_lack(model)
+
+    def _is_shareable(self, need: Need) -> bool:
+        """Tell whether several nodes might hold a model that none does."""
+        return might_share(self.stock.everybody(), need.holders, need.size_bytes)
 
     def _tell_lack(self, model: ModelId) -> None:
         """Say of a model on this disk what it lacks."""

@@ -34,6 +34,8 @@ class Holdings:
         self.wishes = wishes
         self.book = book if book is not None else OrderBook(NodeId(""))
         self._said = said
+        self.forces_splits = False
+        """What was asked for at the start is shared, though it may fit here."""
         self.policies: dict[ModelId, ModelPolicy] = {}
         """What the configuration says, by the model that its names mean here."""
         self.records: dict[ModelId, Record] = {}
@@ -89,9 +91,9 @@ class Holdings:
         if not self._stale_measures:
             self._freed_bytes = 0
 
-    def note_end(self, plan: EnginePlan) -> None:
-        """Remember that an engine's memory is free, which the next measurement shows."""
-        self._freed_bytes, self._stale_measures = self._freed_bytes + plan.memory.total_bytes, _STALE_MEASURES
+    def note_freed(self, freed_bytes: int) -> None:
+        """Remember that memory is free since an engine ended, which the next measurement shows."""
+        self._freed_bytes, self._stale_measures = self._freed_bytes + freed_bytes, _STALE_MEASURES
 
     @property
     def is_stale(self) -> bool:
@@ -172,6 +174,10 @@ class Holdings:
                 for alias in said.aliases:
                     aliases.setdefault(alias, []).append(model)
             self.names = NameIndex(self.records, aliases)
+
+    def is_split_forced(self, model: ModelId) -> bool:
+        """Tell whether a model that was asked for is shared in any case."""
+        return self.forces_splits or self.policy_of(model).is_split
 
     def policy_of(self, model: ModelId) -> ModelPolicy:
         """Return what the configuration says of a model; where it says nothing, the choice is the node's."""

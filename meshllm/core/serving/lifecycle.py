@@ -29,10 +29,12 @@ from meshllm.core.serving.fetching import Fetching
 from meshllm.core.serving.gap_filling import GapFilling, GapRules
 from meshllm.core.serving.health import HealthLedger
 from meshllm.core.serving.holdings import Holdings
+from meshllm.core.serving.lending import Lending
 from meshllm.core.serving.order_book import NOTHING_KEPT, OrderBook
 from meshllm.core.serving.orders import Orders
 from meshllm.core.serving.records import Record
 from meshllm.core.serving.replies import Effects, answer, answers, notice, taken
+from meshllm.core.serving.splits import Splits
 from meshllm.core.serving.stock import Stock
 from meshllm.core.serving.telling import told
 from meshllm.core.serving.upkeep import Upkeep
@@ -60,6 +62,8 @@ class ServingPolicy:
     """Serve everything on disk unasked, as far as it fits; what was used last stays."""
     is_controllable: bool = True
     """Obey other nodes that have the right to administer."""
+    forces_splits: bool = False
+    """Share what is requested with other nodes, though it may fit here."""
     remotes: tuple[RemoteBackend, ...] = ()
     """Servers that run elsewhere and whose models this node serves as its own."""
 
@@ -73,6 +77,7 @@ class Lifecycle:
         """Start with nothing known but what was ordered."""
         self.policy = policy
         self.held = Holdings(policy.wishes, policy.models, book)
+        self.held.forces_splits = policy.forces_splits
         stock = Stock()
         self.fetching = Fetching(self.held, policy.requested, _eager(policy.models), me=me, stock=stock)
         self.engines = EngineLife(self.held, policy.drain_s)
@@ -82,6 +87,8 @@ class Lifecycle:
             min_unasked_bytes=policy.min_unasked_bytes,
         )  # fmt: skip
         self.gap_filling = GapFilling(me, self.held, stock, self.upkeep, rules)
+        self.splits = Splits(me, self.held, stock, self.engines)
+        self.lending = Lending(self.held)
         self.orders = Orders(self.held, self.fetching, self.engines, self.leave, kept)
         self.adopted = Adopted(policy.remotes, me)
         self.health = HealthLedger()
@@ -94,6 +101,7 @@ class Lifecycle:
         self.held.measured(event.resources)
         for record in self.held.records.values():
             record.is_measured = record.state is EngineState.READY
+        self.lending.measured()
         return []
 
     def on_inventory(self, event: ev.InventoryChanged) -> Effects:
@@ -144,7 +152,7 @@ class Lifecycle:
         path = ""
         if record is not None and record.plan is not None:
             path = record.plan.model.path
-            self.held.note_end(record.plan)
+            self.held.note_freed(record.plan.memory.total_bytes)
         effects = self.engines.on_exited(event, now_s)
         if record is not None and record.spec is None:
             effects += self._lose_file(record, path)
@@ -222,7 +230,7 @@ class Lifecycle:
         self.leaving = self.leaving or reason
         self.gap_filling.waiting.clear()
         effects: Effects = [] if is_second else [notice(Level.INFO, "leaving", reason=reason)]
-        effects += self.adopted.leave(self.policy.drain_s, force=is_second)
+        effects += self.adopted.leave(self.policy.drain_s, force=is_second) + self.lending.leave()
         for record in self.held.records.values():
             record.wanted = False
             outcome = Outcome(code=OutcomeCode.LEAVING, message="this node is shutting down", model=record.id)
@@ -249,7 +257,7 @@ class Lifecycle:
         if self.leaving is not None:
             self.adopted.settle(now_s, self.held.records)
             gone = not any(record.has_process for record in self.held.records.values())
-            gone = gone and not self.adopted.is_draining
+            gone = gone and not self.adopted.is_draining and not self.held.lent
             return [Leave(reason=self.leaving, exit_code=self._exit_code)] if gone else []
         effects: Effects = []
         if self.has_inventory:
@@ -262,6 +270,7 @@ class Lifecycle:
         self.gap_filling.is_equipped = self.has_inventory and self.held.build is not None
         effects += self.gap_filling.decide(self.statement(said, now_s, is_client=said.role is Role.CLIENT), now_s)
         effects += self.orders.obey()
+        effects += self.lending.settle(now_s) + self.splits.settle(self.gap_filling.needs, now_s)
         for model in list(self.held.order):
             if (record := self.held.records.get(model)) is not None and record.wanted:
                 effects += self._pursue(record, now_s)
@@ -272,8 +281,8 @@ class Lifecycle:
 
     def _pursue(self, record: Record, now_s: float) -> Effects:
         """Bring a wanted model a step nearer to being served."""
-        if record.starts_at_s is not None and record.starts_at_s > now_s:
-            return []  # a claim that others have yet to hear of
+        if self.splits.keeps(record) or (record.starts_at_s is not None and record.starts_at_s > now_s):
+            return []  # or a claim that others have yet to hear of
         record.starts_at_s = None
         if record.retry_at_s is not None and record.retry_at_s > now_s:
             return []
@@ -291,7 +300,7 @@ class Lifecycle:
     def next_s(self, now_s: float) -> float | None:
         """Return when a restart, a start, a question to an adopted server, or a look at who serves what is due."""
         due = [self.gap_filling.next_s(now_s)] if self.leaving is None else []
-        due.append(self.health.next_s())
+        due += [self.health.next_s(), self.splits.next_s(), self.lending.next_s()]
         due.append(self.adopted.next_s() if self.has_inventory else None)
         for record in self.held.records.values():
             due += [record.retry_at_s, record.starts_at_s]

@@ -5,8 +5,9 @@ decide for a request: it asks the same functions, and puts into words why a node
 HTTP. Pure, with the time as an argument.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from meshllm.core.announcement import ServedModel, ServingState
 from meshllm.core.engines import EngineState
@@ -56,15 +57,27 @@ class Question:
     """What it needs of a context; 0: any will do."""
 
 
-def foresee(
-    view: MeshView, memory: RouteMemory, question: Question, busy_here: Callable[[ModelId], int], now_s: float
-) -> Prospect:
-    """Return what a request would meet. `busy_here` tells how many requests this node's engine of a model has."""
+class Door(Protocol):
+    """What the front door alone knows."""
+
+    def in_flight(self, model: ModelId, /) -> int:
+        """Return the number of requests that this node's engine of a model has."""
+
+    def left_out(self, nodes: Collection[NodeId], now_s: float, /) -> Mapping[NodeId, float]:
+        """Return the nodes that get no request because others failed there, and for how many seconds more."""
+
+
+def foresee(view: MeshView, memory: RouteMemory, question: Question, door: Door, now_s: float) -> Prospect:
+    """Return what a request would meet, sent to a door now."""
     config = view.routing.effective
     found = plan_routes(view, RouteRequest(model=question.asked))
     if isinstance(found, Routes):
-        candidates = _Candidates(view, found, question.tokens, busy_here(found.model))
-        return _among(candidates, memory.foretold(candidates.able(), config, now_s))
+        candidates = _Candidates(view, found, question.tokens, door.in_flight(found.model))
+        able = candidates.able()
+        left_out = door.left_out([candidate.node for candidate in able], now_s)
+        decision = memory.foretold([one for one in able if one.node not in left_out], config, now_s)
+        rejected = tuple(Rejected(name=node, why=_ejected(left_s)) for node, left_s in sorted(left_out.items()))
+        return _among(candidates, replace(decision, rejected=(*decision.rejected, *rejected)))
     model = ModelId(found.model) or question.model
     nobody = memory.foretold((), config, now_s)
     decision = replace(nobody, model=model, rejected=tuple(_out(view, model, "", frozenset())))
@@ -72,6 +85,10 @@ def foresee(
     if isinstance(found, Wait):
         return Prospect(decision=decision, names=names, waits=True, message=found.message)
     return Prospect(decision=decision, names=names, code=found.code, message=found.message)
+
+
+def _ejected(left_s: float) -> str:
+    return f"is left out for {left_s:.0f} s more: tunnels to it failed in a row"
 
 
 @dataclass(frozen=True, slots=True)

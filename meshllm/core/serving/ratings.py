@@ -65,6 +65,12 @@ class Candidate:
         """Return the same engine with so many requests."""
         return self if busy == self.busy else replace(self, busy=busy)
 
+    def with_quota(self, left: float, most_at_once: int) -> "Candidate":
+        """Return the same engine with what is left of its model's quotas, of which so many may run at a time."""
+        running = max(1.0 - self.busy / most_at_once, 0.0) if most_at_once else 1.0
+        left = min(left, running)
+        return self if left == self.quota_left else replace(self, quota_left=left)
+
 
 class Rating(NamedTuple):
     """A candidate with what was found of it. A tuple, because one is made for each candidate of each request."""

@@ -1,24 +1,24 @@
-"""What a split of a model would be, for people: the plan or what is in its way, with the words that nothing runs it.
+"""What the split of a model is or would be, for people: who shares it, the plan, or what is in its way.
 
 Owns the way from a view to a question of `split_plan`, and the document of the answer. Decides nothing. Doesn't know
-HTTP. This version plans splits and runs none: every sentence here says so.
+HTTP.
 """
 
 from dataclasses import dataclass
 
-from meshllm.core.announcement import ServingState
+from meshllm.core.announcement import ServedModel, ServingState, SharedModel
 from meshllm.core.catalog import ModelSpec
 from meshllm.core.engines import EnginePlan, EngineState
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import ModelId, short
 from meshllm.core.resources import MemoryLimit
 from meshllm.core.serving.capacity import EngineWishes, plan_engine, room_for_one_more
 from meshllm.core.serving.split_lenders import Conditions, SplitLack, lenders_of
 from meshllm.core.serving.split_model import SplitModel, split_model
 from meshllm.core.serving.split_plan import NoSplit, Solo, SplitPlan, SplitQuestion, SplitShare, plan_split
 from meshllm.core.standing import LIVE
-from meshllm.core.view import MeshView
+from meshllm.core.view import Member, MeshView
 
-NOT_RUN = "this version plans splits and cannot run them"
+_IN_MEMORY = frozenset({ServingState.READY, ServingState.DRAINING})
 _SUPPOSING = "every node had the same engine, one that can share models"
 _ON_ITS_WAY = frozenset({ServingState.READY, ServingState.DRAINING, ServingState.LOADING})
 _BUILDS = frozenset({
@@ -87,24 +87,52 @@ def _fits_here(view: MeshView, spec: ModelSpec) -> bool:
     return isinstance(plan_engine(spec, room, EngineWishes(), view.resources), EnginePlan)
 
 
-# -- words -------------------------------------------------------------------------------------------------------
+# -- documents -----------------------------------------------------------------------------------------------------
 
 
-def shown(forecast: SplitForecast | None) -> dict[str, object] | None:
-    """Return a forecast as the `split` of `GET /api/explain`: null where the model needs none."""
-    if forecast is None:
-        return None
+def told(view: MeshView, model: ModelId) -> dict[str, object] | None:
+    """Return the `split` of `GET /api/explain`: what runs, else what would; null where the model needs none."""
+    for member in view.members.values():
+        for one in member.announcement.serving if member.state in LIVE else ():
+            if one.model == model and one.shared is not None:
+                return _running(view, member, one, one.shared)
+    forecast = foresee_split(view, model)
+    return None if forecast is None else shown(forecast)
+
+
+def _running(view: MeshView, host: Member, served: ServedModel, shared: SharedModel) -> dict[str, object]:
+    shares: list[dict[str, object]] = []
+    first = 0
+    for part in shared.parts:
+        member, is_host = view.members.get(part.node), part.node == host.announcement.node
+        rtt_s = None if is_host or member is None else member.rtt_s
+        shares.append({
+            "candidate": part.node, "is_host": is_host, "first_layer": first, "layers": part.layers,
+            "node": short(part.node) if member is None else member.announcement.name,
+            "memory_bytes": part.memory_bytes, "rtt_s": None if rtt_s is None else round(rtt_s, 4),
+        })  # fmt: skip
+        first += part.layers
+    names = [str(share["node"]) for share in shares]
+    message = f"shared by {', '.join(names[:-1])} and {names[-1]}, its host; {served.state} in epoch {shared.epoch}"
+    return {
+        "runs": served.state in _IN_MEMORY, "possible": True, "message": message, "supposing": None, "nodes": [],
+        "host": host.announcement.node, "shares": shares, "token_bytes": None, "token_wait_s": None,
+        "context_tokens": served.context_tokens or None, "epoch": shared.epoch, "state": str(served.state),
+    }  # fmt: skip
+
+
+def shown(forecast: SplitForecast) -> dict[str, object]:
+    """Return a forecast as a document."""
     outcome, plan = forecast.outcome, forecast.supposed
     if isinstance(outcome, SplitPlan):
-        return {"runs": False, "possible": True, "message": _sentence(outcome), "supposing": None, "nodes": []} | _plan(
-            outcome
-        )
-    message = f"no split: {outcome.message}; and {NOT_RUN}"
+        base: dict[str, object] = {"runs": False, "possible": True, "supposing": None, "nodes": []}
+        return base | {"message": _sentence(outcome), "epoch": None, "state": None} | _plan(outcome)
+    message = f"no split: {outcome.message}"
     nodes = [
         {"candidate": one.node, "node": one.name, "lack": str(one.lack), "why": one.why, "help": one.help or None}
         for one in outcome.nodes
     ]
-    base = {"runs": False, "possible": False, "message": message, "nodes": nodes}
+    base = {"runs": False, "possible": False, "message": message, "nodes": nodes, "epoch": None, "state": None}
     return base | {"supposing": _SUPPOSING if plan is not None else None} | _plan(plan)
 
 
@@ -127,5 +155,4 @@ def _share(plan: SplitPlan, share: SplitShare) -> dict[str, object]:
 
 def _sentence(plan: SplitPlan) -> str:
     names = [share.name for share in plan.shares]
-    said = f"would be split over {', '.join(names[:-1])} and {names[-1]}, its host: {plan.why}"
-    return f"{said}; but {NOT_RUN}"
+    return f"would be split over {', '.join(names[:-1])} and {names[-1]}, its host, for whoever asks: {plan.why}"

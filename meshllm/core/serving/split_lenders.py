@@ -7,7 +7,7 @@ Everything is read from what nodes announce of themselves, this one included, so
 each node's own measurements.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -34,6 +34,8 @@ class SplitLack(StrEnum):
     NO_ENGINE = "no_engine"
     NO_RPC = "no_rpc"
     """Its engine cannot share a model."""
+    NO_PORT = "no_port"
+    """Nothing of it can be reached by TCP."""
     OTHER_BUILD = "other_build"
     OTHER_PROTOCOL = "other_protocol"
     NO_ROUND_TRIP = "no_round_trip"
@@ -135,14 +137,7 @@ class Conditions:
             return out(lender, SplitLack.SILENT, "it does not answer at the moment")
         if said.resources is None:
             return out(lender, SplitLack.UNKNOWN_MACHINE, "it has not said yet what memory it has")
-        if not self.needs_build:
-            return None
-        if not said.engine_build:
-            return out(lender, SplitLack.NO_ENGINE, "it has no engine that works", f"mesh-llm doctor on {lender.name}")
-        if not said.rpc_version:
-            why = f"its engine ({said.engine_build}) cannot share a model with other machines"
-            return out(lender, SplitLack.NO_RPC, why)
-        return None
+        return _unequipped(lender) if self.needs_build else None
 
     def unfit_as_worker(self, lender: Lender, host: Lender, model: SplitModel) -> Excluded | None:
         """Return why a node could be no worker of a host; None where it could."""
@@ -169,13 +164,14 @@ class Conditions:
         said, its = lender.said, host.said
         if not self.needs_build:
             return None
-        if said.engine_build != its.engine_build:
-            why = f"its engine is {said.engine_build}, that of {host.name} is {its.engine_build}"
-            return out(lender, SplitLack.OTHER_BUILD, why, "install the same version of mesh-llm and engine on both")
-        if said.rpc_version != its.rpc_version:
+        if said.rpc_version == its.rpc_version:
+            return None
+        (protocol, _, _), (its_protocol, _, _) = said.rpc_version.partition(" "), its.rpc_version.partition(" ")
+        if protocol != its_protocol:
             why = f"its engine speaks RPC {said.rpc_version}, that of {host.name} {its.rpc_version}"
-            return out(lender, SplitLack.OTHER_PROTOCOL, why, "install the same version of mesh-llm and engine on both")
-        return None
+            return out(lender, SplitLack.OTHER_PROTOCOL, why, _BUILD_HELP)
+        why = f"its engine for sharing is {said.rpc_version}, that of {host.name} is {its.rpc_version}"
+        return out(lender, SplitLack.OTHER_BUILD, why, _BUILD_HELP)
 
     def rtt_s(self, lender: Lender, host: Lender) -> float | None:
         """Return the round trip between a worker and its host, as far as this node knows.
@@ -196,8 +192,23 @@ class Conditions:
         return None
 
 
+_BUILD_HELP = "the same version of mesh-llm on both, and mesh-llm engine build"
+_PORT_HELP = "let other nodes reach its TCP port, which has the number of its UDP port"
 _RIGHT_HELP = "mesh-llm token --rights infer,host,rpc makes one that carries it"
 _ROOM_HELP = "mesh-llm unload another model there"
+
+
+def _unequipped(lender: Lender) -> Excluded | None:
+    """Return what a node lacks to share models; None where it could."""
+    said = lender.said
+    if not said.engine_build:
+        return out(lender, SplitLack.NO_ENGINE, "it has no engine that works", f"mesh-llm doctor on {lender.name}")
+    if not said.rpc_version:
+        why = f"its engine ({said.engine_build}) cannot share a model with other machines"
+        return out(lender, SplitLack.NO_RPC, why, f"mesh-llm engine build on {lender.name}")
+    if not said.bulk_port:
+        return out(lender, SplitLack.NO_PORT, "it has no TCP port for other nodes", _PORT_HELP)
+    return None
 
 
 def _without_room(lender: Lender, model: SplitModel) -> Excluded | None:
@@ -217,3 +228,19 @@ def standing(lenders: Iterable[Lender]) -> list[Lender]:
     """Return nodes in the order in which they become hosts: by the election of all hosts."""
     found = {lender.node: lender for lender in lenders}
     return [found[said.node] for said in in_order(lender.said for lender in found.values())]
+
+
+def might_share(members: Iterable[Announcement], holders: Collection[NodeId], size_bytes: int) -> bool:
+    """Tell whether nodes might hold a model together, by what everybody knows: what a request waits for, not a plan."""
+    free: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    hosted: set[str] = set()
+    for said in members:
+        lender = Lender(said)
+        if not said.rpc_version or Conditions(me=said.node).unfit(lender) is not None:
+            continue
+        free[said.rpc_version] = free.get(said.rpc_version, 0) + lender.free_bytes
+        counts[said.rpc_version] = counts.get(said.rpc_version, 0) + 1
+        if said.node in holders and may_host(said):
+            hosted.add(said.rpc_version)
+    return any(counts[version] > 1 and free[version] >= need_bytes(size_bytes) for version in hosted)

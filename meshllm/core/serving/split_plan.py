@@ -112,6 +112,8 @@ class SplitQuestion:
     """Somebody wants it split although it fits."""
     running: SplitPlan | None = None
     """What there is."""
+    only_host: NodeId | None = None
+    """The only node that may be its host; None for the one that is elected."""
     epoch: int = 0
     """The highest that was ever heard of for this model."""
 
@@ -127,7 +129,8 @@ def plan_split(question: SplitQuestion) -> SplitPlan | Solo | NoSplit:
     if model.layers < 1:
         return _unknown(question)
     hosts = standing(
-        lender for lender in question.lenders if question.conditions.unfit_as_host(lender, model) is None
+        lender for lender in question.lenders
+        if question.only_host in {None, lender.node} and question.conditions.unfit_as_host(lender, model) is None
     )  # fmt: skip
     for host in hosts:
         if (plan := _under(host, question)) is not None:

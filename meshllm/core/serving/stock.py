@@ -305,4 +305,4 @@ def _states(said: Announcement) -> list[tuple[object, ...]]:
 
 
 def _numbers(said: Announcement) -> tuple[object, ...]:
-    return said.resources, said.usable, said.serving, said.demand
+    return said.resources, said.usable, said.serving, said.demand, said.lends

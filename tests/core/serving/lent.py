@@ -31,7 +31,8 @@ def a_lender(
 ) -> Lender:  # fmt: skip
     """Return a node with so much free; nobody of them could hold the model alone unless that much is a lot."""
     said: dict[str, object] = {
-        "resources": a_machine(memory_bytes=int(free_bytes / 0.9) + 1), "engine_build": BUILD, "rpc_version": "7.0.0",
+        "resources": a_machine(memory_bytes=int(free_bytes / 0.9) + 1), "engine_build": BUILD,
+        "rpc_version": "7.0.0 b1", "bulk_port": 4000,
         "models_on_disk": ON_DISK if has_file else (), **changes,
     }  # fmt: skip
     return Lender(an_announcement(name, **said), rtt_s, is_silent)

@@ -7,7 +7,7 @@ from meshllm.core import events as ev
 from meshllm.core.announcement import Address, Announcement, DiskModel, Record, Role, ServedModel, ServingState
 from meshllm.core.catalog import ModelSpec
 from meshllm.core.effects import Notify, StartEngine
-from meshllm.core.engines import EngineFault
+from meshllm.core.engines import EngineBuild, EngineFault
 from meshllm.core.ids import ConnectionId, ModelId, NodeId
 from meshllm.core.limits import GIB
 from meshllm.core.members.times import wan
@@ -30,13 +30,13 @@ class Neighbourhood(Story):
 
     def __init__(
         self, *specs: ModelSpec, policy: ServingPolicy = FILLS, machine: Resources | None = None,
-        is_joining: bool = False,
+        is_joining: bool = False, build: EngineBuild = A_BUILD,
     ) -> None:  # fmt: skip
         """Know its machine, its engine and its files; hear of nobody yet."""
         config = CoreConfig(node=ME, name="m", serving=policy, times=wan(), is_joining=is_joining)
         super().__init__(MeshCore(config, 100.0, random.Random(1)))
         self.versions = 0
-        self.tell(ev.ResourcesMeasured(resources=machine or a_machine()), ev.EngineProbed(build=A_BUILD))
+        self.tell(ev.ResourcesMeasured(resources=machine or a_machine()), ev.EngineProbed(build=build))
         self.tell(ev.InventoryChanged(models=specs))
 
     def meet(self, said: Announcement | None = None) -> None:

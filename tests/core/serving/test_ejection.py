@@ -25,6 +25,15 @@ def test_the_third_failure_in_a_row_leaves_a_node_out(times: int, out: set[NodeI
     assert failing(times).out(BOTH, 1.0) == out
 
 
+def test_it_is_known_for_how_long_a_node_is_left_out() -> None:
+    """Of those that are, and of these alone."""
+    ejections = failing(3)
+
+    assert ejections.left_s(BOTH, 1.0) == {BAD: limits.EJECTION_FIRST_S - 1.0}
+    assert ejections.left_s((GOOD,), 1.0) == {}
+    assert ejections.left_s(BOTH, limits.EJECTION_FIRST_S + 1.0) == {}
+
+
 def test_an_answer_forgets_the_failures_before() -> None:
     """In a row means in a row; a refusal is an answer too."""
     ejections = failing(2)

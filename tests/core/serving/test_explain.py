@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from meshllm.core import limits
 from meshllm.core.ids import ModelId
 from meshllm.core.routing_config import Strategy
 from meshllm.core.serving.explain import Decision, Decisions, shown
@@ -23,6 +24,9 @@ def test_a_decision_shows_every_candidate_and_what_became_of_it() -> None:
     decisions = Decisions()
     kept = decisions.add(a_decision(), took_s=0.0000421)
     before = shown(kept)
+    kept.sent("a", 0.001)
+    kept.came_back("a", "lost")
+    kept.sent("b", 0.2)
     kept.went, kept.is_ok, kept.first_byte_s = "b", True, 0.25
 
     document: Any = shown(kept)
@@ -32,12 +36,29 @@ def test_a_decision_shows_every_candidate_and_what_became_of_it() -> None:
         "request_id": "r1", "model_id": "m", "at_s": 1.0, "strategy": "cache_aware", "reason": "least_loaded",
         "picked": "a", "rebound": False, "routing_time_us": 42.1,
         "rejected": [{"candidate": "c", "why": "unhealthy"}], "went": "b", "ok": True, "first_byte_s": 0.25,
+        "attempts": [
+            {"candidate": "a", "after_s": 0.001, "setback": "lost"},
+            {"candidate": "b", "after_s": 0.2, "setback": None},
+        ],
     }  # fmt: skip
     assert document["candidates"][0] == {
         "candidate": "a", "score": 0.6, "load": 0.25, "cache_hit": 0.5, "predicted_first_token_s": 0.0,
         "queue_wait_s": 0.0, "first_byte_s": None, "recent": 0.0, "over_share": False, "suspect": False, "here": False,
         "health": "healthy",
     }  # fmt: skip
+
+
+def test_the_first_attempts_are_remembered_and_a_setback_belongs_to_its_own() -> None:
+    """A request that wanders takes no more memory than others."""
+    kept = Decisions().add(a_decision(), took_s=0.0)
+
+    kept.came_back("a", "lost")
+    for number in range(100):
+        kept.sent(f"n{number}", float(number))
+    kept.came_back("n99", "lost")
+
+    assert [one.node for one in kept.attempts] == [f"n{number}" for number in range(limits.ATTEMPTS_SHOWN)]
+    assert not any(one.setback for one in kept.attempts)
 
 
 def test_the_newest_thousand_are_kept() -> None:

@@ -1,7 +1,8 @@
 """Where a request would go, and what speaks against everybody else."""
 
 import random
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import pytest
@@ -41,10 +42,28 @@ def a_host(name: str, *, member: str = "alive", rights: Rights | None = None, **
     return replace(found, announcement=replace(said, serving=(one,), rights=said.rights if rights is None else rights))
 
 
-def look(view: MeshView, *, tokens: int = 0, asked: str = "tiny", busy: int = 0) -> Prospect:
-    """Ask where a request would go, of a memory without any past."""
+@dataclass
+class ADoor:
+    """What a front door says of its requests."""
+
+    busy: int = 0
+    ejected: dict[NodeId, float] = field(default_factory=dict)
+
+    def in_flight(self, _: ModelId) -> int:
+        """Return as many for every model."""
+        return self.busy
+
+    def left_out(self, nodes: Collection[NodeId], _: float) -> Mapping[NodeId, float]:
+        """Return those that are out of these."""
+        return {node: self.ejected[node] for node in nodes if node in self.ejected}
+
+
+def look(view: MeshView, *, tokens: int = 0, asked: str = "tiny", busy: int = 0, **ejected: float) -> Prospect:
+    """Ask where a request would go, of a memory without any past; `ejected` are nodes by the seconds that are left."""
     question = Question(asked=asked, model=ModelId(asked), tokens=tokens)
-    return foresee(view, RouteMemory(random.Random(1)), question, lambda _: busy, 1.0)
+    names = {member.announcement.name: node for node, member in view.members.items()}
+    door = ADoor(busy, {names[name]: left_s for name, left_s in ejected.items()})
+    return foresee(view, RouteMemory(random.Random(1)), question, door, 1.0)
 
 
 def why(found: Prospect) -> dict[str, str]:
@@ -70,6 +89,14 @@ def test_an_idle_engine_here_comes_before_a_busy_one_elsewhere() -> None:
     crowded = look(a_view(here(), a_host("attic", busy=3)), busy=4)
 
     assert [crowded.names[one.name] for one in crowded.decision.ratings] == ["attic", "a"]
+
+
+def test_a_host_to_which_tunnels_failed_is_no_candidate_for_a_while() -> None:
+    """And it is said for how long."""
+    found = look(a_view(here(), a_host("attic"), a_host("cellar")), attic=12.3)
+
+    assert [found.names[one.name] for one in found.decision.ratings] == ["a", "cellar"]
+    assert why(found) == {"attic": "is left out for 12 s more: tunnels to it failed in a row"}
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,22 @@
-"""What people are told of a split that this version does not run."""
+"""What people are told of a split that runs, or would."""
 
 from dataclasses import replace
 from types import MappingProxyType
 
-from meshllm.core.announcement import DiskModel, ServedModel, ServingState
+from meshllm.core.announcement import DiskModel, ServedModel, ServingState, SharedModel, SharedPart
 from meshllm.core.engines import EngineState
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.limits import GIB
 from meshllm.core.resources import MemoryLimit, Usable
 from meshllm.core.rights import OWN_MACHINE, Rights
 from meshllm.core.serving.capacity import EngineWishes
-from meshllm.core.serving.split_forecast import NOT_RUN, SplitForecast, foresee_split, shown
+from meshllm.core.serving.split_forecast import SplitForecast, foresee_split, shown, told
 from meshllm.core.view import ColdModel, Member, MeshView
 from tests.core.builders import a_machine, a_member, a_spec, a_story
 
 BIG = ModelId("big")
 DISK = (DiskModel(model=BIG, digest="sha256:big", size_bytes=12 * GIB),)
-BUILD = {"engine_build": "llama-server 1.0", "rpc_version": "7.0.0"}
+BUILD = {"engine_build": "llama-server 1.0", "rpc_version": "7.0.0 b1", "bulk_port": 4000}
 
 
 def a_node(name: str, memory: int = 12, **changes: object) -> Member:
@@ -46,21 +46,19 @@ def look(view: MeshView) -> SplitForecast:
     return found
 
 
-def told(view: MeshView) -> dict[str, object]:
+def document(view: MeshView) -> dict[str, object]:
     """Return the document of it."""
-    found = shown(look(view))
-    assert found is not None
-    return found
+    return shown(look(view))
 
 
-def test_a_model_that_fits_nowhere_would_be_shared_and_is_not() -> None:
-    """With everybody's part; the sentence says that nothing runs it."""
-    found = told(a_view(a_node("attic")))
+def test_a_model_that_fits_nowhere_would_be_shared() -> None:
+    """With everybody's part."""
+    found = document(a_view(a_node("attic")))
 
     assert (found["runs"], found["possible"], found["supposing"], found["nodes"]) == (False, True, None, [])
     assert found["message"] == (
-        "would be split over attic and a, its host: it fits on no node alone; a has the file, and 1 other node lends "
-        f"what it lacks; but {NOT_RUN}"
+        "would be split over attic and a, its host, for whoever asks: it fits on no node alone; a has the file, and "
+        "1 other node lends what it lacks"
     )
     shares = found["shares"]
     assert isinstance(shares, list)
@@ -75,18 +73,17 @@ def test_a_limit_counts_not_the_machine() -> None:
     """Two that give less than the model takes share it, whatever they have."""
     attic = a_node("attic", memory=64, usable=Usable(memory_bytes=12 * GIB))
 
-    assert told(a_view(attic))["possible"] is True
-    assert told(a_view(attic, memory=64, limit="11GiB"))["possible"] is True
+    assert document(a_view(attic))["possible"] is True
+    assert document(a_view(attic, memory=64, limit="11GiB"))["possible"] is True
     assert foresee_split(a_view(attic, memory=64), BIG) is None
 
 
 def test_what_is_in_the_way_is_said_of_every_node() -> None:
     """With what would help."""
-    found = told(a_view(a_node("attic", rights=OWN_MACHINE & ~Rights.RPC), a_node("cellar", memory=1)))
+    found = document(a_view(a_node("attic", rights=OWN_MACHINE & ~Rights.RPC), a_node("cellar", memory=1)))
 
     assert (found["possible"], found["shares"], found["host"]) == (False, [], None)
     assert str(found["message"]).startswith("no split: ")
-    assert str(found["message"]).endswith(NOT_RUN)
     nodes = found["nodes"]
     assert isinstance(nodes, list)
     assert {one["node"]: one["lack"] for one in nodes} == {
@@ -97,7 +94,7 @@ def test_what_is_in_the_way_is_said_of_every_node() -> None:
 
 def test_engines_that_cannot_share_are_said_with_what_would_be_without_that() -> None:
     """As on every node of this version."""
-    found = told(a_view(a_node("attic", rpc_version=""), has_rpc=False))
+    found = document(a_view(a_node("attic", rpc_version=""), has_rpc=False))
 
     assert found["possible"] is False
     assert found["supposing"] == "every node had the same engine, one that can share models"
@@ -123,7 +120,7 @@ def test_nothing_is_said_of_a_model_that_fits_or_is_served_or_is_unknown() -> No
     assert foresee_split(a_view(a_node("attic", memory=64)), BIG) is None
     assert foresee_split(a_view(a_node("attic", serving=(loading,))), BIG) is None
     assert foresee_split(a_view(), ModelId("nothing")) is None
-    assert shown(None) is None
+    assert told(a_view(), ModelId("nothing")) is None
 
 
 def test_a_node_without_an_engine_goes_by_what_is_announced() -> None:
@@ -160,3 +157,25 @@ def test_a_model_of_another_node_s_disk_is_asked_about_there() -> None:
     assert foresee_split(replace(a_view(other), cold=small), far) is None
     unsized = MappingProxyType({far: replace(cold[far], size_bytes=0)})
     assert foresee_split(replace(a_view(other), cold=unsized), far) is None
+
+
+def test_a_split_that_runs_is_shown_with_everybody_s_part() -> None:
+    """At whichever node; who is not known by name any more is known by its id."""
+    attic, cellar = a_node("attic"), a_node("cellar")
+    nodes = (attic.announcement.node, NodeId("gone"), cellar.announcement.node)
+    layers = zip(nodes, (20, 10, 2), strict=True)
+    parts = tuple(SharedPart(node=node, layers=count, memory_bytes=7) for node, count in layers)
+    shared = SharedModel(epoch=3, parts=parts)
+    served = ServedModel(model=BIG, digest="", state=ServingState.READY, context_tokens=4096, shared=shared)
+    view = a_view(attic, a_node("cellar", serving=(served,)))
+
+    found = told(view, BIG)
+
+    assert found is not None
+    assert found["message"] == "shared by attic, gone and cellar, its host; ready in epoch 3"
+    assert (found["runs"], found["host"], found["epoch"], found["state"]) == (True, nodes[2], 3, "ready")
+    shares = found["shares"]
+    assert isinstance(shares, list)
+    assert [(one["node"], one["first_layer"], one["layers"], one["is_host"]) for one in shares] == [
+        ("attic", 0, 20, False), ("gone", 20, 10, False), ("cellar", 30, 2, True)
+    ]  # fmt: skip

@@ -32,8 +32,8 @@ def lenders(draw: st.DrawFn) -> tuple[Lender, ...]:
             is_silent=draw(st.integers(0, 9)) == 0,
         )  # fmt: skip
         rights = GUEST if draw(st.integers(0, 9)) == 0 else lender.said.rights
-        build = "other 2.0" if draw(st.integers(0, 9)) == 0 else lender.said.engine_build
-        found.append(saying(lender, rights=rights, engine_build=build))
+        build = "7.0.0 b2" if draw(st.integers(0, 9)) == 0 else lender.said.rpc_version
+        found.append(saying(lender, rights=rights, rpc_version=build))
     return tuple(found)
 
 
@@ -68,7 +68,7 @@ def test_a_plan_gives_every_layer_once_and_nobody_more_than_it_has(
     assert 1 <= len(plan.workers) <= SPLIT_WORKERS
     for node in plan.members:
         assert Rights.RPC in known[node].said.rights
-        assert known[node].said.engine_build == known[plan.host].said.engine_build
+        assert known[node].said.rpc_version == known[plan.host].said.rpc_version
     assert all(share.rtt_s <= SPLIT_ROUND_TRIP_S for share in plan.shares)
 
 
@@ -212,7 +212,7 @@ def test_the_host_is_elected_among_those_that_have_the_file() -> None:
     worker = a_lender("c", 16 * GIB)
 
     assert planned(a_question(small, large, worker)).host == "b"
-    assert planned(a_question(small, saying(large, engine_build="other 2.0"), worker)).host == "a"
+    assert planned(a_question(small, saying(large, rpc_version="7.0.0 b2"), worker)).host == "a"
 
 
 def test_the_gpu_is_what_a_machine_with_one_lends() -> None:
@@ -296,7 +296,8 @@ WORKER = a_lender("b", 14 * GIB)
         (saying(WORKER, resources=None), SplitLack.UNKNOWN_MACHINE),
         (saying(WORKER, engine_build=""), SplitLack.NO_ENGINE),
         (saying(WORKER, rpc_version=""), SplitLack.NO_RPC),
-        (saying(WORKER, engine_build="llama-server 2.0"), SplitLack.OTHER_BUILD),
+        (saying(WORKER, bulk_port=0), SplitLack.NO_PORT),
+        (saying(WORKER, rpc_version="7.0.0 b2"), SplitLack.OTHER_BUILD),
         (saying(WORKER, rpc_version="6.0.0"), SplitLack.OTHER_PROTOCOL),
         (replace(WORKER, rtt_s=None), SplitLack.NO_ROUND_TRIP),
         (replace(WORKER, rtt_s=0.031), SplitLack.FAR),

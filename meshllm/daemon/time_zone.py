@@ -1,0 +1,23 @@
+"""Time zones, for quotas: how far a clock on the wall is ahead of UTC at a moment.
+
+Owns the reading of the system's table of zones. Decides nothing. Doesn't know windows; `core.serving.quota_windows`
+does.
+"""
+
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from meshllm.core.serving.quota_windows import Zone, utc
+
+
+def zone_of(name: str) -> Zone:
+    """Return the zone of a name that is known to exist."""
+    if name == "UTC":
+        return utc
+    zone = ZoneInfo(name)
+
+    def ahead_s(at_unix_s: float) -> int:
+        ahead = datetime.fromtimestamp(at_unix_s, zone).utcoffset() or timedelta()
+        return int(ahead.total_seconds())
+
+    return ahead_s

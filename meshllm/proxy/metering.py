@@ -1,0 +1,327 @@
+"""Quotas at the front door: what a request would take, whether it may, and what it took in the end.
+
+Owns the node's ledger as far as requests go, and the fields about limits in answers. Decides nothing about limits: the
+ledger does. Doesn't know connections; whoever sends a request to an engine of this node asks `admit` before, and tells
+`settle` after.
+
+Invariant: a request of a model without quotas is never looked at here.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from meshllm.core import limits
+from meshllm.core.events import QuotaUsed
+from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.quota_config import OnLimit
+from meshllm.core.quota_use import QuotaUse, merged
+from meshllm.core.serving.priorities import Priority
+from meshllm.core.serving.quota_kinds import Admitted, Charge, Kind, Refused, Wanted
+from meshllm.core.serving.quota_lease import Hosts
+from meshllm.core.serving.quota_ledger import QuotaLedger
+from meshllm.core.serving.quota_report import rate_limits, report
+from meshllm.core.serving.quota_windows import Zone, utc
+from meshllm.core.serving.ratings import Candidate
+from meshllm.core.serving.routes import Capability
+from meshllm.core.standing import MemberState
+from meshllm.core.view import MeshView
+from meshllm.proxy.asks import tokens_of, tokens_of_events
+from meshllm.proxy.forward import Exchange
+from meshllm.proxy.openai import QUOTA_EXCEEDED, Problem
+from meshllm.proxy.paths import InferenceDoor
+from meshllm.proxy.peek import Peek, prompt_bytes, with_member
+from meshllm.proxy.plan import Newest
+from meshllm.proxy.target import Target
+
+log = logging.getLogger(__name__)
+
+_ANSWER_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "n_predict")
+_FIELD_OF_PATH = {b"/v1/responses": "max_output_tokens"}
+_EVENT = b"data: {"
+
+
+class Meter:
+    """What one request has reserved and used, from its admission to its end."""
+
+    __slots__ = ("_charge", "_events", "_house", "_prompt_tokens", "_tail", "_told", "model")
+
+    def __init__(self, house: "Metering", model: ModelId) -> None:
+        """Belong to a request that has reserved nothing yet."""
+        self._house = house
+        self.model = model
+        self._charge: Charge | None = None
+        self._prompt_tokens = self._events = 0
+        self._tail: deque[bytes] = deque(maxlen=limits.ANSWER_TAIL_PIECES)
+        self._told: int | None = None
+
+    @property
+    def has_charge(self) -> bool:
+        """Tell whether something is set aside for it here."""
+        return self._charge is not None
+
+    def take(self, charge: Charge, prompt_tokens: int) -> None:
+        """Take what was set aside."""
+        self._charge, self._prompt_tokens = charge, prompt_tokens
+
+    def answered(self, document: bytes) -> None:
+        """Take a whole answer, and what it says of its tokens."""
+        self._told = tokens_of(document)
+        self._events += 1
+
+    def piece(self, data: bytes) -> None:
+        """Take a piece of a stream."""
+        self._tail.append(data)
+        self._events += data.count(_EVENT)
+
+    def settle(self) -> None:
+        """Say what was used: by the answer's own account, else by its events; nothing came of one without any."""
+        charge, self._charge = self._charge, None
+        if charge is None:
+            return
+        told = self._told
+        for is_chunked in (True, False):
+            told = tokens_of_events(self._tail, is_chunked=is_chunked) if told is None else told
+        if told is None and self._events:
+            told = self._prompt_tokens + self._events
+        self._house.settled(charge, told)
+        self._events, self._told = 0, None
+        self._tail.clear()
+
+    def retry_after_s(self) -> int:
+        """Return when it may be better, by what this node knows."""
+        return self._house.ledger.retry_after_s(self.model, self._house.clock())
+
+    def lines(self) -> bytes:
+        """Return the fields of an answer that say how much is left."""
+        return self._house.lines(self.model)
+
+
+class Metering:
+    """What the front door asks of the ledger."""
+
+    def __init__(self, views: Newest, node: NodeId, zone: Zone = utc, clock: Callable[[], float] = time.time) -> None:
+        """Read limits from `views`; `clock` returns Unix seconds."""
+        self.ledger = QuotaLedger(zone)
+        self.clock = clock
+        self._views = views
+        self._node = node
+        self._heard: MeshView | None = None
+        self._remembered: dict[NodeId, dict[ModelId, QuotaUse]] = {}
+        self._told: tuple[QuotaUse, ...] = ()
+        self.waiting = 0
+
+    def hear(self) -> None:
+        """Let the ledger know what the newest view says, if it is new."""
+        view = self._views.newest
+        if view is self._heard:
+            return
+        self._heard = view
+        if not view.quotas.is_limiting and not self.ledger.register.is_limiting:
+            return
+        for node, member in view.members.items():
+            if node != self._node and (said := member.announcement.quota_uses):
+                self._remembered[node] = merged(self._remembered.get(node, {}).values(), said)
+        self.ledger.emergencies = _emergencies(view)
+        self.ledger.know(view.quotas, self._remembered, _hosts(view, self._node), self.clock())
+
+    def told(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Return the same engines with what is left of their models' quotas."""
+        self.hear()
+        now_unix_s = self.clock()
+        left = {model: self.ledger.left(model, now_unix_s) for model in {one.model for one in candidates}}
+        register = self.ledger.register
+        return [one.with_quota(left[one.model], register.of(one.model).max_concurrent_requests) for one in candidates]
+
+    # -- one request -----------------------------------------------------------------------------------
+
+    def objection(self, exchange: Exchange, target: Target, *, is_asked: bool) -> Problem | None:
+        """Return why a request is not worth sending to any host, by what is known of all, if that `is_asked`."""
+        door = exchange.intake.inference
+        self.meter(exchange, target.model)
+        if door is None or not is_asked:
+            return None
+        self.hear()
+        wanted = wanted_of(exchange.seen, door, target, Priority.NORMAL)
+        refused = self.ledger.foresee(target.model, wanted, self.clock())
+        self._log()
+        return None if refused is None else self.problem(refused)
+
+    def meter(self, exchange: Exchange, model: ModelId) -> Meter:
+        """Return the meter of a request; a new one where it has none for this model."""
+        meter = exchange.meter
+        if not isinstance(meter, Meter) or meter.model != model:
+            if meter is not None:
+                meter.settle()
+            meter = exchange.meter = Meter(self, model)
+        return meter
+
+    async def admit(self, exchange: Exchange, target: Target, priority: Priority) -> Problem | None:
+        """Reserve what a request may take at an engine of this node, when it may; return why it may not.
+
+        Another node decides for its own engines: what was set aside here is settled then. A stream that lost its
+        engine goes on whatever its model may be used for.
+        """
+        door = exchange.intake.inference
+        if door is None or door.needs is None:
+            return None
+        meter = self.meter(exchange, target.model)
+        if target.peer is not None:
+            meter.settle()
+            return None
+        if meter.has_charge or exchange.again is not None:
+            return None
+        wanted = wanted_of(exchange.seen, door, target, priority)
+        verdict = self._ask(target.model, wanted)
+        if isinstance(verdict, Refused) and verdict.retry_after_s and self._may_queue(target.model):
+            verdict = await self._queue(target.model, wanted, verdict)
+        if isinstance(verdict, Refused):
+            return self.problem(verdict)
+        meter.take(verdict.charge, wanted.prompt_tokens)
+        if verdict.answer_tokens is not None:
+            exchange.body = clamped(exchange.body, door, verdict.answer_tokens)
+        if verdict.delay_s:
+            await asyncio.sleep(verdict.delay_s)
+        return None
+
+    def _ask(self, model: ModelId, wanted: Wanted) -> Admitted | Refused:
+        self.hear()
+        verdict = self.ledger.ask(model, wanted, self.clock())
+        self._log()
+        return verdict
+
+    def _may_queue(self, model: ModelId) -> bool:
+        return self.ledger.register.of(model).on_limit is OnLimit.QUEUE and self.waiting < limits.QUOTA_QUEUE_REQUESTS
+
+    async def _queue(self, model: ModelId, wanted: Wanted, verdict: Admitted | Refused) -> Admitted | Refused:
+        """Ask again now and then, until a request may run or has waited for long enough."""
+        self.waiting += 1
+        ends_s = asyncio.get_running_loop().time() + limits.QUOTA_QUEUE_S
+        try:
+            while isinstance(verdict, Refused) and asyncio.get_running_loop().time() < ends_s:
+                await asyncio.sleep(limits.QUOTA_LOOK_S)
+                verdict = self._ask(model, wanted)
+        finally:
+            self.waiting -= 1
+        return verdict
+
+    def settled(self, charge: Charge, tokens: int | None) -> None:
+        """Take what a request used; None for nothing at all."""
+        now_unix_s = self.clock()
+        if tokens is None:
+            self.ledger.refund(charge, now_unix_s)
+        else:
+            self.ledger.settle(charge, tokens, now_unix_s)
+        self._log()
+
+    # -- what others are told --------------------------------------------------------------------------
+
+    def lines(self, model: ModelId) -> bytes:
+        """Return the fields of an answer that say how much of a model's quotas is left."""
+        self.hear()
+        return b"".join(
+            b"%b: %b\r\n" % (name.encode(), value.encode())
+            for name, value in rate_limits(self.ledger, model, self.clock())
+        )
+
+    def report(self, model: ModelId) -> dict[str, object]:
+        """Return how much of a model's quotas is used: the document of `GET /quotas/{model}/report`."""
+        self.hear()
+        known = self._views.newest.local.get(model)
+        memory_bytes = known.plan.memory.total_bytes if known is not None and known.plan is not None else 0
+        size_bytes = known.spec.size_bytes if known is not None and known.spec is not None else 0
+        return report(
+            self.ledger, model, self._node, self.clock(), memory_bytes // limits.MIB,
+            round(size_bytes / limits.GIB, 3),
+        )  # fmt: skip
+
+    def problem(self, refused: Refused) -> Problem:
+        """Return the HTTP meaning of a refusal."""
+        if refused.kind is Kind.BURST:
+            return Problem(
+                status=400, code="request_exceeds_burst_limit", message=refused.message, param="max_tokens"
+            )  # fmt: skip
+        return Problem(
+            status=429, code=QUOTA_EXCEEDED, message=refused.message, type="insufficient_quota",
+            retry_after_s=refused.retry_after_s,
+        )  # fmt: skip
+
+    def news(self) -> QuotaUsed | None:
+        """Return what was used here, if that differs from what was said last."""
+        if not self.ledger.register.is_limiting:
+            return None
+        uses = self.ledger.uses()
+        if uses == self._told:
+            return None
+        self._told = uses
+        return QuotaUsed(uses=uses)
+
+    def _log(self) -> None:
+        for one in self.ledger.taken_notices():
+            log.log(logging.getLevelName(one.level.upper()), one.message, extra={"fields": dict(one.fields)})
+
+
+def wanted_of(seen: Peek, door: InferenceDoor, target: Target, priority: Priority) -> Wanted:
+    """Return what a request would take: its prompt by size, its answer by the limit that it sets."""
+    document = seen.document if seen.body else {}
+    size_bytes = prompt_bytes(document, limits.PROMPT_LOOK_BYTES)
+    prompt_tokens = -(-size_bytes // limits.QUOTA_BYTES_PER_TOKEN)
+    crowd = target.traffic.in_flight > limits.QUOTA_EMERGENCY_QUEUE_PER_SLOT * target.slots
+    is_crowded = target.peer is None and crowd
+    if door.needs is not Capability.COMPLETION:
+        return Wanted(prompt_tokens=prompt_tokens, priority=priority, is_crowded=is_crowded)
+    context, choices = target.context_tokens, document.get("n")
+    return Wanted(
+        prompt_tokens=prompt_tokens, answer_tokens=_limit_of(document), priority=priority,
+        is_crowded=is_crowded,
+        most_answer_tokens=max(context - prompt_tokens, 1) if context else limits.QUOTA_ANSWER_TOKENS,
+        choices=choices if isinstance(choices, int) and choices > 0 else 1,
+    )  # fmt: skip
+
+
+def _limit_of(document: Mapping[str, object]) -> int | None:
+    """Return the limit that a request sets for its answer, None where it sets none."""
+    said = [value for name in _ANSWER_FIELDS if isinstance(value := document.get(name), int) and value > 0]
+    return max(said, default=None)
+
+
+def clamped(body: bytes, door: InferenceDoor, answer_tokens: int) -> bytes:
+    """Return a body with a limit for its answer, where it had none."""
+    members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    value = b"%d" % answer_tokens
+    for name in _ANSWER_FIELDS:
+        if name in members:
+            body = with_member(body, members, name, value)
+    name = _FIELD_OF_PATH.get(door.path, "max_tokens")
+    if name in members:
+        return body
+    start = body.index(b"{") + 1
+    return b'%b"%b":%b,%b' % (body[:start], name.encode(), value, body[start:])
+
+
+def _hosts(view: MeshView, me: NodeId) -> dict[ModelId, Hosts]:
+    """Return who serves each model that has quotas."""
+    left = frozenset(node for node, member in view.members.items() if member.state is MemberState.LEFT)
+    models = {*view.local, *view.replicas}
+    return {
+        model: Hosts(
+            me=me, left=left, others={one.node: not one.is_suspect for one in view.replicas.get(model, ())},
+        )
+        for model in models
+        if view.quotas.of(model).is_limiting
+    }  # fmt: skip
+
+
+def _emergencies(view: MeshView) -> frozenset[ModelId]:
+    """Return the models with quotas, if this machine has next to no memory left."""
+    resources = view.resources
+    if resources is None or not resources.memory_total_bytes:
+        return frozenset()
+    used = 1.0 - resources.memory_free_bytes / resources.memory_total_bytes
+    if used <= limits.QUOTA_EMERGENCY_SHARE:
+        return frozenset()
+    return frozenset(model for model in view.local if view.quotas.of(model).is_limiting)

@@ -179,13 +179,14 @@ BULK_PIECE_BYTES: Final = 4 * MIB  # asked for, kept and given to another peer a
 BULK_PIECE_S: Final = 60.0  # a piece that takes longer is asked of another peer
 BULK_PIECES_AHEAD: Final = 2  # asked of one peer before the first has come, so that a long way costs no pauses
 BULK_BLOCK_BYTES: Final = 1 * MIB  # read, sent and written at once
+BULK_READ_BYTES: Final = 256 * KIB  # encrypted bytes taken from the network, or given to it, at once
 BULK_SOURCES: Final = 4  # peers that one file comes from at the same time
 BULK_TRIES: Final = 2  # connections to one peer for one file that may break
 BULK_MARK_S: Final = 1.0  # how often it is written down which pieces have arrived
 BULK_STATE_BYTES: Final = 1 * MIB  # of that list; a file of a terabyte takes 64 KiB
 
 # Tensor traffic of splits, on the bulk plane
-BRIDGE_BUFFER_BYTES: Final = 256 * KIB  # held of each direction
+BRIDGE_BUFFER_BYTES: Final = 256 * KIB + 32 * KIB  # held of each direction: all that is read at once, and two records
 BRIDGE_FLUSH_S: Final = 5.0  # for the last bytes of a side that has ended
 BRIDGE_PROBE_AFTER_S: Final = 5  # of silence, TCP asks whether the other machine is still there
 BRIDGE_PROBE_EVERY_S: Final = 2

@@ -10,11 +10,9 @@ through. A side may be silent for days; whether it is still there TCP's own prob
 import contextlib
 import select
 import socket
-import ssl
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -26,11 +24,9 @@ from meshllm.core.limits import (
     BRIDGE_PROBES,
     BRIDGE_SWITCH_S,
 )
-from meshllm.transport.bulk_channel import BulkChannel
+from meshllm.transport.bulk_channel import BulkChannel, BulkError
 
-RECORD_BYTES = 16 * 1024
-"""The most that TLS gives at once; with room for it nothing stays where a poll cannot see it."""
-_READ, _WRITE = select.POLLIN, select.POLLOUT
+_READ, _WRITE, _GONE = select.POLLIN, select.POLLOUT, select.POLLHUP | select.POLLERR
 
 
 class BridgeEnd(StrEnum):
@@ -60,11 +56,10 @@ class BulkBridge:
         """Take a greeted connection and a connected socket. Both stay the caller's to close."""
         self._channel = channel
         self._near = near
-        far = channel.bare
-        _prepare(far)
+        _prepare(channel.bare)
         _prepare(near)
-        self._out = _Flow(near, far)
-        self._in = _Flow(far, near)
+        self._out = _Out(near, channel)
+        self._in = _In(near, channel)
 
     @property
     def to_far_bytes(self) -> int:
@@ -88,35 +83,37 @@ class BulkBridge:
         try:
             with _PACE:
                 end = self._pass_on()
-        except _SideError as error:
-            end, message = BridgeEnd.NEAR if error.side is self._near else BridgeEnd.FAR, error.message
+        except _NearError as error:
+            message = error.message
+        except BulkError as error:
+            end, message = BridgeEnd.FAR, error.message
         return Bridged(end=end, message=message, to_far_bytes=self.to_far_bytes, to_near_bytes=self.to_near_bytes)
 
     def _pass_on(self) -> BridgeEnd:
-        """Pass bytes on; return which side ended. Raises _SideError."""
+        """Pass bytes on; return which side ended. Raises BulkError, _NearError."""
+        near, far = self._near.fileno(), self._channel.bare.fileno()
         flows = (self._out, self._in)
         poll = select.poll()
-        over_s = 0.0
+        over_s, ready = 0.0, {near, far}
         while True:
-            wanted = {self._near.fileno(): 0, self._channel.bare.fileno(): 0}
+            wanted = {near: 0, far: 0}
             for flow in flows:
-                flow.turn()
+                if flow.waits_for.fileno() in ready:
+                    flow.turn()
                 if flow.is_over and flow.is_empty:
-                    return self._end_of(flow.source.fileno())
+                    return BridgeEnd.NEAR if flow is self._out else BridgeEnd.FAR
                 wanted[flow.waits_for.fileno()] |= flow.waits
                 over_s = over_s or (time.monotonic() + BRIDGE_FLUSH_S if flow.is_over else 0.0)
             for descriptor, events in wanted.items():
                 poll.register(descriptor, events)
             left_s = max(over_s - time.monotonic(), 0.0) if over_s else None
             happened = poll.poll(left_s and left_s * 1000)
+            ready = {descriptor for descriptor, _ in happened}
             for descriptor, events in happened:
-                if not wanted[descriptor] and events & (select.POLLHUP | select.POLLERR):
-                    return self._end_of(descriptor)  # gone, while its last bytes wait for the other side
+                if not wanted[descriptor] and events & _GONE:  # while its last bytes wait for the other side
+                    return BridgeEnd.NEAR if descriptor == near else BridgeEnd.FAR
             if over_s and not happened:
-                return self._end_of((self._out if self._out.is_over else self._in).source.fileno())
-
-    def _end_of(self, descriptor: int) -> BridgeEnd:
-        return BridgeEnd.NEAR if descriptor == self._near.fileno() else BridgeEnd.FAR
+                return BridgeEnd.NEAR if self._out.is_over else BridgeEnd.FAR
 
 
 class _Pace:
@@ -148,89 +145,80 @@ class _Pace:
 _PACE = _Pace()
 
 
-class _SideError(Exception):
-    """A side broke."""
+class _NearError(Exception):
+    """The program on this machine is gone."""
 
-    def __init__(self, side: socket.socket, message: str) -> None:
-        super().__init__(message)
-        self.side = side
-        self.message = message
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.message = f"the connection was lost: {error.strerror or error}"
 
 
-class _Flow:
-    """One direction: what was read and not yet taken, and which readiness would let it go on."""
+class _Out:
+    """What goes to the other machine."""
 
-    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
-        self.source = source
-        self.sink = sink
+    def __init__(self, near: socket.socket, channel: BulkChannel) -> None:
         self.passed_bytes = 0
         self.is_over = False
-        self.waits_for = source
-        self.waits = _READ
+        self.is_empty = True
+        self.waits_for, self.waits = near, _READ
+        self._near = near
+        self._channel = channel
+        self._buffer = memoryview(bytearray(BRIDGE_BUFFER_BYTES))
+
+    def turn(self) -> None:
+        """Move what can be moved without waiting, a bounded amount. Raises BulkError, _NearError."""
+        self._send()
+        if not self.is_empty or self.is_over:
+            return
+        try:
+            count = self._near.recv_into(self._buffer)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise _NearError(error) from error
+        self.is_over = not count
+        self.passed_bytes += count
+        self._channel.seal(self._buffer[:count])
+        self._send()
+
+    def _send(self) -> None:
+        self.is_empty = self._channel.flush()
+        self.waits_for, self.waits = (self._near, _READ) if self.is_empty else (self._channel.bare, _WRITE)
+
+
+class _In:
+    """What comes from the other machine."""
+
+    def __init__(self, near: socket.socket, channel: BulkChannel) -> None:
+        self.passed_bytes = 0
+        self.is_over = False
+        self.waits_for, self.waits = channel.bare, _READ
+        self._near = near
+        self._channel = channel
         self._buffer = memoryview(bytearray(BRIDGE_BUFFER_BYTES))
         self._held = self._buffer[:0]
 
     @property
     def is_empty(self) -> bool:
-        """Tell whether everything that was read has been taken."""
+        """Tell whether the program has taken everything."""
         return not self._held
 
     def turn(self) -> None:
-        """Move what can be moved without waiting, a bounded amount. Raises _SideError."""
-        if not self._held and not self.is_over:
-            self._fill()
-        if self._held:
-            self._drain()
-
-    def _fill(self) -> None:
-        filled = 0
-        with _blamed(self.source):
-            while len(self._buffer) - filled >= RECORD_BYTES:
-                try:
-                    count = self.source.recv_into(self._buffer[filled:])
-                except (BlockingIOError, ssl.SSLWantReadError):
-                    self._wait(self.source, _READ)
-                    break
-                except ssl.SSLWantWriteError:  # TLS itself has something to say first
-                    self._wait(self.source, _WRITE)
-                    break
-                filled += count
-                self.is_over = not count
-                if count != RECORD_BYTES:  # no full record: most likely nothing more is there
-                    break
-        self._held = self._buffer[:filled]
-        if not filled:
-            return
-        self._wait(self.source, _READ)
-
-    def _drain(self) -> None:
-        with _blamed(self.sink):
+        """Move what can be moved without waiting, a bounded amount. Raises BulkError, _NearError."""
+        if not self._held and not self.is_over and (count := self._channel.take(self._buffer)) is not None:
+            self.is_over = not count
+            self._held = self._buffer[:count]
+        try:
             while self._held:
-                try:
-                    count = self.sink.send(self._held)
-                except (BlockingIOError, ssl.SSLWantWriteError):
-                    self._wait(self.sink, _WRITE)
-                    return
-                except ssl.SSLWantReadError:
-                    self._wait(self.sink, _READ)
-                    return
+                count = self._near.send(self._held)
                 self._held = self._held[count:]
                 self.passed_bytes += count
-        self._wait(self.source, _READ)
-
-    def _wait(self, side: socket.socket, events: int) -> None:
-        self.waits_for, self.waits = side, events
-
-
-@contextlib.contextmanager
-def _blamed(side: socket.socket) -> Iterator[None]:
-    """Say which side a failure was of."""
-    try:
-        yield
-    except ssl.SSLError as error:
-        raise _SideError(side, f"TLS failed: {error.reason or type(error).__name__}") from error
-    except OSError as error:
-        raise _SideError(side, f"the connection was lost: {error.strerror or error}") from error
+        except BlockingIOError:
+            self.waits_for, self.waits = self._near, _WRITE
+        except OSError as error:
+            raise _NearError(error) from error
+        else:
+            self.waits_for, self.waits = self._channel.bare, _READ
 
 
 def _prepare(side: socket.socket) -> None:

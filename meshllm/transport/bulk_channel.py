@@ -16,11 +16,12 @@ import time
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
+from typing import cast
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from meshllm.core.ids import NodeId
-from meshllm.core.limits import BULK_BLOCK_BYTES, BULK_FRAME_BYTES
+from meshllm.core.limits import BULK_FRAME_BYTES, BULK_READ_BYTES
 from meshllm.core.rights import Rights
 from meshllm.transport.identity import Identity
 from meshllm.wire.bulk_frames import BulkStep, decode_bulk, encode_bulk
@@ -29,6 +30,7 @@ from meshllm.wire.frames import LENGTH_BYTES, frame
 
 ALPN = "meshllm-bulk/1"
 _LENGTH = struct.Struct(">I")
+_ENDED = "the other side ended the connection"
 
 
 class BulkCode(StrEnum):
@@ -92,33 +94,45 @@ class BulkChannel:
 
     def __init__(self, raw: socket.socket, context: ssl.SSLContext, *, is_dialled: bool) -> None:
         """Take a connected socket; nothing is said yet. Raises BulkError when it is connected no more."""
-        raw.setblocking(True)
-        with contextlib.suppress(OSError):  # not every kind of socket has it
-            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with _told(), contextlib.ExitStack() as undo:
             undo.callback(raw.close)
-            self._socket = context.wrap_socket(raw, server_side=not is_dialled, do_handshake_on_connect=False)
+            raw.setblocking(True)
+            raw.getpeername()
             undo.pop_all()
+        with contextlib.suppress(OSError):  # not every kind of socket has it
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = raw
+        # Encrypted bytes pass through memory, many records with one call of the kernel: that halves what they cost.
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=not is_dialled)
+        self._arrived = memoryview(bytearray(BULK_READ_BYTES))
+        self._unsent = memoryview(b"")
         self.peer = NodeId("")
         self.rights = Rights.NONE
 
     def shake_hands(self, deadline_s: float) -> None:
         """Set TLS up. Raises BulkError."""
         with _told():
-            self._wait_until(deadline_s)
-            self._socket.do_handshake()
-        if self._socket.selected_alpn_protocol() != ALPN:
+            while True:
+                try:
+                    self._tls.do_handshake()
+                except ssl.SSLWantReadError:
+                    self._send_sealed(deadline_s)
+                    self._fetch(deadline_s)
+                except ssl.SSLError:
+                    with contextlib.suppress(OSError):
+                        self._send_sealed(deadline_s)  # what is wrong with it
+                    raise
+                else:
+                    break
+            self._send_sealed(deadline_s)
+        if self._tls.selected_alpn_protocol() != ALPN:
             raise BulkError(BulkCode.PROTOCOL, "the other side speaks another protocol")
 
     @property
     def peer_certificate(self) -> bytes:
         """Return the acceptor's TLS certificate (DER); empty at the acceptor itself."""
-        return self._socket.getpeercert(binary_form=True) or b""
-
-    @property
-    def bare(self) -> ssl.SSLSocket:
-        """Return the socket itself, for a bridge on the channel's own thread."""
-        return self._socket
+        return self._tls.getpeercert(binary_form=True) or b""
 
     # -- payloads ----------------------------------------------------------------------------------------
 
@@ -160,35 +174,102 @@ class BulkChannel:
         """Fill a block. Raises BulkError."""
         got = 0
         with _told():
-            self._wait_until(deadline_s)
             while got < len(block):
-                count = self._socket.recv_into(block[got:])  # one TLS record, 16 KiB at most
+                try:
+                    count = self._read(block[got:])
+                except ssl.SSLWantReadError:
+                    self._fetch(deadline_s)
+                    continue
                 if not count:
-                    raise BulkError(BulkCode.LOST, "the other side ended the connection")
+                    raise BulkError(BulkCode.LOST, _ENDED)
                 got += count
-                if got < len(block) and time.monotonic() > deadline_s:
-                    raise TimeoutError
+
+    # -- without waiting, for a bridge -------------------------------------------------------------------
+
+    @property
+    def bare(self) -> socket.socket:
+        """Return the socket itself, to wait for it. Whoever does not want to wait makes it non-blocking."""
+        return self._socket
+
+    def seal(self, data: memoryview) -> None:
+        """Encrypt bytes; `flush` sends them. Raises BulkError."""
+        sealed = 0
+        with _told():
+            while sealed < len(data):
+                sealed += self._tls.write(data[sealed:])
+
+    def flush(self) -> bool:
+        """Send what can be sent; return whether that was everything. Raises BulkError."""
+        with _told():
+            while self._unsent or self._outgoing.pending:
+                self._unsent = self._unsent or memoryview(self._outgoing.read())
+                try:
+                    self._unsent = self._unsent[self._socket.send(self._unsent) :]
+                except BlockingIOError:
+                    return False
+        return True
+
+    def take(self, block: memoryview) -> int | None:
+        """Put what has come into a block; return how much, 0 for the end, None while there is nothing.
+
+        The block has to have room for `BULK_READ_BYTES` and two records. Raises BulkError.
+        """
+        got = 0
+        with _told():
+            while True:
+                try:
+                    count = self._read(block[got:])
+                except ssl.SSLWantReadError:
+                    if got:
+                        return got
+                    try:
+                        arrived = self._socket.recv_into(self._arrived)
+                    except BlockingIOError:
+                        return None
+                    if not arrived:
+                        return 0
+                    self._incoming.write(self._arrived[:arrived])
+                    continue
+                if not count:
+                    return got
+                got += count
 
     # -- the end -----------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Close the connection, without waiting for anything. For its own thread."""
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+        self.abort()
         self._socket.close()
 
     def abort(self) -> None:
         """Make its thread's calls fail, from another thread."""
         with contextlib.suppress(OSError):
-            # Of the plain socket: the TLS object belongs to the other thread.
-            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+            # Of the socket: the TLS object belongs to the other thread.
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _read(self, block: memoryview) -> int:
+        """Return how many bytes of what has come are in a block; 0 for the end. Raises ssl.SSLError."""
+        return cast("int", self._tls.read(len(block), cast("bytearray", block)))
 
     def _send_all(self, data: bytes | memoryview, deadline_s: float) -> None:
         view = memoryview(data)
         with _told():
-            for start in range(0, len(view), BULK_BLOCK_BYTES):
-                self._wait_until(deadline_s)
-                self._socket.sendall(view[start : start + BULK_BLOCK_BYTES])
+            for start in range(0, len(view), BULK_READ_BYTES):
+                self.seal(view[start : start + BULK_READ_BYTES])
+                self._send_sealed(deadline_s)
+
+    def _send_sealed(self, deadline_s: float) -> None:
+        if self._outgoing.pending:
+            self._wait_until(deadline_s)
+            self._socket.sendall(self._outgoing.read())
+
+    def _fetch(self, deadline_s: float) -> None:
+        """Wait for encrypted bytes. Raises BulkError at the end, TimeoutError, OSError."""
+        self._wait_until(deadline_s)
+        count = self._socket.recv_into(self._arrived)
+        if not count:
+            raise BulkError(BulkCode.LOST, _ENDED)
+        self._incoming.write(self._arrived[:count])
 
     def _wait_until(self, deadline_s: float) -> None:
         left_s = deadline_s - time.monotonic()

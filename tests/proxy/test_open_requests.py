@@ -178,7 +178,6 @@ async def test_any_number_of_models_share_requests_by_their_weights() -> None:
     assert 8 <= shown["spill"] <= 12
 
 
-@pytest.mark.rows("EXP-3")
 async def test_what_comes_of_compared_models_is_counted_for_each_of_them() -> None:
     """Errors, times, tokens and what was cached; whole answers and streams, and nothing of other requests."""
     usage = {"prompt_tokens": 10, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}

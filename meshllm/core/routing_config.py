@@ -104,6 +104,8 @@ class RoutingConfig:
     """The first model's share."""
     ab_test_model_a: str | None = None
     ab_test_model_b: str | None = None
+    variants: tuple[tuple[str, float], ...] = ()
+    """Instead of the two: any number of models to weight, sorted."""
     weights: tuple[tuple[str, float], ...] = ()
     """For `weighted_random`: model or node to weight, sorted."""
     score_weights: ScoreWeights = field(default_factory=ScoreWeights)
@@ -227,6 +229,7 @@ _KEYS: dict[str, _Key] = {
     "ab_test_split": _Key("ab_test_split", _up_to(1.0)),
     "ab_test_model_a": _Key("ab_test_model_a", _name),
     "ab_test_model_b": _Key("ab_test_model_b", _name),
+    "ab_test_variants": _Key("variants", _weights, _shown_weights),
     "weights": _Key("weights", _weights, _shown_weights),
     "score_weights": _Key("score_weights", _score_weights, _shown_score),
     "shadow": _Key("shadow", _shadow, _shown_shadow),
@@ -234,7 +237,7 @@ _KEYS: dict[str, _Key] = {
 }
 KEYS = tuple(_KEYS)
 """Every key, in the order in which they are shown."""
-_MERGED = {"weights", "score_weights"}
+_MERGED = {"ab_test_variants", "score_weights", "weights"}
 """Objects of which a change may give parts."""
 _SHOWN_KEYS, _SHOWN_CHARS = 8, 80
 """Of keys that do not exist, in the message that says so."""
@@ -259,8 +262,12 @@ def patched(config: RoutingConfig, changes: Mapping[str, object]) -> RoutingConf
         whole = _merged(entry, getattr(config, entry.field), value) if key in _MERGED else value
         fields[entry.field] = getattr(DEFAULT, entry.field) if whole is None else entry.read(key, whole)
     changed = replace(config, **fields)  # type: ignore[arg-type]
-    if changed.ab_test_enabled and not (changed.ab_test_model_a and changed.ab_test_model_b):
-        _refuse("ab_test_enabled", "false while 'ab_test_model_a' and 'ab_test_model_b' are not both set")
+    has_both = changed.ab_test_model_a and changed.ab_test_model_b
+    if changed.ab_test_enabled and not changed.variants and not has_both:
+        _refuse(
+            "ab_test_enabled",
+            "false while there are no 'ab_test_variants', nor 'ab_test_model_a' and 'ab_test_model_b'",
+        )
     if (size_bytes := _names_bytes(changed)) > limits.ROUTING_NAMES_BYTES:
         _refuse("weights", f"shorter: all names together take {size_bytes} bytes of {limits.ROUTING_NAMES_BYTES}")
     return changed
@@ -291,7 +298,9 @@ def unwrapped(document: Mapping[str, object]) -> dict[str, object]:
 
 
 def _names_bytes(config: RoutingConfig) -> int:
-    names = [name for name, _ in config.weights] + [name for one in config.shadow for name in (one.of, one.to)]
+    names = [name for name, _ in (*config.weights, *config.variants)] + [
+        name for one in config.shadow for name in (one.of, one.to)
+    ]
     return sum(len(name.encode()) for name in (*names, config.ab_test_model_a or "", config.ab_test_model_b or ""))
 
 

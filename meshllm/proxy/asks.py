@@ -149,7 +149,9 @@ def report_of(document: bytes) -> Report:
     cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details is not None else timings.cache_n
     if not 0 <= cached <= tokens:
         return _NOTHING
-    return Report(prompt_tokens=tokens, cached_tokens=cached, read_s=max(timings.prompt_ms, 0.0) / 1000)
+    made = max(usage.completion_tokens or timings.predicted_n, 0)
+    read_s = max(timings.prompt_ms, 0.0) / 1000
+    return Report(prompt_tokens=tokens, cached_tokens=cached, made_tokens=made, read_s=read_s)
 
 
 def report_of_events(pieces: Sequence[bytes], *, is_chunked: bool) -> Report:

@@ -411,11 +411,13 @@ class FrontDoor:
         if found.is_metered and exchange.intake.inference.needs is not None:  # type: ignore[union-attr]  # it has a door
             objection = self.metering.objection(exchange, found, is_asked=self.planner.config.checks_quotas)
             if objection is None:
+                self._open.compare(exchange)
                 self._pursue(exchange)
                 return exchange
             self.memory.stats.ended(found.model, found.node, is_ok=False, is_fallback=found.is_fallback)
             self._refuse(client, arrival, objection, self.metering.lines(found.model))
             return None
+        self._open.compare(exchange)
         if found.others:
             if not self._pursuit.goes_at_once(exchange, found):
                 self._pursue(exchange)

@@ -19,7 +19,7 @@ from meshllm.core.serving.open_model import capable, most_preferred
 from meshllm.core.serving.ratings import Candidate
 from meshllm.core.serving.route_memory import OPEN_MODEL, Ask
 from meshllm.core.serving.routes import RouteRequest
-from meshllm.core.serving.variants import Variants
+from meshllm.core.serving.variants import Variants, compared
 from meshllm.core.view import MeshView
 from meshllm.proxy.asks import ask_of
 from meshllm.proxy.forward import Exchange
@@ -58,7 +58,8 @@ class OpenRequests:
         fitting = self._ready(RouteRequest(model=AUTO_NAME, needs=door.needs, wishes=seen.wishes), out)
         if not fitting:
             return seen
-        hosts = self._engines(self._narrowed(fitting, ask, config, now_s), out)
+        among, is_compared = self._narrowed(fitting, ask, config, now_s)
+        hosts = self._engines(among, out)
         decision = planner.memory.choose_model(hosts, ask, config, now_s)
         planner.wrote(decision, perf_counter() - began_s, config, now_s)
         model = ModelId(decision.picked)
@@ -66,7 +67,18 @@ class OpenRequests:
             return seen
         planner.memory.chose_model(model, ask, config, now_s)
         body = with_model(seen.body, seen.model, model)
-        return msgspec.structs.replace(seen, model=model, body=body, is_open=True)
+        return msgspec.structs.replace(seen, model=model, body=body, is_open=True, is_compared=is_compared)
+
+    def compare(self, exchange: Exchange) -> None:
+        """Let what comes of a request be a figure of its model, where that is compared, though it has one host only."""
+        target, seen = exchange.target, exchange.seen
+        if not seen.is_compared:
+            return
+        targets = (target, *target.others)
+        plan = self._planner.plan(exchange.intake, exchange.body, exchange.request_id, targets, seen.session_id)
+        plan.is_compared, exchange.plan = True, plan
+        if not target.others:
+            exchange.go(target)
 
     def turn(self, exchange: Exchange) -> None:
         """Give an open request another model, where it was at every host of the one that it had."""
@@ -77,6 +89,8 @@ class OpenRequests:
         seen = self.named(exchange.seen, exchange.intake, exchange.request_id, been)
         if seen.model != exchange.asked_model:
             exchange.leave()
+            if exchange.plan is not None:
+                exchange.plan.settled("", is_ok=False)
             exchange.seen, exchange.asked_model, exchange.body, exchange.plan = seen, seen.model, seen.body, None
 
     def _ready(self, request: RouteRequest, out: Collection[NodeId]) -> Mapping[ModelId, int]:
@@ -97,23 +111,29 @@ class OpenRequests:
 
     def _narrowed(
         self, fitting: Mapping[ModelId, int], ask: Ask, config: RoutingConfig, now_s: float
-    ) -> Collection[ModelId]:  # fmt: skip
-        """Return the models to choose among: the session's own, else a variant, else those that are preferred."""
+    ) -> tuple[Collection[ModelId], bool]:
+        """Return the models to choose among: the session's own, else a variant, else those that are preferred.
+
+        With it goes whether these are compared.
+        """
         bound = self._planner.memory.affinity.where(ask.session, OPEN_MODEL, now_s) if ask.session else None
         if bound is not None and bound in fitting:
-            return (ModelId(bound),)
+            return (ModelId(bound),), config.ab_test_enabled and bound in self._compared(config)
         if config.ab_test_enabled and (variant := self._variant(fitting, ask, config)) is not None:
-            return (variant,)
-        return most_preferred(fitting)
+            return (variant,), True
+        return most_preferred(fitting), False
+
+    def _compared(self, config: RoutingConfig) -> list[ModelId]:
+        return [self._resolved(name) for name, _ in compared(config)]
 
     def _variant(self, fitting: Mapping[ModelId, int], ask: Ask, config: RoutingConfig) -> ModelId | None:
-        """Return which of two compared models a request gets: the other one where its own is not to be had."""
-        is_first = self._variants.is_first(config.ab_test_split, ask.session)
-        names = (config.ab_test_model_a, config.ab_test_model_b)
-        variants = [self._resolved(name) for name in (names if is_first else reversed(names))]
-        for number, model in enumerate(variants):
+        """Return which of the compared models a request gets: another one where its own is not to be had."""
+        weights = compared(config)
+        places = [name for name, _ in weights]
+        for number, name in enumerate(self._variants.order(weights, ask.session)):
+            model = self._resolved(name)
             if model in fitting:
-                self._planner.memory.stats.compared(is_first=is_first is (number == 0), is_spilled=number > 0)
+                self._planner.memory.stats.compared(places.index(name), is_spilled=number > 0)
                 return model
         return None
 

@@ -63,6 +63,8 @@ class Peek(msgspec.Struct, frozen=True, gc=False):
     """False: the client would rather have a broken answer than one that another host goes on with."""
     is_open: bool = False
     """The client left its model open; `model` is the one that was chosen for it."""
+    is_compared: bool = False
+    """It is one of several that are compared."""
 
     @property
     def document(self) -> dict[str, object]:

@@ -19,9 +19,10 @@ from meshllm.core.ids import NodeId
 from meshllm.core.routing_config import RoutingConfig
 from meshllm.core.serving.attempts import RetryBudget
 from meshllm.core.serving.candidates import engines_of, mark_of
+from meshllm.core.serving.experiments import Trial
 from meshllm.core.serving.explain import Decision, Kept
 from meshllm.core.serving.ratings import Candidate, Rating
-from meshllm.core.serving.route_memory import Ask, Report, Reservation, RouteMemory
+from meshllm.core.serving.route_memory import NO_REPORT, Ask, Report, Reservation, RouteMemory
 from meshllm.core.view import MeshView
 from meshllm.proxy.asks import ask_of, report_of, report_of_events
 from meshllm.proxy.intake import Intake
@@ -150,6 +151,10 @@ class Plan:
     is_chunked: bool = False
     is_retry: bool = False
     """It is one of the retries that are under way."""
+    is_compared: bool = False
+    """What comes of it is a figure of its model."""
+    _told: Report = NO_REPORT
+    """What the answer said of itself, for that."""
     _place: Reservation | None = None
     _report: Report | None = None
 
@@ -193,11 +198,11 @@ class Plan:
     def answered(self, document: bytes) -> None:
         """Take a whole answer, and what it says of its prompt."""
         self._begun()
-        self._report = report_of(document)
+        self._report = self._told = report_of(document)
 
     def told(self) -> None:
         """Take what the last events of a stream, which is complete, say of its prompt."""
-        self._report = report_of_events(self.tail, is_chunked=self.is_chunked)
+        self._report = self._told = report_of_events(self.tail, is_chunked=self.is_chunked)
 
     def _begun(self) -> None:
         now_s = self.planner.clock()
@@ -222,5 +227,12 @@ class Plan:
 
     def settled(self, node: str, *, is_ok: bool) -> None:
         """Write down where the request was answered in the end. Called once."""
-        self.planner.open -= 1
+        planner, told = self.planner, self._told
+        planner.open -= 1
         self.kept.went, self.kept.is_ok = node, is_ok
+        if self.is_compared:
+            trial = Trial(
+                is_ok=is_ok, took_s=planner.clock() - self.began_s, first_byte_s=self.kept.first_byte_s,
+                prompt_tokens=told.prompt_tokens, cached_tokens=told.cached_tokens, made_tokens=told.made_tokens,
+            )  # fmt: skip
+            planner.memory.stats.trials.ended(self.kept.decision.model, trial)

@@ -13,8 +13,10 @@ def chat_of_messages(document: Json) -> Json | None:
     """Return the chat of a request to `/v1/messages`; None where it is more than text."""
     turns: list[Json] = []
     if (system := document.get("system")) is not None:
-        text = system if isinstance(system, str) else "".join(_texts(system) or ())
-        turns.append({"role": "system", "content": text})
+        texts = [system] if isinstance(system, str) else _texts(system)
+        if texts is None:
+            return None
+        turns.append({"role": "system", "content": "".join(texts)})
     for message in document["messages"]:
         turn = _turn_of(message)
         if turn is None:

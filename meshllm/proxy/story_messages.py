@@ -117,7 +117,7 @@ class MessageStory(Story):
         if said.type == "message_start" and self.has_opened:
             return b""
         kind = said.content_block.type if said.content_block is not None else ""
-        if said.type == "content_block_start" and said.index < len(self._blocks):
+        if said.type == "content_block_start" and 0 <= said.index < len(self._blocks):
             return b"" if self._blocks[said.index] == kind and said.index in self._open else None
         self.take(event)
         return b"event: %b\ndata: %b\n\n" % (said.type.encode(), event)

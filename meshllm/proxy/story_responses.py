@@ -94,7 +94,7 @@ class ResponseStory(Story):
         if not isinstance(item, dict) or kind not in _PREFIXES or any(known.kind == kind for known in self._items):
             self.is_odd = True
             return
-        self._items.append(_Item(kind, str(item["id"]), is_numbered="output_index" in document))
+        self._items.append(_Item(kind, str(item.get("id")), is_numbered="output_index" in document))
 
     def _find(self, document: dict[str, Any]) -> _Item | None:
         item = document.get("item")

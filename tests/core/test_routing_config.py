@@ -56,7 +56,7 @@ def test_the_document_of_a_node_that_was_told_nothing() -> None:
         "enable_quota_checks": True, "enable_cache_optimization": True, "max_load_threshold": 0.85,
         "min_cache_hit_rate": 0.3, "affinity_timeout_sec": 300, "affinity_from_user": False, "max_retries": 3,
         "retry_delay_ms": 100, "unknown_model": "reject", "ab_test_enabled": False, "ab_test_split": 0.5,
-        "ab_test_model_a": None, "ab_test_model_b": None, "weights": {},
+        "ab_test_model_a": None, "ab_test_model_b": None, "ab_test_variants": {}, "weights": {},
         "score_weights": {"cache": 0.4, "load": 0.4, "quota": 0.2}, "shadow": [], "routing_time_alarm_us": 1000,
         "scope": "mesh", "version": 0,
     }  # fmt: skip
@@ -76,6 +76,7 @@ def test_what_is_shown_can_be_sent_back() -> None:
     """A person edits what they got."""
     config = patched(DEFAULT, {
         "strategy": "weighted_random", "weights": {"x": 3}, "score_weights": {"cache": 1}, "max_load_threshold": 0.5,
+        "ab_test_variants": {"a": 1, "b": 2}, "ab_test_enabled": True,
         "shadow": [{"of": "a", "to": "b", "sample": 0.1}], "ab_test_model_a": "a", "unknown_model": "fallback",
     })  # fmt: skip
 

@@ -153,9 +153,9 @@ TIMINGS = {"timings": {"prompt_n": 40, "cache_n": 60, "prompt_ms": 80.5, "predic
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
-        (USAGE, Report(prompt_tokens=100, cached_tokens=60)),
-        (TIMINGS, Report(prompt_tokens=100, cached_tokens=60, read_s=0.0805)),
-        (USAGE | TIMINGS, Report(prompt_tokens=100, cached_tokens=60, read_s=0.0805)),
+        (USAGE, Report(prompt_tokens=100, cached_tokens=60, made_tokens=5)),
+        (TIMINGS, Report(prompt_tokens=100, cached_tokens=60, made_tokens=5, read_s=0.0805)),
+        (USAGE | TIMINGS, Report(prompt_tokens=100, cached_tokens=60, made_tokens=5, read_s=0.0805)),
         ({"usage": {"prompt_tokens": 100}}, Report(prompt_tokens=100)),
         ({"usage": {"prompt_tokens": -5}}, Report()),
         ({"usage": {"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 6}}}, Report()),

@@ -1,6 +1,7 @@
 """`auto`: which of several ready models a request gets."""
 
 import asyncio
+import json
 import random
 from collections import Counter
 from dataclasses import replace
@@ -15,7 +16,22 @@ from meshllm.core.ids import ModelId
 from meshllm.core.policy import ModelPolicy
 from meshllm.core.routing_config import DEFAULT, RoutingRegister
 from meshllm.core.view import LocalModel
-from tests.proxy.builders import CHAT, House, Reply, Request, a_chat, a_house, a_model, a_post, answer_ok, until, whole
+from tests.proxy.builders import (
+    CHAT,
+    STREAM_HEAD,
+    House,
+    Reply,
+    Request,
+    a_chat,
+    a_house,
+    a_model,
+    a_post,
+    answer_ok,
+    chunk,
+    event,
+    until,
+    whole,
+)
 from tests.proxy.tunnels import FIRST, SECOND, a_mesh, a_replica, a_served_model
 
 
@@ -147,6 +163,52 @@ async def test_two_models_are_compared_by_share_and_session_and_stand_in_for_eac
     assert (shown["a"] + shown["b"], shown["spill"]) == (120, 0)
     assert spilled == {"two": 10}
     assert 5 <= spills["spill"] <= 9
+
+
+@pytest.mark.rows("EXP-4")
+async def test_any_number_of_models_share_requests_by_their_weights() -> None:
+    """Those without weight get none, and one that is not there is stood in for."""
+    async with a_house(models=three) as house:
+        configured(house, ab_test_enabled=True, variants=(("gone", 1.0), ("one", 5.0), ("three", 0.0), ("two", 4.0)))
+        found = await models_of(house, 100)
+        shown: Any = house.door.memory.stats.shown()["ab"]
+
+    assert found.keys() == {"one", "two"}
+    assert 58 <= found["one"] <= 62
+    assert 8 <= shown["spill"] <= 12
+
+
+async def test_what_comes_of_compared_models_is_counted_for_each_of_them() -> None:
+    """Errors, times, tokens and what was cached; whole answers and streams, and nothing of other requests."""
+    usage = {"prompt_tokens": 10, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        body = request.json
+        if body["model"] == "two":
+            writer.write(whole({"error": {"message": "no", "code": 500}}, "500 Oh"))
+        elif body.get("stream"):
+            last = b'data: {"choices":[],"usage":%b}\n\n' % json.dumps(usage).encode()
+            writer.write(STREAM_HEAD + event(0) + chunk(last) + b"0\r\n\r\n")
+        else:
+            writer.write(whole({"model": body["model"], "usage": usage}))
+
+    async with a_house(answer, models=three) as house:
+        configured(house, ab_test_enabled=True, variants=(("one", 1.0), ("two", 1.0)))
+        for number in range(20):
+            await ask(house, stream=number % 3 == 0)
+        await ask(house, model="three")
+        compared: Any = house.door.memory.stats.shown()["ab"]
+        shown = compared["variants"]
+        assert house.door.planner.open == 0
+
+    one, two = shown["one"], shown["two"]
+    assert shown.keys() == {"one", "two"}
+    assert one["requests"] + two["requests"] == 20
+    assert (one["errors"], two["errors"], two["error_rate"]) == (0, two["requests"], 1.0)
+    assert one["prompt_tokens"] == 10 * one["requests"]
+    assert (one["completion_tokens"], one["cache_hit_rate"]) == (3 * one["requests"], 0.4)
+    assert 0 < one["avg_first_byte_ms"] <= one["avg_latency_ms"]
+    assert two["prompt_tokens"] == 0
 
 
 async def test_an_open_request_turns_to_another_model_where_the_host_of_the_first_is_gone() -> None:

@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from meshllm.proxy.journal import Amount
 from meshllm.proxy.story_messages import MessageStory
@@ -81,3 +83,24 @@ def test_a_repeated_answer_begins_once() -> None:
     ]  # fmt: skip
     assert story.text == "a"
     assert story.repeat(b"{") is None
+
+
+_ANY = st.none() | st.integers(-2, 2) | st.sampled_from([*[one.get(key) for one in (OPEN, WORD, THINK, THOUGHT)
+    for key in ("content_block", "delta")], "text", {}])  # fmt: skip
+_EVENTS = st.dictionaries(st.sampled_from(["index", "content_block", "delta", "usage", "message"]), _ANY, max_size=4)
+_TYPES = [*(document["type"] for document in (START, OPEN, WORD)), "content_block_stop", "message_delta", "ping", 3]
+
+
+@given(st.lists(st.tuples(st.sampled_from(_TYPES), _EVENTS, st.booleans()), max_size=6))
+def test_whatever_an_engine_says_is_read_or_odd(events: list[tuple[object, dict[str, Any], bool]]) -> None:
+    """It is another process, perhaps of another version: nothing of it is a mistake of ours."""
+    story = a_story(START, OPEN)
+
+    for kind, document, is_repeated in events:
+        event = json.dumps({**document, "type": kind}).encode()
+        if is_repeated:
+            story.repeat(event)
+        else:
+            story.take(event)
+
+    assert types_in(story.end("stop", AMOUNT, 0))[-1] == ("message_stop", None)

@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from meshllm.proxy.journal import Amount
 from meshllm.proxy.story_responses import ResponseStory
@@ -104,3 +106,33 @@ def test_what_cannot_be_repeated_is_an_error(event: bytes) -> None:
     """And an item of another kind has no place beside an empty one."""
     assert a_story(CREATED).repeat(event) is None
     assert a_story(CREATED, ITEM).repeat(json.dumps(THINK).encode()) is None
+
+
+_ANY = st.recursive(
+    st.none() | st.integers(-2, 2) | st.sampled_from(["msg_a", "rs_a", "message", "reasoning", "resp_a", "a"]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["id", "type", "text", "content"]), inner, max_size=3)
+    ),
+    max_leaves=4,
+)
+_FIELDS = ("response", "item", "item_id", "delta", "part", "sequence_number", "output_index", "error")
+_EVENTS = st.dictionaries(st.sampled_from(_FIELDS), _ANY, max_size=4)
+_TYPES = [document["type"] for document in (CREATED, ITEM, PART, WORD, THOUGHT)] + [
+    "response.output_item.done", "response.output_text.done", "response.completed", 3,
+]  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.sampled_from(_TYPES), _EVENTS, st.booleans()), max_size=6))
+def test_whatever_an_engine_says_is_read_or_odd(events: list[tuple[object, dict[str, Any], bool]]) -> None:
+    """It is another process, perhaps of another version: nothing of it is a mistake of ours."""
+    story = a_story(CREATED, ITEM, PART)
+
+    for kind, document, is_repeated in events:
+        event = json.dumps({**document, "type": kind}).encode()
+        if is_repeated:
+            story.repeat(event)
+        else:
+            story.take(event)
+
+    assert documents_in(story.end("stop", AMOUNT, 7))[-1]["type"] == "response.completed"

@@ -50,8 +50,13 @@ class Report:
     prompt_tokens: int = 0
     """All of them, cached ones too."""
     cached_tokens: int = 0
+    made_tokens: int = 0
     read_s: float = 0.0
     """How long the engine read the new ones."""
+
+
+NO_REPORT = Report()
+"""Of an answer that said nothing."""
 
 
 @dataclass(slots=True)

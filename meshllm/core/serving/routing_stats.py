@@ -14,8 +14,11 @@ from math import inf
 
 from meshllm.core import limits
 from meshllm.core.routing_config import Strategy
+from meshllm.core.serving.experiments import Trials
 
 _EDGES_US = (5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
+_LETTERS = "ab"
+"""What the first two of the compared models are called in the numbers."""
 _OTHERS = "(others)"
 
 
@@ -32,6 +35,8 @@ class RoutingStats:
         self._models: Counter[str] = Counter()
         self._nodes: Counter[str] = Counter()
         self._compared: Counter[str] = Counter(a=0, b=0, spill=0)
+        self.trials = Trials()
+        """What came of requests whose models are compared."""
         self.counted_elsewhere: Callable[[], Iterable[tuple[str, str, int]]] = tuple
         """Returns requests that ended well and of which nobody tells: model, node, how many since the start."""
 
@@ -43,9 +48,10 @@ class RoutingStats:
         self._strategies[strategy.value] += 1
         self._rebinds += is_rebound
 
-    def compared(self, *, is_first: bool, is_spilled: bool) -> None:
-        """Count a request that got one of two compared models; `is_spilled`: because its own was not to be had."""
-        self._compared["a" if is_first else "b"] += 1
+    def compared(self, place: int, *, is_spilled: bool) -> None:
+        """Count a request that got the compared model in that place; `is_spilled`: its own was not to be had."""
+        if place < len(_LETTERS):
+            self._compared[_LETTERS[place]] += 1
         self._compared["spill"] += is_spilled
 
     def ended(self, model: str, node: str, *, is_ok: bool, is_fallback: bool = False) -> None:
@@ -80,7 +86,7 @@ class RoutingStats:
             "per_strategy": {**strategies, "affinity": strategies[Strategy.AFFINITY_BASED]},
         }  # fmt: skip
         if any(self._compared.values()):
-            found["ab"] = dict(self._compared)
+            found["ab"] = {**self._compared, "variants": self.trials.shown()}
         if is_detailed:
             edges = [*map(str, _EDGES_US), "+Inf"]
             found["routing_time_us"] = dict(zip(edges, self._histogram, strict=True))

@@ -90,8 +90,9 @@ def test_what_each_of_two_compared_models_got_is_counted_and_what_spilled_over()
     stats = RoutingStats()
     before = "ab" in stats.shown()
 
-    stats.compared(is_first=True, is_spilled=False)
-    stats.compared(is_first=False, is_spilled=True)
+    stats.compared(0, is_spilled=False)
+    stats.compared(1, is_spilled=True)
+    stats.compared(2, is_spilled=False)
 
     assert not before
-    assert stats.shown()["ab"] == {"a": 1, "b": 1, "spill": 1}
+    assert stats.shown()["ab"] == {"a": 1, "b": 1, "spill": 1, "variants": {}}

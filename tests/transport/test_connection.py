@@ -12,6 +12,7 @@ from meshllm.transport.codes import CloseCode, Priority, StreamCode
 from meshllm.transport.connection import Closing, Connection
 from meshllm.transport.path_size import SIZES
 from meshllm.transport.stream import StreamLost
+from meshllm.transport.udp import Datagram
 from tests.transport.net import Counter, Relay, Taker, pair, until
 
 ON_BOTH_LOOPS = True
@@ -336,9 +337,14 @@ async def test_a_timer_that_runs_early_does_what_is_due_then(monkeypatch: pytest
     async with pair() as both:
         connection = both.near.connection
         due_s, asked = monotonic() + 30.0, list[float]()
+
+        def sends(now_s: float) -> list[Datagram]:
+            asked.append(now_s)
+            return []
+
         monkeypatch.setattr(connection.quic, "get_timer", lambda: due_s)
         monkeypatch.setattr(connection.quic, "handle_timer", asked.append)
-        monkeypatch.setattr(connection.quic, "datagrams_to_send", lambda now_s: asked.append(now_s) or [])
+        monkeypatch.setattr(connection.quic, "datagrams_to_send", sends)
 
         connection._timer_at = due_s
         connection._on_timer()

@@ -131,6 +131,12 @@ class Exchange(Attempts):
         self.is_counted = True
         self._connection = connection
 
+    def go_on_with(self, journal: Journal | None) -> None:
+        """Take over in the middle of an answer, a stream of events that went out as it came."""
+        self.sent_s, self._status = 0.0, 200
+        self.has_begun = self._has_body = self._is_event_stream = self._passes = True
+        self._journal = journal
+
     # -- Relay: from the engine -----------------------------------------------------------------------
 
     def on_whole(self, head: AnswerHead, body: bytes) -> None:

@@ -1,10 +1,10 @@
 """The straight lane: the way of most requests, from one read to one write, and back from one read to one write.
 
 Owns a client's request while it is plain: it came whole, its head was met before, its body is plain text,
-its model is ready, its engine has room and a connection that rests. Decides nothing of its own: each
-verdict was made by the general path and is remembered (`heads`, `targets`), or comes from the function
-that the general path asks too (`peek`). Doesn't know what to do when anything is unusual: then it makes
-the `Exchange` that the general path would have made at the start, and hands over.
+its model is ready, its engine has room and a connection that rests; and its answer is whole or a stream of
+events. Decides nothing of its own: each verdict was made by the general path and is remembered (`heads`,
+`targets`), or comes from the function that the general path asks too (`peek`). Doesn't know what to do when
+anything is unusual: then it makes the `Exchange` that the general path would have by then, and hands over.
 
 Invariant: what goes to the engine and to the client is what the general path would have sent, byte for byte.
 
@@ -24,6 +24,7 @@ from meshllm.proxy.forward import Exchange
 from meshllm.proxy.framing import AnswerHead
 from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.http1 import HEAD_END, ProtocolError
+from meshllm.proxy.journal import Journal
 from meshllm.proxy.peek import plain_chat
 from meshllm.proxy.pool import EngineConnection, Relay
 from meshllm.proxy.sides import Recovery
@@ -62,9 +63,9 @@ class StraightLane(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_arrival", "_body", "_connection", "_exchange", "_heads", "_house", "_is_stream", "_known", "_phase",
-        "_request_id", "_request_ids", "_routes", "_sent_s", "_since_s", "_target", "_traffic", "_transport",
-        "is_paused",
+        "_arrival", "_body", "_connection", "_exchange", "_has_begun", "_head", "_heads", "_house", "_is_stream",
+        "_journal", "_known", "_phase", "_request_id", "_request_ids", "_routes", "_sent_s", "_since_s", "_target",
+        "_traffic", "_transport", "is_paused",
     )  # fmt: skip
 
     is_head = False
@@ -90,6 +91,11 @@ class StraightLane(asyncio.Protocol):
         self._body = b""
         self._is_stream = False
         self._sent_s = 0.0
+        self._head: AnswerHead | None = None
+        """Of a stream that has not begun."""
+        self._has_begun = False
+        """Events of the answer are out."""
+        self._journal: Journal | None = None
 
     def data_received(self, data: bytes) -> None:
         """Serve a request that came whole with a head met before at once; leave anything else to `receive`."""
@@ -176,20 +182,52 @@ class StraightLane(asyncio.Protocol):
         self._transport.write(answer)  # type: ignore[union-attr]  # a connection that is lost leaves the lane
 
     def on_head(self, head: AnswerHead) -> Relay:
-        """Hand over: the answer comes in pieces."""
+        """Keep the head of a stream until its first events come; hand over what comes in pieces otherwise."""
+        is_plain = head.is_event_stream and head.is_chunked and head.status == 200
+        if is_plain and self._is_stream and self._arrival.intake.head.minor:
+            self._head = head
+            return self
         return self.hand_over().on_head(head)
 
     def on_piece(self, data: bytes) -> None:
-        """Hand over; never called, since a head comes before."""
-        self.hand_over().on_piece(data)
+        """Pass events on as they came."""
+        if not self._has_begun:
+            data = self._opening(data)
+        elif self._journal is not None:
+            self._journal.keep(data)
+        self._traffic.bytes_out += len(data)
+        self._transport.write(data)  # type: ignore[union-attr]  # a connection that is lost leaves the lane
+
+    def _opening(self, data: bytes) -> bytes:
+        """Begin the answer with its first events; keep them where another engine could go on with them."""
+        head, target, intake = cast("AnswerHead", self._head), self._target, self._arrival.intake
+        self._head, self._has_begun = None, True
+        target.traffic.first_token(monotonic() - self._sent_s)
+        if intake.may_resume:
+            journal = self._journal = Journal()
+            journal.keep(data)
+        start = b"Transfer-Encoding: chunked\r\nX-Request-ID: "
+        return b"".join((head.lines, start, self._request_id, target.answer_lines, intake.answer_end, data))
 
     def on_suspect_piece(self, data: bytes) -> None:
-        """Hand over; never called, since a head comes before."""
+        """Hand over: somebody has to look for an error among the events."""
         self.hand_over().on_suspect_piece(data)
 
     def on_end(self) -> None:
-        """Hand over; never called, since a head comes before."""
-        self.hand_over().on_end()
+        """Count a stream, and be ready for the next request."""
+        if self._phase is not _STRAIGHT or not self._has_begun:
+            exchange = self._exchange if self._phase is _BUSY else self.hand_over()
+            cast("Exchange", exchange).on_end()  # its last events made it leave the lane
+            return
+        traffic = self._target.traffic
+        traffic.in_flight -= 1
+        traffic.finished_since += 1
+        if traffic.waiters:
+            traffic.wake()
+        self._traffic.by_status[2] += 1
+        self._phase, self._since_s = _IDLE, traffic.last_progress_s
+        self._connection, self._body = None, b""
+        self._has_begun, self._journal = False, None
 
     def on_lost(self, *, was_stale: bool, is_between: bool, chunks: int) -> None:
         """Hand over: the engine is gone."""
@@ -204,6 +242,11 @@ class StraightLane(asyncio.Protocol):
         exchange.is_stream, exchange.trace = self._is_stream, self._arrival.trace
         exchange.sent_s = self._sent_s
         exchange.take_over(connection)
+        if self._has_begun:
+            exchange.go_on_with(self._journal)
+        elif self._head is not None:
+            exchange.on_head(self._head)
+        self._has_begun, self._head, self._journal = False, None, None
         if connection.relay is self:
             connection.relay = exchange
         self._phase, self._exchange, self._body = _BUSY, exchange, b""

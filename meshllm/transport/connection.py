@@ -182,9 +182,10 @@ class Connection:
             self._owner.send(self._farewell)
 
     def settle(self) -> None:
-        """Tell what has happened, and send what is due."""
+        """Tell what has happened, and send what is due: behind what engines and clients are sent because of it."""
         self._tell()
-        self.flush()
+        if self._closing is None:
+            self.send_soon()
 
     def abandon(self) -> None:
         """End without a word: the connection never came to be, or the socket is about to close."""
@@ -215,12 +216,12 @@ class Connection:
 
     # -- sending -------------------------------------------------------------------------------------------
 
-    def flush(self) -> None:
-        """Send what credit, congestion and pacing allow at this moment."""
+    def flush(self, not_before_s: float = 0.0) -> None:
+        """Send what credit, congestion and pacing allow at this moment, which is not before the given one."""
         self._is_flush_due = False
         if self._closing is not None:
             return
-        datagrams = self.quic.datagrams_to_send(monotonic())
+        datagrams = self.quic.datagrams_to_send(max(monotonic(), not_before_s))
         if datagrams:
             self._owner.send(datagrams)
         self._set_timer()
@@ -243,13 +244,14 @@ class Connection:
         now_s = monotonic()
         at = self.quic.get_timer()
         if at is not None and self._timer_at >= at:
-            now_s = max(now_s, at)  # loops round their timers, so this may be a little early
+            # Loops round their timers, so this may be a little early: then the timer would run again and again.
+            now_s = max(now_s, at)
         if at is None or at <= now_s:
             self.quic.handle_timer(now_s)
             if self.quic.timeouts >= limits.PATH_SIZE_TIMEOUTS and self._path.on_trouble():
                 self.quic.set_datagram_bytes(self._path.size_bytes)
             self._tell()
-        self.flush()
+        self.flush(now_s)
 
     # -- the size of datagrams -----------------------------------------------------------------------------
 

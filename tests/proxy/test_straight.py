@@ -186,8 +186,26 @@ def played(steps: list[tuple[str, bytes]], *, is_straight: bool) -> tuple[object
         return asyncio.run(play()), taken
 
 
+STREAM = a_post(a_chat(stream=True), CHAT, KEY)
+BEGUN = [("client", STREAM), ("engine", STREAM_HEAD + event(1)), ("engine", event(2))]
+
+
 @settings(max_examples=300, deadline=None)
 @given(STEPS)
+@example(
+    [*BEGUN, ("engine", STREAM_END), ("client", STREAM), ("engine", STREAM_HEAD), ("engine", event(1) + STREAM_END)]
+)
+@example([*BEGUN, ("engine", ERROR + STREAM_END)])
+@example([*BEGUN, ("engine lost", b"")])
+@example([*BEGUN, ("engine", b"nonsense")])
+@example([*BEGUN, ("pause", b""), ("engine", event(3)), ("resume", b""), ("engine", STREAM_END)])
+@example([*BEGUN, ("client", PLAIN), ("engine", STREAM_END), ("engine", OK)])
+@example([*BEGUN, ("leave", b""), ("engine", STREAM_END)])
+@example([*BEGUN, ("eof", b""), ("engine", STREAM_END)])
+@example([("client", STREAM), ("engine", STREAM_HEAD), ("lost", b"")])
+@example([("client", STREAM), ("engine", STREAM_HEAD), ("engine lost", b"")])
+@example([("client", STREAM.replace(b"HTTP/1.1", b"HTTP/1.0")), *BEGUN[1:], ("engine", STREAM_END)])
+@example([("client", a_post(a_chat(stream=True), CHAT, KEY, "X-Mesh-Resume: off")), *BEGUN[1:], ("engine lost", b"")])
 @example([("client", PLAIN), ("engine", whole({}, "500 Oops"))])
 @example([("client", PLAIN), ("engine lost", b""), ("client", PLAIN)])
 @example([("client", PLAIN), ("engine", STREAM_HEAD), ("engine", event(1)), ("lost", b"")])
@@ -208,6 +226,21 @@ def test_plain_requests_take_the_lane(request_bytes: bytes) -> None:
     _, taken = played([*WARM, ("client", request_bytes), ("engine", OK), ("client", request_bytes)], is_straight=True)
 
     assert taken >= 2
+
+
+async def test_a_stream_stays_on_the_lane_to_its_end() -> None:
+    """No exchange is made for it, and what came of it is there where another engine has to go on."""
+    scene = Scene()
+    for what, data in [*WARM, *BEGUN]:
+        scene.step(what, data)
+    kept, is_on_lane = scene.client._journal, scene.client._phase is Phase.STRAIGHT
+
+    scene.step("engine", STREAM_END)
+
+    assert is_on_lane
+    assert kept is not None
+    assert (kept.story().first, kept.story().is_done) == ({"n": 1}, True)
+    assert (scene.client._journal, scene.client._phase) == (None, Phase.IDLE)
 
 
 async def test_nothing_of_a_request_is_kept_after_its_answer() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import socket
+from time import monotonic
 
 import pytest
 
@@ -11,6 +12,7 @@ from meshllm.transport.codes import CloseCode, Priority, StreamCode
 from meshllm.transport.connection import Closing, Connection
 from meshllm.transport.path_size import SIZES
 from meshllm.transport.stream import StreamLost
+from meshllm.transport.udp import Datagram
 from tests.transport.net import Counter, Relay, Taker, pair, until
 
 ON_BOTH_LOOPS = True
@@ -328,3 +330,41 @@ def has_settled(connection: Connection) -> bool:
 def has_all(taker: Taker, count: int) -> bool:
     """Tell whether so many bytes came."""
     return len(taker.data) == count
+
+
+async def test_a_timer_that_runs_early_does_what_is_due_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loops round timers to milliseconds; by the clock alone it would run again and again until then."""
+    async with pair() as both:
+        connection = both.near.connection
+        due_s, asked = monotonic() + 30.0, list[float]()
+
+        def sends(now_s: float) -> list[Datagram]:
+            asked.append(now_s)
+            return []
+
+        monkeypatch.setattr(connection.quic, "get_timer", lambda: due_s)
+        monkeypatch.setattr(connection.quic, "handle_timer", asked.append)
+        monkeypatch.setattr(connection.quic, "datagrams_to_send", sends)
+
+        connection._timer_at = due_s
+        connection._on_timer()
+        monkeypatch.undo()
+
+        assert asked == [due_s, due_s]
+
+
+async def test_engines_and_clients_are_written_to_before_the_peer_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a datagram brought goes on at once; loops send what streams wrote once their turn is over."""
+    async with pair() as both:
+        connection, order = both.near.connection, list[str]()
+        monkeypatch.setattr(connection, "_tell", lambda: order.append("told"))
+        monkeypatch.setattr(connection, "flush", lambda: order.append("answered"))
+        monkeypatch.setattr(connection, "_is_flush_due", False)
+
+        connection.settle()
+        told = tuple(order)
+        await until(lambda: "answered" in order, "the answer")
+        monkeypatch.undo()
+        connection.flush()
+
+        assert told == ("told",)

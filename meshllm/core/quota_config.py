@@ -14,6 +14,8 @@ from meshllm.core import limits
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.routing_config import ConfigFault
 
+OF_CLIENT = "key:"
+"""Before the name of a client that has a key of its own: what follows is no model, and has no quotas but its own."""
 WRAPPER = "quotas"
 """The key below which a document may have all others."""
 _FREE_KEYS = frozenset({"model_id", "timezone"})
@@ -28,6 +30,16 @@ class OnLimit(StrEnum):
     """It waits for a while before it is rejected."""
     WARN = "warn"
     """It is served, and the log says so."""
+
+
+class RateAction(StrEnum):
+    """What becomes of a request that comes too early."""
+
+    REJECT = "reject"
+    THROTTLE = "throttle"
+    """It is delayed until its time."""
+    QUEUE = "queue"
+    WARN = "warn"
 
 
 class QuotaError(Exception):
@@ -58,6 +70,14 @@ class Quotas:
     """Percentages: noted, warned of, throttled, throttled hard."""
     emergency: bool = False
     """Only urgent requests come in."""
+    max_requests_per_second: float = 0.0
+    """At each host; likewise the tokens."""
+    max_tokens_per_second: float = 0.0
+    burst_requests: int = 0
+    """That may come at once; 0 for as many as in a second."""
+    action: RateAction = RateAction.REJECT
+    grace_period_sec: float = 0.0
+    """So long after the first excess, requests that come too early are served."""
 
     @property
     def counts_tokens(self) -> bool:
@@ -65,11 +85,16 @@ class Quotas:
         return bool(self.hourly_token_limit or self.daily_token_limit or self.burst_token_limit)
 
     @property
+    def has_rates(self) -> bool:
+        """Tell whether requests may come too early."""
+        return bool(self.max_requests_per_second or self.max_tokens_per_second)
+
+    @property
     def is_limiting(self) -> bool:
         """Tell whether a request has to be looked at."""
         return bool(
             self.counts_tokens or self.hourly_request_limit or self.daily_request_limit
-            or self.max_concurrent_requests or self.emergency
+            or self.max_concurrent_requests or self.emergency or self.has_rates
         )  # fmt: skip
 
 
@@ -104,6 +129,12 @@ def _on_limit(key: str, value: object) -> OnLimit:
     return OnLimit(str(value))
 
 
+def _action(key: str, value: object) -> RateAction:
+    if value not in list(RateAction):
+        _refuse(key, f"one of {', '.join(RateAction)}")
+    return RateAction(str(value))
+
+
 def _levels(key: str, value: object) -> tuple[float, ...]:
     wanted = "four rising percentages from 1 to 100"
     if not isinstance(value, list | tuple) or len(value) != len(UNLIMITED.soft_limits):
@@ -128,6 +159,9 @@ _KEYS: Mapping[str, _Key] = MappingProxyType({
     "burst_token_limit": _Key(_count), "max_concurrent_requests": _Key(_count),
     "on_limit": _Key(_on_limit, is_inner=False), "soft_limits": _Key(_levels, is_inner=False),
     "emergency": _Key(_truth, is_inner=False),
+    "max_requests_per_second": _Key(_size, is_inner=False), "max_tokens_per_second": _Key(_size, is_inner=False),
+    "burst_requests": _Key(_count, is_inner=False), "action": _Key(_action, is_inner=False),
+    "grace_period_sec": _Key(_size, is_inner=False),
 })  # fmt: skip
 KEYS = tuple(_KEYS)
 """Every key, in the order in which they are shown."""
@@ -137,6 +171,9 @@ OTHER_NAMES: Mapping[str, str] = MappingProxyType({
     "max_tokens_per_request": "burst_token_limit", "max_concurrent": "max_concurrent_requests",
 })  # fmt: skip
 """Spellings of other programs."""
+_BY_MINUTE: Mapping[str, str] = MappingProxyType({
+    "requests_per_minute": "max_requests_per_second", "tokens_per_minute": "max_tokens_per_second",
+})  # fmt: skip
 _SSD_MB = "max_ssd_mb"
 _MB_OF_GB = 1024
 _SHOWN_CHARS = 80
@@ -158,7 +195,7 @@ def _plain(value: object) -> object:
 def patched(quotas: Quotas, changes: Mapping[str, object]) -> Quotas:
     """Return quotas with these keys changed; null brings a default back. Raises QuotaError."""
     found: dict[str, object] = {}
-    for given, value in changes.items():
+    for given, value in _in_seconds(changes).items():
         key, value_here = _named(given, value)
         if key not in _KEYS:
             message = f"there is no key {given[:_SHOWN_CHARS]!r}; the keys are: {', '.join(_KEYS)}"
@@ -167,6 +204,20 @@ def patched(quotas: Quotas, changes: Mapping[str, object]) -> Quotas:
             _refuse(given, f"given once: {key!r} says the same")
         found[key] = getattr(UNLIMITED, key) if value is None else _KEYS[key].read(given, value_here)
     return replace(quotas, **found)  # type: ignore[arg-type]
+
+
+def _in_seconds(changes: Mapping[str, object]) -> Mapping[str, object]:
+    """Return a change with rates by the minute as rates by the second; a minute's requests may come at once."""
+    found = dict(changes)
+    for key, by_second in _BY_MINUTE.items():
+        if key in found:
+            value = found.pop(key)
+            if by_second in found:
+                _refuse(key, f"given once: {by_second!r} says the same")
+            found[by_second] = None if value is None else _size(key, value) / 60
+            if by_second == "max_requests_per_second":
+                found.setdefault("burst_requests", None if value is None else max(int(_size(key, value)), 1))
+    return found
 
 
 def _named(given: str, value: object) -> tuple[str, object]:
@@ -242,7 +293,8 @@ class QuotaRegister:
         if choice is not None:
             return choice.quotas
         configured = dict(self.configured)
-        return configured.get(model, configured.get("", UNLIMITED))
+        everybody = UNLIMITED if model.startswith(OF_CLIENT) else configured.get("", UNLIMITED)
+        return configured.get(model, everybody)
 
     def version(self, model: ModelId) -> int:
         """Return the version of what was chosen for a model; 0 before the first choice."""

@@ -10,7 +10,7 @@ import pytest
 
 from meshllm.core import limits
 from meshllm.core.ids import ModelId
-from meshllm.core.quota_config import NO_QUOTAS, QuotaRegister
+from meshllm.core.quota_config import NO_QUOTAS, UNLIMITED, QuotaRegister, patched
 from meshllm.core.quota_use import QuotaUse, Spent
 from meshllm.core.routing_config import RoutingConfig, Strategy
 from meshllm.core.view import LocalModel
@@ -25,8 +25,10 @@ from tests.proxy.builders import (
     TINY,
     Answer,
     House,
+    Reply,
     Request,
     a_chat,
+    a_get,
     a_house,
     a_model,
     a_post,
@@ -174,6 +176,7 @@ def test_the_limit_of_an_answer_goes_where_its_engine_looks() -> None:
     chat, responses = INFERENCE[CHAT], INFERENCE["/v1/responses"]
 
     assert clamped(b'{ "a" : 1 }', chat, 5) == b'{"max_tokens":5, "a" : 1 }'
+    assert clamped(b'\xef\xbb\xbf{"a":1}', chat, 5) == b'\xef\xbb\xbf{"max_tokens":5,"a":1}'
     assert json.loads(clamped(b'{"n_predict": -1, "x": [1]}', chat, 5)) == {"n_predict": 5, "max_tokens": 5, "x": [1]}
     assert json.loads(clamped(b'{"max_tokens": null}', chat, 5)) == {"max_tokens": 5}
     assert json.loads(clamped(b'{"input": "x"}', responses, 5)) == {"input": "x", "max_output_tokens": 5}
@@ -227,6 +230,34 @@ async def test_above_a_limit_people_have_the_choice(
 
         assert [reply.status for reply in replies] == [200, expected]
         assert (len(asked) > 2) is (on_limit == "queue" and places > 0)
+
+
+@pytest.mark.rows("QTA-20")
+@pytest.mark.parametrize(
+    ("limits_", "statuses"),
+    [
+        ({"max_requests_per_second": 0.01}, [200, 429]), ({"max_tokens_per_second": 0.01}, [200, 429]),
+        ({"max_requests_per_second": 0.01, "burst_requests": 2}, [200, 200, 429]),
+        ({"max_requests_per_second": 0.01, "action": "warn"}, [200, 200]),
+        ({"max_requests_per_second": 0.01, "action": "throttle"}, [200, 429]),
+        ({"max_requests_per_second": 20, "action": "throttle", "burst_requests": 1}, [200, 200]),
+        ({"max_requests_per_second": 0.01, "grace_period_sec": 60}, [200, 200]),
+    ],
+)  # fmt: skip
+async def test_requests_that_come_too_early_are_told_so_or_delayed(
+    limits_: dict[str, object], statuses: list[int]
+) -> None:
+    """By a code of its own: coming back in a moment helps. A delay is bounded."""
+    async with a_house(told()) as house:
+        limit(house, **limits_)
+
+        replies = [await house.chat() for _ in statuses]
+
+        assert [reply.status for reply in replies] == statuses
+        for reply in replies:
+            if reply.status == 429:
+                assert reply.error["code"] == "rate_limit_exceeded"
+                assert int(reply.headers["retry-after"]) > 0
 
 
 @pytest.mark.rows("QTA-9")
@@ -291,8 +322,9 @@ async def test_a_model_without_quotas_keeps_the_straight_lane() -> None:
         assert "x-ratelimit-limit-requests" not in free.headers
 
 
+@pytest.mark.rows("QTA-15")
 async def test_what_others_used_counts_here() -> None:
-    """As they announce it."""
+    """As they announce it, also when they are gone, until the window is over."""
     async with a_house(told()) as house:
         limit(house, hourly_request_limit=3)
         member = a_member("other")
@@ -304,10 +336,19 @@ async def test_what_others_used_counts_here() -> None:
         )  # fmt: skip
 
         refused = await house.chat()
+        house.views.publish(a_model(socket=house.engine.socket), quotas=quotas(hourly_request_limit=3))
+        still = await house.chat()
+        house.door.metering.clock = lambda: HOUR_UNIX_S + 4 * 86_400
+        house.views.publish(a_model(socket=house.engine.socket), quotas=quotas(hourly_request_limit=3))
+        later = await house.chat()
 
-        assert refused.status == 429
+        assert [reply.status for reply in (refused, still, later)] == [429, 429, 200]
+        assert house.door.metering.report(TINY)["nodes"] == [
+            {"node_id": NODE, "hourly_tokens": 7, "hourly_requests": 1, "daily_tokens": 7, "daily_requests": 1}
+        ]
 
 
+@pytest.mark.rows("QTA-15")
 async def test_a_host_decides_for_requests_of_other_nodes() -> None:
     """And the entry node passes its verdict on, with when to come back."""
     async with a_mesh(told(), told()) as (entry, mesh):
@@ -354,6 +395,83 @@ async def test_what_was_set_aside_here_is_given_back_when_another_host_answers()
         assert used(mesh.houses[FIRST])["hourly_tokens"] == 22
         account = entry.door.metering.ledger.account(TINY, entry.door.metering.clock())
         assert account.in_flight == 0
+
+
+KEYS = (("key-of-ann", "ann"), ("key-of-ben", "ben"))
+
+
+def clients(house: House, **limits_: dict[str, object]) -> None:
+    """Give clients quotas of their own."""
+    house.door.metering.clock = lambda: HOUR_UNIX_S
+    configured = tuple((f"key:{name}", patched(UNLIMITED, one)) for name, one in limits_.items())
+    view = house.views.newest
+    house.views.newest = replace(view, quotas=QuotaRegister(configured=configured), epoch=view.epoch + 1)
+
+
+async def ask_as(house: House, key: str, **fields: Any) -> Reply:
+    """Ask the model something with a key."""
+    return await house.ask(a_post(a_chat(**fields), CHAT, f"Authorization: Bearer {key}"))
+
+
+@pytest.mark.rows("QTA-18")
+async def test_each_client_has_quotas_of_its_own() -> None:
+    """With the same keys as models have; whoever has the node's own key has none."""
+    async with a_house(told(7), api_key="own", client_keys=KEYS) as house:
+        clients(house, ann={"hourly_token_limit": 10, "burst_token_limit": 9})
+
+        large, first, second = [await ask_as(house, "key-of-ann", max_tokens=most) for most in (9, 4, 4)]
+        others = [await ask_as(house, key) for key in ("key-of-ben", "own", "own", "none")]
+
+        assert [reply.status for reply in (large, first, second)] == [400, 200, 429]
+        assert second.error["code"] == "quota_exceeded"
+        assert (first.headers["x-ratelimit-limit-tokens"], second.headers["x-ratelimit-remaining-tokens"]) == (
+            "10",
+            "3",
+        )
+        assert [reply.status for reply in others] == [200, 200, 200, 401]
+        [use] = house.door.metering.ledger.uses()
+        assert (use.model, use.hour.tokens) == ("key:ann", 7)
+
+
+@pytest.mark.rows("QTA-19")
+async def test_a_client_may_ask_so_often_in_a_minute() -> None:
+    """All at once or one by one; tokens are made up for afterwards. By a code that says: come back in a moment."""
+    async with a_house(told(120), client_keys=KEYS) as house:
+        clients(house, ann={"requests_per_minute": 3}, ben={"tokens_per_minute": 60})
+
+        anns = [await ask_as(house, "key-of-ann") for _ in range(4)]
+        bens = [await ask_as(house, "key-of-ben", max_tokens=4) for _ in range(2)]
+        house.door.metering.clock = lambda: HOUR_UNIX_S + 121
+        again = [await ask_as(house, key, max_tokens=4) for key, _ in KEYS]
+
+        assert [reply.status for reply in anns] == [200, 200, 200, 429]
+        assert [reply.status for reply in bens] == [200, 429]
+        assert {reply.error["code"] for reply in (anns[3], bens[1])} == {"rate_limit_exceeded"}
+        assert [anns[3].headers["retry-after"], bens[1].headers["retry-after"]] == ["21", "120"]
+        assert [reply.status for reply in again] == [200, 200]
+
+
+async def test_a_clients_request_that_goes_elsewhere_is_charged_to_it_all_the_same() -> None:
+    """The host charges the model, the entry node the client; each once."""
+    async with a_mesh(told(11), client_keys=KEYS) as (entry, mesh):
+        clients(entry, ann={"hourly_token_limit": 100})
+        limit(mesh.houses[FIRST], hourly_token_limit=100)
+
+        assert (await ask_as(entry, "key-of-ann", max_tokens=4)).status == 200
+
+        assert used(mesh.houses[FIRST])["hourly_tokens"] == 11
+        [use] = entry.door.metering.ledger.uses()
+        assert (use.model, use.hour.tokens) == ("key:ann", 11)
+
+
+async def test_a_clients_key_administers_nothing() -> None:
+    """It lists models and asks them; not even a door that needs no key is closed by it."""
+    async with a_house(told(), api_key="own", client_keys=KEYS) as house:
+        line = "X-API-Key: key-of-ann"
+
+        found = [(await house.ask(a_get(path, line))).status for path in ("/v1/models", "/api/status", "/health")]
+
+        assert found == [200, 403, 200]
 
 
 @pytest.mark.rows("RTE-6")

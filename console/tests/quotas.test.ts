@@ -47,4 +47,5 @@ test("meters show limits alone, and which one binds", () => {
     { name: "hourly tokens", used: 900, limit: 1000, words: "until 14:00", isBinding: true },
     { name: "concurrent", used: 1, limit: 4, words: "", isBinding: false },
   ]);
+  expect(usageOf({ mode: "normal", windows: {} })).toEqual([]);
 });

@@ -7,9 +7,9 @@ export type QuotaDocument = { model_id: string; version: number; quotas: Record<
 
 export interface QuotaReport {
   mode: string;
-  binding: string | null; // the limit of which least is left
+  binding?: string | null; // the limit of which least is left
   windows: Record<string, { used: number; limit: number | null; percent: number; resets_at: string }>;
-  concurrent: { used: number; limit: number | null };
+  concurrent?: { used: number; limit: number | null };
 }
 
 const path = (model: string): string => `quotas/${model.split("/").map(encodeURIComponent).join("/")}`;

@@ -20,7 +20,7 @@ export interface Usage {
 // How much of each limit is used; what has no limit is left out.
 export function usageOf(report: QuotaReport): Usage[] {
   const windows = Object.entries(report.windows).map(([kind, { used, limit, resets_at }]) => ({ kind, used, limit, words: `until ${resets_at}` }));
-  const all = [...windows, { kind: "concurrent", ...report.concurrent, words: "" }];
+  const all = report.concurrent ? [...windows, { kind: "concurrent", ...report.concurrent, words: "" }] : windows;
   return all.flatMap(({ kind, used, limit, words }) =>
     limit === null ? [] : [{ name: kind.replaceAll("_", " "), used, limit, words, isBinding: kind === report.binding }],
   );

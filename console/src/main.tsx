@@ -15,5 +15,6 @@ const root = document.getElementById("app");
 if (root) {
   start();
   startPolling();
+  root.replaceChildren(); // what was shown until the script came
   render(<App />, root);
 }

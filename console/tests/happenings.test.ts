@@ -35,6 +35,26 @@ test("a node that nobody knew joined", () => {
   expect(told([], before, mesh, 1).map(({ what }) => what)).toEqual(["desk joined"]);
 });
 
+test("a model that is divided, divided anew and whole again is told with its shares", () => {
+  const withEpoch = (epoch: number | null): StatusDocument => ({
+    ...mesh,
+    members: mesh.members.map((member) => ({
+      ...member,
+      models: member.models.map((model) => ({ ...model, split: model.split && epoch !== null ? { ...model.split, epoch } : null })),
+    })),
+  });
+  let found = told([], withEpoch(null), withEpoch(3), 1);
+  found = told(found, withEpoch(3), withEpoch(3), 2);
+  found = told(found, withEpoch(3), withEpoch(4), 3);
+  found = told(found, withEpoch(4), withEpoch(null), 4);
+
+  expect(found.map(({ what, cause }) => [what, cause])).toEqual([
+    ["big is not divided any more", "by desk"],
+    ["big is divided anew by desk", "a 8 layers, desk 24 layers"],
+    ["big is divided by desk", "a 8 layers, desk 24 layers"],
+  ]);
+});
+
 test("a model that becomes ready somewhere is told once, with the node's name", () => {
   const desk = mesh.members[1]?.id ?? "";
   const before = { ...mesh, mesh_models: [aMeshModel({ id: "m", nodes: [] })] };

@@ -51,7 +51,7 @@ class Followed:
                 self._order[section] = order[section]
                 self._entries[section] = {key: self._entries[section][key] for key in order[section]}
 
-    def document(self, now_s: float) -> Document:
+    def document(self, now_s: float) -> dict[str, object]:
         """Return the document of this moment."""
         facts = {key: _aged(value, now_s - at_s) for key, (value, at_s) in self._facts.items()}
         lists = {

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from meshllm.cli.api_client import ApiClient, NodeLostError, NoNodeError
 from meshllm.cli.followed import Followed, events
 from meshllm.cli.render import Table, clean, duration, print_facts, print_table
-from meshllm.cli.rows import Document
+from meshllm.cli.rows import Document, items, text
 from meshllm.core.limits import KEEP_ALIVE_COMMENT_S
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ SILENCE_S: Final = 2.5 * KEEP_ALIVE_COMMENT_S
 """Two signs of life that did not come mean that the node is gone."""
 RETRY_S = 1.0
 DRAWN_PER_S: Final = 4
+_MISSING: Final = ("suspect", "dead")
 
 
 class Watched:
@@ -63,7 +64,7 @@ class Watched:
         with self._lock:
             self._problem = problem
 
-    def shown(self) -> tuple[Document, str]:
+    def shown(self) -> tuple[dict[str, object], str]:
         """Return the document of this moment, and what is wrong; the document of the last word where that is lost."""
         with self._lock:
             now_s = self._clock()
@@ -133,17 +134,23 @@ def picture(watched: Watched, facts: Facts, tables: Tables, warnings: Warnings) 
     from rich.text import Text
 
     document, problem = watched.shown()
-    if not document.get("node"):
+    if not watched.is_known:
         return Text("connecting…")
     grid = Grid.grid(padding=(0, 2))
     for name, value in facts(document):
         grid.add_row(Text(name, style="bold"), Text(clean(value)))
     parts: list[RenderableType] = [Text(problem, style="bold red")] if problem else []
     parts.append(grid)
-    for columns, rows in tables(document):
+    for columns, rows in tables(document | {"members": _missing_first(document)}):
         drawn = Grid(*columns, box=None, header_style="bold", pad_edge=False)
         for row in rows:
             drawn.add_row(*(Text(clean(cell)) for cell in row))
         parts += [Text(""), drawn]
     parts += [Text(f"warning: {clean(warning)}", style="yellow") for warning in warnings(document)]
     return Group(*parts)
+
+
+def _missing_first(document: Document) -> list[Document]:
+    """Return the members with those that are not reached behind this node: what is lower may not be on the screen."""
+    members = items(document, "members")
+    return sorted(members, key=lambda one: (one.get("is_me") is not True, text(one, "state") not in _MISSING))

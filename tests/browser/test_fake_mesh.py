@@ -132,6 +132,33 @@ def test_routing_is_changed_and_a_wrong_value_is_explained(
     assert all("400" in complaint for complaint in complaints), complaints
 
 
+@pytest.mark.rows("CON-7")
+def test_models_quotas_and_routing_are_edited(page: "Page", complaints: list[str], fake_mesh: FakeMesh) -> None:
+    """By the orders that programs give too: a model is loaded, limited and unloaded, and two models are compared."""
+    opened(page, fake_mesh, "models")
+    page.get_by_label("Find").fill("tiny-135m")
+    row = page.get_by_role("row").filter(has_text="tiny-135m")
+    expect(row.get_by_role("button", name="Unload: tiny-135m")).to_be_visible(timeout=WITHIN_MS)
+    expect(row.get_by_role("button", name="Drop: tiny-135m")).to_be_visible()
+
+    page.get_by_role("link", name="Settings").click()
+    page.get_by_label("Quotas of").select_option("tiny-135m")
+    limits = page.get_by_role("form", name="Limits")
+    limits.locator("[name=hourly_token_limit]").fill("5000")
+    limits.get_by_role("button", name="Save").click()
+    expect(limits.get_by_role("status").filter(has_text="Saved: hourly_token_limit.")).to_be_visible(timeout=WITHIN_MS)
+    expect(limits).to_contain_text("version 1")
+    limits.locator("[name=hourly_token_limit]").fill("-1")
+    limits.get_by_role("button", name="Save").click()
+    expect(limits.get_by_role("alert")).to_contain_text("hourly_token_limit")
+    routing = page.get_by_role("form", name="Routing")
+    routing.locator("[name=ab_test_model_a]").fill("tiny-135m")
+    routing.get_by_role("button", name="Save").click()
+
+    expect(routing.get_by_role("status").filter(has_text="Saved: ab_test_model_a.")).to_be_visible(timeout=WITHIN_MS)
+    assert all("400" in complaint for complaint in complaints), complaints
+
+
 def test_every_page_fits_a_phone_in_the_dark(browser: "Browser", fake_mesh: FakeMesh) -> None:
     """Nothing is wider than the screen, the paper is dark, and nothing complains."""
     context = browser.new_context(viewport={"width": 390, "height": 800}, color_scheme="dark")

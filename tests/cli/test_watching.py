@@ -95,6 +95,16 @@ def test_screen_keeps_what_was_last_known_with_its_age() -> None:
     assert "ago" not in drawn(watched)
 
 
+def test_who_is_not_reached_comes_first_on_the_screen() -> None:
+    """A screen ends somewhere, and nobody can scroll it."""
+    watched = Watched()
+    watched.take("status", document("in_a_mesh"), "r.1")
+
+    lines = [line.split()[0] for line in drawn(watched).splitlines() if " host " in line or " client " in line]
+
+    assert lines == ["a", "shed", "attic", "desk", "phone"]
+
+
 def test_names_do_not_steer_the_terminal() -> None:
     """They come from other machines; neither escapes nor rich's markup do anything."""
     watched = Watched()

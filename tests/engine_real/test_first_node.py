@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import anthropic
 import openai
 import pytest
 
+from scripts.browser import browser_program
 from tests.e2e.daemons import Daemon, until
 from tests.inventory import gguf_builder
 
@@ -207,3 +209,29 @@ def test_a_damaged_file_is_explained_before_any_engine_starts(node: Daemon) -> N
     )
     assert "incomplete" in problem[0]["code"]
     assert node.run("load", "half").returncode == 1
+
+
+@pytest.mark.browser
+def test_console_talks_with_the_real_model(node: Daemon) -> None:
+    """What a person sees of it: words, then who gave them and how fast; and nothing that the browser complains of."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (scripts/test does)")
+    program = browser_program()
+    if program is None:
+        pytest.skip("no Chromium is installed")
+    complaints: list[str] = []
+
+    with playwright.sync_playwright() as driver:
+        page = driver.chromium.launch(executable_path=program).new_page()
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.goto(f"http://127.0.0.1:{node.port}/#chat")
+        page.get_by_label("Message", exact=True).fill(QUESTION[0]["content"])
+        page.get_by_role("button", name="Send").click(timeout=60_000)
+        footer = page.locator("article.assistant[aria-busy=false] footer")
+        footer.filter(has_text="tokens/s").wait_for(timeout=90_000)
+        answer, said = page.locator("article.assistant p").first.inner_text(), footer.inner_text()
+
+    assert answer.strip()
+    assert re.fullmatch(rf"{MODEL} · from \S+ · by \S+ · first word after .* · \d+ tokens · [\d.]+ tokens/s.*", said), (
+        said
+    )
+    assert complaints == []

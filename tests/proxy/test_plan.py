@@ -12,6 +12,7 @@ from meshllm.core import limits
 from meshllm.core.announcement import ServingState
 from meshllm.core.ids import NodeId
 from meshllm.core.routing_config import DEFAULT, RoutingConfig, RoutingRegister, Strategy
+from meshllm.core.serving.attempts import Setback
 from meshllm.proxy.front_door import FrontDoor
 from meshllm.wire.tunnel_frames import TunnelRefusal
 from tests.proxy.builders import (
@@ -415,8 +416,12 @@ async def test_no_more_is_retried_than_the_configuration_says(max_retries: int, 
         mesh.unreachable |= {FIRST, SECOND, THIRD, FOURTH}
         reply = await entry.chat()
 
+        (kept,) = entry.door.planner.memory.decisions.newest()
+
     assert (reply.status, reply.error["code"]) == (502, "host_lost")
     assert len(mesh.asked) == len(set(mesh.asked)) == asked
+    assert [one.node for one in kept.attempts] == mesh.asked
+    assert {one.setback for one in kept.attempts} == {Setback.UNREACHABLE}
 
 
 async def test_the_second_retry_waits_and_the_first_does_not() -> None:

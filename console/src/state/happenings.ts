@@ -1,6 +1,6 @@
 // What happened in the mesh, told from one document to the next. Pure.
 
-import type { MemberStatus, MeshModel, StatusDocument } from "../api/contract";
+import type { MemberStatus, MeshModel, ServedSplit, StatusDocument } from "../api/contract";
 import { nodeName } from "./members";
 import type { Tone } from "./selectors";
 
@@ -22,7 +22,7 @@ const WORDS: Record<string, [string, Tone]> = {
 // The newest first, so many at most.
 export function told(before: Happening[], old: StatusDocument | null, now: StatusDocument, atMs: number): Happening[] {
   if (old === null || old.node.id !== now.node.id) return before;
-  const found = [...nodesOf(old, now, atMs), ...modelsOf(old, now, atMs)];
+  const found = [...nodesOf(old, now, atMs), ...splitsIn(old, now, atMs), ...modelsOf(old, now, atMs)];
   return found.length ? [...found.reverse(), ...before].slice(0, KEPT) : before;
 }
 
@@ -40,6 +40,37 @@ function nodeWords(earlier: MemberStatus | undefined, member: MemberStatus): { w
   if (!earlier && member.state === "alive") return { what: `${member.name} joined`, tone: "good" };
   const [words, tone] = WORDS[member.state] ?? [`is ${member.state}`, "quiet"];
   return { what: `${member.name} ${words}`, tone };
+}
+
+// Models that several nodes share: newly, otherwise than before, or not any more. Their hosts say so; what comes and goes
+// with its host is told with that.
+function splitsIn(old: StatusDocument, now: StatusDocument, atMs: number): Happening[] {
+  if (old.members === now.members) return [];
+  const [before, after] = [splits(old, now), splits(now, old)];
+  return [...new Set([...before.keys(), ...after.keys()])].flatMap((key): Happening[] => {
+    const earlier = before.get(key);
+    const later = after.get(key);
+    if (earlier?.split.epoch === later?.split.epoch) return [];
+    const { model, host } = later ?? earlier ?? { model: "", host: "" };
+    if (!later) return [{ atMs, tone: "quiet", what: `${model} is not divided any more`, cause: `by ${host}` }];
+    const shares = later.split.shares.map(({ node, layers }) => `${nodeName(now, node)} ${layers} layers`);
+    return [{ atMs, tone: "busy", what: `${model} is divided${earlier ? " anew" : ""} by ${host}`, cause: shares.join(", ") }];
+  });
+}
+
+type Divided = { model: string; host: string; split: ServedSplit };
+
+function splits({ members }: StatusDocument, other: StatusDocument): Map<string, Divided> {
+  const lives = ({ state }: MemberStatus) => state !== "dead" && state !== "left";
+  const alsoThere = new Set(other.members.filter(lives).map(({ id }) => id));
+  const found = new Map<string, Divided>();
+  for (const member of members) {
+    if (!lives(member) || !alsoThere.has(member.id)) continue;
+    for (const { id, split } of member.models) {
+      if (split) found.set(`${member.id} ${id}`, { model: id, host: member.name, split });
+    }
+  }
+  return found;
 }
 
 function modelsOf(old: StatusDocument, now: StatusDocument, atMs: number): Happening[] {

@@ -1,4 +1,4 @@
-// The form of the routing configuration: which fields there are, and what was changed in it. Pure.
+// The form of a configuration, of routing or of quotas: which fields there are, and what was changed in it. Pure.
 
 import type { RoutingConfig } from "../api/routing";
 
@@ -16,6 +16,7 @@ const CHOICES: Record<string, string[]> = {
   strategy: STRATEGIES,
   model_strategy: STRATEGIES,
   unknown_model: ["reject", "fallback"],
+  on_limit: ["reject", "queue", "warn"],
 };
 const NOT_EDITED = new Set(["scope", "version"]);
 

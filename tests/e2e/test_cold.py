@@ -98,8 +98,10 @@ def test_the_default_is_loaded_again_when_everything_was_unloaded(daemon: Make) 
 def test_a_stream_for_a_cold_model_hears_comments_until_it_is_answered(daemon: Make) -> None:
     """And the list at the entry node shows how far it is."""
     slow = ENGINE.replace('"load_s": 0.5', '"load_s": 12')
-    with daemon("--model", "other", engine=slow) as host, daemon("--join", token_of(host), models=()) as entry:
-        until_listed(host, "other", 30.0)
+    with (
+        daemon("--model", "other", engine=slow) as host,
+        daemon("--join", token_of(host), models=()) as entry,
+    ):
         until_known(entry, "tiny")
 
         with entry.streaming("hello", max_tokens=4) as answer:

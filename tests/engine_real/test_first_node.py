@@ -17,7 +17,7 @@ from scripts.browser import browser_program
 from tests.e2e.daemons import Daemon, until
 from tests.inventory import gguf_builder
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 MODEL = "SmolLM2-135M-Instruct.Q4_1"
 QUESTION: Any = [{"role": "user", "content": "What is the capital of France? Answer with one word."}]
 GREEDY = {"temperature": 0}
@@ -44,7 +44,7 @@ def node(smollm2: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dae
     (daemon.models / f"{MODEL}.gguf").symlink_to(smollm2)
     gguf_builder.write(daemon.models / "unknown.gguf", QUUX)
     with daemon:
-        daemon.until_model(MODEL, within_s=60, phase="ready")
+        daemon.until_model(MODEL, within_s=180, phase="ready")
         yield daemon
         daemon.signal(signal.SIGTERM)
         assert daemon.ended() == 0
@@ -159,11 +159,11 @@ def test_errors_are_the_types_that_the_sdk_knows(client: openai.OpenAI) -> None:
 
 def test_an_architecture_that_the_engine_does_not_know_is_explained(node: Daemon) -> None:
     """The other model goes on."""
-    reply = node.chat(model="unknown", timeout_s=60)
+    reply = node.chat(model="unknown", timeout_s=180)
 
     assert (reply.status, reply.error["code"]) == (503, "model_failed")
     assert node.model("unknown")["failure"]["fault"] == "unknown_architecture"
-    assert node.chat(model=MODEL, timeout_s=60).status == 200
+    assert node.chat(model=MODEL, timeout_s=180).status == 200
 
 
 def test_a_killed_engine_raises_in_the_sdk_and_is_back_for_the_next_request(
@@ -180,7 +180,7 @@ def test_a_killed_engine_raises_in_the_sdk_and_is_back_for_the_next_request(
         with pytest.raises(openai.APIError, match="lost"):
             list(stream)
 
-    assert node.chat(model=MODEL, timeout_s=60).status == 200
+    assert node.chat(model=MODEL, timeout_s=180).status == 200
 
 
 def test_a_stream_whose_only_engine_is_killed_goes_on_at_the_next_one(node: Daemon, client: openai.OpenAI) -> None:

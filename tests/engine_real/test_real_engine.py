@@ -177,7 +177,7 @@ async def test_slot_is_free_soon_after_its_client_left(runtime_dir: Path, smollm
         async with a_session(ready) as session:
             async with session.post("http://engine/v1/completions", json=long) as answer:
                 first = await answer.content.readline()
-            async with asyncio.timeout(8.0):  # the whole prompt takes twenty seconds
+            async with asyncio.timeout(16.0):  # the whole prompt takes twenty seconds, on a busy machine more
                 async with session.post("http://engine/v1/completions", json={"prompt": "x", "max_tokens": 1}) as short:
                     status = short.status
 

@@ -17,7 +17,7 @@ from tests.proxy.storyteller import Heard
 from tests.proxy.teller_doors import read_message, read_response
 from tests.proxy.tunnels import FIRST, SECOND, FarHalf, Half, Mesh, a_mesh, a_served_model
 
-pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
 QUESTIONS = (
     "Tell me about the sea.", "Write a short poem about rain.", "List three colours.", "What is 12 times 13? Explain.",
     "Describe a cat to an alien.", "Who was Ada Lovelace?", "Write a haiku.", "How does a bicycle work?",
@@ -90,7 +90,7 @@ async def test_a_resumed_answer_is_the_uninterrupted_one(runtime_dir: Path, smol
                 for _ in range(CUTS):
                     cutter.after = rng.randrange(900, size_bytes - LAST_BYTES)
                     resumed = await heard(entry, question)
-                    await until(lambda: is_free(mesh), "both engines to be free", 20)
+                    await until(lambda: is_free(mesh), "both engines to be free", 120)
                     runs += 1
                     equal += resumed.text == whole.text
                     assert resumed.is_whole

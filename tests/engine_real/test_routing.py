@@ -13,12 +13,12 @@ import pytest
 from tests.e2e.daemons import Daemon, until
 from tests.e2e.test_mesh import node_id, token_of
 
-pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
 SMOL = "SmolLM2-135M-Instruct.Q4_1"
 COMMON = ("--threads", "1", "--ctx-size", "512", "--parallel", "4", "--no-mdns")
 CONVERSATIONS, TURNS, CLIENTS = 12, 4, 3
 WORDS = ("river", "stone", "lamp", "garden", "winter", "engine", "letter", "bridge", "salt", "window", "paper", "north")
-READY_S = 60.0
+READY_S = 180.0
 
 
 @dataclass
@@ -99,7 +99,7 @@ def converse(entry: Daemon, strategy: str) -> Found:
                 messages.append({"role": "user", "content": text(rngs[number], 12)})
                 body = {"model": SMOL, "messages": messages, "max_tokens": 4, "temperature": 0}
                 reply = entry.request(
-                    "POST", "/v1/chat/completions", body, headers={"X-Mesh-Strategy": strategy}, timeout_s=60.0
+                    "POST", "/v1/chat/completions", body, headers={"X-Mesh-Strategy": strategy}, timeout_s=READY_S
                 )
                 assert reply.status == 200, reply.body
                 usage, answer = reply.json["usage"], reply.json["choices"][0]["message"]

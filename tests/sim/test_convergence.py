@@ -74,8 +74,6 @@ def test_a_large_mesh_finds_out_about_five_deaths_at_once() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_kept_number_is_still_true() -> None:
-    """The cheap ones are checked always, these now and then."""
-    for nodes in (50, 200):
-        assert asdict(rest(nodes)) == KEPT[f"rest {nodes}"]
-    for loss in (0.05, 0.4):
-        assert asdict(detection(loss, range(3), wan())) == KEPT[f"detect wan {loss:.0%}"]
+    """The cheap ones are checked always, these now and then, the others by `scripts/simulate`."""
+    assert asdict(rest(50)) == KEPT["rest 50"]
+    assert asdict(detection(0.05, range(3), wan())) == KEPT["detect wan 5%"]

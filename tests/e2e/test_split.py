@@ -168,7 +168,7 @@ def test_an_unload_gives_the_memory_back(tmp_path: Path) -> None:
     ("own", "rpc", "lack"),
     [
         ((), ("fake 1", "fake 2"), "other_build"),
-        (("--no-rpc",), (), "no_right"),
+        ((*LIMIT, "--no-rpc"), (), "no_right"),
         (("--max-vram", "60MB"), (), "no_memory"),
     ],
 )

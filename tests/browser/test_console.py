@@ -39,6 +39,12 @@ def order(page: "Page", model: str, words: str) -> None:
     page.get_by_role("group", name=f"{words}: {model}?").get_by_role("button", name=words).click()
 
 
+def edit(form: "Locator", name: str, value: str) -> None:
+    """Write a value into a form of the settings, and save it."""
+    form.locator(f"[name={name}]").fill(value)
+    form.get_by_role("button", name="Save").click()
+
+
 def opened(page: "Page", node: Daemon, fragment: str = "#models") -> None:
     """Open the console and wait until it hears of its node."""
     page.goto(f"http://127.0.0.1:{node.port}/{fragment}")
@@ -68,7 +74,8 @@ def test_models_that_come_are_seen_without_a_reload(page: "Page", complaints: li
         assert complaints == []
 
 
-def test_model_is_unloaded_loaded_held_and_dropped_by_its_buttons(
+@pytest.mark.rows("CON-7")
+def test_models_are_ordered_about_and_quotas_routing_and_a_comparison_are_edited(
     page: "Page", complaints: list[str], node: Maker
 ) -> None:
     """The page tells what really happened, not what was clicked."""
@@ -94,7 +101,26 @@ def test_model_is_unloaded_loaded_held_and_dropped_by_its_buttons(
         shows(page, "tiny", "dropped")
 
         assert daemon.model("tiny")["phase"] == "dropped"
+
+        page.get_by_role("link", name="Settings").click()
+        page.get_by_label("Quotas of").select_option("other")
+        limits = page.get_by_role("form", name="Limits")
+        edit(limits, "hourly_token_limit", "5000")
+        expect(limits.get_by_role("status").filter(has_text="Saved: hourly_token_limit.")).to_be_visible()
+        expect(limits.locator(".meter").filter(has_text="hourly tokens")).to_contain_text("0 of 5,000")
+        routing = page.get_by_role("form", name="Routing")
+        routing.locator("[name=strategy]").select_option("random")
+        edit(routing, "ab_test_model_a", "other")
+        expect(routing.get_by_role("status").filter(has_text="Saved: ")).to_be_visible()
+
+        config = daemon.get("/routing/config")
+        assert daemon.get("/quotas/other")["quotas"]["hourly_token_limit"] == 5000
+        assert (config["strategy"], config["ab_test_model_a"]) == ("random", "other")
         assert complaints == []
+
+        edit(limits, "hourly_token_limit", "-1")
+        expect(limits.get_by_role("alert")).to_contain_text("hourly_token_limit")
+        assert all("400" in complaint for complaint in complaints), complaints
 
 
 def test_chat_shows_the_answer_as_it_comes(page: "Page", complaints: list[str], daemon: Daemon) -> None:

@@ -27,7 +27,9 @@ from meshllm.proxy.http1 import HEAD_END, ProtocolError
 from meshllm.proxy.journal import Journal
 from meshllm.proxy.peek import plain_chat
 from meshllm.proxy.pool import EngineConnection, Relay
+from meshllm.proxy.resumable import CHAT
 from meshllm.proxy.sides import Recovery
+from meshllm.proxy.story_chat import ChatStory
 from meshllm.proxy.target import Target
 from meshllm.proxy.targets import Targets
 from meshllm.proxy.traffic import Traffic
@@ -203,8 +205,8 @@ class StraightLane(asyncio.Protocol):
         head, target, intake = cast("AnswerHead", self._head), self._target, self._arrival.intake
         self._head, self._has_begun = None, True
         target.traffic.first_token(monotonic() - self._sent_s)
-        if intake.may_resume:
-            journal = self._journal = Journal()
+        if intake.may_resume and self._arrival.path == CHAT:
+            journal = self._journal = Journal(ChatStory(is_chat=True))
             journal.keep(data)
         start = b"Transfer-Encoding: chunked\r\nX-Request-ID: "
         return b"".join((head.lines, start, self._request_id, target.answer_lines, intake.answer_end, data))

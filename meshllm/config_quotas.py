@@ -24,8 +24,8 @@ PRESETS: Mapping[str, Mapping[str, int]] = MappingProxyType({
     "large": {"max_ram_mb": 81_920, "hourly_token_limit": 2_000_000},
 })  # fmt: skip
 MEANINGS: Mapping[str, str] = MappingProxyType({
-    "max_ram_mb": "Memory of its engine; reported.",
-    "max_ssd_gb": "Disk that it takes; reported.",
+    "max_ram_mb": "Memory of its engine at each host, from its next load on.",
+    "max_ssd_gb": "Size of its file: a larger one is not fetched.",
     "hourly_token_limit": "Tokens of prompts and answers in an hour of the clock.",
     "hourly_request_limit": "Requests in an hour of the clock.",
     "daily_token_limit": "Tokens from midnight to midnight.",

@@ -159,6 +159,7 @@ class MeshCore:
         return tuple(replace(effect, cause=event.id) for effect in effects)
 
     def _settle(self, now_s: float) -> list[Effect]:
+        self._serving.held.quotas = self._quotas.register
         own = self._own.announcement
         rights = _told(self._trust.rights, self._config)
         said = own if own.rights == rights else replace(own, rights=rights)

@@ -47,6 +47,8 @@ class EngineWishes:
     threads: int | None = None
     gpu_layers: int | None = None
     max_memory: MemoryLimit = MemoryLimit(share=0.9)
+    most_bytes: int | None = None
+    """What this one engine may take in all, by its model's quotas."""
     options: EngineOptions = EngineOptions()
 
     def for_model(self, policy: ModelPolicy) -> "EngineWishes":
@@ -141,9 +143,11 @@ def plan_engine(
     kv_token = max(spec.architecture.kv_bytes_per_token, 1)
     least = fixed + _least_context(spec, wishes) * (wishes.slots or 1) * kv_token
     layers = spec.architecture.layers
-    pool = _pool(room, least, _gpu_share(wishes, layers), layers)
+    pool, most = _pool(room, least, _gpu_share(wishes, layers), layers), wishes.most_bytes
+    pool = pool if most is None else min(pool, most)
     if pool < least:
         total = resources.memory_total_bytes + (resources.gpu_total_bytes if room.gpu_bytes else 0)
+        total = total if most is None else min(total, most)
         return NoRoom(needed_bytes=least, free_bytes=pool, total_bytes=total)
     context, slots = _shrunk(*_context_and_slots(spec, (pool - fixed) // kv_token, wishes), shrink)
     kv = context * slots * kv_token
@@ -152,6 +156,7 @@ def plan_engine(
         gpu_layers = min(wishes.gpu_layers, layers + 1)
     on_gpu = int((fixed + kv) * min(gpu_layers / (layers or 1), 1.0))
     host_rest = max(room.host_bytes - (fixed + kv - on_gpu), 0)
+    host_rest = host_rest if most is None else min(host_rest, most - fixed - kv)
     cache = int(min(host_rest * PROMPT_CACHE_SHARE, PROMPT_CACHE_MAX_BYTES, 4 * kv))
     need = MemoryNeed(
         weights_bytes=spec.size_bytes, kv_bytes=kv, overhead_bytes=overhead_bytes(spec), prompt_cache_bytes=cache

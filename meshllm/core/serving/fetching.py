@@ -13,6 +13,7 @@ from meshllm.core.engines import EngineFailure, EngineFault, EngineState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Outcome, OutcomeCode
 from meshllm.core.known_models import choose_file, find, is_hub_name, reference_of, unknown_model
+from meshllm.core.limits import GIB
 from meshllm.core.names import Ambiguous, NameIndex, Unknown
 from meshllm.core.resources import format_bytes
 from meshllm.core.serving.engine_state import Signal
@@ -143,6 +144,11 @@ class Fetching:
         """Fetch a model's file, unless it is here or on its way."""
         if record.is_downloading or record.reference is None or record.spec is not None:
             return []
+        most_gb = self._held.quotas.of(record.id).max_ssd_gb
+        if most_gb and record.reference.size_bytes > most_gb * GIB:
+            size = format_bytes(record.reference.size_bytes)
+            message = f"its file has {size}, and its quota allows it {most_gb:g} GB of the disk"
+            return self.on_download_failed(ev.DownloadFailed(model=record.id, code="quota_exceeded", message=message))
         record.is_downloading = True
         record.progress = LoadProgress(stage="downloading", share=0.0, total_bytes=record.reference.size_bytes)
         size = format_bytes(record.reference.size_bytes)

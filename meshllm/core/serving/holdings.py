@@ -11,8 +11,10 @@ from meshllm.core.catalog import ModelReference, ModelSpec
 from meshllm.core.engines import EngineBuild, EngineFailure, EnginePlan, EngineState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.known_models import aliases_of
+from meshllm.core.limits import MIB
 from meshllm.core.names import NameIndex
 from meshllm.core.policy import ModelPolicy
+from meshllm.core.quota_config import NO_QUOTAS
 from meshllm.core.registration import NO_NOTES, Registration, RegistryNotes
 from meshllm.core.resources import MemoryLimit, Resources
 from meshllm.core.serving.capacity import EngineWishes, NoRoom, Room, plan_engine, room_for_one_more
@@ -42,6 +44,8 @@ class Holdings:
         self.order: list[ModelId] = []
         """Models in the order in which they were asked for."""
         self.names = NameIndex(())
+        self.quotas = NO_QUOTAS
+        """What models may be used for: how much memory and disk they may take is part of it."""
         self.resources: Resources | None = None
         self.build: EngineBuild | None = None
         self.build_failure: EngineFailure | None = None
@@ -77,7 +81,9 @@ class Holdings:
         said, notes = self.policy_of(model), self._notes_of(model)
         temperature = notes.temperature if said.temperature is None else said.temperature
         max_tokens = notes.max_tokens if said.max_tokens is None else said.max_tokens
-        return self.wishes.for_model(replace(said, temperature=temperature, max_tokens=max_tokens))
+        wishes = self.wishes.for_model(replace(said, temperature=temperature, max_tokens=max_tokens))
+        most_mb = self.quotas.of(model).max_ram_mb
+        return replace(wishes, most_bytes=most_mb * MIB) if most_mb else wishes
 
     def _notes_of(self, model: ModelId) -> RegistryNotes:
         """Return what was written down last with a version that is this model's file."""

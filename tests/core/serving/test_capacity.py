@@ -54,6 +54,25 @@ def test_a_plan_never_takes_more_than_the_room(size: int, host: int, gpu: int, c
         assert plan.needed_bytes > plan.free_bytes
 
 
+@pytest.mark.rows("QTA-1")
+@given(
+    size=st.integers(1 * MIB, 40 * GIB), host=st.integers(0, 64 * GIB), gpu=st.integers(0, 48 * GIB),
+    most_mb=st.integers(1, 40_000), layers=st.sampled_from([None, 0, 12, 99]),
+)  # fmt: skip
+def test_a_plan_never_takes_more_than_its_quota(
+    size: int, host: int, gpu: int, most_mb: int, layers: int | None
+) -> None:  # fmt: skip
+    """Wherever it lies, with its prompt cache; what cannot do with that little is not started."""
+    wishes = EngineWishes(most_bytes=most_mb * MIB, gpu_layers=layers)
+
+    plan = plan_engine(a_spec(size_bytes=size), Room(gpu_bytes=gpu, host_bytes=host), wishes, a_machine())
+
+    if isinstance(plan, EnginePlan):
+        assert plan.memory.total_bytes <= min(most_mb * MIB, gpu + host)
+    else:
+        assert plan.needed_bytes > plan.free_bytes
+
+
 def test_a_small_model_on_a_large_machine_gets_its_whole_context_in_four_slots() -> None:
     """Room that is there is used: four conversations of full length at once."""
     plan = planned()

@@ -1,12 +1,14 @@
 """From a name to a file on this disk."""
 
+import pytest
+
 from meshllm.core import events as ev
 from meshllm.core.announcement import DiskModel
 from meshllm.core.catalog import ModelReference
-from meshllm.core.effects import CancelDownload, Download, Leave, ResolveModel, StartEngine
+from meshllm.core.effects import Answer, CancelDownload, Download, Leave, ResolveModel, StartEngine
 from meshllm.core.engines import EngineFault
 from meshllm.core.ids import ModelId
-from meshllm.core.intents import OutcomeCode, Verb
+from meshllm.core.intents import Intent, OutcomeCode, Verb
 from meshllm.core.known_models import choose_file, find, reference_of
 from tests.core.builders import Story, a_spec, a_story, ready
 from tests.core.serving.neighbours import Neighbourhood, a_node
@@ -57,6 +59,22 @@ def test_a_failed_download_fails_the_model_with_its_reason() -> None:
     assert failure is not None
     assert (failure.fault, failure.message) == (EngineFault.DOWNLOAD_FAILED, "no hub in reach")
     assert len(story.of(Download)) == 1
+
+
+@pytest.mark.rows("QTA-1")
+def test_a_file_that_is_larger_than_its_quota_is_not_fetched() -> None:
+    """Whoever waits for it is told both numbers; with more, it is."""
+    story = a_story()
+    model = catalogued("smollm2-135m").id
+    for request_id, most_gb in (("q1", 0.01), ("q2", 10)):
+        story.tell(ev.QuotaChangeAsked(request_id=request_id, model=model, document={"max_ssd_gb": most_gb}))
+        intent = Intent(verb=Verb.PULL, model="smollm2-135m", request_id=f"{request_id} pull")
+        effects = story.tell(ev.IntentReceived(intent=intent))
+        fetched = [effect.reference.id for effect in effects if isinstance(effect, Download)]
+        refused = [one.outcome for one in effects if isinstance(one, Answer) and one.request_id == intent.request_id]
+
+        assert fetched == ([] if most_gb < 1 else [model])
+        assert [outcome.code for outcome in refused] == ([OutcomeCode.DOWNLOAD_FAILED] if most_gb < 1 else [])
 
 
 def test_a_failed_download_is_tried_again_by_load() -> None:

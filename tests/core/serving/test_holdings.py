@@ -1,9 +1,10 @@
 """The shared state of the life cycle and the small questions about it."""
 
 from meshllm.core.catalog import ModelReference
-from meshllm.core.ids import ModelId
-from meshllm.core.limits import GIB
+from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.limits import GIB, MIB
 from meshllm.core.policy import ModelPolicy
+from meshllm.core.quota_config import NO_QUOTAS
 from meshllm.core.resources import MemoryLimit
 from meshllm.core.serving.capacity import EngineWishes
 from meshllm.core.serving.holdings import Holdings
@@ -11,6 +12,15 @@ from meshllm.core.serving.records import Record
 from tests.core.builders import A_BUILD, A_GPU_BUILD, a_gpu, a_machine
 
 HALF = EngineWishes(max_memory=MemoryLimit(share=0.5))
+
+
+def test_a_quota_of_memory_is_a_wish_of_that_model_alone() -> None:
+    """Beside what the configuration says of it."""
+    held = Holdings(EngineWishes(slots=2))
+    held.quotas = NO_QUOTAS.changed(ModelId("a"), {"max_ram_mb": 100}, NodeId("me"))
+
+    assert held.wishes_of(ModelId("a")) == EngineWishes(slots=2, most_bytes=100 * MIB)
+    assert held.wishes_of(ModelId("b")) == EngineWishes(slots=2)
 
 
 def test_the_first_model_wanted_is_the_default_and_stays_it() -> None:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from meshllm.config_file import ConfigFile
 from meshllm.config_lines import child
-from meshllm.core.quota_config import UNLIMITED, OnLimit, QuotaError, Quotas, patched
+from meshllm.core.quota_config import UNLIMITED, OnLimit, QuotaError, Quotas, RateAction, patched
 
 TABLE = "quotas"
 DEFAULT = "default"
@@ -35,10 +35,17 @@ MEANINGS: Mapping[str, str] = MappingProxyType({
     "on_limit": "What becomes of a request above a limit: `reject`, `queue` for a while, or `warn` and serve it.",
     "soft_limits": "Four percentages: noted, warned of, throttled, throttled hard. [80, 85, 90, 95]",
     "emergency": "`true`: only urgent requests come in.",
+    "max_requests_per_second": "At each host.",
+    "max_tokens_per_second": "At each host; who comes after too many waits until they are made up for.",
+    "burst_requests": "That may come at once. [as many as in a second]",
+    "action": "What becomes of a request that comes too early: `reject`, `throttle` (delayed), `queue` or `warn`.",
+    "grace_period_sec": "So long after the first excess, requests that come too early are served.",
 })  # fmt: skip
 """Every key of a model's table, with what it means; 0 is no limit."""
 _SPECIAL: Mapping[str, Mapping[str, object]] = MappingProxyType({
     "on_limit": {"enum": list(OnLimit)}, "emergency": {"type": "boolean"}, "max_ssd_gb": {"type": "number"},
+    "action": {"enum": list(RateAction)},
+    **{name: {"type": "number"} for name in ("max_requests_per_second", "max_tokens_per_second", "grace_period_sec")},
     "soft_limits": {"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4},
 })  # fmt: skip
 

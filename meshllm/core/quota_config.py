@@ -30,6 +30,16 @@ class OnLimit(StrEnum):
     """It is served, and the log says so."""
 
 
+class RateAction(StrEnum):
+    """What becomes of a request that comes too early."""
+
+    REJECT = "reject"
+    THROTTLE = "throttle"
+    """It is delayed until its time."""
+    QUEUE = "queue"
+    WARN = "warn"
+
+
 class QuotaError(Exception):
     """A change that cannot be made; the message is for people."""
 
@@ -58,6 +68,14 @@ class Quotas:
     """Percentages: noted, warned of, throttled, throttled hard."""
     emergency: bool = False
     """Only urgent requests come in."""
+    max_requests_per_second: float = 0.0
+    """At each host; likewise the tokens."""
+    max_tokens_per_second: float = 0.0
+    burst_requests: int = 0
+    """That may come at once; 0 for as many as in a second."""
+    action: RateAction = RateAction.REJECT
+    grace_period_sec: float = 0.0
+    """So long after the first excess, requests that come too early are served."""
 
     @property
     def counts_tokens(self) -> bool:
@@ -65,11 +83,16 @@ class Quotas:
         return bool(self.hourly_token_limit or self.daily_token_limit or self.burst_token_limit)
 
     @property
+    def has_rates(self) -> bool:
+        """Tell whether requests may come too early."""
+        return bool(self.max_requests_per_second or self.max_tokens_per_second)
+
+    @property
     def is_limiting(self) -> bool:
         """Tell whether a request has to be looked at."""
         return bool(
             self.counts_tokens or self.hourly_request_limit or self.daily_request_limit
-            or self.max_concurrent_requests or self.emergency
+            or self.max_concurrent_requests or self.emergency or self.has_rates
         )  # fmt: skip
 
 
@@ -104,6 +127,12 @@ def _on_limit(key: str, value: object) -> OnLimit:
     return OnLimit(str(value))
 
 
+def _action(key: str, value: object) -> RateAction:
+    if value not in list(RateAction):
+        _refuse(key, f"one of {', '.join(RateAction)}")
+    return RateAction(str(value))
+
+
 def _levels(key: str, value: object) -> tuple[float, ...]:
     wanted = "four rising percentages from 1 to 100"
     if not isinstance(value, list | tuple) or len(value) != len(UNLIMITED.soft_limits):
@@ -128,6 +157,9 @@ _KEYS: Mapping[str, _Key] = MappingProxyType({
     "burst_token_limit": _Key(_count), "max_concurrent_requests": _Key(_count),
     "on_limit": _Key(_on_limit, is_inner=False), "soft_limits": _Key(_levels, is_inner=False),
     "emergency": _Key(_truth, is_inner=False),
+    "max_requests_per_second": _Key(_size, is_inner=False), "max_tokens_per_second": _Key(_size, is_inner=False),
+    "burst_requests": _Key(_count, is_inner=False), "action": _Key(_action, is_inner=False),
+    "grace_period_sec": _Key(_size, is_inner=False),
 })  # fmt: skip
 KEYS = tuple(_KEYS)
 """Every key, in the order in which they are shown."""

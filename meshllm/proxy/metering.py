@@ -18,14 +18,13 @@ import msgspec
 from meshllm.core import limits
 from meshllm.core.events import QuotaUsed
 from meshllm.core.ids import ModelId, NodeId
-from meshllm.core.quota_config import OnLimit
 from meshllm.core.quota_use import QuotaUse, merged
 from meshllm.core.serving.priorities import Priority
 from meshllm.core.serving.quota_kinds import Admitted, Charge, Kind, Refused, Wanted
 from meshllm.core.serving.quota_lease import Hosts
 from meshllm.core.serving.quota_ledger import QuotaLedger
 from meshllm.core.serving.quota_report import rate_limits, report
-from meshllm.core.serving.quota_windows import Zone, utc
+from meshllm.core.serving.quota_windows import DAY_S, Zone, utc
 from meshllm.core.serving.ratings import Candidate
 from meshllm.core.serving.routes import Capability
 from meshllm.core.standing import MemberState
@@ -43,6 +42,9 @@ log = logging.getLogger(__name__)
 _ANSWER_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "n_predict")
 _FIELD_OF_PATH = {b"/v1/responses": "max_output_tokens"}
 _EVENT = b"data: {"
+_BOM = b"\xef\xbb\xbf"
+_REMEMBERED_S = 2 * DAY_S
+"""Longer than any window lasts: what gone nodes used counts until then."""
 
 
 class Meter:
@@ -126,8 +128,16 @@ class Metering:
         for node, member in view.members.items():
             if node != self._node and (said := member.announcement.quota_uses):
                 self._remembered[node] = merged(self._remembered.get(node, {}).values(), said)
+        self._forget(view)
         self.ledger.emergencies = _emergencies(view)
         self.ledger.know(view.quotas, self._remembered, _hosts(view, self._node), self.clock())
+
+    def _forget(self, view: MeshView) -> None:
+        """Forget what nodes used that are gone, once its windows are over."""
+        since_unix_s = self.clock() - _REMEMBERED_S
+        for node in self._remembered.keys() - view.members.keys():
+            if all(use.day.window_unix_s < since_unix_s for use in self._remembered[node].values()):
+                del self._remembered[node]
 
     def told(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Return the same engines with what is left of their models' quotas."""
@@ -177,7 +187,7 @@ class Metering:
             return None
         wanted = wanted_of(exchange.seen, door, target, priority)
         verdict = self._ask(target.model, wanted)
-        if isinstance(verdict, Refused) and verdict.retry_after_s and self._may_queue(target.model):
+        if isinstance(verdict, Refused) and verdict.may_queue and self.waiting < limits.QUOTA_QUEUE_REQUESTS:
             verdict = await self._queue(target.model, wanted, verdict)
         if isinstance(verdict, Refused):
             return self.problem(verdict)
@@ -193,9 +203,6 @@ class Metering:
         verdict = self.ledger.ask(model, wanted, self.clock())
         self._log()
         return verdict
-
-    def _may_queue(self, model: ModelId) -> bool:
-        return self.ledger.register.of(model).on_limit is OnLimit.QUEUE and self.waiting < limits.QUOTA_QUEUE_REQUESTS
 
     async def _queue(self, model: ModelId, wanted: Wanted, verdict: Admitted | Refused) -> Admitted | Refused:
         """Ask again now and then, until a request may run or has waited for long enough."""
@@ -245,6 +252,10 @@ class Metering:
             return Problem(
                 status=400, code="request_exceeds_burst_limit", message=refused.message, param="max_tokens"
             )  # fmt: skip
+        if refused.kind is Kind.RATE:
+            return Problem(
+                status=429, code="rate_limit_exceeded", message=refused.message, retry_after_s=refused.retry_after_s
+            )
         return Problem(
             status=429, code=QUOTA_EXCEEDED, message=refused.message, type="insufficient_quota",
             retry_after_s=refused.retry_after_s,
@@ -291,7 +302,7 @@ def _limit_of(document: Mapping[str, object]) -> int | None:
 
 def clamped(body: bytes, door: InferenceDoor, answer_tokens: int) -> bytes:
     """Return a body with a limit for its answer, where it had none."""
-    members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    members = msgspec.json.decode(body.removeprefix(_BOM), type=dict[str, msgspec.Raw])
     value = b"%d" % answer_tokens
     for name in _ANSWER_FIELDS:
         if name in members:

@@ -30,6 +30,10 @@ INNER = {
     "max_concurrent_requests": 50,
 }  # fmt: skip
 """As in the specification."""
+RATES = {
+    "max_requests_per_second": 0, "max_tokens_per_second": 0, "burst_requests": 0, "action": "reject",
+    "grace_period_sec": 0,
+}  # fmt: skip
 
 
 def test_every_field_has_its_key() -> None:
@@ -45,13 +49,15 @@ def test_limits_are_taken_alone_or_wrapped(document: dict[str, object]) -> None:
 
     assert register.shown(PHI, "UTC") == {
         "model_id": "phi-4", "quotas": INNER, "on_limit": "reject", "soft_limits": [80, 85, 90, 95],
-        "emergency": False, "timezone": "UTC", "version": 1,
+        "emergency": False, **RATES, "timezone": "UTC", "version": 1,
     }  # fmt: skip
     assert unwrapped(register.shown(PHI, "UTC")) == {
-        **INNER, "on_limit": "reject", "soft_limits": [80, 85, 90, 95], "emergency": False, "version": 1,
+        **INNER, "on_limit": "reject", "soft_limits": [80, 85, 90, 95], "emergency": False, **RATES,
+        "version": 1,
     }  # fmt: skip
 
 
+@pytest.mark.rows("QTA-1")
 def test_other_programs_spellings_are_taken() -> None:
     """One of each, in their units."""
     found = patched(
@@ -61,6 +67,7 @@ def test_other_programs_spellings_are_taken() -> None:
     assert found == Quotas(hourly_token_limit=5, daily_request_limit=6, max_ssd_gb=2.0, max_concurrent_requests=7)
 
 
+@pytest.mark.rows("QTA-1")
 def test_a_change_leaves_the_rest_and_null_is_the_default() -> None:
     """0 and null are no limit."""
     first = NO_QUOTAS.changed(PHI, {**INNER, "on_limit": "warn"}, ME)
@@ -84,6 +91,7 @@ def test_a_change_leaves_the_rest_and_null_is_the_default() -> None:
         ({"max_ssd_mb": -1}, "max_ssd_mb", "a number from 0"),
         ({"on_limit": "drop"}, "on_limit", "reject, queue, warn"),
         ({"emergency": 1}, "emergency", "true or false"),
+        ({"action": "drop"}, "action", "reject, throttle, queue, warn"),
         ({"soft_limits": [1, 2, 3]}, "soft_limits", "four rising percentages"),
         ({"soft_limits": [1, 2, 3, 101]}, "soft_limits", "four rising percentages"),
         ({"soft_limits": [4, 3, 2, 1]}, "soft_limits", "four rising percentages"),

@@ -16,6 +16,7 @@ CHAT = "/v1/chat/completions"
 BODY = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
 
 
+@pytest.mark.rows("QTA-15")
 def test_a_quota_counts_at_every_node_and_outlives_a_restart(daemon: Make) -> None:
     """Requests enter at a node without engines; its host refuses what is above, and has not forgotten it later."""
     with daemon("--model", "tiny", models=("tiny",)) as host:

@@ -174,6 +174,7 @@ def test_the_limit_of_an_answer_goes_where_its_engine_looks() -> None:
     chat, responses = INFERENCE[CHAT], INFERENCE["/v1/responses"]
 
     assert clamped(b'{ "a" : 1 }', chat, 5) == b'{"max_tokens":5, "a" : 1 }'
+    assert clamped(b'\xef\xbb\xbf{"a":1}', chat, 5) == b'\xef\xbb\xbf{"max_tokens":5,"a":1}'
     assert json.loads(clamped(b'{"n_predict": -1, "x": [1]}', chat, 5)) == {"n_predict": 5, "max_tokens": 5, "x": [1]}
     assert json.loads(clamped(b'{"max_tokens": null}', chat, 5)) == {"max_tokens": 5}
     assert json.loads(clamped(b'{"input": "x"}', responses, 5)) == {"input": "x", "max_output_tokens": 5}
@@ -227,6 +228,34 @@ async def test_above_a_limit_people_have_the_choice(
 
         assert [reply.status for reply in replies] == [200, expected]
         assert (len(asked) > 2) is (on_limit == "queue" and places > 0)
+
+
+@pytest.mark.rows("QTA-20")
+@pytest.mark.parametrize(
+    ("limits_", "statuses"),
+    [
+        ({"max_requests_per_second": 0.01}, [200, 429]), ({"max_tokens_per_second": 0.01}, [200, 429]),
+        ({"max_requests_per_second": 0.01, "burst_requests": 2}, [200, 200, 429]),
+        ({"max_requests_per_second": 0.01, "action": "warn"}, [200, 200]),
+        ({"max_requests_per_second": 0.01, "action": "throttle"}, [200, 429]),
+        ({"max_requests_per_second": 20, "action": "throttle", "burst_requests": 1}, [200, 200]),
+        ({"max_requests_per_second": 0.01, "grace_period_sec": 60}, [200, 200]),
+    ],
+)  # fmt: skip
+async def test_requests_that_come_too_early_are_told_so_or_delayed(
+    limits_: dict[str, object], statuses: list[int]
+) -> None:
+    """By a code of its own: coming back in a moment helps. A delay is bounded."""
+    async with a_house(told()) as house:
+        limit(house, **limits_)
+
+        replies = [await house.chat() for _ in statuses]
+
+        assert [reply.status for reply in replies] == statuses
+        for reply in replies:
+            if reply.status == 429:
+                assert reply.error["code"] == "rate_limit_exceeded"
+                assert int(reply.headers["retry-after"]) > 0
 
 
 @pytest.mark.rows("QTA-9")
@@ -291,8 +320,9 @@ async def test_a_model_without_quotas_keeps_the_straight_lane() -> None:
         assert "x-ratelimit-limit-requests" not in free.headers
 
 
+@pytest.mark.rows("QTA-15")
 async def test_what_others_used_counts_here() -> None:
-    """As they announce it."""
+    """As they announce it, also when they are gone, until the window is over."""
     async with a_house(told()) as house:
         limit(house, hourly_request_limit=3)
         member = a_member("other")
@@ -304,10 +334,19 @@ async def test_what_others_used_counts_here() -> None:
         )  # fmt: skip
 
         refused = await house.chat()
+        house.views.publish(a_model(socket=house.engine.socket), quotas=quotas(hourly_request_limit=3))
+        still = await house.chat()
+        house.door.metering.clock = lambda: HOUR_UNIX_S + 4 * 86_400
+        house.views.publish(a_model(socket=house.engine.socket), quotas=quotas(hourly_request_limit=3))
+        later = await house.chat()
 
-        assert refused.status == 429
+        assert [reply.status for reply in (refused, still, later)] == [429, 429, 200]
+        assert house.door.metering.report(TINY)["nodes"] == [
+            {"node_id": NODE, "hourly_tokens": 7, "hourly_requests": 1, "daily_tokens": 7, "daily_requests": 1}
+        ]
 
 
+@pytest.mark.rows("QTA-15")
 async def test_a_host_decides_for_requests_of_other_nodes() -> None:
     """And the entry node passes its verdict on, with when to come back."""
     async with a_mesh(told(), told()) as (entry, mesh):

@@ -15,6 +15,7 @@ from meshllm.core.quota_config import Quotas
 from meshllm.core.quota_use import QuotaUse, Spent
 from meshllm.core.serving.quota_kinds import FULL, OF_HOUR, OF_TOKENS, WINDOWED, Charge, Kind, limit_of
 from meshllm.core.serving.quota_lease import Hosts, Lease
+from meshllm.core.serving.quota_rate import Rate
 from meshllm.core.serving.quota_windows import HOUR_S, Window, Zone, day_at, hour_at
 
 
@@ -57,6 +58,7 @@ class Account:
         """What the largest request so far was allowed to take."""
         self.hour = hour_at(now_unix_s, zone)
         self.day = day_at(now_unix_s, zone)
+        self.rate = Rate()
         self.counters = {kind: Counter() for kind in WINDOWED}
         self.told: dict[Kind, int] = {}
         """How near to each limit the log was told of, in this window."""
@@ -88,6 +90,7 @@ class Account:
             self.told.pop(kind, None)
         self.told.pop(Kind.CONCURRENT, None)
         self.told.pop(Kind.EMERGENCY, None)
+        self.told.pop(Kind.RATE, None)
         self._leased_unix_s = 0.0
 
     def window(self, kind: Kind) -> Window:
@@ -134,6 +137,7 @@ class Account:
         for kind, counter in self.counters.items():
             counter.reserved += tokens if kind in OF_TOKENS else 1
         self.in_flight += 1
+        self.rate.take()
         self.largest_tokens = max(self.largest_tokens, tokens)
         return Charge(self.model, tokens, self.hour.starts_unix_s, self.day.starts_unix_s)
 
@@ -146,6 +150,7 @@ class Account:
             return
         charge.is_over = True
         self.in_flight -= 1
+        self.rate.use(tokens or 0)
         for kind, counter in self.counters.items():
             began = charge.hour_unix_s if kind in OF_HOUR else charge.day_unix_s
             if began != self.window(kind).starts_unix_s:

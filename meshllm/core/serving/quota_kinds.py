@@ -25,6 +25,7 @@ class Kind(StrEnum):
     CONCURRENT = "concurrent"
     BURST = "burst"
     EMERGENCY = "emergency"
+    RATE = "rate"
 
 
 WINDOWED = (Kind.HOURLY_TOKENS, Kind.HOURLY_REQUESTS, Kind.DAILY_TOKENS, Kind.DAILY_REQUESTS)
@@ -94,6 +95,8 @@ class Refused:
     message: str
     retry_after_s: int
     """When it may be better; 0 where it never is."""
+    may_queue: bool = False
+    """It may wait for that."""
 
 
 def limit_of(quotas: Quotas, kind: Kind) -> int:

@@ -7,10 +7,12 @@ Invariants: without quotas nothing is kept; every admitted request is settled on
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from meshllm.core import limits
 from meshllm.core.effects import Level, Notify
 from meshllm.core.ids import ModelId, NodeId
-from meshllm.core.quota_config import NO_QUOTAS, OnLimit, QuotaRegister, Quotas
+from meshllm.core.quota_config import NO_QUOTAS, OnLimit, QuotaRegister, Quotas, RateAction
 from meshllm.core.quota_use import QuotaUse
 from meshllm.core.serving.priorities import Priority
 from meshllm.core.serving.quota_account import Account
@@ -96,11 +98,14 @@ class QuotaLedger:
         objection = self._objection(account, quotas, wanted, tokens, now_unix_s)
         if objection is not None and (quotas.on_limit is not OnLimit.WARN or not objection.retry_after_s):
             return objection
+        early_s = self._early_s(account, quotas, now_unix_s)
+        if early_s and (too_early := self._too_early(account, quotas, early_s, now_unix_s)) is not None:
+            return too_early
         charge = account.reserve(tokens)
-        waits_s = 0.0 if wanted.priority is Priority.HIGH else delay_s(self.percent(account), quotas.soft_limits)
-        return Admitted(
-            charge=charge, answer_tokens=answer if is_needed else None, delay_s=waits_s if objection is None else 0.0
-        )  # fmt: skip
+        waits_s = early_s if quotas.action is RateAction.THROTTLE else 0.0
+        if wanted.priority is not Priority.HIGH and objection is None:
+            waits_s += delay_s(self.percent(account), quotas.soft_limits)
+        return Admitted(charge=charge, answer_tokens=answer if is_needed else None, delay_s=waits_s)
 
     def foresee(self, model: ModelId, wanted: Wanted, now_unix_s: float) -> Refused | None:
         """Return why a request would be refused by what is known of the whole mesh; hosts decide, not this."""
@@ -185,6 +190,20 @@ class QuotaLedger:
             return self._refused(account, Kind.CONCURRENT, 1, now_unix_s)
         return None
 
+    def _early_s(self, account: Account, quotas: Quotas, now_unix_s: float) -> float:
+        """Return for how long a request is too early, unless that is forgiven."""
+        early_s = account.rate.wait_s(quotas, now_unix_s) if quotas.has_rates else 0.0
+        return early_s if early_s > 0 and not account.rate.is_graced(quotas, now_unix_s) else 0.0
+
+    def _too_early(self, account: Account, quotas: Quotas, early_s: float, now_unix_s: float) -> Refused | None:
+        """Return what becomes of a request that comes too early; None where it is served, now or delayed."""
+        if quotas.action is RateAction.THROTTLE and early_s <= limits.QUOTA_THROTTLE_HARD_MOST_S:
+            return None
+        refused = self._refused(account, Kind.RATE, 1, now_unix_s)
+        if quotas.action is RateAction.WARN:
+            return None
+        return replace(refused, retry_after_s=int(early_s) + 1, may_queue=quotas.action is RateAction.QUEUE)
+
     def _refused(self, account: Account, kind: Kind, need: int, now_unix_s: float) -> Refused:
         """Return a refusal, counted, and told to the log once for each window.
 
@@ -195,6 +214,8 @@ class QuotaLedger:
         retry_after_s, is_full = _SOON_S, True
         if kind is Kind.CONCURRENT:
             message = f"the model {model!r} runs {account.in_flight} requests here, as many as its quota allows"
+        elif kind is Kind.RATE:
+            message = f"requests for the model {model!r} come more quickly than it may be used here"
         elif kind is Kind.EMERGENCY:
             message = f"the model {model!r} takes only urgent requests for now"
         else:
@@ -209,7 +230,8 @@ class QuotaLedger:
         if is_full and account.told.get(kind, 0) >= 0:
             account.told[kind] = -1
             self._notices.append(notice(Level.ERROR, "Quota exceeded", model=model, limit=str(kind), why=message))
-        return Refused(kind=kind, message=message, retry_after_s=retry_after_s)
+        may_queue = self.register.of(model).on_limit is OnLimit.QUEUE
+        return Refused(kind=kind, message=message, retry_after_s=retry_after_s, may_queue=may_queue)
 
     def _note_levels(self, account: Account, quotas: Quotas) -> None:
         """Tell the log of levels that were crossed, each once in a window."""

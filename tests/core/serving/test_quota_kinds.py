@@ -49,4 +49,4 @@ def test_every_limit_has_a_kind() -> None:
         max_concurrent_requests=5, burst_token_limit=6,
     )  # fmt: skip
 
-    assert [limit_of(quotas, kind) for kind in Kind] == [1, 2, 3, 4, 5, 6, 0]
+    assert [limit_of(quotas, kind) for kind in Kind] == [1, 2, 3, 4, 5, 6, 0, 0]

@@ -46,6 +46,7 @@ def use(ledger: QuotaLedger, tokens: int, now_s: float = NOW_S) -> Admitted:
     return verdict
 
 
+@pytest.mark.rows("QTA-1")
 @pytest.mark.parametrize(
     ("limits", "kind", "retry_after_s"),
     [
@@ -197,6 +198,41 @@ def test_without_quotas_nothing_is_kept_but_what_was_used() -> None:
     assert ledger.account(MODEL, NOW_S).use() == QuotaUse(model=MODEL, hour=Spent(0, 40, 1), day=Spent(0, 40, 1))
 
 
+@pytest.mark.parametrize(("action", "second"), [("reject", None), ("queue", None), ("throttle", 1.0), ("warn", 0.0)])
+def test_a_request_that_comes_too_early_is_dealt_with_as_people_say(action: str, second: float | None) -> None:
+    """Refused with when its time is, queued, delayed until then, or served with a line for the log."""
+    ledger = a_ledger(max_requests_per_second=1, action=action)
+    assert use(ledger, 5).delay_s == 0.0
+
+    verdict = ledger.ask(MODEL, ONE, NOW_S)
+
+    if second is None:
+        found = refused(verdict)
+        assert (found.kind, found.retry_after_s, found.may_queue) == (Kind.RATE, 2, action == "queue")
+        assert isinstance(ledger.ask(MODEL, ONE, NOW_S + 1.01), Admitted)
+    else:
+        assert admitted(verdict).delay_s == pytest.approx(second)
+    told = [one.message for one in ledger.taken_notices()]
+    assert told == ([] if action == "throttle" else ["Quota exceeded"])
+
+
+def test_a_request_that_would_be_delayed_for_too_long_is_refused() -> None:
+    """Its client had better come back."""
+    ledger = a_ledger(max_tokens_per_second=1, action="throttle")
+    use(ledger, 500)
+
+    assert refused(ledger.ask(MODEL, ONE, NOW_S)).retry_after_s > 400
+
+
+def test_the_first_excess_is_forgiven_for_the_time_of_grace() -> None:
+    """Then the action counts."""
+    ledger = a_ledger(max_requests_per_second=1, grace_period_sec=5)
+    for _ in range(10):
+        use(ledger, 1)
+
+    assert refused(ledger.ask(MODEL, ONE, NOW_S + 5)).kind is Kind.RATE
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("ask"), st.integers(0, 30), st.one_of(st.none(), st.integers(0, 60))),
@@ -233,6 +269,7 @@ def test_no_interleaving_passes_a_limit_at_one_host(
         assert not requests or spent_requests <= requests
 
 
+@pytest.mark.rows("QTA-15")
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 40)), max_size=60), st.integers(1, 200), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_hosts_that_are_cut_off_use_their_leases_and_no_more(

@@ -128,6 +128,8 @@ class Config:
     """How this node routes requests, whatever is chosen mesh-wide: the table `[routing]` of the file."""
     quotas: tuple[tuple[str, Quotas], ...] = ()
     """What models may be used for at this node, by id, where the mesh has not chosen it: the table `[quotas]`."""
+    client_keys: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Keys that are good for models alone, and whose they are: the tables `[keys.NAME]` of the file."""
     quota_timezone: str = "UTC"
     """By whose clock hours and days begin for quotas."""
     unknown_model: str = ""
@@ -189,6 +191,7 @@ def load(
     chosen["routing"] = None if file is None else routing_of(file)
     quotas = NO_SETTINGS if file is None else quotas_of(file)
     chosen["quotas"], chosen["quota_timezone"] = quotas.quotas, quotas.timezone
+    chosen["client_keys"] = quotas.keys
     own_folder = client_state_dir(environ) if chosen.get("client") else default_state_dir(environ, platform)
     state_dir = chosen.setdefault("state_dir", own_folder)
     chosen.setdefault("runtime_dir", default_runtime_dir(environ, state_dir))  # type: ignore[arg-type]

@@ -4,13 +4,14 @@ Owns reading that table and describing it for editors. Decides nothing about lim
 their bounds and other spellings. Doesn't know who counts.
 """
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from meshllm.config_file import ConfigFile
 from meshllm.config_lines import child
-from meshllm.core.quota_config import UNLIMITED, OnLimit, QuotaError, Quotas, RateAction, patched
+from meshllm.core.quota_config import OF_CLIENT, UNLIMITED, OnLimit, QuotaError, Quotas, RateAction, patched
 
 TABLE = "quotas"
 DEFAULT = "default"
@@ -18,6 +19,8 @@ TIMEZONE, PRESET = "timezone", "preset"
 OTHER_TIMEZONE = "quota_timezone"
 """The same at the top of the file."""
 UTC = "UTC"
+KEYS_TABLE, _KEY = "keys", "key"
+_CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 PRESETS: Mapping[str, Mapping[str, int]] = MappingProxyType({
     "small": {"max_ram_mb": 40_960, "hourly_token_limit": 500_000},
     "medium": {"max_ram_mb": 81_920, "hourly_token_limit": 1_000_000},
@@ -57,6 +60,8 @@ class QuotaSettings:
     quotas: tuple[tuple[str, Quotas], ...] = ()
     """By the model's id; "" is every other model."""
     timezone: str = UTC
+    keys: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Keys of clients, and what these are called."""
 
 
 NO_SETTINGS = QuotaSettings()
@@ -77,7 +82,35 @@ def quotas_of(file: ConfigFile) -> QuotaSettings:
             continue
         model = "" if name == DEFAULT else str(name)
         found[model] = _quotas(file, child(TABLE, str(name)), given, found.get("", UNLIMITED))
-    return QuotaSettings(quotas=tuple(sorted(found.items())), timezone=zone)
+    keys: dict[str, str] = {}
+    for name, given in _clients(file).items():
+        keys[_key(file, name, given, keys)] = name
+        limits = {key: value for key, value in given.items() if key != _KEY}
+        found[f"{OF_CLIENT}{name}"] = _quotas(file, child(KEYS_TABLE, name), limits, UNLIMITED)
+    return QuotaSettings(quotas=tuple(sorted(found.items())), timezone=zone, keys=tuple(keys.items()))
+
+
+def _clients(file: ConfigFile) -> Mapping[str, Mapping[str, object]]:
+    """Return the tables of clients that have keys of their own."""
+    table = file.values.get(KEYS_TABLE, {})
+    if not isinstance(table, dict):
+        raise file.error(KEYS_TABLE, f"expected tables, [{KEYS_TABLE}.NAME]")
+    for name, given in table.items():
+        if not isinstance(given, dict):
+            raise file.error(child(KEYS_TABLE, str(name)), f"expected a table, [{KEYS_TABLE}.{name}]")
+        if not _CLIENT.fullmatch(str(name)):
+            raise file.error(child(KEYS_TABLE, str(name)), "expected a name of letters, digits, dots and dashes")
+    return {str(name): given for name, given in table.items()}
+
+
+def _key(file: ConfigFile, name: str, given: Mapping[str, object], others: Mapping[str, str]) -> str:
+    """Return a client's key: visible text that nobody else has."""
+    place, key = child(child(KEYS_TABLE, name), _KEY), given.get(_KEY)
+    if not isinstance(key, str) or not key.isascii() or not key.isprintable() or not key.strip():
+        raise file.error(place, "expected the key that this client shows")
+    if key.strip() in others:
+        raise file.error(place, "is another client's key, too")
+    return key.strip()
 
 
 def _quotas(file: ConfigFile, place: str, given: object, base: Quotas) -> Quotas:
@@ -109,12 +142,22 @@ def _timezone(file: ConfigFile, place: str, given: object) -> str:
     return str(given)
 
 
-def schema() -> dict[str, object]:
-    """Return what a JSON schema says of the table."""
+def schema_of_keys() -> dict[str, object]:
+    """Return what a JSON schema says of the tables of clients."""
+    one = {"allOf": [_schema_of_limits(), {"properties": {_KEY: {"type": "string"}}, "required": [_KEY]}]}
+    return {"title": "Clients with keys of their own.", "type": "object", "additionalProperties": one}
+
+
+def _schema_of_limits() -> dict[str, object]:
     properties = {
         key: {**_SPECIAL.get(key, {"type": "integer", "minimum": 0}), "description": meaning}
         for key, meaning in MEANINGS.items()
     }
-    one = {"title": "What a model may be used for.", "type": "object", "properties": properties}
+    return {"title": "What a model may be used for.", "type": "object", "properties": properties}
+
+
+def schema() -> dict[str, object]:
+    """Return what a JSON schema says of the table."""
+    one = _schema_of_limits()
     known = {PRESET: {"enum": list(PRESETS)}, TIMEZONE: {"type": "string"}, DEFAULT: one}
     return {"title": "Quotas.", "type": "object", "properties": known, "additionalProperties": one}

@@ -30,6 +30,7 @@ def json_schema() -> dict[str, object]:
     settings[TABLE] = schema()
     settings[config_quotas.TABLE] = config_quotas.schema()
     settings[config_quotas.OTHER_TIMEZONE] = {"type": "string"}
+    settings[config_quotas.KEYS_TABLE] = config_quotas.schema_of_keys()
     sections = {
         table: {
             "type": "object", "additionalProperties": False,

@@ -28,7 +28,7 @@ OTHER_NAMES = MappingProxyType({"default_model_id": "default_model", "routing_co
 """Other programs' names of settings and tables at the top."""
 COMMANDS = frozenset({"serve", "run"})
 """What `command` may say: other programs use one file for several purposes."""
-TABLES = frozenset({"models", "remotes", "routing", "quotas", "quota_timezone", "allow_mixed_cpu", "$schema"})
+TABLES = frozenset({"models", "remotes", "routing", "quotas", "quota_timezone", "keys", "allow_mixed_cpu", "$schema"})
 """Keys at the top that are no settings; who reads tables reads them, and editors the last."""
 
 

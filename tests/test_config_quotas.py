@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from meshllm.cli.config import shown
 from meshllm.config_quotas import MEANINGS, PRESETS, schema
-from meshllm.core.quota_config import KEYS, UNLIMITED, OnLimit, Quotas, patched
+from meshllm.core.ids import ModelId
+from meshllm.core.quota_config import KEYS, UNLIMITED, OnLimit, QuotaRegister, Quotas, patched
 from tests.config_builders import configured, refused
 
 
@@ -39,6 +41,24 @@ def test_hours_and_days_are_those_of_a_zone(tmp_path: Path) -> None:
     assert configured(tmp_path, "").quota_timezone == "UTC"
 
 
+def test_clients_have_keys_and_quotas_of_their_own(tmp_path: Path) -> None:
+    """What is shown of them is their names; limits of all models are none of theirs."""
+    text = '[keys.ann]\nkey = "secret-1"\nrequests_per_minute = 60\n[keys.ben]\nkey = "secret-2"\n'
+    text += "[quotas.default]\nmax_ram_mb = 5"
+
+    config = configured(tmp_path, text)
+
+    assert config.client_keys == (("secret-1", "ann"), ("secret-2", "ben"))
+    register = QuotaRegister(configured=config.quotas)
+    assert register.of(ModelId("key:ann")) == Quotas(max_requests_per_second=1.0, burst_requests=60)
+    assert register.of(ModelId("key:ben")) == UNLIMITED
+    assert shown(config)["client_keys"] == ["ann", "ben"]
+    assert "secret" not in json.dumps(shown(config)) + repr(config)
+    both = {"requests_per_minute": 6, "tokens_per_minute": 120}
+    assert patched(UNLIMITED, both) == Quotas(max_requests_per_second=0.1, burst_requests=6, max_tokens_per_second=2.0)
+    assert patched(patched(UNLIMITED, both), dict.fromkeys(both)) == UNLIMITED
+
+
 @pytest.mark.parametrize(
     ("text", "line", "key", "words"),
     [
@@ -49,6 +69,12 @@ def test_hours_and_days_are_those_of_a_zone(tmp_path: Path) -> None:
         ("quota_timezone = 3", 1, "quota_timezone", "the name of a time zone"),
         ("[quotas]\nmax_ram_mb = 1", 2, "quotas.max_ram_mb", "a table of limits"),
         ("quotas = 3", 1, "quotas", "expected a table"),
+        ("keys = 3", 1, "keys", "expected tables"),
+        ("[keys]\nann = 'x'", 2, "keys.ann", "expected a table, [keys.ann]"),
+        ("[keys.'a b']\nkey = 'x'", 1, "keys.a b", "a name of letters"),
+        ("[keys.ann]\nmax_ram_mb = 1", 1, "keys.ann.key", "the key that this client shows"),
+        ("[keys.ann]\nkey = 'x'\n[keys.ben]\nkey = 'x'", 4, "keys.ben.key", "another client's key"),
+        ("[keys.ann]\nkey = 'x'\nmax_tokens = 1", 3, "keys.ann.max_tokens", "there is no key"),
         ("[quota]\nx = 1", 1, "quota", "did you mean quotas?"),
     ],
 )

@@ -15,6 +15,7 @@ from meshllm.cli.render import clean, print_facts, print_json
 from meshllm.cli.settings import all_flags, configured, settings
 from meshllm.config import Config
 from meshllm.core.policy import ModelPolicy
+from meshllm.core.quota_config import shown as shown_quotas
 from meshllm.core.remotes import RemoteBackend
 from meshllm.core.resources import MemoryLimit
 from meshllm.core.routing_config import RoutingConfig
@@ -70,7 +71,12 @@ def _count(number: int, what: str) -> str:
 
 def shown(config: Config) -> dict[str, object]:
     """Return every setting by its name, with secrets left out."""
-    return {field.name: _shown(field.name, getattr(config, field.name)) for field in fields(Config)}
+    found = {field.name: _shown(field.name, getattr(config, field.name)) for field in fields(Config)}
+    clients = [name for _, name in config.client_keys]
+    return found | {
+        "client_keys": clients,
+        "quotas": {name or "default": shown_quotas(one) for name, one in config.quotas},
+    }
 
 
 def _shown(name: str, value: object) -> object:

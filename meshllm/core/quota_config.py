@@ -14,6 +14,8 @@ from meshllm.core import limits
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.routing_config import ConfigFault
 
+OF_CLIENT = "key:"
+"""Before the name of a client that has a key of its own: what follows is no model, and has no quotas but its own."""
 WRAPPER = "quotas"
 """The key below which a document may have all others."""
 _FREE_KEYS = frozenset({"model_id", "timezone"})
@@ -169,6 +171,9 @@ OTHER_NAMES: Mapping[str, str] = MappingProxyType({
     "max_tokens_per_request": "burst_token_limit", "max_concurrent": "max_concurrent_requests",
 })  # fmt: skip
 """Spellings of other programs."""
+_BY_MINUTE: Mapping[str, str] = MappingProxyType({
+    "requests_per_minute": "max_requests_per_second", "tokens_per_minute": "max_tokens_per_second",
+})  # fmt: skip
 _SSD_MB = "max_ssd_mb"
 _MB_OF_GB = 1024
 _SHOWN_CHARS = 80
@@ -190,7 +195,7 @@ def _plain(value: object) -> object:
 def patched(quotas: Quotas, changes: Mapping[str, object]) -> Quotas:
     """Return quotas with these keys changed; null brings a default back. Raises QuotaError."""
     found: dict[str, object] = {}
-    for given, value in changes.items():
+    for given, value in _in_seconds(changes).items():
         key, value_here = _named(given, value)
         if key not in _KEYS:
             message = f"there is no key {given[:_SHOWN_CHARS]!r}; the keys are: {', '.join(_KEYS)}"
@@ -199,6 +204,20 @@ def patched(quotas: Quotas, changes: Mapping[str, object]) -> Quotas:
             _refuse(given, f"given once: {key!r} says the same")
         found[key] = getattr(UNLIMITED, key) if value is None else _KEYS[key].read(given, value_here)
     return replace(quotas, **found)  # type: ignore[arg-type]
+
+
+def _in_seconds(changes: Mapping[str, object]) -> Mapping[str, object]:
+    """Return a change with rates by the minute as rates by the second; a minute's requests may come at once."""
+    found = dict(changes)
+    for key, by_second in _BY_MINUTE.items():
+        if key in found:
+            value = found.pop(key)
+            if by_second in found:
+                _refuse(key, f"given once: {by_second!r} says the same")
+            found[by_second] = None if value is None else _size(key, value) / 60
+            if by_second == "max_requests_per_second":
+                found.setdefault("burst_requests", None if value is None else max(int(_size(key, value)), 1))
+    return found
 
 
 def _named(given: str, value: object) -> tuple[str, object]:
@@ -274,7 +293,8 @@ class QuotaRegister:
         if choice is not None:
             return choice.quotas
         configured = dict(self.configured)
-        return configured.get(model, configured.get("", UNLIMITED))
+        everybody = UNLIMITED if model.startswith(OF_CLIENT) else configured.get("", UNLIMITED)
+        return configured.get(model, everybody)
 
     def version(self, model: ModelId) -> int:
         """Return the version of what was chosen for a model; 0 before the first choice."""

@@ -477,7 +477,7 @@ def _door_config(config: Config, start: MeshStart) -> FrontDoorConfig:
     return FrontDoorConfig(
         host=config.host, port=config.port, node=start.node, api_key=config.api_key,
         allowed_hosts=config.allowed_hosts, allowed_origins=config.allowed_origins,
-        load_wait_s=config.load_wait_s, quota_zone=zone_of(config.quota_timezone),
+        load_wait_s=config.load_wait_s, quota_zone=zone_of(config.quota_timezone), client_keys=config.client_keys,
     )  # fmt: skip
 
 

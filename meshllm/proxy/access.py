@@ -37,6 +37,10 @@ class AccessRules:
     api_key: str = ""
     is_open: Callable[[str, str], bool] = lambda _method, _path: False
     """Tells whether a method and a path need no key."""
+    clients: tuple[tuple[str, str], ...] = ()
+    """Further keys, and what their clients are called: good for models alone, and each with quotas of its own."""
+    is_for_clients: Callable[[str], bool] = lambda _path: False
+    """Tells whether a path is about models alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,8 @@ class Access:
 
     refusal: Problem | None
     cors: bytes = b""
+    client: str = ""
+    """Whose key was shown, where it is not the node's own."""
 
 
 def check_access(head: Head, rules: AccessRules, local_address: str) -> Access:
@@ -57,7 +63,7 @@ def check_access(head: Head, rules: AccessRules, local_address: str) -> Access:
     if origin is None:
         if _is_from_other_site(head):
             return Access(Problem(status=403, code="origin_not_allowed", message="requests of other sites are refused"))
-        return Access(_check_key(head, rules))
+        return _by_key(head, rules, b"")
     same = host is not None and origin.lower() in {f"http://{host.lower()}", f"https://{host.lower()}"}
     if not same and origin.lower() not in rules.allowed_origins:
         message = f"the Origin {origin[:100]!r} is not allowed; --allowed-origin adds one"
@@ -65,7 +71,33 @@ def check_access(head: Head, rules: AccessRules, local_address: str) -> Access:
     cors = b"" if same else _cors_fields(origin)
     if head.method == "OPTIONS":
         return Access(None, cors + _preflight_fields())
+    return _by_key(head, rules, cors)
+
+
+def _by_key(head: Head, rules: AccessRules, cors: bytes) -> Access:
+    """Decide by the key that was shown."""
+    client = _client_of(head, rules)
+    if client and rules.is_for_clients(head.path):
+        return Access(None, cors, client)
+    if client and not rules.is_open(head.method, head.path):
+        message = "this key is good for models alone; whoever administers the node shows its own"
+        return Access(Problem(status=403, code="not_allowed", message=message), cors)
     return Access(_check_key(head, rules), cors)
+
+
+def _client_of(head: Head, rules: AccessRules) -> str:
+    """Return whose key was shown; every key is compared, so that the time tells nothing."""
+    if not rules.clients:
+        return ""
+    given = _given(head).encode("latin-1")
+    found = [name for key, name in rules.clients if hmac.compare_digest(given, key.encode())]
+    return found[0] if found else ""
+
+
+def _given(head: Head) -> str:
+    """Return the key that was shown; empty for none."""
+    scheme, _, token = (head.get("authorization") or "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else head.get("x-api-key") or ""
 
 
 def _is_our_host(host: str, rules: AccessRules, local_address: str) -> bool:
@@ -100,8 +132,7 @@ def _is_from_other_site(head: Head) -> bool:
 def _check_key(head: Head, rules: AccessRules) -> Problem | None:
     if not rules.api_key or rules.is_open(head.method, head.path):
         return None
-    scheme, _, token = (head.get("authorization") or "").partition(" ")
-    given = token.strip() if scheme.lower() == "bearer" else head.get("x-api-key") or ""
+    given = _given(head)
     if hmac.compare_digest(given.encode("latin-1"), rules.api_key.encode()):
         return None
     message = "this node needs its API key, as `Authorization: Bearer <key>` or `X-API-Key: <key>`"

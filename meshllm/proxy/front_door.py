@@ -70,6 +70,8 @@ class FrontDoorConfig:
     port: int
     node: NodeId
     api_key: str = ""
+    client_keys: tuple[tuple[str, str], ...] = ()
+    """Further keys, for models alone, and what their clients are called."""
     allowed_hosts: tuple[str, ...] = ()
     """Names, without port, that Host may have besides localhost and our addresses."""
     allowed_origins: tuple[str, ...] = ()
@@ -113,11 +115,13 @@ class FrontDoor:
         self.metering = Metering(views, config.node, config.quota_zone)
         self._pursuit = self.pursuit = Pursuit(self._targets, self.traffic, reach, self.planner, post, patience)
         self._pursuit.admit, self.planner.quotas = self.metering.admit, self.metering
+        self._pursuit.let_in = self.metering.let_in
         self._open = OpenRequests(self.planner, views, self.traffic, rng)
         self._pursuit.turn = self._open.turn
         self._resumer = Resumer(self._targets, self.traffic, self._pursuit.pause_s)
         self._rules = AccessRules(
             bound_host=config.host, api_key=config.api_key, is_open=paths.is_open,
+            clients=config.client_keys, is_for_clients=paths.is_about_models,
             allowed_hosts=frozenset(host.lower() for host in config.allowed_hosts),
             allowed_origins=frozenset(origin.lower().rstrip("/") for origin in config.allowed_origins),
         )  # fmt: skip
@@ -345,7 +349,7 @@ class FrontDoor:
     def settled(self, exchange: Exchange, *, is_ok: bool) -> None:
         """Count a request to a model that is over."""
         if exchange.meter is not None:
-            exchange.meter.settle()
+            exchange.meter.end()
         if exchange.intake.inference is None:
             return
         target = exchange.target
@@ -408,6 +412,9 @@ class FrontDoor:
         self, client: ClientConnection, arrival: Arrival, exchange: Exchange, found: Target
     ) -> Exchange | None:  # fmt: skip
         """Send a request on its way: at once where nothing is to be thought about."""
+        if exchange.intake.client and not found.is_metered:
+            self._pursue(exchange)
+            return exchange
         if found.is_metered and exchange.intake.inference.needs is not None:  # type: ignore[union-attr]  # it has a door
             objection = self.metering.objection(exchange, found, is_asked=self.planner.config.checks_quotas)
             if objection is None:
@@ -444,7 +451,8 @@ class FrontDoor:
 
     def _pursue(self, exchange: Exchange) -> None:
         """Start the task that finds a way for an exchange."""
-        self.tend(exchange, self._pursuit.run(exchange))
+        pursuit = self._pursuit
+        self.tend(exchange, pursuit.run_for_client(exchange) if exchange.intake.client else pursuit.run(exchange))
 
     def tend(self, exchange: Exchange, work: Coroutine[object, object, None]) -> None:
         """Run something for an exchange, as a task that has an owner."""

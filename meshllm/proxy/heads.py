@@ -69,6 +69,7 @@ def _arrival(intake: Intake, length: int, request_id: bytes | None, trace: bytes
     plain_length = length if is_plain and length <= intake.body_limit_bytes else -1
     is_chat = door is not None and door.shape is Chat and intake.door is Door.INFERENCE
     is_straight = is_plain and is_chat and intake.keeps_alive and intake.priority is not Priority.LOW
+    is_straight = is_straight and not intake.client
     return Arrival(
         intake, length, plain_length, request_id, is_straight=is_straight,
         path=door.path if door is not None else b"",

@@ -82,6 +82,8 @@ class Intake:
     """How the host of this one request is chosen. Whoever may use this node may administer it, too."""
     priority: Priority = Priority.NORMAL
     """As `X-Priority` says."""
+    client: str = ""
+    """Whose key it shows, where that is not the node's own: such a client has quotas."""
     may_resume: bool = True
     """As `X-Mesh-Resume` says: another engine may go on with its stream."""
 
@@ -102,7 +104,7 @@ def take_in(head: Head, rules: AccessRules | None, local_address: str, *, is_lea
     keeps_alive = head.keeps_alive and not is_leaving
     has_body = head.method not in {"GET", "HEAD"} and (head.is_chunked or head.get("content-length") is not None)
     return Intake(
-        head=head, door=door, refusal=refusal, inference=inference, asked_model=asked,
+        head=head, door=door, refusal=refusal, inference=inference, asked_model=asked, client=access.client,
         cors_lines=access.cors, engine_lines=_engine_lines(head, inference), body_limit_bytes=limit,
         keeps_alive=keeps_alive,
         answer_end=access.cors + connection_line(head.minor, keeps_alive=keeps_alive) + b"\r\n",

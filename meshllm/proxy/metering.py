@@ -18,6 +18,7 @@ import msgspec
 from meshllm.core import limits
 from meshllm.core.events import QuotaUsed
 from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.quota_config import OF_CLIENT
 from meshllm.core.quota_use import QuotaUse, merged
 from meshllm.core.serving.priorities import Priority
 from meshllm.core.serving.quota_kinds import Admitted, Charge, Kind, Refused, Wanted
@@ -50,11 +51,18 @@ _REMEMBERED_S = 2 * DAY_S
 class Meter:
     """What one request has reserved and used, from its admission to its end."""
 
-    __slots__ = ("_charge", "_events", "_house", "_prompt_tokens", "_tail", "_told", "model")
+    __slots__ = (
+        "_charge", "_events", "_house", "_prompt_tokens", "_tail", "_told", "_toll", "client", "is_let_in", "model",
+    )  # fmt: skip
 
-    def __init__(self, house: "Metering", model: ModelId) -> None:
-        """Belong to a request that has reserved nothing yet."""
+    def __init__(self, house: "Metering", model: ModelId, client: str = "") -> None:
+        """Belong to a request of a client, or of whoever has the node's own key, that has reserved nothing yet."""
         self._house = house
+        self.client = client
+        self.is_let_in = False
+        """The quotas of its client were asked."""
+        self._toll: Charge | None = None
+        """What it reserved of its client's quotas, wherever it goes."""
         self.model = model
         self._charge: Charge | None = None
         self._prompt_tokens = self._events = 0
@@ -70,6 +78,10 @@ class Meter:
         """Take what was set aside."""
         self._charge, self._prompt_tokens = charge, prompt_tokens
 
+    def pay(self, toll: Charge, prompt_tokens: int) -> None:
+        """Take what was set aside of its client's quotas."""
+        self._toll, self._prompt_tokens = toll, prompt_tokens
+
     def answered(self, document: bytes) -> None:
         """Take a whole answer, and what it says of its tokens."""
         self._told = tokens_of(document)
@@ -81,18 +93,25 @@ class Meter:
         self._events += data.count(_EVENT)
 
     def settle(self) -> None:
-        """Say what was used: by the answer's own account, else by its events; nothing came of one without any."""
+        """Say what was used here: by the answer's own account, else by its events; nothing came of one without any."""
         charge, self._charge = self._charge, None
-        if charge is None:
-            return
+        if charge is not None:
+            self._house.settled(charge, self._used())
+
+    def end(self) -> None:
+        """Say what the whole request used, of its client's quotas too."""
+        self.settle()
+        toll, self._toll = self._toll, None
+        if toll is not None:
+            self._house.settled(toll, self._used())
+
+    def _used(self) -> int | None:
         told = self._told
         for is_chunked in (True, False):
             told = tokens_of_events(self._tail, is_chunked=is_chunked) if told is None else told
         if told is None and self._events:
             told = self._prompt_tokens + self._events
-        self._house.settled(charge, told)
-        self._events, self._told = 0, None
-        self._tail.clear()
+        return told
 
     def retry_after_s(self) -> int:
         """Return when it may be better, by what this node knows."""
@@ -100,7 +119,7 @@ class Meter:
 
     def lines(self) -> bytes:
         """Return the fields of an answer that say how much is left."""
-        return self._house.lines(self.model)
+        return self._house.lines(scope_of(self.client)) if self.client else self._house.lines(self.model)
 
 
 class Metering:
@@ -165,10 +184,31 @@ class Metering:
         """Return the meter of a request; a new one where it has none for this model."""
         meter = exchange.meter
         if not isinstance(meter, Meter) or meter.model != model:
-            if meter is not None:
+            if isinstance(meter, Meter):
                 meter.settle()
-            meter = exchange.meter = Meter(self, model)
+                meter.model = model
+                return meter
+            meter = exchange.meter = Meter(self, model, exchange.intake.client)
         return meter
+
+    async def let_in(self, exchange: Exchange) -> Problem | None:
+        """Reserve what a client's request may take of its quotas, once, wherever it goes; return why it may not."""
+        door, model = exchange.intake.inference, exchange.target.model
+        if door is None or door.needs is None:
+            return None
+        meter = self.meter(exchange, model)
+        scope = scope_of(exchange.intake.client)
+        self.hear()
+        if meter.is_let_in or not self.ledger.register.of(scope).is_limiting:
+            return None
+        meter.is_let_in = True
+        wanted = wanted_of(exchange.seen, door, exchange.target, exchange.intake.priority)
+        verdict = await self._asked(scope, wanted)
+        if isinstance(verdict, Refused):
+            return self.problem(verdict)
+        meter.pay(verdict.charge, wanted.prompt_tokens)
+        await self._obey(exchange, door, verdict)
+        return None
 
     async def admit(self, exchange: Exchange, target: Target, priority: Priority) -> Problem | None:
         """Reserve what a request may take at an engine of this node, when it may; return why it may not.
@@ -186,17 +226,27 @@ class Metering:
         if meter.has_charge or exchange.again is not None:
             return None
         wanted = wanted_of(exchange.seen, door, target, priority)
-        verdict = self._ask(target.model, wanted)
-        if isinstance(verdict, Refused) and verdict.may_queue and self.waiting < limits.QUOTA_QUEUE_REQUESTS:
-            verdict = await self._queue(target.model, wanted, verdict)
+        verdict = await self._asked(target.model, wanted)
         if isinstance(verdict, Refused):
             return self.problem(verdict)
         meter.take(verdict.charge, wanted.prompt_tokens)
+        await self._obey(exchange, door, verdict)
+        return None
+
+    @staticmethod
+    async def _obey(exchange: Exchange, door: InferenceDoor, verdict: Admitted) -> None:
+        """Bound the answer of a request that may run, and delay it, as far as that was said."""
         if verdict.answer_tokens is not None:
             exchange.body = clamped(exchange.body, door, verdict.answer_tokens)
         if verdict.delay_s:
             await asyncio.sleep(verdict.delay_s)
-        return None
+
+    async def _asked(self, model: ModelId, wanted: Wanted) -> Admitted | Refused:
+        """Return whether a request may run; where it may wait for that, when it has."""
+        verdict = self._ask(model, wanted)
+        if isinstance(verdict, Refused) and verdict.may_queue and self.waiting < limits.QUOTA_QUEUE_REQUESTS:
+            return await self._queue(model, wanted, verdict)
+        return verdict
 
     def _ask(self, model: ModelId, wanted: Wanted) -> Admitted | Refused:
         self.hear()
@@ -274,6 +324,11 @@ class Metering:
     def _log(self) -> None:
         for one in self.ledger.taken_notices():
             log.log(logging.getLevelName(one.level.upper()), one.message, extra={"fields": dict(one.fields)})
+
+
+def scope_of(client: str) -> ModelId:
+    """Return under which name the ledger knows a client."""
+    return ModelId(f"{OF_CLIENT}{client}")
 
 
 def wanted_of(seen: Peek, door: InferenceDoor, target: Target, priority: Priority) -> Wanted:

@@ -67,6 +67,11 @@ def is_open(method: str, path: str) -> bool:
     return path in OPEN_PATHS or (method in {"GET", "HEAD"} and _CONSOLE.fullmatch(path) is not None)
 
 
+def is_about_models(path: str) -> bool:
+    """Tell whether a path leads to models, or to the list of them, and administers nothing."""
+    return path in INFERENCE or asked_model(path) is not None
+
+
 def asked_model(path: str) -> str | None:
     """Return what follows `/v1/models/`, still escaped: "" for the list itself, None for other paths.
 

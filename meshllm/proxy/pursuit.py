@@ -72,6 +72,8 @@ class Pursuit:
         """Gives a request that left its model open another one, where there is no way left to the one that it had."""
         self.admit: Admission = _welcome
         """Asks the quotas of a model before a request goes to its engine here."""
+        self.let_in: Entrance = _come_in
+        """Asks the quotas of a client, once for each of its requests."""
         self._asked_for: dict[ModelId, float] = {}
         """Model that nobody loads to the time when it was last asked for: one event, however many requests wait."""
 
@@ -87,6 +89,14 @@ class Pursuit:
         """Do what `run` does, after a pause."""
         await asyncio.sleep(after_s)
         await self.run(exchange)
+
+    async def run_for_client(self, exchange: Exchange) -> None:
+        """Do what `run` does, within what a client may use."""
+        problem = await self.let_in(exchange)
+        if problem is None:
+            await self.run(exchange)
+        else:
+            self._answer(exchange, problem)
 
     def overloaded(self, target: Target) -> Problem:
         """Return the refusal of a request for which an engine has no room."""
@@ -386,6 +396,14 @@ class Pursuit:
 
 
 Admission = Callable[[Exchange, Target, Priority], Awaitable[Problem | None]]
+
+
+Entrance = Callable[[Exchange], Awaitable[Problem | None]]
+
+
+async def _come_in(_exchange: Exchange) -> Problem | None:
+    """Let every client in."""
+    return None
 
 
 async def _welcome(_exchange: Exchange, _target: Target, _priority: Priority) -> Problem | None:

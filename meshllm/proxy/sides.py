@@ -80,6 +80,9 @@ class Gauge(Protocol):
     def settle(self) -> None:
         """Say what was used of what is set aside here, if anything is."""
 
+    def end(self) -> None:
+        """Say what the whole request used, at whichever host."""
+
     def retry_after_s(self) -> int:
         """Return when it may be better, where another node has said that its model's quotas are used up."""
 

@@ -9,7 +9,7 @@ import pytest
 from meshllm.core.routing_config import DEFAULT, RoutingConfig, Strategy
 from meshllm.core.serving.prefix_index import NO_PROMPT
 from meshllm.core.serving.route_memory import Ask, Report
-from meshllm.proxy.asks import ask_of, report_of, report_of_events
+from meshllm.proxy.asks import ask_of, report_of, report_of_events, tokens_of, tokens_of_events
 from meshllm.proxy.framing import chunk
 from meshllm.proxy.http1 import parse_head
 from meshllm.proxy.intake import Intake, take_in
@@ -181,3 +181,23 @@ def test_a_stream_reports_in_one_of_its_last_events(is_chunked: bool) -> None:
     assert report_of_events(pieces, is_chunked=is_chunked).cached_tokens == 60
     assert report_of_events(pieces[:1], is_chunked=is_chunked) == Report()
     assert report_of_events([], is_chunked=is_chunked) == Report()
+
+
+@pytest.mark.parametrize(
+    ("document", "tokens"),
+    [
+        ({"usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}}, 7),
+        ({"usage": {"prompt_tokens": 3}}, 3), ({"usage": {"input_tokens": 3, "output_tokens": 5}}, 8),
+        ({"type": "response.completed", "response": {"usage": {"input_tokens": 1, "output_tokens": 2}}}, 3),
+        ({"timings": {"prompt_n": 2, "cache_n": 3, "predicted_n": 4}}, 9),
+        ({"usage": None, "timings": None}, None), ({"usage": {"output_tokens": 5}}, None), ({"usage": 3}, None),
+        ([], None),
+    ],
+)  # fmt: skip
+def test_what_a_request_took_is_read_from_any_kind_of_answer(document: object, tokens: int | None) -> None:
+    """Whole ones and the last events of streams; what says nothing of it, says nothing."""
+    body = json.dumps(document).encode()
+
+    assert tokens_of(body) == tokens
+    events = chunk(b'data: {"x":1}\n\n'), chunk(b"data: " + body + b"\n\n"), chunk(b"data: [DONE]\n\n")
+    assert tokens_of_events(events, is_chunked=True) == tokens

@@ -10,7 +10,7 @@ import pytest
 
 from meshllm.core import limits
 from meshllm.core.ids import ModelId
-from meshllm.core.quota_config import NO_QUOTAS, QuotaRegister
+from meshllm.core.quota_config import NO_QUOTAS, UNLIMITED, QuotaRegister, patched
 from meshllm.core.quota_use import QuotaUse, Spent
 from meshllm.core.routing_config import RoutingConfig, Strategy
 from meshllm.core.view import LocalModel
@@ -25,8 +25,10 @@ from tests.proxy.builders import (
     TINY,
     Answer,
     House,
+    Reply,
     Request,
     a_chat,
+    a_get,
     a_house,
     a_model,
     a_post,
@@ -393,6 +395,83 @@ async def test_what_was_set_aside_here_is_given_back_when_another_host_answers()
         assert used(mesh.houses[FIRST])["hourly_tokens"] == 22
         account = entry.door.metering.ledger.account(TINY, entry.door.metering.clock())
         assert account.in_flight == 0
+
+
+KEYS = (("key-of-ann", "ann"), ("key-of-ben", "ben"))
+
+
+def clients(house: House, **limits_: dict[str, object]) -> None:
+    """Give clients quotas of their own."""
+    house.door.metering.clock = lambda: HOUR_UNIX_S
+    configured = tuple((f"key:{name}", patched(UNLIMITED, one)) for name, one in limits_.items())
+    view = house.views.newest
+    house.views.newest = replace(view, quotas=QuotaRegister(configured=configured), epoch=view.epoch + 1)
+
+
+async def ask_as(house: House, key: str, **fields: Any) -> Reply:
+    """Ask the model something with a key."""
+    return await house.ask(a_post(a_chat(**fields), CHAT, f"Authorization: Bearer {key}"))
+
+
+@pytest.mark.rows("QTA-18")
+async def test_each_client_has_quotas_of_its_own() -> None:
+    """With the same keys as models have; whoever has the node's own key has none."""
+    async with a_house(told(7), api_key="own", client_keys=KEYS) as house:
+        clients(house, ann={"hourly_token_limit": 10, "burst_token_limit": 9})
+
+        large, first, second = [await ask_as(house, "key-of-ann", max_tokens=most) for most in (9, 4, 4)]
+        others = [await ask_as(house, key) for key in ("key-of-ben", "own", "own", "none")]
+
+        assert [reply.status for reply in (large, first, second)] == [400, 200, 429]
+        assert second.error["code"] == "quota_exceeded"
+        assert (first.headers["x-ratelimit-limit-tokens"], second.headers["x-ratelimit-remaining-tokens"]) == (
+            "10",
+            "3",
+        )
+        assert [reply.status for reply in others] == [200, 200, 200, 401]
+        [use] = house.door.metering.ledger.uses()
+        assert (use.model, use.hour.tokens) == ("key:ann", 7)
+
+
+@pytest.mark.rows("QTA-19")
+async def test_a_client_may_ask_so_often_in_a_minute() -> None:
+    """All at once or one by one; tokens are made up for afterwards. By a code that says: come back in a moment."""
+    async with a_house(told(120), client_keys=KEYS) as house:
+        clients(house, ann={"requests_per_minute": 3}, ben={"tokens_per_minute": 60})
+
+        anns = [await ask_as(house, "key-of-ann") for _ in range(4)]
+        bens = [await ask_as(house, "key-of-ben", max_tokens=4) for _ in range(2)]
+        house.door.metering.clock = lambda: HOUR_UNIX_S + 121
+        again = [await ask_as(house, key, max_tokens=4) for key, _ in KEYS]
+
+        assert [reply.status for reply in anns] == [200, 200, 200, 429]
+        assert [reply.status for reply in bens] == [200, 429]
+        assert {reply.error["code"] for reply in (anns[3], bens[1])} == {"rate_limit_exceeded"}
+        assert [anns[3].headers["retry-after"], bens[1].headers["retry-after"]] == ["21", "120"]
+        assert [reply.status for reply in again] == [200, 200]
+
+
+async def test_a_clients_request_that_goes_elsewhere_is_charged_to_it_all_the_same() -> None:
+    """The host charges the model, the entry node the client; each once."""
+    async with a_mesh(told(11), client_keys=KEYS) as (entry, mesh):
+        clients(entry, ann={"hourly_token_limit": 100})
+        limit(mesh.houses[FIRST], hourly_token_limit=100)
+
+        assert (await ask_as(entry, "key-of-ann", max_tokens=4)).status == 200
+
+        assert used(mesh.houses[FIRST])["hourly_tokens"] == 11
+        [use] = entry.door.metering.ledger.uses()
+        assert (use.model, use.hour.tokens) == ("key:ann", 11)
+
+
+async def test_a_clients_key_administers_nothing() -> None:
+    """It lists models and asks them; not even a door that needs no key is closed by it."""
+    async with a_house(told(), api_key="own", client_keys=KEYS) as house:
+        line = "X-API-Key: key-of-ann"
+
+        found = [(await house.ask(a_get(path, line))).status for path in ("/v1/models", "/api/status", "/health")]
+
+        assert found == [200, 403, 200]
 
 
 @pytest.mark.rows("RTE-6")

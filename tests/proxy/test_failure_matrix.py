@@ -389,6 +389,28 @@ async def test_a_stream_that_has_heard_comments_leaves_an_engine_too(monkeypatch
         assert grid.asked == [FIRST, SECOND]
 
 
+async def test_an_engine_that_used_to_answer_at_once_is_left_sooner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known of a host counts, not the time for one of which nothing is."""
+    in_no_time(monkeypatch)
+    monkeypatch.setattr(limits, "FIRST_BYTE_LEAST_S", FIRST_BYTE_S)
+    monkeypatch.setattr(limits, "FIRST_BYTE_S", 600.0)
+    asked = a_post(a_chat(stream=True), CHAT, "X-Session-ID: one")
+    async with a_grid(Engine().answer, Engine().answer) as (entry, grid):
+        quick = await entry.ask(asked)
+        node = NodeId(quick.headers["x-mesh-node"])
+
+        async def still(*_: object) -> None:
+            stands_still(grid, node)
+            await asyncio.Event().wait()
+
+        grid.houses[node].engine.answer = still
+        async with asyncio.timeout(60):
+            left = await entry.ask(asked)
+
+        assert quick.body.count(b"data: [DONE]") == left.body.count(b"data: [DONE]") == 1
+        assert grid.asked == [node, node, SECOND if node == FIRST else FIRST]
+
+
 @pytest.mark.parametrize("others", [0, 1])
 async def test_a_request_leaves_an_engine_that_stands_still_once_and_only_for_another(
     others: int, monkeypatch: pytest.MonkeyPatch

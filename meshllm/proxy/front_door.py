@@ -406,10 +406,7 @@ class FrontDoor:
         self, client: ClientConnection, arrival: Arrival, exchange: Exchange, found: Target
     ) -> Exchange | None:  # fmt: skip
         """Send a request on its way: at once where nothing is to be thought about."""
-        if exchange.intake.client and not found.is_metered:
-            self._pursue(exchange)
-            return exchange
-        if found.is_metered and exchange.intake.inference.needs is not None:  # type: ignore[union-attr]  # it has a door
+        if found.is_metered or exchange.intake.client:
             objection = self.metering.objection(exchange, found, is_asked=self.planner.config.checks_quotas)
             if objection is None:
                 self._open.compare(exchange)

@@ -171,8 +171,10 @@ class Metering:
     def objection(self, exchange: Exchange, target: Target, *, is_asked: bool) -> Problem | None:
         """Return why a request is not worth sending to any host, by what is known of all, if that `is_asked`."""
         door = exchange.intake.inference
+        if door is None or door.needs is None:
+            return None
         self.meter(exchange, target.model)
-        if door is None or not is_asked:
+        if not is_asked or not target.is_metered:
             return None
         self.hear()
         wanted = wanted_of(exchange.seen, door, target, Priority.NORMAL)

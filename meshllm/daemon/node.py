@@ -33,7 +33,7 @@ from meshllm.core.registration import Registration
 from meshllm.core.rights import Rights
 from meshllm.core.serving.route_memory import RouteMemory
 from meshllm.core.view import MeshView
-from meshllm.daemon import logs
+from meshllm.daemon import frugal, logs
 from meshllm.daemon.asking import Asking
 from meshllm.daemon.carry_out import CarryOut, Engines, Shells
 from meshllm.daemon.current_view import CurrentView
@@ -317,6 +317,7 @@ class Node:
             resources = await asyncio.to_thread(machine.measure, found.gpus, found.problem)
             free_bytes = await asyncio.to_thread(machine.free_disk_bytes, self._config.models_dirs[0])
             self._loop.post(ResourcesMeasured(resources=replace(resources, disk_free_bytes=free_bytes)))
+            await asyncio.to_thread(frugal.give_back)
             await asyncio.sleep(MEASURE_INTERVAL_S)
             if found.gpus:
                 found = await asyncio.to_thread(gpu.probe)

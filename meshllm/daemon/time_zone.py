@@ -5,7 +5,6 @@ does.
 """
 
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from meshllm.core.serving.quota_windows import Zone, utc
 
@@ -14,6 +13,8 @@ def zone_of(name: str) -> Zone:
     """Return the zone of a name that is known to exist."""
     if name == "UTC":
         return utc
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - with what it imports half a megabyte, which few need
+
     zone = ZoneInfo(name)
 
     def ahead_s(at_unix_s: float) -> int:

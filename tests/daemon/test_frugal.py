@@ -3,6 +3,11 @@
 import os
 import subprocess
 import sys
+from functools import partial
+
+import pytest
+
+from meshllm.daemon import frugal
 
 _LOADED = """
 import os, ssl
@@ -34,3 +39,20 @@ def test_a_daemon_imports_nothing_large_before() -> None:
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
 
     assert told == "False\n"
+
+
+def test_memory_is_given_back_where_the_library_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only glibc keeps what was freed in the middle; elsewhere there is nothing to ask."""
+    asked: list[tuple[str, int]] = []
+    for library in (lambda name: partial(keep, asked, name), lambda _: None):
+        monkeypatch.setattr(frugal, "_of_libc", library)
+
+        frugal.give_back()
+
+    assert asked == [("malloc_trim", 0)]
+
+
+def keep(asked: list[tuple[str, int]], name: str, amount: int) -> int:
+    """Write down what a library is asked."""
+    asked.append((name, amount))
+    return 1

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from meshllm.core.effects import SplitPeer
 from meshllm.core.ids import ModelId
 from meshllm.core.limits import BULK_HANDSHAKE_S, RPC_STOP_S, RPC_TURN_S
-from meshllm.daemon.socket_owner import LOOPBACK, has_connected
+from meshllm.daemon.socket_owner import LOOPBACK, is_stranger
 from meshllm.transport.bulk_bridge import BridgeEnd, BulkBridge
 from meshllm.transport.bulk_channel import BulkChannel, BulkCode, BulkError
 from meshllm.wire.bulk_frames import Join, Ready, Refused
@@ -114,8 +114,9 @@ class EngineTunnels:
     def _attend(self, peer: SplitPeer, near: socket.socket, pid: int, lose: Callable[[str], None]) -> None:
         """Join a connection of the engine to a worker's server until one of them ends."""
         theirs, ours = near.getpeername(), near.getsockname()
-        if not has_connected(pid, int(theirs[1]), int(ours[1])):
-            log.warning("a stranger on this machine was turned away at a tunnel port=%d", ours[1])
+        if is_stranger(pid, int(theirs[1]), int(ours[1])):
+            if not _has_gone(near):
+                log.warning("a stranger on this machine was turned away at a tunnel port=%d", ours[1])
             return
         try:
             channel = self._dial(peer, self._keep)
@@ -201,6 +202,16 @@ def _words(peer: SplitPeer, error: BulkError) -> str:
             return f"the worker {peer.name} cannot be reached: {error.message}"
         case _:
             return f"the worker {peer.name} was lost: {error.message}"
+
+
+def _has_gone(near: socket.socket) -> bool:
+    """Tell whether a connection was ended before anybody could look whose it was."""
+    try:
+        return not near.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _listening() -> socket.socket:

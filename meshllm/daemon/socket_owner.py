@@ -18,18 +18,31 @@ def listens(pid: int, port: int) -> bool:
     return listening == [(LOOPBACK, port)]
 
 
-def has_connected(pid: int, from_port: int, to_port: int) -> bool:
-    """Tell whether it was a process that connected from one port of loopback to another."""
-    return any(
-        connection.laddr == (LOOPBACK, from_port) and connection.raddr == (LOOPBACK, to_port)
-        for connection in _connections(pid)
-    )
+def is_stranger(pid: int, from_port: int, to_port: int) -> bool:
+    """Tell whether somebody else than a process connected from one port of loopback to another.
+
+    Where the system does not say what a process has open, nobody is one.
+    """
+    try:
+        return not any(
+            connection.laddr == (LOOPBACK, from_port) and connection.raddr == (LOOPBACK, to_port)
+            for connection in _seen(pid)
+        )
+    except psutil.AccessDenied:
+        return False
+    except (psutil.Error, OSError):
+        return True
 
 
 def _connections(pid: int) -> Iterator[Any]:
     try:
-        process = psutil.Process(pid)
-        for one in (process, *process.children(recursive=True)):
-            yield from one.net_connections("tcp")
+        yield from _seen(pid)
     except (psutil.Error, OSError):
         return
+
+
+def _seen(pid: int) -> Iterator[Any]:
+    """Yield the connections of a process. Raises psutil.Error, OSError."""
+    process = psutil.Process(pid)
+    for one in (process, *process.children(recursive=True)):
+        yield from one.net_connections("tcp")

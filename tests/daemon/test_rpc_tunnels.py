@@ -24,8 +24,8 @@ from tests.daemon.test_rpc_lending import servers
 from tests.engine.builders import Bench, a_bench, a_plan
 from tests.transport.builders import Mesh, Node, terms
 
-STRANGER_PID = 1
-"""A process that never connects to anything here."""
+STRANGER_PID = 2**22 + 1
+"""No process has such a number: it is beyond what the kernel gives."""
 
 
 @dataclass

@@ -3,7 +3,10 @@
 import os
 import socket
 
-from meshllm.daemon.socket_owner import has_connected, listens
+import psutil
+import pytest
+
+from meshllm.daemon.socket_owner import is_stranger, listens
 
 NOBODY = 2**22 + 1
 """No process has such a number: it is beyond what the kernel gives."""
@@ -32,6 +35,18 @@ def test_a_connection_belongs_to_whoever_made_it() -> None:
         with socket.create_connection(("127.0.0.1", port)) as ours:
             mine = ours.getsockname()[1]
 
-            assert has_connected(os.getpid(), mine, port)
-            assert not has_connected(NOBODY, mine, port)
-            assert not has_connected(os.getpid(), mine, port + 1)
+            assert not is_stranger(os.getpid(), mine, port)
+            assert is_stranger(NOBODY, mine, port)
+            assert is_stranger(os.getpid(), mine, port + 1)
+
+
+def test_where_the_system_does_not_say_nobody_is_a_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine must not be locked out of its own tunnels."""
+
+    def hidden(_: psutil.Process, __: str) -> None:
+        raise psutil.AccessDenied
+
+    monkeypatch.setattr(psutil.Process, "net_connections", hidden)
+
+    assert not is_stranger(os.getpid(), 1, 2)
+    assert not listens(os.getpid(), 1)

@@ -53,7 +53,7 @@ def test_a_stopped_host_costs_its_streams_a_pause_and_the_others_nothing(daemon:
             host.signal(signal.SIGCONT)
         until_listed(host, "tiny", BACK_S)
 
-        assert [reply.status for reply in replies] == [200] * 3
+        assert [reply.status for reply in replies] == [200] * 3, [reply.body for reply in replies]
         assert {reply.headers["x-mesh-node"] for reply in replies} == {node_id(other)}
         assert (news.startswith(b": resumed on "), event) == (True, "[DONE]")
         assert lost_s < SILENCE_S + BUSY_MACHINE_S

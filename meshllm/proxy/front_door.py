@@ -271,14 +271,8 @@ class FrontDoor:
         if door is _INFERENCE:
             return self._infer(client, arrival, body)
         if door is Door.MANAGEMENT:
-            exchange = Exchange(
-                client,
-                intake,
-                body if intake.has_body else b"",
-                self._request_id(arrival),
-                self,
-                self._targets.management,
-            )
+            sent, request_id = body if intake.has_body else b"", self._request_id(arrival)
+            exchange = Exchange(client, intake, sent, request_id, self, self._targets.management)
             self._send(exchange)
             return exchange
         if door is Door.MODELS:

@@ -103,13 +103,14 @@ class Stage:
         wait_for(port)
         return Contender("nginx", port, process, lambda: _only_child(process.pid))
 
-    def ours(self, kind: str) -> Contender:
-        """Start our front door."""
+    def ours(self, kind: str, checkout: Path = ROOT) -> Contender:
+        """Start our front door, this one or that of another checkout, which goes by the name of its folder."""
         port = free_port()
-        program = [sys.executable, str(HERE / "door.py"), f"{self._folder}/{kind}.sock", str(port)]
-        process = self._start(program, self._proxy_core)
+        door = checkout / "scripts" / "bench" / "door.py"
+        program = [sys.executable, str(door), f"{self._folder}/{kind}.sock", str(port)]
+        process = self._start(program, self._proxy_core, checkout)
         wait_for(port)
-        return Contender("ours", port, process)
+        return Contender("ours" if checkout == ROOT else checkout.name, port, process)
 
     def litellm(self, kind: str, program: Path, key: str) -> Contender:
         """Start LiteLLM's proxy with one worker."""
@@ -137,10 +138,11 @@ class Stage:
         path.write_text(_NGINX.format(folder=self._folder, name=name, content=content), encoding="utf-8")
         return str(path)
 
-    def _start(self, arguments: list[str], core: int) -> subprocess.Popen[bytes]:
+    def _start(self, arguments: list[str], core: int, checkout: Path = ROOT) -> subprocess.Popen[bytes]:
         log = (self._folder / "output.log").open("ab")
         command = ["taskset", "-c", str(core), *arguments]
-        environ = os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}  # or it waits for the network
+        # Without the map LiteLLM waits for the network.
+        environ = os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONPATH": str(checkout)}
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, env=environ)
         log.close()
         self._processes.append(process)

@@ -25,7 +25,7 @@ from tests.transport.builders import Mesh, Node, terms
 from tests.transport.bulk import Port, a_port
 
 MODEL = ModelId("big")
-WITHIN_S = 60.0
+WITHIN_S = 120.0
 T = TypeVar("T", bound=Event)
 
 

@@ -46,9 +46,9 @@ def test_thoughts_that_just_end_are_told_to_their_end() -> None:
     """What looked like a mark was none; blanks at the end are nobody's."""
     mind = Mind(is_thinking=True)
 
-    first, last = mind.feed("so </thi"), mind.feed("\n", is_last=True)
+    first, last = mind.feed("so </think"), mind.feed("\n", is_last=True)
 
-    assert (first, last) == (("so", ""), (" </thi", ""))
+    assert (first, last) == (("so", ""), (" </think", ""))
 
 
 def test_text_is_text_from_its_first_word() -> None:

@@ -113,7 +113,7 @@ class Scenario:
             requested=tuple(asks.split(",")) if asks else (), fills_gaps="fills" in flags, downloads="fetches" in flags
         )
         is_equipped = bool(sizes or flags or asks)
-        machine = replace(USUAL_MACHINE, **sizes) if is_equipped else None
+        machine = replace(USUAL_MACHINE, **sizes) if is_equipped else None  # type: ignore[arg-type]
         self.mesh.start(name, seeds, models, machine=machine, serving=serving)
 
     def _model(self, name: str, size_gib: float) -> None:

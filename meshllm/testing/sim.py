@@ -17,11 +17,12 @@ from meshllm.core.announcement import Address, Announcement
 from meshllm.core.credentials import Revocation
 from meshllm.core.effects import Effect
 from meshllm.core.events import Event
-from meshllm.core.ids import NodeId
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.members.times import MemberTimes
 from meshllm.core.mesh import CoreConfig, MeshCore
 from meshllm.core.serving.lifecycle import ServingPolicy
 from meshllm.core.standing import LIVE, MemberState
+from meshllm.testing.sim_lending import Lost
 from meshllm.testing.sim_machine import SimMachine
 from meshllm.testing.sim_models import USUAL_MACHINE, Disk, Library, Machine
 from meshllm.testing.sim_network import SimNetwork, Weather
@@ -279,9 +280,17 @@ class SimMesh:
             return
         life = node.life
         node.rig = SimMachine(
-            node.machine, node.disk, self.library, partial(self._in_life, node, life), partial(self.post, node.node)
-        )
+            node.machine, node.disk, self.library, partial(self._in_life, node, life), partial(self.post, node.node),
+            partial(self._use_server, node.node),
+        )  # fmt: skip
         node.rig.begin()
+        if node.machine.rpc:
+            self.post(node.node, ev.OwnAddressesChanged(addresses=node.config.addresses, bulk_port=1))
+
+    def _use_server(self, host: NodeId, worker: NodeId, model: ModelId, epoch: int, lost: Lost) -> bool:
+        """Let a host's engine use a worker's server, if that is there."""
+        rig = self.nodes[worker].rig
+        return rig is not None and rig.lending.use(model, epoch, host, lost)
 
     def suspend(self, name: str) -> None:
         """Stop a node's process; packets to it are lost."""

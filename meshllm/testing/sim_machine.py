@@ -16,8 +16,9 @@ from meshllm.core.catalog import ModelSpec
 from meshllm.core.effects import Effect
 from meshllm.core.engines import EngineEndpoint, EngineFailure, EngineFault, EnginePlan
 from meshllm.core.events import Event
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.limits import ENGINE_QUEUE_REQUESTS, HOST_QUEUE_PER_SLOT, disk_reserve_bytes
+from meshllm.testing.sim_lending import Lost, SimLending
 from meshllm.testing.sim_models import Disk, Library, Machine
 
 END_S = 0.1
@@ -29,7 +30,12 @@ MEASURE_S = 10.0
 """How often a machine is looked at; only where something changed, so that a quiet mesh costs nothing."""
 _STEPS = 4
 """Of a load or a download that are told."""
+CONNECT_S = 0.05
+"""Until an engine finds out that a worker is not there."""
 Later = Callable[[float, Callable[[], None]], None]
+
+Use = Callable[[NodeId, ModelId, int, Lost], bool]
+"""(worker, model, epoch, lost): uses a server of another node; `lost` is called when that ends."""
 
 
 @dataclass(slots=True, eq=False)
@@ -79,6 +85,8 @@ class SimEngine:
         """Return the bytes that were promised to it: (on the machine, on the GPU)."""
         need = self.plan.memory
         device = need.total_bytes - need.prompt_cache_bytes
+        if self.plan.split is not None:
+            return (0, device) if self.plan.gpu_layers else (device, 0)
         on_gpu = int(device * min(self.plan.gpu_layers / max(self.plan.model.architecture.layers, 1), 1.0))
         return device - on_gpu + need.prompt_cache_bytes, on_gpu
 
@@ -87,8 +95,9 @@ class SimMachine:
     """The engines and downloads of a node while its process runs."""
 
     def __init__(
-        self, machine: Machine, disk: Disk, library: Library, later: Later, post: Callable[[Event], None]
-    ) -> None:
+        self, machine: Machine, disk: Disk, library: Library, later: Later, post: Callable[[Event], None],
+        use: Use = lambda *_: False,
+    ) -> None:  # fmt: skip
         """Run nothing yet. `later` and `post` do nothing any more once the process has ended."""
         self.machine = machine
         self.disk = disk
@@ -96,6 +105,8 @@ class SimMachine:
         self.finished: Counter[ModelId] = Counter()
         """Jobs done well since the last report; likewise those for other nodes."""
         self.from_peers: Counter[ModelId] = Counter()
+        self.lending = SimLending(later, post)
+        self._use = use
         self.starts = 0
         self.stops = 0
         self._library = library
@@ -117,6 +128,11 @@ class SimMachine:
         match effect:
             case do.StartEngine(plan=plan):
                 self._start(plan)
+            case do.Lend():
+                self.lending.lend(effect)
+                self._look_again()
+            case do.EndLending():
+                self.lending.stop(effect)
             case do.DrainEngine(model=model, within_s=within_s):
                 self._drain(model, within_s)
             case do.StopEngine(model=model):
@@ -144,6 +160,15 @@ class SimMachine:
             share = step / _STEPS
             self._soon(partial(ev.EngineProgressed, model=model, share=share), load_s * share, engine)
         self._soon(lambda: self._ready(engine, load_s), load_s, engine)
+        if (split := plan.split) is not None:
+            for part in split.workers:
+                if not self._use(part.node, model, split.epoch, partial(self._lose_worker, engine)):
+                    self._later(CONNECT_S, partial(self._lose_worker, engine))
+
+    def _lose_worker(self, engine: SimEngine) -> None:
+        """An engine aborts when a worker of it is lost, or was never there."""
+        if not engine.is_gone:
+            self._end(engine, EngineFailure(fault=EngineFault.CRASHED, message="a worker was lost", exit_code=-6), 0.0)
 
     def _ready(self, engine: SimEngine, load_s: float) -> Event | None:
         if engine.is_ready:
@@ -210,6 +235,7 @@ class SimMachine:
 
     def end(self) -> None:
         """Everything ends with the process of the node."""
+        self.lending.end()
         for engine in self.engines.values():
             engine.is_gone = True
             self._abandon(engine)
@@ -277,11 +303,14 @@ class SimMachine:
     def promised_bytes(self) -> tuple[int, int]:
         """Return what all engines may take together: (of the machine, of the GPU)."""
         splits = [engine.split for engine in self.engines.values()]
-        return sum(host for host, _ in splits), sum(gpu for _, gpu in splits)
+        lent = sum(server.memory_bytes for server in self.lending.servers.values())
+        host, gpu = sum(host for host, _ in splits), sum(gpu for _, gpu in splits)
+        return (host, gpu + lent) if self.machine.gpu_bytes else (host + lent, gpu)
 
     def taken_bytes(self) -> tuple[int, int]:
         """Return what the loaded engines take; prompt caches are still empty."""
-        host = gpu = 0
+        lent = sum(self.lending.servers[model].memory_bytes for model in self.lending.loaded)
+        host, gpu = (0, lent) if self.machine.gpu_bytes else (lent, 0)
         for engine in self.engines.values():
             if engine.is_ready:
                 on_host, on_gpu = engine.split

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from meshllm.core.catalog import Architecture, ModelReference, ModelSpec
-from meshllm.core.engines import EngineBuild
+from meshllm.core.engines import EngineBuild, RpcBuild
 from meshllm.core.ids import ModelId
 from meshllm.core.limits import GIB, MIB
 from meshllm.core.resources import Gpu, Resources
@@ -38,11 +38,14 @@ class Machine:
     download_bytes_per_s: int = 50 * MIB
     excess: float = 0.0
     """By this share engines take more memory than was planned for them."""
+    rpc: str = ""
+    """What its engine speaks with other machines, where it can share models."""
 
     @property
     def build(self) -> EngineBuild:
         """Return the engine that it can run."""
-        return EngineBuild(kind="fake", version="1", uses_gpu=bool(self.gpu_bytes))
+        rpc = RpcBuild(version=self.rpc, server="fake", worker="fake") if self.rpc else None
+        return EngineBuild(kind="fake", version="1", uses_gpu=bool(self.gpu_bytes), rpc=rpc)
 
     def resources(self, host_bytes: int, gpu_bytes: int, files_bytes: int) -> Resources:
         """Return what is measured while engines take so much of machine and GPU, and downloads so much of the disk."""

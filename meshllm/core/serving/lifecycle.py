@@ -281,8 +281,12 @@ class Lifecycle:
 
     def _pursue(self, record: Record, now_s: float) -> Effects:
         """Bring a wanted model a step nearer to being served."""
-        if self.splits.keeps(record) or (record.starts_at_s is not None and record.starts_at_s > now_s):
-            return []  # or a claim that others have yet to hear of
+        if self.splits.keeps(record):
+            if record.retry_at_s is not None and record.retry_at_s <= now_s:
+                record.retry_at_s = None  # the split has its own pauses from here on
+            return []
+        if record.starts_at_s is not None and record.starts_at_s > now_s:
+            return []  # a claim that others have yet to hear of
         record.starts_at_s = None
         if record.retry_at_s is not None and record.retry_at_s > now_s:
             return []

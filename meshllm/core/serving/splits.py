@@ -19,6 +19,7 @@ from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.limits import (
     SPLIT_AGAIN_S,
     SPLIT_AGREE_S,
+    SPLIT_EPOCH_MOST,
     SPLIT_LOOK_S,
     SPLIT_RETRY_MOST_S,
     SPLIT_RETRY_S,
@@ -46,6 +47,10 @@ _BEFORE_ENGINE = frozenset({EpochState.OFFERED, EpochState.AGREED})
 _COMING = frozenset({
     ServingState.CLAIMED, ServingState.DOWNLOADING, ServingState.LOADING, ServingState.READY,
 })  # fmt: skip
+
+
+_BELIEVED = SPLIT_EPOCH_MOST // 2
+"""No epoch comes so far by itself: whoever claims a higher one would leave no number for the next."""
 
 
 @dataclass(slots=True)
@@ -83,9 +88,12 @@ class Splits:
 
     def on_answer(self, peer: NodeId, answer: SplitAnswer) -> None:
         """A worker agrees, or does not."""
-        self._highest[answer.model] = max(self._highest.get(answer.model, 0), answer.highest)
-        if (course := self._courses.get(answer.model)) is not None:
-            course.epoch = course.epoch.heard(peer, answer.epoch, answer.refusal)
+        course = self._courses.get(answer.model)
+        if course is None or peer not in course.epoch.plan.workers:
+            return
+        if answer.highest <= _BELIEVED:
+            self._highest[answer.model] = max(self._highest[answer.model], answer.highest)
+        course.epoch = course.epoch.heard(peer, answer.epoch, answer.refusal)
 
     def on_ended(self, peer: NodeId, ended: SplitEnded) -> None:
         """A worker's server is gone."""
@@ -307,7 +315,7 @@ class Splits:
             served.shared.epoch
             for one in others for served in one.said.serving if served.model == model and served.shared is not None
         ]  # fmt: skip
-        return max([self._highest.get(model, 0), *heard])
+        return max([self._highest.get(model, 0), *(epoch for epoch in heard if epoch <= _BELIEVED)])
 
     def _begin(
         self, record: Record, plan: SplitPlan, urgency: Urgency, now_s: float, *, is_forced: bool

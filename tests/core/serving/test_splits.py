@@ -5,12 +5,20 @@ from dataclasses import replace
 import pytest
 
 from meshllm.core import events as ev
-from meshllm.core.announcement import Announcement, RequestedModel, ServedModel, ServingState, SharedModel, SharedPart
+from meshllm.core.announcement import (
+    Announcement,
+    LentMemory,
+    RequestedModel,
+    ServedModel,
+    ServingState,
+    SharedModel,
+    SharedPart,
+)
 from meshllm.core.effects import Send, StartEngine, StopEngine
 from meshllm.core.engines import EngineFault, EngineState, RpcBuild
 from meshllm.core.ids import ConnectionId, ModelId
 from meshllm.core.intents import Verb
-from meshllm.core.limits import GIB, SPLIT_AGREE_S, SPLIT_RETRY_S, SPLIT_SETTLE_S
+from meshllm.core.limits import GIB, SPLIT_AGREE_S, SPLIT_EPOCH_MOST, SPLIT_RETRY_S, SPLIT_SETTLE_S
 from meshllm.core.messages import Message, SplitAnswer, SplitEnded, SplitOffer, SplitRelease
 from meshllm.core.serving.lifecycle import ServingPolicy
 from tests.core.builders import A_BUILD, a_machine, a_spec, exited
@@ -134,6 +142,18 @@ def test_a_refusal_is_tried_again_after_a_while_with_a_later_epoch() -> None:
     assert "too little is free" in str(story.notes("a split has ended"))
 
 
+def test_nobody_uses_up_the_epochs() -> None:
+    """Neither a worker's answer nor what a member announces leaves no number for the next plan."""
+    story = a_host()
+    lent = LentMemory(model=BIG, host=ME, epoch=SPLIT_EPOCH_MOST, memory_bytes=1)
+    story.hear(a_worker(lends=(lent,)))
+    story.wait(SPLIT_SETTLE_S + 0.5)
+    answer(story, SplitAnswer(model=BIG, epoch=1, refusal="no", highest=SPLIT_EPOCH_MOST))
+    story.wait(1.0)
+
+    assert [one.epoch for one in said(story, SplitOffer) if isinstance(one, SplitOffer)] == [1, 2]
+
+
 def test_a_worker_that_says_nothing_is_given_up() -> None:
     """In the end; its memory is not counted on for ever."""
     story = a_host()
@@ -175,11 +195,14 @@ def test_a_dead_worker_ends_it_and_there_is_no_other_plan_without_it() -> None:
 
 
 def test_an_engine_that_ends_by_itself_releases_its_workers() -> None:
-    """Then it is planned anew, after the usual pause."""
+    """Then it is planned anew, after the usual pause; nothing is due meanwhile that nobody looks at."""
     story = shared()
     story.run("big")
     story.tell(exited("big", EngineFault.CRASHED))
     story.wait(5.0)
+    due_s = story.core.next_wakeup_s()
+    assert due_s is not None
+    assert due_s > story.now_s
 
     assert [one.epoch for one in said(story, SplitRelease) if isinstance(one, SplitRelease)] == [1]
     assert [one.epoch for one in said(story, SplitOffer) if isinstance(one, SplitOffer)] == [1, 2]

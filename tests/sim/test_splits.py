@@ -1,0 +1,132 @@
+"""Models that no node holds alone, among real cores: begun once, lost with a member, planned anew, settled."""
+
+import random
+
+import pytest
+
+from meshllm.core.announcement import ServingState
+from meshllm.core.engines import EngineState
+from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.limits import GIB
+from meshllm.core.serving.lifecycle import ServingPolicy
+from meshllm.testing.sim import SimMesh
+from meshllm.testing.sim_models import Machine
+from meshllm.testing.sim_network import Weather
+
+BIG = ModelId("big")
+SIZE = 15 * GIB
+MACHINE = Machine(memory_bytes=16 * GIB, load_bytes_per_s=4 * GIB, rpc="7.0.0 b1")
+SERVES = ServingPolicy(requested=("big",))
+SERVED_S = 60.0
+CALM_S = 60.0
+"""Longer than a death takes to be known, and than a loan is remembered that its host forgot."""
+
+
+def a_mesh(seed: int, *names: str) -> SimMesh:
+    """Return a world in which the first two nodes have a model that takes two, all may lend, and one wants it."""
+    mesh = SimMesh(seed, Weather(delay_s=0.002, jitter_s=0.001))
+    mesh.library.add("big", SIZE)
+    for number, name in enumerate(names):
+        mesh.start(
+            name, [] if number == 0 else [names[0]], ("big",) if number < 2 else (), machine=MACHINE,
+            serving=SERVES if number == 0 else ServingPolicy(),
+        )  # fmt: skip
+        mesh.run(0.5)
+    return mesh
+
+
+def hosts(mesh: SimMesh) -> list[str]:
+    """Return the running nodes that say that they serve the model."""
+    return [
+        node.node for node in mesh.running()
+        if any(one.model == BIG and one.state is ServingState.READY for one in node.core.view.me.serving)
+    ]  # fmt: skip
+
+
+def check_settled(mesh: SimMesh, seed: int) -> None:
+    """Check that every engine has its workers, every loan an engine, and no machine more than it has."""
+    engines = {node.node: engine for node in mesh.running() if node.rig and (engine := node.rig.engines.get(BIG))}
+    lent = {}
+    for node in mesh.running():
+        assert node.rig is not None
+        host_bytes, _ = node.rig.promised_bytes()
+        assert host_bytes <= node.machine.memory_bytes * 0.9 + 1, (seed, node.node)
+        for server in node.rig.lending.servers.values():
+            lent[node.node] = server
+    for worker, server in lent.items():
+        split = engines[server.host].plan.split
+        assert split is not None, (seed, worker)
+        assert (split.epoch, worker in {part.node for part in split.workers}) == (server.epoch, True), (seed, worker)
+    for host, engine in engines.items():
+        split = engine.plan.split
+        assert split is not None, (seed, host)
+        assert {part.node for part in split.workers} <= lent.keys(), (seed, host)
+
+
+def test_one_host_shares_it_with_as_few_as_suffice() -> None:
+    """Of five, two; the others lend nothing."""
+    mesh = a_mesh(1, "a", "b", "c", "d", "e")
+    mesh.run_while(lambda: not hosts(mesh), SERVED_S)
+    mesh.run(CALM_S)
+
+    assert len(hosts(mesh)) == 1
+    check_settled(mesh, 1)
+    assert sum(len(node.rig.lending.servers) for node in mesh.running() if node.rig is not None) == 1
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_is_lost_it_is_shared_again_and_nothing_is_left_behind(seed: int) -> None:
+    """Workers and hosts die, servers are killed, engines crash, in any order; then it is quiet."""
+    rng = random.Random(seed)
+    names = ("a", "b", "c", "d", "e")
+    mesh = a_mesh(seed, *names)
+    mesh.run_while(lambda: not hosts(mesh), SERVED_S)
+    for _ in range(4):
+        misfortune(mesh, rng, names)
+        mesh.run(rng.uniform(0.1, 25.0))
+    for name in names:
+        if not mesh.nodes[NodeId(name)].is_running:
+            mesh.restart(name)
+    mesh.run(CALM_S)
+    mesh.run_while(lambda: not hosts(mesh), SERVED_S)
+    mesh.run(CALM_S)
+
+    assert len(hosts(mesh)) == 1, (seed, hosts(mesh))
+    check_settled(mesh, seed)
+
+
+def misfortune(mesh: SimMesh, rng: random.Random, names: tuple[str, ...]) -> None:
+    """Let one thing go wrong at a node that has a part in it; at most two nodes are down at a time."""
+    running = [node for node in mesh.running() if node.rig is not None]
+    lending = [node for node in running if node.rig and node.rig.lending.servers]
+    hosting = [node for node in running if node.rig and BIG in node.rig.engines]
+    down = [name for name in names if not mesh.nodes[NodeId(name)].is_running]
+    if len(down) >= 2:
+        mesh.restart(rng.choice(down))
+        return
+    node = rng.choice([*lending, *hosting, rng.choice(running)])
+    match rng.choice(("crash", "server", "engine")):
+        case "crash":
+            mesh.crash(node.node)
+        case "server" if node.rig is not None:
+            node.rig.lending.kill(BIG)
+        case _ if node.rig is not None:
+            node.rig.crash_engine(BIG)
+        case _:
+            pass
+
+
+def test_both_halves_of_a_divided_mesh_share_it_and_one_goes_on_when_it_heals() -> None:
+    """The later epoch, or the host that the election prefers."""
+    mesh = a_mesh(3, "a", "c", "b", "d")
+    mesh.run_while(lambda: not hosts(mesh), SERVED_S)
+    mesh.network.divide([NodeId("a"), NodeId("b")], [NodeId("c"), NodeId("d")])
+    mesh.run(120.0)
+    mesh.network.heal()
+    mesh.run(CALM_S * 2)
+
+    assert len(hosts(mesh)) == 1
+    check_settled(mesh, 3)
+    assert [node.core.view.local[BIG].state for node in mesh.running() if node.node == hosts(mesh)[0]] == [
+        EngineState.READY
+    ]  # fmt: skip

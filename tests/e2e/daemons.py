@@ -18,8 +18,8 @@ from typing import Any, Self
 
 import psutil
 
-WAIT_S = 30.0
-"""Whatever takes longer hangs; nothing that works takes a tenth of it on a machine that has nothing else to do."""
+WAIT_S = 45.0
+"""Whatever takes longer hangs. It is more than `UNCLAIMED_WAIT_S`, so that a refusal then is heard of."""
 BUSY_MACHINE_S = 20.0
 """What a machine that does much else gets on top of what is promised; how fast a node is, docs/performance.md says."""
 STREAM_SILENCE_S = 60.0  # far more than the interval of comments

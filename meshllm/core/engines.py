@@ -46,6 +46,14 @@ class EngineBuild:
     rpc: RpcBuild | None = None
     """What it runs models with that are shared; others are none of its business."""
 
+    @property
+    def sharing(self) -> RpcBuild | None:
+        """Return what shares models here; None also where that would compute on the processor beside a GPU's engine.
+
+        Memory is counted where the node's models lie: a part that lay elsewhere would be counted wrong at both places.
+        """
+        return None if self.rpc is None or (self.uses_gpu and not self.rpc.devices) else self.rpc
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryNeed:

@@ -147,6 +147,8 @@ class RpcWorker:
         job = self._job
         environment = child_environment(self._host, threads=job.threads)
         arguments = ["-H", LOOPBACK, "-p", str(port), "-t", str(job.threads)]
+        if self._build.rpc is not None and self._build.rpc.devices:
+            arguments += ["-d", self._build.rpc.devices[0]]  # one: its host names workers by the devices that they show
         if job.cache is not None:
             arguments.append("-c")
             environment["LLAMA_CACHE"] = str(job.cache)

@@ -184,3 +184,15 @@ async def test_a_server_cannot_read_files_of_people(runtime_dir: Path, tmp_path:
         pytest.skip("this kernel closes nothing")
     assert "it reads" not in said
     assert "Permission denied" in said or "cannot open" in said
+
+
+def test_a_server_shows_its_host_one_device(tmp_path: Path) -> None:
+    """A host names its workers by the devices that it sees, one for each."""
+    build = lending_build()
+    assert build.rpc is not None
+    gpus = dataclasses.replace(build, rpc=dataclasses.replace(build.rpc, devices=("CUDA0", "CUDA1")))
+
+    plain, shown = (a_worker(tmp_path, build=one)._command(4000, str(tmp_path)).argv for one in (build, gpus))
+
+    assert "-d" not in plain
+    assert shown[shown.index("-d") + 1] == "CUDA0"

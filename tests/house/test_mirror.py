@@ -5,7 +5,6 @@ from tests.house.tree import TESTS, modules
 UNTESTED: dict[str, str] = {
     "core/ids.py": "names for types, nothing that runs",
     "core/effects.py": "declarations, used by every test of the core",
-    "core/engines.py": "declarations, used by every test of the core",
     "core/events.py": "declarations, used by every test of the core",
     "core/intents.py": "declarations, used by every test of the core",
     "core/view.py": "declarations, used by every test of the core",

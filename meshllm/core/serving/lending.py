@@ -170,7 +170,7 @@ class Lending:
             return "it is shutting down"
         if not self.may_lend:
             return "it lends nothing: its token carries no such right, or it was started with --no-rpc"
-        if build is None or build.rpc is None:
+        if build is None or build.sharing is None:
             return "its engine cannot share models"
         return ""
 

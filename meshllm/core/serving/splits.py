@@ -262,7 +262,7 @@ class Splits:
         held, policy = self._held, self._held.policy_of(record.id)
         if record.id in self._courses or record.spec is None or record.state not in _IDLE:
             return False
-        if not held.can_plan or held.build is None or held.build.rpc is None:
+        if not held.can_plan or held.build is None or held.build.sharing is None:
             return False
         if record.held or record.dropped or policy.load is LoadMode.OFF or not policy.is_enabled:
             return False

@@ -60,7 +60,7 @@ def told(
         load=_load(served), orders=held.book.announced, names=names_said(held.policies, held.registered, on_disk),
         default=held.book.announced_default,
         engine_build=f"{build.kind} {build.version}" if build is not None else "",
-        rpc_version=build.rpc.version if build is not None and build.rpc is not None else "",
+        rpc_version=build.sharing.version if build is not None and build.sharing is not None else "",
         lends=tuple(loan.told(model) for model, loan in sorted(held.lent.items())),
     )  # fmt: skip
 

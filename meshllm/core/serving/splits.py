@@ -74,6 +74,9 @@ class Splits:
         self._stock = stock
         self._engines = engines
         self._courses: dict[ModelId, _Course] = {}
+        self._needs: Sequence[Need] = ()
+        self._wanted: dict[ModelId, Urgency] = {}
+        """What of those lacks a host that somebody wants."""
         self._since: dict[ModelId, float] = {}
         """Since when a plan would have been this node's to carry out."""
         self._look_s: dict[ModelId, float] = {}
@@ -120,7 +123,13 @@ class Splits:
         effects: Effects = []
         for model in list(self._courses):
             effects += self._tend(model, now_s)
-        wanted = {need.model: need.urgency for need in needs if need.missing and need.urgency is not Urgency.LYING}
+        if self._held.build is None or self._held.build.sharing is None:
+            self._give_up()
+            return effects
+        if needs is not self._needs:
+            self._needs = needs
+            self._wanted = {one.model: one.urgency for one in needs if one.missing and one.urgency is not Urgency.LYING}
+        wanted = self._wanted
         able = [record for record in self._held.records.values() if self._is_candidate(record, wanted, now_s)]
         for model in self._since.keys() - {record.id for record in able}:
             del self._since[model]
@@ -134,6 +143,14 @@ class Splits:
         due += [since_s + SPLIT_SETTLE_S for model, since_s in self._since.items() if model not in self._courses]
         due += [*self._rest_until.values(), *self._look_s.values()]
         return min(due, default=None)
+
+    def _give_up(self) -> None:
+        """Say of what has to be shared that this node's engine cannot."""
+        self._since.clear()
+        self._look_s.clear()
+        for record in self._held.records.values():
+            if self._is_forced(record) and record.state in _IDLE and self._held.build is not None:
+                record.waiting = "to be shared: the engine here cannot; mesh-llm engine build makes one that can"
 
     # -- a split on its way ---------------------------------------------------------------------------------------
 

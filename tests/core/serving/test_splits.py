@@ -284,6 +284,20 @@ def test_what_is_to_be_shared_is_shared_though_it_fits() -> None:
     assert start.plan.split is not None
 
 
+def test_what_is_to_be_shared_waits_where_the_engine_cannot() -> None:
+    """With the command that helps; and nothing wakes the node for it again and again."""
+    story = by_itself(replace(SERVES, forces_splits=True), size_bytes=4 * GIB)
+    story.tell(ev.EngineProbed(build=A_BUILD))
+    story.meet(a_worker())
+    story.wait(10.0)
+    due_s = story.core.next_wakeup_s()
+
+    assert story.of(StartEngine) == []
+    assert "mesh-llm engine build" in story.model("big").waiting
+    assert due_s is not None
+    assert due_s > story.now_s
+
+
 def test_an_unload_ends_the_split_for_good() -> None:
     """The workers have their memory back, and nothing is planned anew."""
     story = shared()

@@ -250,6 +250,11 @@ class Announcement:
     left: bool = False
     """The node's last word: it has left on purpose."""
 
+    @property
+    def bulk_addresses(self) -> tuple[Address, ...]:
+        """Return where its TCP port is reached, the most useful first."""
+        return tuple(dict.fromkeys(Address(address.host, self.bulk_port) for address in self.addresses))
+
     def supersedes(self, other: "Announcement") -> bool:
         """Tell whether this statement is newer than another of the same node: a total order."""
         return (self.incarnation, self.version) > (other.incarnation, other.version)

@@ -1,8 +1,8 @@
 """Lends this machine to splits of others: one server for each model, for one epoch and one host at a time.
 
-Owns the servers, and the connections of the bulk plane that reach them. Decides who gets at one: the host that the
-order names, in the very epoch, one connection at a time. Doesn't know what a split is: orders come from the core, and
-what comes of them goes back as events.
+Owns the servers, and the connections of the bulk plane that reach them, one at a time. Decides nothing: who gets at one
+is `core.members.bulk_admission`'s. Doesn't know what a split is: orders come from the core, and what comes of them goes
+back as events.
 
 A server's port is on loopback and nobody is told of it: other machines get there over the bulk plane alone, where
 their rights were looked at before.
@@ -25,6 +25,7 @@ from meshllm.core.engines import EngineBuild
 from meshllm.core.events import Event, LendingEnded, LendingReady
 from meshllm.core.ids import ModelId, NodeId, short
 from meshllm.core.limits import BULK_HANDSHAKE_S, RPC_STOP_S, RPC_TURN_S
+from meshllm.core.members.bulk_admission import join_refusal
 from meshllm.daemon.socket_owner import LOOPBACK, listens
 from meshllm.engine.command import this_host
 from meshllm.engine.rpc_worker import RpcJob, RpcWorker
@@ -195,12 +196,8 @@ class RpcLending:
         with self._lock:
             loan = self._loans.get(ModelId(said.model))
             if loan is None:
-                return _NONE, "not_lent"
-            if loan.order.host != peer:
-                return loan, "wrong_host"
-            if loan.order.epoch != said.epoch:
-                return loan, "stale_epoch"
-            return loan, "" if loan.is_ready else "not_lent"
+                return _NONE, join_refusal(None, peer, said.epoch, is_ready=False)
+            return loan, join_refusal(loan.order, peer, said.epoch, is_ready=loan.is_ready)
 
     def _bridge(self, loan: _Loan, channel: BulkChannel) -> None:
         """Join a connection to the server until one of them ends. Raises BulkError."""

@@ -42,12 +42,6 @@ def build_flags(platform: str, tools: frozenset[str] = frozenset(), *, native: b
     return tuple(flags)
 
 
-def gpu_kind(flags: tuple[str, ...], platform: str) -> str:
-    """Return what a build computes on besides processors, for people; empty for nothing else."""
-    kinds = {"-DGGML_CUDA=ON": "CUDA", "-DGGML_HIP=ON": "ROCm", "-DGGML_VULKAN=ON": "Vulkan"}
-    return next((kind for flag, kind in kinds.items() if flag in flags), "Metal" if platform == "darwin" else "")
-
-
 def build_key(flags: tuple[str, ...], platform: str, machine: str) -> str:
     """Return the name of a build's folder: the same for the same source, flags and kind of machine."""
     facts = json.dumps([VERSION, flags, platform, machine])

@@ -21,14 +21,13 @@ from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.quota_config import OF_CLIENT
 from meshllm.core.quota_use import QuotaUse, merged
 from meshllm.core.serving.priorities import Priority
+from meshllm.core.serving.quota_hosts import emergencies_of, hosts_of, is_crowd
 from meshllm.core.serving.quota_kinds import Admitted, Charge, Kind, Refused, Wanted
-from meshllm.core.serving.quota_lease import Hosts
 from meshllm.core.serving.quota_ledger import QuotaLedger
 from meshllm.core.serving.quota_report import rate_limits, report
 from meshllm.core.serving.quota_windows import DAY_S, Zone, utc
 from meshllm.core.serving.ratings import Candidate
 from meshllm.core.serving.routes import Capability
-from meshllm.core.standing import MemberState
 from meshllm.core.view import MeshView
 from meshllm.proxy.asks import tokens_of, tokens_of_events
 from meshllm.proxy.forward import Exchange
@@ -148,8 +147,8 @@ class Metering:
             if node != self._node and (said := member.announcement.quota_uses):
                 self._remembered[node] = merged(self._remembered.get(node, {}).values(), said)
         self._forget(view)
-        self.ledger.emergencies = _emergencies(view)
-        self.ledger.know(view.quotas, self._remembered, _hosts(view, self._node), self.clock())
+        self.ledger.emergencies = emergencies_of(view)
+        self.ledger.know(view.quotas, self._remembered, hosts_of(view, self._node), self.clock())
 
     def _forget(self, view: MeshView) -> None:
         """Forget what nodes used that are gone, once its windows are over."""
@@ -338,8 +337,7 @@ def wanted_of(seen: Peek, door: InferenceDoor, target: Target, priority: Priorit
     document = seen.document if seen.body else {}
     size_bytes = prompt_bytes(document, limits.PROMPT_LOOK_BYTES)
     prompt_tokens = -(-size_bytes // limits.QUOTA_BYTES_PER_TOKEN)
-    crowd = target.traffic.in_flight > limits.QUOTA_EMERGENCY_QUEUE_PER_SLOT * target.slots
-    is_crowded = target.peer is None and crowd
+    is_crowded = target.peer is None and is_crowd(target.traffic.in_flight, target.slots)
     if door.needs is not Capability.COMPLETION:
         return Wanted(prompt_tokens=prompt_tokens, priority=priority, is_crowded=is_crowded)
     context, choices = target.context_tokens, document.get("n")
@@ -369,27 +367,3 @@ def clamped(body: bytes, door: InferenceDoor, answer_tokens: int) -> bytes:
         return body
     start = body.index(b"{") + 1
     return b'%b"%b":%b,%b' % (body[:start], name.encode(), value, body[start:])
-
-
-def _hosts(view: MeshView, me: NodeId) -> dict[ModelId, Hosts]:
-    """Return who serves each model that has quotas."""
-    left = frozenset(node for node, member in view.members.items() if member.state is MemberState.LEFT)
-    models = {*view.local, *view.replicas}
-    return {
-        model: Hosts(
-            me=me, left=left, others={one.node: not one.is_suspect for one in view.replicas.get(model, ())},
-        )
-        for model in models
-        if view.quotas.of(model).is_limiting
-    }  # fmt: skip
-
-
-def _emergencies(view: MeshView) -> frozenset[ModelId]:
-    """Return the models with quotas, if this machine has next to no memory left."""
-    resources = view.resources
-    if resources is None or not resources.memory_total_bytes:
-        return frozenset()
-    used = 1.0 - resources.memory_free_bytes / resources.memory_total_bytes
-    if used <= limits.QUOTA_EMERGENCY_SHARE:
-        return frozenset()
-    return frozenset(model for model in view.local if view.quotas.of(model).is_limiting)

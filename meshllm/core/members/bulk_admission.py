@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from enum import StrEnum
 
 from meshllm.core.credentials import Claim
+from meshllm.core.effects import Lend
 from meshllm.core.ids import NodeId
 from meshllm.core.rights import Rights
 
@@ -42,6 +43,20 @@ def bulk_rights(claim: Claim, revoked: Collection[NodeId]) -> Rights | str:
     if any(issuer in revoked for issuer in claim.certificate.issuers):
         return "issuer_revoked"
     return claim.certificate.rights
+
+
+def join_refusal(lent: Lend | None, peer: NodeId, epoch: int, *, is_ready: bool) -> str:
+    """Return why a peer may not reach the server that is `lent` for a model, as a word of the protocol; empty: it may.
+
+    It is the order's: for its host alone, in its very epoch, once it listens.
+    """
+    if lent is None:
+        return "not_lent"
+    if lent.host != peer:
+        return "wrong_host"
+    if lent.epoch != epoch:
+        return "stale_epoch"
+    return "" if is_ready else "not_lent"
 
 
 def refusal_of(use: str, theirs: Rights, mine: Rights) -> str:

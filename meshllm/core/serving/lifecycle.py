@@ -303,8 +303,10 @@ class Lifecycle:
 
     def next_s(self, now_s: float) -> float | None:
         """Return when a restart, a start, a question to an adopted server, or a look at who serves what is due."""
-        due = [self.gap_filling.next_s(now_s)] if self.leaving is None else []
-        due += [self.health.next_s(), self.splits.next_s(), self.lending.next_s()]
+        due: list[float | None] = []
+        if self.leaving is None:  # a node that goes looks at none of these again
+            due += [self.gap_filling.next_s(now_s), self.splits.next_s(), self.lending.next_s()]
+        due.append(self.health.next_s())
         due.append(self.adopted.next_s() if self.has_inventory else None)
         for record in self.held.records.values():
             due += [record.retry_at_s, record.starts_at_s]

@@ -17,6 +17,7 @@ from meshllm.core.limits import ORDER_VERSION_MAX, QUOTA_KEEP_S
 from meshllm.core.quota_config import QuotaChoice, QuotaError, QuotaRegister, Quotas, shown
 from meshllm.core.quota_use import QuotaUse
 from meshllm.core.rights import Rights
+from meshllm.core.serving.carrying import carries
 from meshllm.core.serving.order_book import NOTHING_KEPT
 from meshllm.core.serving.replies import notice
 
@@ -104,14 +105,8 @@ class QuotaBook:
         """Tell whether this node says a choice to others: there always is one who does, and soon only one."""
         if not self._is_admin:
             return False
-        if choice.author == self._me:
-            return True
         others = [node for node, carried in self._carried.items() if carried.get(choice.model) == choice]
-        if choice.author in others:
-            return False
-        if choice in self.announced:
-            return not others or self._me < min(others)
-        return not others and all(self._me < node for node in self._carried)
+        return carries(self._me, choice.author, others, self._carried, is_carried=choice in self.announced)
 
     def _tell(self, register: QuotaRegister, **fields: str) -> None:
         """Note each change for the log, key by key."""

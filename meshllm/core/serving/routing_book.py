@@ -26,6 +26,7 @@ from meshllm.core.routing_config import (
     differing,
     rank,
 )
+from meshllm.core.serving.carrying import carries
 from meshllm.core.serving.order_book import NOTHING_KEPT
 from meshllm.core.serving.replies import notice
 
@@ -119,22 +120,12 @@ class RoutingBook:
         return choice.version == known.version and rank(choice) > rank(known)
 
     def _carries(self) -> bool:
-        """Tell whether this node says the mesh's choice to others.
-
-        Whoever carries it for a gone author stops when the author is back, or when one of smaller id carries it: so
-        there always is one, and soon only one.
-        """
+        """Tell whether this node says the mesh's choice to others."""
         chosen = self.register.mesh
         if chosen is None or not self._is_admin:
             return False
-        if chosen.author == self._me:
-            return True
         others = [node for node, carried in self._carried.items() if carried == chosen]
-        if chosen.author in others:
-            return False
-        if self.announced is not None:
-            return not others or self._me < min(others)
-        return not others and all(self._me < node for node in self._carried)
+        return carries(self._me, chosen.author, others, self._carried, is_carried=self.announced is not None)
 
     def _tell(self, before: RoutingRegister, **fields: str) -> None:
         """Note a change for the log, key by key."""

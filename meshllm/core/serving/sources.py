@@ -9,7 +9,7 @@ comes is only taken when it has it (decision 0036).
 
 from collections.abc import Iterable, Mapping
 
-from meshllm.core.announcement import Address, Announcement, DiskModel, RequestedModel
+from meshllm.core.announcement import Announcement, DiskModel, RequestedModel
 from meshllm.core.catalog import ModelReference, model_id_of, shard_of
 from meshllm.core.effects import PeerSource
 from meshllm.core.ids import ModelId, NodeId
@@ -81,8 +81,7 @@ def _is_plain(model: ModelId) -> bool:
 
 
 def _source(said: Announcement, file: DiskModel) -> PeerSource:
-    places = tuple(dict.fromkeys(Address(address.host, said.bulk_port) for address in said.addresses))
-    return PeerSource(node=said.node, name=said.name, addresses=places, size_bytes=file.size_bytes)
+    return PeerSource(node=said.node, name=said.name, addresses=said.bulk_addresses, size_bytes=file.size_bytes)
 
 
 def _stem(filename: str) -> str:

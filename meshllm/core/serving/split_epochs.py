@@ -98,16 +98,6 @@ class SplitEpoch:
         """Take the loss of a node; one that is no member is no matter."""
         return self.after(EpochStep.BROKEN, f"{self._name(node)}: {why}") if node in self.plan.members else self
 
-    def followed_by(self, plan: SplitPlan | None) -> "tuple[SplitEpoch, SplitEpoch | None]":
-        """Return a lost epoch as replanned, with the one that takes its place. Raises ValueError for an earlier one."""
-        if plan is not None and plan.epoch <= self.plan.epoch:
-            msg = f"epoch {plan.epoch} cannot follow {self.plan.epoch}"
-            raise ValueError(msg)
-        done = self.after(EpochStep.SUCCEEDED)
-        if done is self or plan is None:
-            return done, None
-        return done, SplitEpoch(plan=plan)
-
     def _name(self, node: NodeId) -> str:
         return next(share.name for share in self.plan.shares if share.node == node)
 
@@ -157,10 +147,6 @@ class Fence:
     def released(self, epoch: int) -> "Fence":
         """Return it with the server of an epoch ended; that epoch never comes again."""
         return replace(self, is_held=False) if epoch == self.epoch else self
-
-    def admits(self, epoch: int, host: NodeId) -> bool:
-        """Tell whether a connection of a host for an epoch may reach the server."""
-        return self.is_held and (epoch, host) == (self.epoch, self.host)
 
 
 # -- between two hosts -------------------------------------------------------------------------------------------

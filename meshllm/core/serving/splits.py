@@ -11,7 +11,7 @@ later one. Who waits for the model goes on waiting meanwhile.
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from meshllm.core.announcement import Address, Announcement, ServedModel, ServingState
+from meshllm.core.announcement import Announcement, ServedModel, ServingState
 from meshllm.core.catalog import ModelSpec
 from meshllm.core.effects import Level, Send, SplitPeer, StartEngine
 from meshllm.core.engines import EnginePlan, EngineState, MemoryNeed
@@ -364,7 +364,4 @@ class Splits:
 
     def _peer(self, node: NodeId, name: str) -> SplitPeer:
         said = self.around.said(node)
-        if said is None:
-            return SplitPeer(node=node, name=name, addresses=())
-        places = dict.fromkeys(Address(address.host, said.bulk_port) for address in said.addresses)
-        return SplitPeer(node=node, name=name, addresses=tuple(places))
+        return SplitPeer(node=node, name=name, addresses=() if said is None else said.bulk_addresses)

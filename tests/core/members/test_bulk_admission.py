@@ -3,8 +3,9 @@
 import pytest
 
 from meshllm.core.credentials import CertificateFacts, Claim
-from meshllm.core.ids import MeshId, NodeId
-from meshllm.core.members.bulk_admission import BULK_FEATURE, BulkUse, bulk_rights, refusal_of
+from meshllm.core.effects import Lend
+from meshllm.core.ids import MeshId, ModelId, NodeId
+from meshllm.core.members.bulk_admission import BULK_FEATURE, BulkUse, bulk_rights, join_refusal, refusal_of
 from meshllm.core.rights import CLIENT_ONLY, GUEST, OWN_MACHINE, Rights
 
 NODE, ADMIN = NodeId("n"), NodeId("a")
@@ -56,3 +57,14 @@ def test_nobody_else_gets_in(claim: Claim, revoked: tuple[NodeId, ...], reason: 
 def test_each_use_has_its_right_on_both_sides(use: str, theirs: Rights, mine: Rights, reason: str) -> None:
     """Files are for nodes that host, tensors for those that lend compute."""
     assert refusal_of(use, theirs, mine) == reason
+
+
+def test_only_the_host_of_the_very_epoch_reaches_a_lent_server_and_only_once_it_listens() -> None:
+    """Nobody with a stale epoch, nobody else, and nobody before or after."""
+    lent = Lend(model=ModelId("m"), digest="", epoch=3, host=NODE, first_layer=0, layers=1, memory_bytes=1, threads=1)
+
+    assert join_refusal(lent, NODE, 3, is_ready=True) == ""
+    assert join_refusal(lent, NODE, 3, is_ready=False) == "not_lent"
+    assert join_refusal(lent, NODE, 2, is_ready=True) == "stale_epoch"
+    assert join_refusal(lent, ADMIN, 3, is_ready=True) == "wrong_host"
+    assert join_refusal(None, NODE, 3, is_ready=True) == "not_lent"

@@ -298,6 +298,21 @@ def test_what_is_to_be_shared_waits_where_the_engine_cannot() -> None:
     assert due_s > story.now_s
 
 
+def test_a_node_that_leaves_looks_for_no_split_while_it_drains() -> None:
+    """Nothing is due that nobody looks at."""
+    story = by_itself()
+    story.wait(1.0)
+    story.tell(ev.InventoryChanged(models=(a_spec("big", size_bytes=FITS_NOWHERE), a_spec("small"))))
+    story.ask(Verb.LOAD, "small")
+    story.run("small")
+    story.tell(ev.LeaveRequested(reason="asked to"))
+    story.wait(10.0)
+    due_s = story.core.next_wakeup_s()
+
+    assert story.model("small").state is EngineState.DRAINING
+    assert due_s is None or due_s > story.now_s
+
+
 def test_an_unload_ends_the_split_for_good() -> None:
     """The workers have their memory back, and nothing is planned anew."""
     story = shared()

@@ -21,6 +21,8 @@ from hypothesis import HealthCheck, settings
 pytest_plugins = ["tests.rpc_engine"]
 
 LEAK_WAIT_S = 10.0  # a process that was told to end may take this long to be gone
+ROOT = Path(__file__).parent
+SLOW_FOLDERS = frozenset({"e2e", "lab", "browser", "engine_real", "sim"})
 LIMIT_S = 180.0  # where pyproject.toml is not read: tests of this file itself
 ASYNC_SHARE = 0.8  # of a test's time limit: the loop's own alarm comes first
 TASK_WAIT_S = 10.0  # a task that was cancelled may take this long to notice
@@ -47,7 +49,11 @@ def pytest_asyncio_loop_factories(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Watch the tasks of every async test and bound its time; a sync test needs no loop for that."""
+    """Watch the tasks of every async test and bound its time; a sync test needs no loop for that.
+
+    What takes longest comes first, so that several processes that share the tests end together.
+    """
+    items.sort(key=lambda item: item.path.relative_to(ROOT).parts[0] not in SLOW_FOLDERS)
     for item in items:
         if pytest_asyncio.is_async_test(item) and isinstance(item, pytest.Function):
             item.fixturenames.insert(0, "_no_pending_tasks")

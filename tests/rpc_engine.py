@@ -63,8 +63,9 @@ def prepared() -> RpcEngine | str:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the tests that need it behind all others."""
-    items.sort(key=lambda item: item.get_closest_marker("rpc") is not None)
+    """Put the files with tests that need it behind all others."""
+    files = {item.path for item in items if item.get_closest_marker("rpc") is not None}
+    items.sort(key=lambda item: item.path in files)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

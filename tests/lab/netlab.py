@@ -43,8 +43,9 @@ def missing() -> str:
     for program in ("ip", "nft"):
         if shutil.which(program) is None:
             return f"the program {program} is not installed (packages iproute2 and nftables)"
-    probe = subprocess.run(["ip", "netns", "add", "meshllm-probe"], capture_output=True, text=True, check=False)
-    subprocess.run(["ip", "netns", "del", "meshllm-probe"], capture_output=True, check=False)
+    name = f"probe{os.getpid()}"
+    probe = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
+    subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
     return f"no network namespaces: {probe.stderr.strip()}" if probe.returncode else ""
 
 

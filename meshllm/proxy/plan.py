@@ -98,7 +98,7 @@ class Planner:
         return Plan(
             planner=self, ask=ask, config=config, kept=kept, began_s=now_s,
             ratings={rating.candidate.node: rating for rating in decision.ratings},
-            known=frozenset(candidate.node for candidate in candidates),
+            known=frozenset([candidate.node for candidate in candidates]),
         )  # fmt: skip
 
     def wrote(self, decision: Decision, took_s: float, config: RoutingConfig, now_s: float) -> Kept:

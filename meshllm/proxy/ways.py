@@ -90,7 +90,7 @@ class Ways:
             for target in targets.values():
                 trail.forgive(target.node, target.word)
         priority = exchange.intake.priority
-        ways = [_way(target, priority) for target in self._ordered(exchange, targets)]
+        ways = (_way(target, priority) for target in self._ordered(exchange, targets))  # mostly the first one is taken
         out = self._out(targets, trail)
         way = choose(ways, trail, out, 1 + self._planner.config.max_retries)
         if way is not None:

@@ -370,7 +370,7 @@ class GapFilling:
         return not isinstance(self._held.plan(record.spec, room, record.shrink), NoRoom)
 
     def _might_be_shared(self, record: Record) -> bool:
-        return might_share(self.stock.everybody(), {self._me}, _size(record))
+        return unshareable(self.stock.everybody(), {self._me}, (record.id, _size(record))) is None
 
     def _is_removable(self, model: ModelId) -> bool:
         return self._held.records[model].is_assigned and not self._held.policy_of(model).is_pinned

@@ -13,7 +13,6 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 LOOPBACK = socket.inet_aton("127.0.0.1")
 
@@ -68,25 +67,21 @@ def listening() -> tuple[Listening, ...]:
     return tuple(found)
 
 
-def inodes(pid: int) -> frozenset[int]:
-    """Return the inodes of all sockets of a process and its children. Raises OSError where the kernel does not say."""
-    return frozenset(inode for one in _family(pid) for inode in _sockets(one))
-
-
-def _family(pid: int) -> list[int]:
-    """Return a process and all that it has started, and they. Raises OSError."""
-    found = [pid]
-    for one in found:  # which grows meanwhile
-        for task in Path(f"/proc/{one}/task").iterdir():
-            found.extend(int(child) for child in (task / "children").read_text(encoding="ascii").split())
-    return found
+def inodes(pid: int) -> Iterator[int]:
+    """Yield the inodes of a process's sockets, then of its children's. Raises OSError where Linux is silent."""
+    yield from _sockets(pid)
+    for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - a tenth of what paths cost, for each thread of an engine
+        with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as children:  # noqa: PTH123
+            for child in children.read().split():
+                yield from inodes(int(child))
 
 
 def _sockets(pid: int) -> Iterator[int]:
-    """Yield the inodes of a process's sockets. Raises OSError."""
-    for one in Path(f"/proc/{pid}/fd").iterdir():
+    """Yield the inodes of a process's own sockets. Raises OSError."""
+    folder = f"/proc/{pid}/fd"
+    for name in os.listdir(folder):  # noqa: PTH208
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
-            kind, _, inode = str(one.readlink()).partition(":")
+            kind, _, inode = os.readlink(f"{folder}/{name}").partition(":")  # noqa: PTH115
             if kind == "socket":
                 yield int(inode[1:-1])
 

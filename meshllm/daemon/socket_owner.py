@@ -52,7 +52,7 @@ def _told_to_listen(pid: int, port: int) -> bool | None:
         all_listening = linux_sockets.listening()
         if not any(one.port == port for one in all_listening):
             return False
-        own = linux_sockets.inodes(pid)
+        own = set(linux_sockets.inodes(pid))
     except OSError:
         return None
     found = [(one.address, one.port) for one in all_listening if one.inode in own]

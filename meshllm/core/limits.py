@@ -187,12 +187,13 @@ BULK_STATE_BYTES: Final = 1 * MIB  # of that list; a file of a terabyte takes 64
 
 # Tensor traffic of splits, on the bulk plane
 BRIDGE_BUFFER_BYTES: Final = 256 * KIB + 32 * KIB  # held of each direction: all that is read at once, and two records
+BRIDGE_CHUNK_BYTES: Final = 256 * KIB - 4  # passed on at once: with its length a whole number of TLS records
 BRIDGE_FLUSH_S: Final = 5.0  # for the last bytes of a side that has ended
 BRIDGE_PROBE_AFTER_S: Final = 5  # of silence, TCP asks whether the other machine is still there
 BRIDGE_PROBE_EVERY_S: Final = 2
 BRIDGE_PROBES: Final = 3  # without an answer, and the connection is lost
 BRIDGE_SWITCH_S: Final = 0.0005  # a thread of the interpreter gives way after so long, while there is a bridge
-RPC_TURN_S: Final = 5.0  # a connection waits so long for the end of the one before it
+RPC_TURN_S: Final = 5.0  # a host's connection waits so long for the end of the one before it
 RPC_START_S: Final = 30.0  # for a worker's server to listen
 RPC_STOP_S: Final = 1.0  # a worker's server may take so long to end by itself
 RPC_START_TRIES: Final = 3  # ports that somebody else took in the meantime

@@ -200,36 +200,38 @@ class RpcLending:
             return loan, join_refusal(loan.order, peer, said.epoch, is_ready=loan.is_ready)
 
     def _bridge(self, loan: _Loan, channel: BulkChannel) -> None:
-        """Join a connection to the server until one of them ends. Raises BulkError."""
-        with contextlib.ExitStack() as undo:
-            near = self._near(loan)
-            if near is None:
-                channel.say(refused("not_lent", _SENTENCES["not_lent"]), time.monotonic() + BULK_HANDSHAKE_S)
+        """Join a host to the server, as often as its engine connects, until one of them is gone. Raises BulkError."""
+        if not _is_listening(loan.worker):
+            channel.say(refused("not_lent", _SENTENCES["not_lent"]), time.monotonic() + BULK_HANDSHAKE_S)
+            return
+        channel.say(Ready(), time.monotonic() + BULK_HANDSHAKE_S)
+        bridge = BulkBridge(channel, partial(self._near, loan))
+        with self._lock:
+            loan.bridge = bridge
+            if loan.is_over:
                 return
-            undo.callback(near.close)
-            channel.say(Ready(), time.monotonic() + BULK_HANDSHAKE_S)
-            bridge = BulkBridge(channel, near)
-            with self._lock:
-                loan.bridge = bridge
-                if loan.is_over:
-                    return
-            bridged = bridge.run()
-            with self._lock:
-                loan.bridge = None
+        bridged = bridge.run()
+        with self._lock:
+            loan.bridge = None
         log.debug(
-            "a split's connection ended model=%s epoch=%d by=%s in_bytes=%d out_bytes=%d %s", loan.order.model,
-            loan.order.epoch, bridged.end, bridged.to_near_bytes, bridged.to_far_bytes, bridged.message,
+            "a host's connection ended model=%s epoch=%d by=%s connections=%d in_bytes=%d out_bytes=%d %s",
+            loan.order.model, loan.order.epoch, bridged.end, bridged.connections, bridged.to_near_bytes,
+            bridged.to_far_bytes, bridged.message,
         )  # fmt: skip
 
     def _near(self, loan: _Loan) -> socket.socket | None:
-        """Return a connection to the server itself, and to nothing that took its port."""
+        """Return a connection to the server itself, and to nothing that took its port; None where that is over."""
         worker = loan.worker
-        if worker is None or not worker.port or not listens(worker.pid, worker.port):
+        if loan.is_over or worker is None or not _is_listening(worker):
             return None
         try:
             return socket.create_connection((LOOPBACK, worker.port), timeout=RPC_TURN_S)
         except OSError:
             return None
+
+
+def _is_listening(worker: RpcWorker | None) -> bool:
+    return worker is not None and bool(worker.port) and listens(worker.pid, worker.port)
 
 
 _NONE = _Loan(Lend(

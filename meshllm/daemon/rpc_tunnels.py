@@ -1,10 +1,10 @@
 """The host's ways to the workers of its splits: a local port for each, behind which the worker's server answers.
 
-Owns the listeners, and the connections of the bulk plane behind them. Decides that only the engine itself may use
-them, and what is said when a worker is lost. Doesn't know what a split is, nor what is sent.
+Owns the listeners, and a connection of the bulk plane behind each. Decides that only the engine itself may use them,
+and what is said when a worker is lost. Doesn't know what a split is, nor what is sent.
 
-Each connection of the engine is one of the bulk plane, and they follow one another: a worker's server has one client
-at a time.
+The worker is dialled while the engine starts, once. An engine connects some ten times before it computes; that all
+goes over this one connection, one after the other: a worker's server has one client at a time.
 """
 
 import asyncio
@@ -14,13 +14,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 from meshllm.core.effects import SplitPeer
 from meshllm.core.ids import ModelId
 from meshllm.core.limits import BULK_HANDSHAKE_S, RPC_STOP_S, RPC_TURN_S
 from meshllm.daemon.socket_owner import LOOPBACK, is_stranger
-from meshllm.transport.bulk_bridge import BridgeEnd, BulkBridge
+from meshllm.transport.bulk_bridge import BulkBridge
 from meshllm.transport.bulk_channel import BulkChannel, BulkCode, BulkError
 from meshllm.wire.bulk_frames import Join, Ready, Refused
 
@@ -46,9 +47,9 @@ class EngineTunnels:
         self._lock = threading.Lock()
         self._open: set[BulkChannel | BulkBridge] = set()
         self._tasks: list[asyncio.Task[None]] = []
+        self._bridges: list[BulkBridge] = []
         self._is_closed = False
         self._problem = ""
-        self._sent_bytes = 0
         with contextlib.ExitStack() as undo:
             self._listeners = [(peer, undo.enter_context(_listening())) for peer in peers]
             undo.pop_all()
@@ -67,15 +68,27 @@ class EngineTunnels:
     @property
     def sent_bytes(self) -> int:
         """Return how many bytes went to workers so far."""
-        with self._lock:
-            return self._sent_bytes + sum(one.to_far_bytes for one in self._open if isinstance(one, BulkBridge))
+        return sum(bridge.to_far_bytes for bridge in self._bridges)
+
+    @property
+    def connections(self) -> int:
+        """Return how often the engine has connected to workers so far."""
+        return sum(bridge.connections for bridge in self._bridges)
 
     def begin(self, pid: int, lost: Callable[[str], None]) -> None:
-        """Serve a process, and nobody else. `lost` is called once, with `problem`."""
+        """Reach the workers and serve a process, and nobody else. `lost` is called once, with `problem`."""
+        loop = asyncio.get_running_loop()
+
+        def lose(message: str) -> None:
+            # From the connection's thread, before the engine can notice: what it says itself tells people less.
+            if not self._problem and not self._is_closed:
+                self._problem = message
+                loop.call_soon_threadsafe(lost, message)
+
         for peer, listener in self._listeners:
-            self._tasks.append(
-                self._start_task(f"rpc:{self._join.model}:{peer.name}", self._serve(peer, listener, pid, lost))
-            )
+            work = self._threads.submit(self._attend, peer, listener, pid, lose)
+            work.add_done_callback(lambda _, listener=listener: listener.close())  # type: ignore[misc]
+            self._tasks.append(self._start_task(f"rpc:{self._join.model}:{peer.name}", _wait(work)))
 
     def close(self) -> None:
         """End all of it; threads follow within seconds."""
@@ -85,39 +98,19 @@ class EngineTunnels:
                 one.abort()
         for task in self._tasks:
             task.cancel()
-        for _, listener in self._listeners:
-            listener.close()
+        if not self._tasks:  # else it belongs to a thread, which closes it
+            for _, listener in self._listeners:
+                listener.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def wait_closed(self) -> None:
         """Wait until its threads are gone."""
         await asyncio.to_thread(self._threads.shutdown)
 
-    async def _serve(self, peer: SplitPeer, listener: socket.socket, pid: int, lost: Callable[[str], None]) -> None:
-        """Connect the engine to a worker as often as it wants, until the worker is lost."""
-        loop = asyncio.get_running_loop()
+    # -- on a worker's own thread ------------------------------------------------------------------------
 
-        def lose(message: str) -> None:
-            # From the connection's thread, before the engine can notice: what it says itself tells people less.
-            if not self._problem and not self._is_closed:
-                self._problem = message
-                loop.call_soon_threadsafe(lost, message)
-
-        while not self._problem:
-            near, _ = await loop.sock_accept(listener)
-            work = self._threads.submit(self._attend, peer, near, pid, lose)
-            work.add_done_callback(lambda _, near=near: near.close())  # type: ignore[misc]
-            await asyncio.wrap_future(work)
-
-    # -- on a connection's own thread --------------------------------------------------------------------
-
-    def _attend(self, peer: SplitPeer, near: socket.socket, pid: int, lose: Callable[[str], None]) -> None:
-        """Join a connection of the engine to a worker's server until one of them ends."""
-        theirs, ours = near.getpeername(), near.getsockname()
-        if is_stranger(pid, int(theirs[1]), int(ours[1])):
-            if not _has_gone(near):
-                log.warning("a stranger on this machine was turned away at a tunnel port=%d", ours[1])
-            return
+    def _attend(self, peer: SplitPeer, listener: socket.socket, pid: int, lose: Callable[[str], None]) -> None:
+        """Join the engine to a worker's server until one of them is gone."""
         try:
             channel = self._dial(peer, self._keep)
         except BulkError as error:
@@ -125,7 +118,7 @@ class EngineTunnels:
             return
         try:
             self._greet(channel)
-            self._bridge(peer, channel, near, lose)
+            self._bridge(peer, channel, listener, pid, lose)
         except BulkError as error:
             lose(_words(peer, error))
         finally:
@@ -143,18 +136,22 @@ class EngineTunnels:
             case _:
                 raise BulkError(BulkCode.PROTOCOL, "it answers something else")
 
-    def _bridge(self, peer: SplitPeer, channel: BulkChannel, near: socket.socket, lose: Callable[[str], None]) -> None:
-        bridge = BulkBridge(channel, near)
+    def _bridge(
+        self, peer: SplitPeer, channel: BulkChannel, listener: socket.socket, pid: int, lose: Callable[[str], None]
+    ) -> None:
+        """Pass on what the engine and the worker say. Raises BulkError."""
+        bridge = BulkBridge(channel, partial(_engines_own, listener, pid), listener)
+        self._bridges.append(bridge)
         self._keep(bridge)
         try:
             bridged = bridge.run()
         finally:
             self._forget(bridge)
         log.debug(
-            "a tunnel ended model=%s worker=%s by=%s out_bytes=%d in_bytes=%d %s", self._join.model, peer.name,
-            bridged.end, bridged.to_far_bytes, bridged.to_near_bytes, bridged.message,
+            "a tunnel ended model=%s worker=%s connections=%d out_bytes=%d in_bytes=%d %s", self._join.model, peer.name,
+            bridged.connections, bridged.to_far_bytes, bridged.to_near_bytes, bridged.message,
         )  # fmt: skip
-        if bridged.end is BridgeEnd.FAR and not self._is_closed:
+        if not self._is_closed:
             lose(f"the worker {peer.name} was lost: {bridged.message or 'it ended the connection'}")
 
     def _keep(self, one: BulkChannel | BulkBridge) -> None:
@@ -166,7 +163,6 @@ class EngineTunnels:
     def _forget(self, one: BulkChannel | BulkBridge) -> None:
         with self._lock:
             self._open.discard(one)
-            self._sent_bytes += one.to_far_bytes if isinstance(one, BulkBridge) else 0
 
 
 class RpcTunnels:
@@ -202,6 +198,28 @@ def _words(peer: SplitPeer, error: BulkError) -> str:
             return f"the worker {peer.name} cannot be reached: {error.message}"
         case _:
             return f"the worker {peer.name} was lost: {error.message}"
+
+
+def _engines_own(listener: socket.socket, pid: int) -> socket.socket | None:
+    """Return the next connection to a way, where it is a process's own; None where there is none. Raises BulkError."""
+    try:
+        near, theirs = listener.accept()
+    except (BlockingIOError, ConnectionError):  # it has gone again
+        return None
+    except OSError as error:
+        raise BulkError(BulkCode.LOST, f"this machine gives no connection to it: {error.strerror or error}") from error
+    ours = listener.getsockname()
+    if not is_stranger(pid, int(theirs[1]), int(ours[1])):
+        return near
+    with near:
+        if not _has_gone(near):
+            log.warning("a stranger on this machine was turned away at a tunnel port=%d", ours[1])
+    return None
+
+
+async def _wait(work: Future[None]) -> None:
+    """Wait for a thread, so that what goes wrong there is somebody's."""
+    await asyncio.wrap_future(work)
 
 
 def _has_gone(near: socket.socket) -> bool:

@@ -1,7 +1,12 @@
-"""Joins a connection of the bulk plane to a plain one on this machine: bytes go both ways until either side ends.
+"""Joins a connection of the bulk plane to plain ones on this machine, one after the other: bytes go both ways.
 
-Owns both sockets while it runs, on one thread. Decides when it is over, and which side ended it. Doesn't know what
-the bytes are, nor who is at either end.
+Owns the plain connections and, while it runs, the other one, on one thread. Decides when a connection begins and ends
+at the other side, and when all is over. Doesn't know what the bytes are, nor who is at either end.
+
+Programs connect to the side that dialled, as often as they like, and each connection becomes one at the other side,
+with the same TLS: what is said is a length in four bytes and so many bytes, and a length of zero where the program's
+connection ended. The other side says zero, too, once it has ended its own: what comes before that belongs to nobody.
+Nothing is asked and nobody waits for an answer, so that a connection costs no round trip.
 
 Nothing is read from a side whose last bytes the other has not taken: what is held is bounded, and back pressure goes
 through. A side may be silent for days; whether it is still there TCP's own probes find out.
@@ -10,23 +15,31 @@ through. A side may be silent for days; whether it is still there TCP's own prob
 import contextlib
 import select
 import socket
+import struct
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from meshllm.core.limits import (
     BRIDGE_BUFFER_BYTES,
+    BRIDGE_CHUNK_BYTES,
     BRIDGE_FLUSH_S,
     BRIDGE_PROBE_AFTER_S,
     BRIDGE_PROBE_EVERY_S,
     BRIDGE_PROBES,
     BRIDGE_SWITCH_S,
 )
-from meshllm.transport.bulk_channel import BulkChannel, BulkError
+from meshllm.transport.bulk_channel import BulkChannel, BulkCode, BulkError
 
 _READ, _WRITE, _GONE = select.POLLIN, select.POLLOUT, select.POLLHUP | select.POLLERR
+_LENGTH = struct.Struct(">I")
+_END = memoryview(_LENGTH.pack(0))
+NextProgram = Callable[[], socket.socket | None]
+"""Returns a connection, or None where there is none. At the side that dialled: accepts one, when its listener has one.
+At the other: connects to the program there."""
 
 
 class BridgeEnd(StrEnum):
@@ -44,76 +57,262 @@ class Bridged:
 
     end: BridgeEnd
     message: str
-    """What the socket said, for a failure; empty where a side just ended."""
+    """What went wrong, for a failure; empty where a side just ended."""
     to_far_bytes: int
     to_near_bytes: int
+    connections: int
+    """Of programs, one after the other."""
 
 
 class BulkBridge:
     """One bridge. `run` blocks its thread; only `abort` and the counts may be used from another one."""
 
-    def __init__(self, channel: BulkChannel, near: socket.socket) -> None:
-        """Take a greeted connection and a connected socket. Both stay the caller's to close."""
+    def __init__(self, channel: BulkChannel, next_program: NextProgram, listener: socket.socket | None = None) -> None:
+        """Take a greeted connection, which stays the caller's to close, and a way to programs on this machine.
+
+        With a listener this is the side where programs connect; `next_program` is called when one may have come. It
+        is the other side without: there it is called when the first bytes come that are for a program.
+        """
+        self.to_far_bytes = 0
+        """Of programs, to the other machine."""
+        self.to_near_bytes = 0
+        self.connections = 0
         self._channel = channel
-        self._near = near
+        self._next_program = next_program
+        self._listener = listener
+        self._near: socket.socket | None = None
+        self._watch = _Watch()
+        self._frame = memoryview(bytearray(_LENGTH.size + BRIDGE_CHUNK_BYTES))
+        self._content = self._frame[_LENGTH.size :]
+        self._is_flushed = True
+        """Whether all that was sealed has gone to the other machine."""
+        self._buffer = memoryview(bytearray(BRIDGE_BUFFER_BYTES))
+        self._held = self._buffer[:0]
+        """What has come and is not passed on: frames, the first of them perhaps begun."""
+        self._head = b""
+        """The beginning of a length."""
+        self._left_bytes = 0
+        """Of the frame that is being passed on."""
+        self._waits_for: BridgeEnd | None = None
+        """Who has to take something before what is held can be passed on."""
+        self._stale = 0
+        """Connections that have ended here and not yet, as far as is known, at the other side."""
+        self._end: BridgeEnd | None = None
+        self._message = ""
         _prepare(channel.bare)
-        _prepare(near)
-        self._out = _Out(near, channel)
-        self._in = _In(near, channel)
-
-    @property
-    def to_far_bytes(self) -> int:
-        """Return how many bytes went to the other machine."""
-        return self._out.passed_bytes
-
-    @property
-    def to_near_bytes(self) -> int:
-        """Return how many bytes came from the other machine."""
-        return self._in.passed_bytes
 
     def abort(self) -> None:
         """End it, from another thread."""
         self._channel.abort()
-        with contextlib.suppress(OSError):
-            self._near.shutdown(socket.SHUT_RDWR)
+        if (near := self._near) is not None:
+            with contextlib.suppress(OSError):
+                near.shutdown(socket.SHUT_RDWR)
 
     def run(self) -> Bridged:
         """Pass bytes until a side ends; its last ones are delivered."""
-        end, message = BridgeEnd.NEAR, ""
         try:
             with _PACE:
-                end = self._pass_on()
-        except _NearError as error:
-            message = error.message
+                self._pass_on()
         except BulkError as error:
-            end, message = BridgeEnd.FAR, error.message
-        return Bridged(end=end, message=message, to_far_bytes=self.to_far_bytes, to_near_bytes=self.to_near_bytes)
+            self._end, self._message = BridgeEnd.FAR, error.message
+        finally:
+            self._close_near()
+        return Bridged(
+            end=self._end or BridgeEnd.FAR, message=self._message, to_far_bytes=self.to_far_bytes,
+            to_near_bytes=self.to_near_bytes, connections=self.connections,
+        )  # fmt: skip
 
-    def _pass_on(self) -> BridgeEnd:
-        """Pass bytes on; return which side ended. Raises BulkError, _NearError."""
-        near, far = self._near.fileno(), self._channel.bare.fileno()
-        flows = (self._out, self._in)
-        poll = select.poll()
-        over_s, ready = 0.0, {near, far}
-        while True:
-            wanted = {near: 0, far: 0}
-            for flow in flows:
-                if flow.waits_for.fileno() in ready:
-                    flow.turn()
-                if flow.is_over and flow.is_empty:
-                    return BridgeEnd.NEAR if flow is self._out else BridgeEnd.FAR
-                wanted[flow.waits_for.fileno()] |= flow.waits
-                over_s = over_s or (time.monotonic() + BRIDGE_FLUSH_S if flow.is_over else 0.0)
+    def _pass_on(self) -> None:
+        """Pass bytes on until a side has ended, and the other has its last bytes. Raises BulkError."""
+        far, over_s = self._channel.bare.fileno(), 0.0
+        while not self._is_over:
+            if self._end is not None:
+                over_s = over_s or time.monotonic() + BRIDGE_FLUSH_S
+                if time.monotonic() > over_s:
+                    return
+            near = self._near
+            for descriptor, events in self._watch.wait(self._wanted(), over_s):
+                if descriptor == far:
+                    self._far_moved(events)
+                elif near is None:
+                    self._open_near()
+                elif near is self._near:
+                    self._near_moved(events)
+
+    @property
+    def _is_over(self) -> bool:
+        if self._end is BridgeEnd.NEAR:
+            return self._is_flushed
+        return self._end is BridgeEnd.FAR and self._waits_for is not BridgeEnd.NEAR
+
+    def _wanted(self) -> dict[int, int]:
+        """Return what each socket is watched for."""
+        takes = self._end is None and self._waits_for is None
+        wanted = {self._channel.bare.fileno(): (_READ if takes else 0) | (0 if self._is_flushed else _WRITE)}
+        reads = self._end is None and self._is_flushed
+        if self._near is not None:
+            wanted[self._near.fileno()] = (_READ if reads else 0) | (_WRITE if self._waits_for is BridgeEnd.NEAR else 0)
+        elif self._listener is not None and reads:
+            wanted[self._listener.fileno()] = _READ
+        return wanted
+
+    # -- the program -----------------------------------------------------------------------------------------
+
+    def _open_near(self) -> None:
+        """Begin a program's connection, where there is one."""
+        near = self._next_program()
+        if near is None:
+            return
+        _prepare(near)
+        self._near = near
+        self.connections += 1
+
+    def _close_near(self) -> None:
+        if self._near is not None:
+            self._near.close()
+        self._near = None
+
+    def _near_moved(self, events: int) -> None:
+        """Give the program what waits for it, and take what it says. Raises BulkError."""
+        if self._waits_for is BridgeEnd.NEAR and events & _WRITE:
+            self._deliver()
+        if not events & ~_WRITE or self._near is None or self._end is not None:
+            return
+        if self._is_flushed:
+            self._read_near(self._near)
+        elif events & _GONE:  # while its last bytes wait for the other side
+            self._near_ended("")
+
+    def _read_near(self, near: socket.socket) -> None:
+        """Pass on what the program says, a bounded amount. Raises BulkError."""
+        try:
+            count = near.recv_into(self._content)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._near_ended(_lost(error))
+            return
+        if not count:
+            self._near_ended("")
+            return
+        self.to_far_bytes += count
+        _LENGTH.pack_into(self._frame, 0, count)
+        self._say(self._frame[: _LENGTH.size + count])
+
+    def _near_ended(self, message: str) -> None:
+        """Tell the other side that a program's connection has ended. Raises BulkError."""
+        self._close_near()
+        if self._listener is None:  # the program that all others are led to: nothing more can come
+            self._end, self._message = BridgeEnd.NEAR, message
+            return
+        self._stale += 1
+        self._say(_END)
+        if self._waits_for is BridgeEnd.NEAR:
+            self._deliver()
+
+    def _say(self, frame: memoryview) -> None:
+        self._channel.seal(frame)
+        self._is_flushed = self._channel.flush()
+
+    # -- the other machine -----------------------------------------------------------------------------------
+
+    def _far_moved(self, events: int) -> None:
+        """Send what waits, and take what has come. Raises BulkError."""
+        if not self._is_flushed:
+            self._is_flushed = self._channel.flush()
+        if self._waits_for is BridgeEnd.FAR and self._is_flushed:
+            self._deliver()
+        if self._waits_for is not None or self._end is not None:
+            if events & _GONE:  # while its last bytes wait for the program
+                self._end, self._waits_for = BridgeEnd.FAR, None
+        elif events & ~_WRITE and (count := self._channel.take(self._buffer)) is not None:
+            if not count:
+                self._end = BridgeEnd.FAR
+            self._held = self._buffer[:count]
+            self._deliver()
+
+    def _deliver(self) -> None:
+        """Pass on what is held, as much as can be without waiting. Raises BulkError."""
+        self._waits_for = None
+        while self._may_deliver:
+            if not self._left_bytes:
+                self._begin_frame()
+            elif self._stale:
+                self._drop(min(self._left_bytes, len(self._held)))
+            else:
+                self._write_near()
+
+    @property
+    def _may_deliver(self) -> bool:
+        return bool(self._held) and self._waits_for is None and self._end is not BridgeEnd.NEAR
+
+    def _begin_frame(self) -> None:
+        """Read a length, as soon as all of it has come. Raises BulkError."""
+        more = _LENGTH.size - len(self._head)
+        head = self._head + self._held[:more]
+        if len(head) == _LENGTH.size:
+            (length,) = _LENGTH.unpack(head)
+            if length > BRIDGE_CHUNK_BYTES:
+                raise BulkError(BulkCode.PROTOCOL, f"the other side says {length} bytes at once")
+            if not length and not self._far_ended():
+                return
+            self._left_bytes, head = length, b""
+        self._head, self._held = head, self._held[more:]
+
+    def _far_ended(self) -> bool:
+        """End a program's connection that has ended at the other side; return whether that was possible."""
+        if self._listener is not None:
+            if not self._stale:
+                raise BulkError(BulkCode.PROTOCOL, "the other side ends what nobody has ended here")
+            self._stale -= 1
+            return True
+        if not self._is_flushed:
+            self._waits_for = BridgeEnd.FAR  # whoever takes nothing is told nothing
+            return False
+        self._close_near()
+        self._say(_END)
+        return True
+
+    def _write_near(self) -> None:
+        """Give the program what is for it. Raises BulkError."""
+        if self._near is None and self._listener is None:
+            self._open_near()
+        if self._near is None:
+            if self._listener is not None:
+                raise BulkError(BulkCode.PROTOCOL, "the other side answers nobody")
+            self._end, self._message = BridgeEnd.NEAR, "the program cannot be reached"
+            return
+        try:
+            count = self._near.send(self._held[: self._left_bytes])
+        except BlockingIOError:
+            self._waits_for = BridgeEnd.NEAR
+        except OSError as error:
+            self._near_ended(_lost(error))
+        else:
+            self.to_near_bytes += count
+            self._drop(count)
+
+    def _drop(self, count: int) -> None:
+        self._held = self._held[count:]
+        self._left_bytes -= count
+
+
+class _Watch:
+    """Waits for sockets. What is watched for changes seldom."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._wanted: dict[int, int] = {}
+
+    def wait(self, wanted: dict[int, int], until_s: float) -> list[tuple[int, int]]:
+        """Return what happened to which descriptor; nothing after a time, where there is one."""
+        if wanted != self._wanted:
+            for descriptor in self._wanted.keys() - wanted.keys():
+                self._poll.unregister(descriptor)
             for descriptor, events in wanted.items():
-                poll.register(descriptor, events)
-            left_s = max(over_s - time.monotonic(), 0.0) if over_s else None
-            happened = poll.poll(left_s and left_s * 1000)
-            ready = {descriptor for descriptor, _ in happened}
-            for descriptor, events in happened:
-                if not wanted[descriptor] and events & _GONE:  # while its last bytes wait for the other side
-                    return BridgeEnd.NEAR if descriptor == near else BridgeEnd.FAR
-            if over_s and not happened:
-                return BridgeEnd.NEAR if self._out.is_over else BridgeEnd.FAR
+                self._poll.register(descriptor, events)
+            self._wanted = wanted
+        return self._poll.poll(1000 * max(until_s - time.monotonic(), 0.0) if until_s else None)
 
 
 class _Pace:
@@ -145,80 +344,8 @@ class _Pace:
 _PACE = _Pace()
 
 
-class _NearError(Exception):
-    """The program on this machine is gone."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(error)
-        self.message = f"the connection was lost: {error.strerror or error}"
-
-
-class _Out:
-    """What goes to the other machine."""
-
-    def __init__(self, near: socket.socket, channel: BulkChannel) -> None:
-        self.passed_bytes = 0
-        self.is_over = False
-        self.is_empty = True
-        self.waits_for, self.waits = near, _READ
-        self._near = near
-        self._channel = channel
-        self._buffer = memoryview(bytearray(BRIDGE_BUFFER_BYTES))
-
-    def turn(self) -> None:
-        """Move what can be moved without waiting, a bounded amount. Raises BulkError, _NearError."""
-        self._send()
-        if not self.is_empty or self.is_over:
-            return
-        try:
-            count = self._near.recv_into(self._buffer)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            raise _NearError(error) from error
-        self.is_over = not count
-        self.passed_bytes += count
-        self._channel.seal(self._buffer[:count])
-        self._send()
-
-    def _send(self) -> None:
-        self.is_empty = self._channel.flush()
-        self.waits_for, self.waits = (self._near, _READ) if self.is_empty else (self._channel.bare, _WRITE)
-
-
-class _In:
-    """What comes from the other machine."""
-
-    def __init__(self, near: socket.socket, channel: BulkChannel) -> None:
-        self.passed_bytes = 0
-        self.is_over = False
-        self.waits_for, self.waits = channel.bare, _READ
-        self._near = near
-        self._channel = channel
-        self._buffer = memoryview(bytearray(BRIDGE_BUFFER_BYTES))
-        self._held = self._buffer[:0]
-
-    @property
-    def is_empty(self) -> bool:
-        """Tell whether the program has taken everything."""
-        return not self._held
-
-    def turn(self) -> None:
-        """Move what can be moved without waiting, a bounded amount. Raises BulkError, _NearError."""
-        if not self._held and not self.is_over and (count := self._channel.take(self._buffer)) is not None:
-            self.is_over = not count
-            self._held = self._buffer[:count]
-        try:
-            while self._held:
-                count = self._near.send(self._held)
-                self._held = self._held[count:]
-                self.passed_bytes += count
-        except BlockingIOError:
-            self.waits_for, self.waits = self._near, _WRITE
-        except OSError as error:
-            raise _NearError(error) from error
-        else:
-            self.waits_for, self.waits = self._channel.bare, _READ
+def _lost(error: OSError) -> str:
+    return f"the connection was lost: {error.strerror or error}"
 
 
 def _prepare(side: socket.socket) -> None:

@@ -1,6 +1,7 @@
 """What a node lends: to one host, in one epoch, on one connection at a time, and to nobody else."""
 
 import asyncio
+import struct
 import time
 
 import psutil
@@ -15,6 +16,8 @@ from meshllm.wire.bulk_frames import Join, Ready, Refused
 from tests.daemon.lent import MODEL, WITHIN_S, Lender, a_lender
 from tests.transport.builders import Mesh
 
+_LENGTH = struct.Struct(">I")
+
 
 def soon() -> float:
     """Return a deadline that only detects a hang."""
@@ -22,11 +25,27 @@ def soon() -> float:
 
 
 def echoed(channel: BulkChannel, data: bytes) -> bytes:
-    """Send bytes through to the server, and return what it answers."""
-    channel.send_block(memoryview(data), soon())
-    answer = bytearray(len(data))
-    channel.receive_into(memoryview(answer), soon())
-    return bytes(answer)
+    """Send bytes through to the server, as a host's bridge does, and return what it answers."""
+    channel.send_block(memoryview(_LENGTH.pack(len(data)) + data), soon())
+    answer = b""
+    while len(answer) < len(data):
+        answer += heard(channel)
+    return answer
+
+
+def heard(channel: BulkChannel) -> bytes:
+    """Return what the server says next; empty where its connection has ended."""
+    head = bytearray(_LENGTH.size)
+    channel.receive_into(memoryview(head), soon())
+    content = bytearray(*_LENGTH.unpack(head))
+    channel.receive_into(memoryview(content), soon())
+    return bytes(content)
+
+
+def ended(channel: BulkChannel) -> bytes:
+    """End the server's connection, and return what it says then."""
+    channel.send_block(memoryview(_LENGTH.pack(0)), soon())
+    return heard(channel)
 
 
 def is_ended(channel: BulkChannel) -> bool:
@@ -55,11 +74,11 @@ async def test_the_host_reaches_the_server() -> None:
     async with a_lender(mesh, mesh.member()) as lender:
         await lender.lent()
         channel, told = await lender.came()
-        answer = await asyncio.to_thread(echoed, channel, b"tensor" * 100_000)
+        answer = await asyncio.to_thread(echoed, channel, b"tensor" * 10_000)
         channel.close()
 
     assert told == Ready()
-    assert answer == b"tensor" * 100_000
+    assert answer == b"tensor" * 10_000
 
 
 @pytest.mark.parametrize(
@@ -111,7 +130,7 @@ async def test_a_peer_without_the_right_reaches_no_port() -> None:
             assert clients(lender) == 0
 
 
-async def test_one_connection_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_host_connection_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server has one client; a second one is told, and the first goes on."""
     monkeypatch.setattr(rpc_lending, "RPC_TURN_S", 0.05)
     mesh = Mesh()
@@ -127,8 +146,24 @@ async def test_one_connection_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None
     assert (told.code, answer) == ("busy", b"tensor")
 
 
-async def test_connections_follow_one_another() -> None:
-    """An engine looks at a worker first, and connects anew to load; the next one waits for the end of the last."""
+async def test_an_engines_connections_follow_one_another_on_one_connection() -> None:
+    """It looks at a worker first, and connects anew to load: the server sees each begin and end."""
+    mesh = Mesh()
+    async with a_lender(mesh, mesh.member()) as lender:
+        await lender.lent()
+        channel, _ = await lender.came()
+        before = clients(lender)
+        for data in (b"first", b"second"):
+            assert await asyncio.to_thread(echoed, channel, data) == data
+            assert clients(lender) == 1
+            assert await asyncio.to_thread(ended, channel) == b""
+        channel.close()
+
+    assert before == 0
+
+
+async def test_a_host_that_comes_again_is_let_in() -> None:
+    """The next connection waits for the end of the last."""
     mesh = Mesh()
     async with a_lender(mesh, mesh.member()) as lender:
         await lender.lent()
@@ -137,6 +172,26 @@ async def test_connections_follow_one_another() -> None:
             assert told == Ready()
             assert await asyncio.to_thread(echoed, channel, b"x") == b"x"
             channel.close()
+
+
+async def test_nothing_that_took_the_servers_port_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time the engine connects, the port has to be the server's own."""
+    mesh = Mesh()
+    async with a_lender(mesh, mesh.member()) as lender:
+        await lender.lent()
+        channel, _ = await lender.came()
+        assert await asyncio.to_thread(echoed, channel, b"x") == b"x"
+        assert await asyncio.to_thread(ended, channel) == b""
+        monkeypatch.setattr(rpc_lending, "listens", lambda *_: False)
+        with pytest.raises(BulkError) as over:
+            await asyncio.to_thread(echoed, channel, b"x")
+        again, told = await lender.came()
+        channel.close()
+        again.close()
+
+    assert over.value.code is BulkCode.LOST
+    assert isinstance(told, Refused)
+    assert told.code == "not_lent"
 
 
 async def test_the_end_of_lending_ends_the_connection_and_the_process() -> None:

@@ -18,7 +18,8 @@ from meshllm.core.announcement import Address
 from meshllm.core.effects import SplitPeer
 from meshllm.core.engines import EngineFault, SplitPart, SplitRun
 from meshllm.daemon.rpc_tunnels import EngineTunnels, RpcTunnels
-from meshllm.transport.bulk_dial import dial_bulk
+from meshllm.transport.bulk_channel import BulkChannel
+from meshllm.transport.bulk_dial import Opened, dial_bulk
 from tests.daemon.lent import MODEL, WITHIN_S, Lender, a_lender, lending_build
 from tests.daemon.test_rpc_lending import servers
 from tests.engine.builders import Bench, a_bench, a_plan
@@ -34,6 +35,8 @@ class Side:
 
     tunnels: EngineTunnels
     all: RpcTunnels
+    dialled: list[str]
+    """Names of workers, as they were dialled."""
     lost: list[str] = field(default_factory=list)
     was_lost: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -51,37 +54,44 @@ class Side:
         return await asyncio.to_thread(self._talk, data, self.tunnels.ports[worker])
 
     def _talk(self, data: bytes, port: int) -> bytes:
-        with socket.create_connection(("127.0.0.1", port), timeout=WITHIN_S) as way:
-            got = b""
-            with contextlib.suppress(ConnectionError):  # closed with bytes of ours unread
-                way.sendall(data)
-                while len(got) < len(data) and (more := way.recv(1 << 16)):
-                    got += more
-            return got
+        got = b""
+        # Nobody listens any more, or it is closed with bytes of ours unread.
+        with (
+            contextlib.suppress(ConnectionError),
+            socket.create_connection(("127.0.0.1", port), timeout=WITHIN_S) as way,
+        ):
+            way.sendall(data)
+            while len(got) < len(data) and (more := way.recv(1 << 16)):
+                got += more
+        return got
 
 
-def ways(lender: Lender, host: Node) -> RpcTunnels:
-    """Return the ways of a host's engines."""
-    return RpcTunnels(
-        lambda peer, opened: dial_bulk(peer.node, peer.addresses, "rpc", host.credentials(), terms(), opened),
-        lender.tasks.start,
-    )
+def ways(lender: Lender, host: Node, dialled: list[str] | None = None) -> RpcTunnels:
+    """Return the ways of a host's engines, and keep whom they dialled."""
+
+    def dial(peer: SplitPeer, opened: Opened) -> BulkChannel:
+        if dialled is not None:
+            dialled.append(peer.name)
+        return dial_bulk(peer.node, peer.addresses, "rpc", host.credentials(), terms(), opened)
+
+    return RpcTunnels(dial, lender.tasks.start)
 
 
 @asynccontextmanager
 async def a_side(lender: Lender, *peers: SplitPeer, epoch: int = 7) -> AsyncIterator[Side]:
     """Open the ways to some workers; close them in the end."""
-    tunnels = ways(lender, lender.host)
+    dialled: list[str] = []
+    tunnels = ways(lender, lender.host, dialled)
     opened = tunnels.open(MODEL, epoch, peers)
     try:
-        yield Side(opened, tunnels)
+        yield Side(opened, tunnels, dialled)
     finally:
         opened.close()
         await tunnels.close()
 
 
 async def test_the_engines_bytes_reach_the_worker() -> None:
-    """And its answers come back, on as many connections as the engine opens one after the other."""
+    """And its answers come back, as often as the engine connects; the worker is dialled once."""
     mesh = Mesh()
     async with a_lender(mesh, mesh.member()) as lender, a_side(lender, lender.as_peer()) as side:
         await lender.lent()
@@ -90,6 +100,18 @@ async def test_the_engines_bytes_reach_the_worker() -> None:
 
     assert answers == [b"tensor" * count for count in (1, 100_000, 2)]
     assert side.lost == []
+    assert (side.dialled, side.tunnels.connections) == (["desk"], 3)
+
+
+async def test_workers_are_reached_before_the_engine_asks() -> None:
+    """While it starts: its first connection waits for no handshake; one that refuses ends the start at once."""
+    mesh = Mesh()
+    async with a_lender(mesh, mesh.member()) as lender, a_side(lender, lender.as_peer("den")) as side:
+        side.begin()
+        await asyncio.wait_for(side.was_lost.wait(), WITHIN_S)
+
+    assert side.dialled == ["den"]
+    assert side.lost == ["the worker den refused: this node runs no server for that model"]
 
 
 async def test_nothing_but_the_engine_gets_in() -> None:
@@ -137,7 +159,6 @@ async def test_a_worker_that_is_not_there_is_told() -> None:
         peer = dataclasses.replace(lender.as_peer(), addresses=(nowhere,))
         async with a_side(lender, peer) as side:
             side.begin()
-            await side.talk()
             await asyncio.wait_for(side.was_lost.wait(), WITHIN_S)
 
     assert side.lost[0].startswith("the worker desk cannot be reached: ")

@@ -6,6 +6,7 @@ import socket
 import psutil
 import pytest
 
+from meshllm.daemon import linux_sockets
 from meshllm.daemon.socket_owner import is_stranger, listens
 
 NOBODY = 2**22 + 1
@@ -46,7 +47,30 @@ def test_where_the_system_does_not_say_nobody_is_a_stranger(monkeypatch: pytest.
     def hidden(_: psutil.Process, __: str) -> None:
         raise psutil.AccessDenied
 
+    def forbidden(_: int) -> frozenset[int]:
+        raise PermissionError
+
     monkeypatch.setattr(psutil.Process, "net_connections", hidden)
+    monkeypatch.setattr(linux_sockets, "inodes", forbidden)
 
     assert not is_stranger(os.getpid(), 1, 2)
     assert not listens(os.getpid(), 1)
+
+
+@pytest.mark.parametrize("is_silent", [False, True], ids=["Linux says", "nobody says"])
+def test_what_linux_says_is_what_all_connections_say(monkeypatch: pytest.MonkeyPatch, *, is_silent: bool) -> None:
+    """The quick answer and the slow one are equal."""
+
+    def silent() -> tuple[linux_sockets.Listening, ...]:
+        raise OSError
+
+    if is_silent:
+        monkeypatch.setattr(linux_sockets, "listening", silent)
+        monkeypatch.setattr(linux_sockets, "connection", lambda *_: 0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as ours:
+            own = is_stranger(os.getpid(), ours.getsockname()[1], port)
+            found = (listens(os.getpid(), port), listens(os.getpid(), port + 1), listens(1, port))
+
+    assert (own, found) == (False, (True, False, False))

@@ -16,7 +16,6 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from time import monotonic
 
@@ -47,6 +46,7 @@ from meshllm.proxy.pursuit import Patience, Pursuit
 from meshllm.proxy.resume import Resumer
 from meshllm.proxy.room import descriptors_for_clients, is_loopback
 from meshllm.proxy.serve_tunnel import FarEnd
+from meshllm.proxy.straight import request_ids
 from meshllm.proxy.target import Target
 from meshllm.proxy.targets import Targets, Tunnels, Views
 from meshllm.proxy.tending import Tending
@@ -137,7 +137,7 @@ class FrontDoor:
         self._tending = Tending()
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._measured_at_s = 0.0
-        self.request_ids: Iterator[bytes] = map(f"req-{secrets.token_hex(4)}-%x".encode().__mod__, count(1))
+        self.request_ids: Iterator[bytes] = request_ids(f"req-{secrets.token_hex(4)}-".encode())
         self.far_end = FarEnd(self)
         """What other nodes send here: `far_end.take` is the transport's handler of tunnels."""
 
@@ -475,6 +475,7 @@ class FrontDoor:
     def _sweep(self) -> None:
         """Look at every connection's deadline; report traffic once a second."""
         now_s = monotonic()
+        self.traffic.look()
         for client in tuple(self._connections):
             client.check(now_s)
         self.far_end.check(now_s)

@@ -17,7 +17,7 @@ from meshllm.core.serving.priorities import Priority
 from meshllm.proxy.access import AccessRules
 from meshllm.proxy.http1 import ONCE_ONLY, is_well_formed, parse_head
 from meshllm.proxy.intake import SANE_REQUEST_ID, TRACEPARENT, Door, Intake, take_in
-from meshllm.proxy.shapes import Chat
+from meshllm.proxy.resumable import CHAT
 
 _VARYING = re.compile(
     rb"\r\n(?:content-length:[ \t]*([0-9]{1,18})|x-request-id:[ \t]*([A-Za-z0-9._:/+=-]{1,%d})"
@@ -67,7 +67,7 @@ def _arrival(intake: Intake, length: int, request_id: bytes | None, trace: bytes
     head, door = intake.head, intake.inference
     is_plain = intake.refusal is None and not head.is_chunked and not head.expects_continue
     plain_length = length if is_plain and length <= intake.body_limit_bytes else -1
-    is_chat = door is not None and door.shape is Chat and intake.door is Door.INFERENCE
+    is_chat = door is not None and door.path == CHAT and intake.door is Door.INFERENCE
     is_straight = is_plain and is_chat and intake.keeps_alive and intake.priority is not Priority.LOW
     is_straight = is_straight and not intake.client
     return Arrival(

@@ -197,7 +197,8 @@ class ClientConnection(StraightLane):
         return self._exchange
 
     def leave_lane(self) -> None:
-        """Take a request that is on the straight lane to the general path."""
+        """Take a request that is on the straight lane to the general path; the next head is looked up again."""
+        self._last = None
         if self._phase is _STRAIGHT:
             self.hand_over()
 
@@ -214,6 +215,7 @@ class ClientConnection(StraightLane):
     def check(self, now_s: float) -> None:
         """Act on deadlines that have passed. Called a few times a second."""
         times, phase = self._house.times, self._phase
+        self._since_s = self._since_s or now_s
         waited_s = now_s - self._since_s
         if self.is_paused and now_s - self._paused_at_s > times.slow_client_timeout_s:
             self.abort()

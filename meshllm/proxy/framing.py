@@ -49,6 +49,8 @@ class AnswerHead:
     """The same with `Content-Length`, where that is known and may be told."""
     answer_start: bytes = b""
     """The same up to the value of the request's id, which follows."""
+    block: bytes = b""
+    """As it came, with the empty line."""
 
 
 def parse_answer_head(block: bytes) -> AnswerHead:
@@ -83,7 +85,7 @@ def parse_answer_head(block: bytes) -> AnswerHead:
         status=status, length=length, is_chunked=coding is not None,
         keeps_alive=keeps_alive and (length is not None or coding is not None),
         is_event_stream=kind.startswith("text/event-stream"), lines=lines, sized_lines=sized_lines,
-        answer_start=sized_lines + b"X-Request-ID: ",
+        answer_start=sized_lines + b"X-Request-ID: ", block=block,
     )  # fmt: skip
 
 

@@ -15,7 +15,6 @@ import random
 import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
-from itertools import count
 from pathlib import Path
 from time import monotonic
 
@@ -49,6 +48,7 @@ from meshllm.proxy.pursuit import Patience, Pursuit
 from meshllm.proxy.resume import Resumer
 from meshllm.proxy.room import descriptors_for_clients, is_loopback
 from meshllm.proxy.serve_tunnel import FarEnd
+from meshllm.proxy.straight import request_ids
 from meshllm.proxy.target import Target
 from meshllm.proxy.targets import Targets, Tunnels, Views
 from meshllm.proxy.tending import Tending
@@ -114,7 +114,7 @@ class FrontDoor:
         self._tending = Tending()
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._measured_at_s = 0.0
-        self.request_ids: Iterator[bytes] = map(f"req-{secrets.token_hex(4)}-%x".encode().__mod__, count(1))
+        self.request_ids: Iterator[bytes] = request_ids(f"req-{secrets.token_hex(4)}-".encode())
         self.far_end = FarEnd(self)
         """What other nodes send here: `far_end.take` is the transport's handler of tunnels."""
 
@@ -470,6 +470,7 @@ class FrontDoor:
     def _sweep(self) -> None:
         """Look at every connection's deadline; report traffic once a second."""
         now_s = monotonic()
+        self.traffic.look()
         for client in tuple(self._connections):
             client.check(now_s)
         self.far_end.check(now_s)

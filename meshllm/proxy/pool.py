@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
-from time import monotonic
 from typing import Protocol, cast
 
 from meshllm.core import limits
@@ -69,7 +68,7 @@ class EngineConnection(asyncio.Protocol):
     """One connection to an engine, one request at a time."""
 
     __slots__ = (
-        "_chunks", "_head", "_held", "_interim", "_is_fresh", "_left", "_parts", "_pool", "_read",
+        "_chunks", "_head", "_held", "_interim", "_is_fresh", "_last", "_left", "_parts", "_pool", "_read",
         "_traffic", "_was_used", "relay", "transport",
     )  # fmt: skip
 
@@ -83,6 +82,8 @@ class EngineConnection(asyncio.Protocol):
         self._is_fresh = True
         """No byte of the answer has come."""
         self._head: AnswerHead | None = None
+        self._last: AnswerHead | None = None
+        """The last head of a whole answer: until the clock's next second an engine says the same again."""
         self._held = b""
         self._parts: list[bytes] = []
         self._left = 0
@@ -139,11 +140,13 @@ class EngineConnection(asyncio.Protocol):
         if relay is None:
             self.cancel()  # bytes that nobody asked for: out of step
             return
-        self._traffic.last_progress_s = monotonic()
+        self._traffic.has_moved = True
         if self._is_fresh:
-            end = data.find(b"{")  # a guess, which the memory confirms
-            head, body = _heads.get(data[:end]), data[end:]
-            if head is not None and head.length == len(body) and not relay.is_head:
+            head = self._last
+            if head is None or not data.startswith(head.block):
+                end = data.find(b"{")  # a guess, which the memory confirms
+                head = self._last = _heads.get(data[:end])
+            if head is not None and head.length == len(body := data[len(head.block) :]) and not relay.is_head:
                 self.relay = None
                 self._was_used = True
                 pool = self._pool

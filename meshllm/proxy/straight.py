@@ -16,6 +16,7 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Iterator
 from enum import IntEnum
+from itertools import chain, count
 from time import monotonic
 from typing import Protocol, cast
 
@@ -27,12 +28,21 @@ from meshllm.proxy.http1 import HEAD_END, ProtocolError
 from meshllm.proxy.journal import Journal
 from meshllm.proxy.peek import plain_chat
 from meshllm.proxy.pool import EngineConnection, Relay
-from meshllm.proxy.resumable import CHAT
 from meshllm.proxy.sides import Recovery
 from meshllm.proxy.story_chat import ChatStory
 from meshllm.proxy.target import Target
 from meshllm.proxy.targets import Targets
 from meshllm.proxy.traffic import Traffic
+
+_LAST_DIGITS = tuple(b"%02x" % number for number in range(256))
+
+
+def request_ids(start: bytes) -> Iterator[bytes]:
+    """Return ids that begin alike and are never the same: `start` and a number of two hexadecimal digits or more.
+
+    Each is the sum of two texts that are there already, since formatting a number takes longer than finding a route.
+    """
+    return chain.from_iterable(map((start + (b"%x" % high if high else b"")).__add__, _LAST_DIGITS) for high in count())
 
 
 class Phase(IntEnum):
@@ -47,6 +57,11 @@ class Phase(IntEnum):
 
 
 _IDLE, _STRAIGHT, _BUSY = Phase.IDLE, Phase.STRAIGHT, Phase.BUSY
+Underway = tuple[Arrival, Target, bytes, bytes, EngineConnection, float]
+"""A request on the lane: its head, where it goes, its body and id, the connection, and when a stream was sent.
+
+A plain tuple: it is made and read in one step, which is what six fields cost most with.
+"""
 
 
 class LaneHouse(Recovery, Protocol):
@@ -65,9 +80,9 @@ class StraightLane(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_arrival", "_body", "_connection", "_exchange", "_has_begun", "_head", "_heads", "_house", "_is_stream",
-        "_journal", "_known", "_phase", "_request_id", "_request_ids", "_routes", "_sent_s", "_since_s", "_target",
-        "_traffic", "_transport", "is_paused",
+        "_arrival", "_exchange", "_has_begun", "_head", "_heads", "_house", "_journal", "_known", "_last",
+        "_last_block", "_last_bytes", "_phase", "_request_ids", "_routes", "_since_s", "_traffic", "_transport",
+        "_underway", "is_paused",
     )  # fmt: skip
 
     is_head = False
@@ -83,16 +98,16 @@ class StraightLane(asyncio.Protocol):
         self._known: dict[bytes, Arrival] = {}
         self._phase = _IDLE
         self._since_s = 0.0
+        """Since when it is in its phase, as a monotonic time; 0: since a moment ago, see `check`."""
         self.is_paused = False
         self._arrival: Arrival
+        self._last: Arrival | None = None
+        """The last head that came whole: a client whose requests are as long says the same again."""
+        self._last_block = b""
+        self._last_bytes = 0
         self._exchange: Exchange | None = None
         # Only while the phase is STRAIGHT:
-        self._target: Target
-        self._connection: EngineConnection | None = None
-        self._request_id = b""
-        self._body = b""
-        self._is_stream = False
-        self._sent_s = 0.0
+        self._underway: Underway | None = None
         self._head: AnswerHead | None = None
         """Of a stream that has not begun."""
         self._has_begun = False
@@ -103,12 +118,10 @@ class StraightLane(asyncio.Protocol):
         """Serve a request that came whole with a head met before at once; leave anything else to `receive`."""
         self._traffic.bytes_in += len(data)
         if self._phase is _IDLE:
-            end = data.find(b"{")  # a guess, which the memory confirms: it knows heads by all their bytes
-            arrival = self._known.get(data[:end])
-            if arrival is None:
-                end = data.find(HEAD_END) + 4
-                arrival = self._read_head(data, end)
-            body = data[end:]
+            arrival = self._last
+            if arrival is None or not data.startswith(self._last_block):
+                arrival = self._look_up(data)
+            body = data[self._last_bytes :]
             if arrival is not None and len(body) == arrival.plain_length:
                 if not (arrival.is_straight and self._go(arrival, body)):
                     self.serve(arrival, body)
@@ -123,14 +136,23 @@ class StraightLane(asyncio.Protocol):
     def serve(self, arrival: Arrival, body: bytes) -> None:
         """Serve a complete request on the general path."""
 
-    def _read_head(self, data: bytes, end: int) -> Arrival | None:
-        """Read a head that came whole; None where something is wrong or odd with it, so that it is read again."""
+    def _look_up(self, data: bytes) -> Arrival | None:
+        """Return the verdict on a head that came whole, and remember it as the last one.
+
+        None where something is wrong or odd with it, so that it is read again.
+        """
+        end = data.find(HEAD_END) + 4
         if end == 3 or end > limits.HEAD_REMEMBERED_BYTES:
             return None
-        try:
-            return self._heads.read(data[:end])
-        except ProtocolError:
-            return None
+        block = data[:end]
+        arrival = self._known.get(block)
+        if arrival is None:
+            try:
+                arrival = self._heads.read(block)
+            except ProtocolError:
+                return None
+        self._last, self._last_block, self._last_bytes = arrival, block, end
+        return arrival
 
     def _go(self, arrival: Arrival, body: bytes) -> bool:
         """Send a request on if everything about it is plain; tell whether it was."""
@@ -138,22 +160,21 @@ class StraightLane(asyncio.Protocol):
         routes = self._routes
         if document is None or self.is_paused or routes.view is not routes.views.newest:
             return False
-        model = document.get("model")
-        target = routes.known.get((model, arrival.path))
-        if target is None or target.model != model or arrival.length > target.unasked_bytes:
+        target = routes.chats.get(document.get("model"))
+        if target is None or arrival.length > target.unasked_bytes:
             return False
         traffic, idle = target.traffic, target.pool.idle
-        if traffic.in_flight >= target.at_once or not idle:
+        in_flight = traffic.in_flight
+        if in_flight >= target.at_once or not idle:
             return False
-        if traffic.in_flight == 0:
-            traffic.last_progress_s = monotonic()
-        traffic.in_flight += 1
+        if not in_flight:
+            traffic.has_moved = True
+        traffic.in_flight = in_flight + 1
         self._phase = _STRAIGHT
-        self._arrival, self._body, self._target = arrival, body, target
-        is_stream = self._is_stream = document.get("stream") is True
-        self._sent_s = monotonic() if is_stream else 0.0
-        request_id = self._request_id = arrival.request_id or next(self._request_ids)
-        connection = self._connection = idle.pop()
+        request_id = arrival.request_id or next(self._request_ids)
+        connection = idle.pop()
+        sent_s = monotonic() if document.get("stream") is True else 0.0
+        self._underway = (arrival, target, body, request_id, connection, sent_s)
         connection.relay = self
         connection.transport.write(  # type: ignore[union-attr]  # a connection that is lost does not rest
             b"".join((arrival.engine_start, target.engine_lines, request_id, b"\r\n\r\n", body))
@@ -167,26 +188,22 @@ class StraightLane(asyncio.Protocol):
         if head.status != 200:
             self.hand_over().on_whole(head, body)
             return
-        target = self._target
-        answer = b"".join(
-            (head.answer_start, self._request_id, target.answer_lines, self._arrival.intake.answer_end, body)
-        )
+        arrival, target, _, request_id, _, _ = cast("Underway", self._underway)
+        answer = b"".join((head.answer_start, request_id, target.answer_lines, arrival.intake.answer_end, body))
         traffic = target.traffic
         traffic.in_flight -= 1
         traffic.finished_since += 1
         if traffic.waiters:
             traffic.wake()
-        total = self._traffic
-        total.by_status[2] += 1
-        total.bytes_out += len(answer)
-        self._phase, self._since_s = _IDLE, traffic.last_progress_s
-        self._connection, self._body = None, b""
+        self._traffic.bytes_out += len(answer)
+        self._phase, self._since_s, self._underway = _IDLE, 0.0, None
         self._transport.write(answer)  # type: ignore[union-attr]  # a connection that is lost leaves the lane
 
     def on_head(self, head: AnswerHead) -> Relay:
         """Keep the head of a stream until its first events come; hand over what comes in pieces otherwise."""
         is_plain = head.is_event_stream and head.is_chunked and head.status == 200
-        if is_plain and self._is_stream and self._arrival.intake.head.minor:
+        arrival, _, _, _, _, sent_s = cast("Underway", self._underway)
+        if is_plain and sent_s and arrival.intake.head.minor:
             self._head = head
             return self
         return self.hand_over().on_head(head)
@@ -202,14 +219,15 @@ class StraightLane(asyncio.Protocol):
 
     def _opening(self, data: bytes) -> bytes:
         """Begin the answer with its first events; keep them where another engine could go on with them."""
-        head, target, intake = cast("AnswerHead", self._head), self._target, self._arrival.intake
+        arrival, target, _, request_id, _, sent_s = cast("Underway", self._underway)
+        head, intake = cast("AnswerHead", self._head), arrival.intake
         self._head, self._has_begun = None, True
-        target.traffic.first_token(monotonic() - self._sent_s)
-        if intake.may_resume and self._arrival.path == CHAT:
+        target.traffic.first_token(monotonic() - sent_s)
+        if intake.may_resume:
             journal = self._journal = Journal(ChatStory(is_chat=True))
             journal.keep(data)
         start = b"Transfer-Encoding: chunked\r\nX-Request-ID: "
-        return b"".join((head.lines, start, self._request_id, target.answer_lines, intake.answer_end, data))
+        return b"".join((head.lines, start, request_id, target.answer_lines, intake.answer_end, data))
 
     def on_suspect_piece(self, data: bytes) -> None:
         """Hand over: somebody has to look for an error among the events."""
@@ -221,14 +239,12 @@ class StraightLane(asyncio.Protocol):
             exchange = self._exchange if self._phase is _BUSY else self.hand_over()
             cast("Exchange", exchange).on_end()  # its last events made it leave the lane
             return
-        traffic = self._target.traffic
+        traffic = cast("Underway", self._underway)[1].traffic
         traffic.in_flight -= 1
         traffic.finished_since += 1
         if traffic.waiters:
             traffic.wake()
-        self._traffic.by_status[2] += 1
-        self._phase, self._since_s = _IDLE, traffic.last_progress_s
-        self._connection, self._body = None, b""
+        self._phase, self._since_s, self._underway = _IDLE, 0.0, None
         self._has_begun, self._journal = False, None
 
     def on_lost(self, *, was_stale: bool, is_between: bool, chunks: int) -> None:
@@ -239,10 +255,9 @@ class StraightLane(asyncio.Protocol):
 
     def hand_over(self) -> Exchange:
         """Leave the lane: make the exchange that has the request from here on."""
-        connection, self._connection = cast("EngineConnection", self._connection), None
-        exchange = Exchange(self, self._arrival.intake, self._body, self._request_id, self._house, self._target)
-        exchange.is_stream, exchange.trace = self._is_stream, self._arrival.trace
-        exchange.sent_s = self._sent_s
+        arrival, target, body, request_id, connection, sent_s = cast("Underway", self._underway)
+        exchange = Exchange(self, arrival.intake, body, request_id, self._house, target)
+        exchange.is_stream, exchange.trace, exchange.sent_s = sent_s > 0.0, arrival.trace, sent_s
         exchange.take_over(connection)
         if self._has_begun:
             exchange.go_on_with(self._journal)
@@ -251,7 +266,8 @@ class StraightLane(asyncio.Protocol):
         self._has_begun, self._head, self._journal = False, None, None
         if connection.relay is self:
             connection.relay = exchange
-        self._phase, self._exchange, self._body = _BUSY, exchange, b""
+        self._arrival = arrival
+        self._phase, self._exchange, self._underway = _BUSY, exchange, None
         return exchange
 
     # -- ClientSide: for an exchange ------------------------------------------------------------------

@@ -31,6 +31,7 @@ from meshllm.core.view import MeshView
 from meshllm.proxy.adopted_pool import AdoptedPool
 from meshllm.proxy.paths import InferenceDoor
 from meshllm.proxy.pool import EnginePool, Pool, TunnelEnd
+from meshllm.proxy.resumable import CHAT
 from meshllm.proxy.target import Target
 from meshllm.proxy.traffic import ModelTraffic, Traffic, admitted
 from meshllm.proxy.tunnel_pool import PathReports, TunnelOpener, TunnelPool
@@ -79,7 +80,9 @@ class Targets:
         self.is_watched = False
         """Somebody hears of each request: none takes the straight lane."""
         self.known: dict[Hashable, Target] = {}
-        """Those that the straight lane may take."""
+        """Those of requests that want nothing but a model."""
+        self.chats: dict[str | None, Target] = {}
+        """Those of them that the straight lane may take: chats with a model under its own name."""
         self._wished: dict[Hashable, Target] = {}
         """Those of requests that say what their model has to be like."""
         self._off_lane: dict[Hashable, Target] = {}
@@ -129,6 +132,8 @@ class Targets:
             known = self._off_lane
         if len(known) < _REMEMBERED:
             known[key] = target
+            if known is self.known and path == CHAT and target.model == request.model:
+                self.chats[target.model] = target
         return target
 
     def close(self) -> None:
@@ -178,6 +183,7 @@ class Targets:
         """Forget the routes of the last view and the pools of engines that are gone."""
         self.view = view
         self.known.clear()
+        self.chats.clear()
         self._off_lane.clear()
         self._wished.clear()
         self._known_here.clear()

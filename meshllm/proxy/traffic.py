@@ -23,7 +23,7 @@ class ModelTraffic:
     """The requests at one model's engine. Plain fields: they change with every request."""
 
     __slots__ = (
-        "answered_since", "failed_since", "finished_since", "first_tokens_since", "in_flight", "last_progress_s",
+        "_moved_s", "answered_since", "failed_since", "finished_since", "first_tokens_since", "has_moved", "in_flight",
         "model", "on_lane_before", "waiters",
     )  # fmt: skip
 
@@ -40,15 +40,16 @@ class ModelTraffic:
         self.failed_since = 0
         self.first_tokens_since: dict[int, int] = {}
         """How long streams took to begin since the last report: how many by step, see `core.health`."""
-        self.last_progress_s = 0.0
-        """Monotonic time of the last byte from the engine, or of the first request after a rest."""
+        self.has_moved = False
+        """A byte came from the engine, or the first request after a rest went there, since somebody last asked when."""
+        self._moved_s = 0.0
         self.waiters: list[tuple[float, asyncio.Event]] = []
         """Set and forgotten whenever a request ends, in the order of their numbers."""
 
     def begin(self) -> None:
         """Count a request in."""
         if self.in_flight == 0:
-            self.last_progress_s = monotonic()
+            self.has_moved = True
         self.in_flight += 1
 
     def end(self, *, is_failure: bool) -> None:
@@ -60,6 +61,17 @@ class ModelTraffic:
             self.answered_since += 1
         if self.waiters:
             self.wake()
+
+    @property
+    def last_progress_s(self) -> float:
+        """Return the monotonic time of the last byte from the engine, or of the first request after a rest.
+
+        It may be late by the time since the last question, which `Traffic.look` asks a few times a second: a clock
+        that is read for every byte costs more than it tells.
+        """
+        if self.has_moved:
+            self.has_moved, self._moved_s = False, monotonic()
+        return self._moved_s
 
     def first_token(self, took_s: float) -> None:
         """Count how long a stream took to begin, the queue included."""
@@ -112,7 +124,7 @@ class Traffic:
         self.to_peers = 0
         """Requests that went to other nodes."""
         self.by_status = [0] * 10
-        """Answers by the first digit of their status."""
+        """Answers by the first digit of their status, those on the straight lane not counted."""
         self.bytes_in = 0
         self.bytes_out = 0
         self.refused = 0
@@ -155,15 +167,22 @@ class Traffic:
         """Return the requests at all engines together: this node's, and those of others."""
         return sum(traffic.in_flight for traffic in (*self.models.values(), *self.tunnels.values()))
 
+    def look(self) -> None:
+        """Take note of the time wherever something has moved."""
+        for traffic in (*self.models.values(), *self.tunnels.values()):
+            _ = traffic.last_progress_s
+
     def on_lane(self) -> Iterable[tuple[ModelId, int]]:
         """Return how many requests ended well on the straight lane, by model."""
         return ((model, traffic.on_lane_before + traffic.finished_since) for model, traffic in self.models.items())
 
     def counters(self) -> dict[str, float]:
         """Return the totals by name; each only ever grows."""
-        answers: dict[str, float] = {f"answers_{number}xx": self.by_status[number] for number in STATUS_CLASSES}
+        by_status = self.by_status.copy()
+        by_status[2] += sum(count for _, count in self.on_lane())
+        answers: dict[str, float] = {f"answers_{number}xx": by_status[number] for number in STATUS_CLASSES}
         return answers | {
-            "requests": sum(self.by_status), "bytes_in": self.bytes_in, "bytes_out": self.bytes_out,
+            "requests": sum(by_status), "bytes_in": self.bytes_in, "bytes_out": self.bytes_out,
             "connections_refused": self.refused, "retries": self.retries, "clients_gone": self.aborted,
             "streams_lost": self.lost, "streams_resumed": self.resumed, "requests_to_peers": self.to_peers,
             "fallback_routes": self.fallbacks,

@@ -10,7 +10,6 @@ Invariant: a tunnel carries one request; nothing rests here, so the straight lan
 import asyncio
 from collections.abc import Set as AbstractSet
 from math import inf
-from time import monotonic
 from typing import Protocol, cast
 
 from meshllm.core import limits
@@ -147,7 +146,7 @@ class TunnelConnection(EngineConnection):
 
     def tunnel_progress(self, progress: TunnelProgress) -> None:
         """Count what the far end says of its work as progress; leave it where that stands still for long."""
-        self._traffic.last_progress_s = monotonic()
+        self._traffic.has_moved = True
         relay = self.relay
         if relay is None:
             return

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -103,14 +104,18 @@ class Stage:
         wait_for(port)
         return Contender("nginx", port, process, lambda: _only_child(process.pid))
 
-    def ours(self, kind: str, checkout: Path = ROOT) -> Contender:
-        """Start our front door, this one or that of another checkout, which goes by the name of its folder."""
+    def ours(self, kind: str, checkout: Path = ROOT, python: Path | None = None) -> Contender:
+        """Start our front door, this one or that of another checkout, which goes by the name of its folder.
+
+        `python` is another interpreter of the same version, for which the libraries of this one are good too.
+        """
         port = free_port()
         door = checkout / "scripts" / "bench" / "door.py"
-        program = [sys.executable, str(door), f"{self._folder}/{kind}.sock", str(port)]
+        program = [str(python or sys.executable), str(door), f"{self._folder}/{kind}.sock", str(port)]
         process = self._start(program, self._proxy_core, checkout)
         wait_for(port)
-        return Contender("ours" if checkout == ROOT else checkout.name, port, process)
+        name = "ours" if checkout == ROOT else checkout.name
+        return Contender(name if python is None else f"{name} on {python}", port, process)
 
     def litellm(self, kind: str, program: Path, key: str) -> Contender:
         """Start LiteLLM's proxy with one worker."""
@@ -142,7 +147,10 @@ class Stage:
         log = (self._folder / "output.log").open("ab")
         command = ["taskset", "-c", str(core), *arguments]
         # Without the map LiteLLM waits for the network.
-        environ = os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONPATH": str(checkout)}
+        environ = os.environ | {
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "PYTHONPATH": f"{checkout}:{sysconfig.get_path('purelib')}",
+        }
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, env=environ)
         log.close()
         self._processes.append(process)

@@ -16,8 +16,9 @@ from meshllm.proxy import framing, pool
 from meshllm.proxy.client import ClientConnection
 from meshllm.proxy.forward import Exchange
 from meshllm.proxy.front_door import FrontDoor, FrontDoorConfig
+from meshllm.proxy.intake import SANE_REQUEST_ID
 from meshllm.proxy.pool import EngineConnection
-from meshllm.proxy.straight import Phase, StraightLane
+from meshllm.proxy.straight import Phase, StraightLane, request_ids
 from tests.proxy.builders import (
     CHAT,
     NODE,
@@ -212,12 +213,32 @@ BEGUN = [("client", STREAM), ("engine", STREAM_HEAD + event(1)), ("engine", even
 @example([("client", PLAIN), ("engine", OK[:40]), ("engine", OK[40:] + b"surplus")])
 @example([("client", PLAIN), ("client", PLAIN), ("engine", OK), ("engine", OK)])
 @example([("client", NAMED), ("leave", b""), ("engine", OK)])
+@example([("client", PLAIN), ("engine", OK), ("leave", b""), ("client", PLAIN), ("engine", OK)])
+@example([("client", PLAIN), ("engine", OK), ("client", PLAIN[:-1]), ("client", PLAIN[-1:]), ("engine", OK)])
+@example([("client", PLAIN), ("engine", OK), ("client", PLAIN), ("engine", OK[:-2]), ("engine", OK[-2:])])
+@example([("client", PLAIN), ("engine", OK), ("client", PLAIN + b"x"), ("engine", OK + b"x")])
+@example([("client", PLAIN), ("engine", OK), ("view", b""), ("client", PLAIN), ("view", b"same"), ("client", PLAIN)])
+@example([("client", PLAIN), ("engine", OK), ("client", a_get("/v1/models", KEY)[:-4]), ("client", b"\r\n\r\n")])
+@example([("client", a_get("/v1/models", KEY)), ("client", a_get("/v1/models", KEY)[:-2]), ("client", b"\r\n")])
 def test_with_the_lane_and_without_it_all_is_the_same(steps: list[tuple[str, bytes]]) -> None:
     """Whatever clients and engines do, the lane changes nothing but the time it takes."""
     straight, _ = played([*WARM, *steps], is_straight=True)
     general, _ = played([*WARM, *steps], is_straight=False)
 
     assert straight == general
+
+
+def test_ids_are_never_the_same() -> None:
+    """They begin with what is this node's own, and a number goes on where two digits do not do."""
+    ids = request_ids(b"req-1a-")
+
+    first = [next(ids) for _ in range(70_000)]
+
+    assert len(set(first)) == len(first)
+    assert first[:2] + first[255:257] + first[-1:] == [
+        b"req-1a-00", b"req-1a-01", b"req-1a-ff", b"req-1a-100", b"req-1a-1116f",
+    ]  # fmt: skip
+    assert all(SANE_REQUEST_ID.fullmatch(one.decode()) for one in first[::1000])
 
 
 @pytest.mark.parametrize("request_bytes", [PLAIN, NAMED, a_post(a_chat(), "/chat/completions", KEY)])
@@ -250,6 +271,5 @@ async def test_nothing_of_a_request_is_kept_after_its_answer() -> None:
         scene.step(what, data)
 
     assert scene.client._phase is Phase.IDLE
-    assert scene.client._body == b""
-    assert scene.client._connection is None
+    assert scene.client._underway is None
     assert scene.client.exchange is None

@@ -39,6 +39,21 @@ def test_the_first_request_after_a_rest_counts_as_progress() -> None:
     assert tiny.last_progress_s > 0
 
 
+def test_the_time_of_the_last_byte_is_that_of_the_next_look() -> None:
+    """The clock is read a few times a second, not for every byte; without another byte the time stays."""
+    traffic = Traffic()
+    tiny = traffic.of(ModelId("tiny"))
+    tiny.has_moved = True
+
+    traffic.look()
+
+    looked_s = tiny.last_progress_s
+    assert looked_s > 0
+    assert not tiny.has_moved
+    traffic.look()
+    assert tiny.last_progress_s == looked_s
+
+
 async def test_whoever_waits_for_an_end_is_woken() -> None:
     """Draining waits for exactly this."""
     tiny = Traffic().of(ModelId("tiny"))
@@ -56,9 +71,11 @@ def test_counters_only_grow_and_have_names() -> None:
     """Metrics are made of them."""
     traffic = Traffic()
     traffic.by_status[2] += 3
+    traffic.of(ModelId("tiny")).finished_since += 2  # on the straight lane
+    traffic.measured()
 
-    assert traffic.counters()["requests"] == 3
-    assert traffic.counters()["answers_2xx"] == 3
+    assert traffic.counters()["requests"] == 5
+    assert traffic.counters()["answers_2xx"] == 5
     assert all(value >= 0 for value in traffic.counters().values())
     answers = sorted(name for name in traffic.counters() if name.startswith("answers_"))
     assert answers == [f"answers_{digit}xx" for digit in range(1, 6)]

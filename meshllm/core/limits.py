@@ -178,6 +178,7 @@ BULK_IDLE_S: Final = 60.0  # a connection on which nothing is asked for is close
 BULK_PIECE_BYTES: Final = 4 * MIB  # asked for, kept and given to another peer as a whole
 BULK_PIECE_S: Final = 60.0  # a piece that takes longer is asked of another peer
 BULK_PIECES_AHEAD: Final = 2  # asked of one peer before the first has come, so that a long way costs no pauses
+BULK_PIECES_HELD: Final = 8  # in memory, of one copy: each peer fills one, one is hashed, the others wait for that
 BULK_BLOCK_BYTES: Final = 1 * MIB  # read, sent and written at once
 BULK_READ_BYTES: Final = 256 * KIB  # encrypted bytes taken from the network, or given to it, at once
 BULK_SOURCES: Final = 4  # peers that one file comes from at the same time

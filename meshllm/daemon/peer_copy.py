@@ -1,5 +1,8 @@
 """Copies one file from several peers at once: a thread for each peer, one that hashes, one file in the making.
 
+What a peer's thread has received it writes, and leaves in memory for the thread that hashes: in the order of the file,
+while the next pieces come. Only what came too early for that is read from the disk again.
+
 Owns the copy while it runs. Decides nothing about sources or order: `core.serving.sources` and `.pieces` do. What has
 arrived is kept whatever happens, except a whole file with the wrong digest: that is deleted, and said who sent it.
 """
@@ -16,8 +19,16 @@ from pathlib import Path
 
 from meshllm.core.effects import PeerSource
 from meshllm.core.ids import NodeId
-from meshllm.core.limits import BULK_BLOCK_BYTES, BULK_PIECE_S, BULK_PIECES_AHEAD, BULK_SOURCES, BULK_TRIES
+from meshllm.core.limits import (
+    BULK_BLOCK_BYTES,
+    BULK_PIECE_BYTES,
+    BULK_PIECE_S,
+    BULK_PIECES_AHEAD,
+    BULK_SOURCES,
+    BULK_TRIES,
+)
 from meshllm.core.serving.pieces import FilePiece, PieceBook
+from meshllm.daemon.held_pieces import HeldPieces
 from meshllm.inventory.download_errors import DownloadCode, DownloadError
 from meshllm.inventory.piece_file import PieceFile
 from meshllm.transport.bulk_channel import BulkChannel, BulkCode, BulkError
@@ -86,6 +97,7 @@ class _Copy:
         self._failure: DownloadError | None = None
         self._busy = 0
         self._book = PieceBook(0)
+        self._held = HeldPieces()
 
     async def run(self) -> Path:
         """Copy the file. Raises DownloadError."""
@@ -155,20 +167,31 @@ class _Copy:
 
     def _follow(self, file: PieceFile) -> None:
         """Hash the file's beginning while the rest comes, so that the end costs little."""
-        hashed = 0
-        while True:
-            with self._changed:
-                while hashed == self._book.whole_bytes and not self._is_done():
-                    self._changed.wait()
-                whole_bytes, is_done = self._book.whole_bytes, self._is_done()
-            if hashed == whole_bytes and is_done:
-                return
-            try:
-                file.hash_up_to(whole_bytes, lambda: self._is_over)
-            except DownloadError as error:
-                self._fail(error)
-                return
-            hashed = whole_bytes
+        try:
+            while (part := self._next_part(file)) is not None:
+                if isinstance(part, int):
+                    file.hash_up_to(part, lambda: self._is_over)
+                    continue
+                block, length = part
+                file.hash_block(block[:length])
+                with self._changed:
+                    self._held.give_back(block)
+        except DownloadError as error:
+            self._fail(error)
+
+    def _next_part(self, file: PieceFile) -> tuple[memoryview, int] | int | None:
+        """Wait for what is to be hashed next: a piece in memory, or up to where on the disk; None at the end."""
+        with self._changed:
+            while not self._is_over:
+                hashed_bytes = file.hashed_bytes
+                if (held := self._held.take(hashed_bytes // BULK_PIECE_BYTES)) is not None:
+                    return held
+                if hashed_bytes < self._book.whole_bytes:
+                    return min(hashed_bytes + BULK_PIECE_BYTES, self._book.whole_bytes)
+                if self._is_done():
+                    return None
+                self._changed.wait()
+        return None
 
     def _is_done(self) -> bool:
         return self._is_over or self._book.is_complete or not self._busy
@@ -229,18 +252,26 @@ class _Copy:
         return True
 
     def _take_all(self, channel: BulkChannel, source: PeerSource, file: PieceFile) -> None:
-        block = memoryview(bytearray(BULK_BLOCK_BYTES))
+        block = self._room()
         asked: deque[FilePiece] = deque()
-        while True:
-            while len(asked) < BULK_PIECES_AHEAD and (piece := self._next(source, is_idle=not asked)) is not None:
-                deadline_s = time.monotonic() + BULK_PIECE_S
-                digest = f"sha256:{self._wanted.sha256}"
-                channel.say(Want(digest=digest, offset=piece.offset, length=piece.length), deadline_s)
-                asked.append(piece)
-            if not asked:
-                return
-            self._receive(channel, asked[0], file, block)
-            self._arrived(source, asked.popleft(), file)
+        try:
+            while True:
+                while len(asked) < BULK_PIECES_AHEAD and (piece := self._next(source, is_idle=not asked)) is not None:
+                    deadline_s = time.monotonic() + BULK_PIECE_S
+                    digest = f"sha256:{self._wanted.sha256}"
+                    channel.say(Want(digest=digest, offset=piece.offset, length=piece.length), deadline_s)
+                    asked.append(piece)
+                if not asked:
+                    return
+                self._receive(channel, asked[0], file, block)
+                block = self._arrived(source, asked.popleft(), block, file)
+        finally:
+            with self._changed:
+                self._held.give_back(block)
+
+    def _room(self) -> memoryview:
+        with self._changed:
+            return self._held.room()
 
     def _next(self, source: PeerSource, *, is_idle: bool) -> FilePiece | None:
         """Return what to ask a peer for. With nothing to do it waits: what others were asked for may come back."""
@@ -253,7 +284,7 @@ class _Copy:
         return None
 
     def _receive(self, channel: BulkChannel, piece: FilePiece, file: PieceFile, block: memoryview) -> None:
-        """Take one piece. Raises BulkError or DownloadError."""
+        """Take one piece, into memory and the file. Raises BulkError or DownloadError."""
         deadline_s = time.monotonic() + BULK_PIECE_S
         match channel.hear(deadline_s):
             case Piece(offset=piece.offset, length=piece.length, size_bytes=self._wanted.size_bytes):
@@ -264,13 +295,16 @@ class _Copy:
                 raise BulkError(BulkCode.PROTOCOL, "the peer sends another piece, or of a file of another size")
         got = 0
         while got < piece.length:
-            part = block[: min(len(block), piece.length - got)]
+            part = block[got : min(got + BULK_BLOCK_BYTES, piece.length)]
             channel.receive_into(part, deadline_s)
             file.write(piece.offset + got, part)
             got += len(part)
 
-    def _arrived(self, source: PeerSource, piece: FilePiece, file: PieceFile) -> None:
+    def _arrived(self, source: PeerSource, piece: FilePiece, block: memoryview, file: PieceFile) -> memoryview:
+        """Leave a piece to the thread that hashes; return a block for the next one."""
         with self._changed:
             self._book.arrived(source.node, piece)
             file.mark(self._book.done, self._senders(file))
+            self._held.hold(piece.number, block, piece.length)
             self._changed.notify_all()
+            return self._held.room()

@@ -4,10 +4,12 @@ Owns the unfinished file and the list of what has arrived, which outlives a rest
 was asked for; only then the file gets its name, and otherwise it is deleted. Doesn't know where pieces come from.
 
 Blocks on the disk. `write` may be called from several threads for different pieces; everything else from one at a time.
+While one `PieceFile` has it, no other one may write into it, of whatever process: what was hashed must stay as it is.
 """
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -49,7 +51,12 @@ class PieceFile:
             self.done, self.senders = self._kept()
             self._check_room()
             self._descriptor = os.open(self._data, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            os.ftruncate(self._descriptor, size_bytes)
+            with contextlib.ExitStack() as undo:
+                undo.callback(self.__exit__)
+                self._take_for_oneself()
+                self.done, self.senders = self._kept()  # whoever had it until now may have changed it
+                os.ftruncate(self._descriptor, size_bytes)
+                undo.pop_all()
 
     def __enter__(self) -> Self:
         """Return it."""
@@ -86,6 +93,16 @@ class PieceFile:
             fresh.write_text(json.dumps(content))
             fresh.replace(self._list)
 
+    @property
+    def hashed_bytes(self) -> int:
+        """Return how much is hashed, from the beginning."""
+        return self._hashed_bytes
+
+    def hash_block(self, block: memoryview) -> None:
+        """Hash what has been written behind the last hashed byte, from memory instead of reading it again."""
+        self._hash.update(block)
+        self._hashed_bytes += len(block)
+
     def hash_up_to(self, whole_bytes: int, is_over: Callable[[], bool] = lambda: False) -> None:
         """Hash what is here from the beginning without a gap, until it `is_over`. Raises DownloadError."""
         with self._told():
@@ -93,7 +110,7 @@ class PieceFile:
                 room = self._block[: min(len(self._block), whole_bytes - self._hashed_bytes)]
                 count = os.preadv(self._descriptor, [room], self._hashed_bytes)
                 if not count:
-                    raise DownloadError(DownloadCode.NETWORK, f"{self._data} was cut short by somebody else")
+                    raise self._cut_short()
                 self._hash.update(room[:count])
                 self._hashed_bytes += count
 
@@ -105,6 +122,8 @@ class PieceFile:
             message = f"sha256 is {self._hash.hexdigest()[:12]}…, not {self._sha256[:12]}…"
             raise DownloadError(DownloadCode.DIGEST_MISMATCH, message)
         with self._told():
+            if os.fstat(self._descriptor).st_size != self.size_bytes:
+                raise self._cut_short()
             os.fsync(self._descriptor)
             if self.target.exists():
                 message = f"{self.target} has come to be meanwhile; it is left as it is"
@@ -116,6 +135,24 @@ class PieceFile:
     def discard(self) -> None:
         """Delete all that has arrived."""
         discard_pieces(self.target)
+
+    def _cut_short(self) -> DownloadError:
+        return DownloadError(DownloadCode.NETWORK, f"{self._data} was cut short by somebody else")
+
+    def _take_for_oneself(self) -> None:
+        """Keep other copies of the same file away, in this process and in others. Raises DownloadError."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            is_mine = False
+        except OSError:  # a file system without locks
+            return
+        else:
+            # Whoever had it before may have finished it meanwhile: then it has another name by now.
+            mine = os.fstat(self._descriptor)
+            is_mine = self._data.exists() and os.path.samestat(mine, self._data.stat())
+        if not is_mine:
+            raise DownloadError(DownloadCode.UNSUPPORTED, f"another process fetches {self.target.name}")
 
     def _kept(self) -> tuple[frozenset[int], frozenset[str]]:
         """Return what an earlier try brought: pieces and senders; nothing where that is another file's."""

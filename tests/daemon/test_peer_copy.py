@@ -5,14 +5,17 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from meshllm.core import limits
 from meshllm.core.effects import PeerSource
+from meshllm.daemon.held_pieces import HeldPieces
 from meshllm.daemon.peer_copy import PeerCopies, Wanted
 from meshllm.inventory.download_errors import DownloadCode, DownloadError
+from meshllm.inventory.piece_file import PieceFile
 from meshllm.transport.bulk_channel import BulkChannel, BulkError
 from meshllm.wire.bulk_frames import Piece, Want
 from tests.daemon.giving import MIB, a_file, a_giver, dialling, sha256, some_bytes, source
@@ -72,6 +75,57 @@ async def test_a_file_comes_from_two_peers_at_once(tmp_path: Path) -> None:
     assert path.read_bytes() == CONTENT
     assert copying.left == {"own.gguf"}
     assert copying.told[-1] == (SIZE, SIZE, ("n1", "n2"))
+
+
+async def test_what_comes_is_hashed_from_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that comes in its order is not read again, neither on the way nor in the end."""
+    mesh = Mesh()
+    copying = Copying(mesh, tmp_path)
+    read: list[int] = []
+    real = PieceFile.hash_up_to
+
+    def noted(file: PieceFile, whole_bytes: int, *is_over: Callable[[], bool]) -> None:
+        read.append(whole_bytes - file.hashed_bytes)
+        real(file, whole_bytes, *is_over)
+
+    monkeypatch.setattr(PieceFile, "hash_up_to", noted)
+    async with a_giver(mesh, a_file(tmp_path / "1" / "own.gguf", CONTENT)) as n1:
+        path = await copying.fetch(source(n1, SIZE, "n1"))
+
+    assert path.read_bytes() == CONTENT
+    assert sum(read) == 0
+
+
+async def test_pieces_that_come_too_early_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first piece comes last, and there is memory for two of the others."""
+    monkeypatch.setattr("meshllm.daemon.peer_copy.HeldPieces", lambda: HeldPieces(blocks=4))
+    mesh = Mesh()
+    copying = Copying(mesh, tmp_path)
+    others = threading.Event()
+
+    def first_last(channel: BulkChannel) -> None:
+        with contextlib.suppress(BulkError):
+            want = channel.hear(time.monotonic() + 30)
+            assert isinstance(want, Want)
+            others.wait(30)
+            channel.say(Piece(offset=want.offset, length=want.length, size_bytes=SIZE), time.monotonic() + 30)
+            channel.send_block(memoryview(CONTENT)[want.offset : want.offset + want.length], time.monotonic() + 30)
+
+    def all_but_two(channel: BulkChannel) -> None:
+        sent = 0
+        with contextlib.suppress(BulkError):
+            while isinstance(want := channel.hear(time.monotonic() + 30), Want):
+                channel.say(Piece(offset=want.offset, length=want.length, size_bytes=SIZE), time.monotonic() + 30)
+                channel.send_block(memoryview(CONTENT)[want.offset : want.offset + want.length], time.monotonic() + 30)
+                sent += 1
+                if sent == 4:
+                    others.set()
+
+    async with a_giver(mesh, serve=first_last) as n1, a_giver(mesh, serve=all_but_two) as n2:
+        path = await copying.fetch(source(n1, SIZE, "n1"), source(n2, SIZE, "n2"))
+
+    assert path.read_bytes() == CONTENT
+    assert copying.left == {"own.gguf"}
 
 
 async def test_a_peer_that_goes_leaves_its_pieces_to_the_others(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """A file in pieces: kept over a restart, named only when it is whole and the right one."""
 
 import errno
+import fcntl
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,84 @@ def test_hashing_on_the_way_changes_nothing(tmp_path: Path) -> None:
         fill(file, 0, 1, 2)
         file.hash_up_to(BULK_PIECE_BYTES)
         file.hash_up_to(len(CONTENT), lambda: True)
+
+        assert file.finish().exists()
+
+
+def test_what_is_hashed_from_memory_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the beginning, as far as nothing is missing; the rest from the disk."""
+    read: list[int] = []
+    real = os.preadv
+
+    def noted(descriptor: int, blocks: list[memoryview], offset: int) -> int:
+        read.append(offset // BULK_PIECE_BYTES)
+        return real(descriptor, blocks, offset)
+
+    monkeypatch.setattr("os.preadv", noted)
+    with a_file(tmp_path) as file:
+        fill(file, 0, 1, 2)
+        file.hash_block(memoryview(CONTENT)[:BULK_PIECE_BYTES])
+        file.hash_block(memoryview(CONTENT)[BULK_PIECE_BYTES : 2 * BULK_PIECE_BYTES])
+
+        assert file.hashed_bytes == 2 * BULK_PIECE_BYTES
+        assert file.finish().exists()
+    assert set(read) == {2}
+
+
+def test_a_file_cut_short_after_it_was_hashed_is_noticed(tmp_path: Path) -> None:
+    """It gets no name: what was hashed is not what lies there."""
+    with a_file(tmp_path) as file:
+        fill(file, 0, 1, 2)
+        file.hash_block(memoryview(CONTENT))
+        os.truncate(next((tmp_path / "models").glob("*.pieces")), 10)
+        with pytest.raises(DownloadError, match="cut short"):
+            file.finish()
+
+    assert "own.gguf" not in names(tmp_path)
+
+
+def test_two_copies_do_not_write_into_one_file(tmp_path: Path) -> None:
+    """The second is told so and leaves the first alone; afterwards it can go on."""
+    with a_file(tmp_path) as file:
+        fill(file, 0, 1)
+        file.mark({0, 1}, {"n2"}, is_last=True)
+        with pytest.raises(DownloadError, match="another process") as refused:
+            a_file(tmp_path)
+
+    assert refused.value.code is DownloadCode.UNSUPPORTED
+    with a_file(tmp_path) as again:
+        assert again.done == {0, 1}
+
+
+def test_a_file_that_got_its_name_meanwhile_is_not_written_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody finished it between our opening it and its being free."""
+    real = fcntl.flock
+
+    def finished_first(descriptor: int, operation: int) -> None:
+        path = next((tmp_path / "models").glob("*.pieces"))
+        path.rename(tmp_path / "models" / "own.gguf")
+        real(descriptor, operation)
+
+    with a_file(tmp_path) as file:
+        fill(file, 0, 1, 2)
+    monkeypatch.setattr("fcntl.flock", finished_first)
+    with pytest.raises(DownloadError, match="another process"):
+        a_file(tmp_path)
+
+    assert (tmp_path / "models" / "own.gguf").read_bytes() == CONTENT
+
+
+def test_a_file_system_without_locks_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some network file systems have none."""
+
+    def none_here(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", none_here)
+    with a_file(tmp_path) as file:
+        fill(file, 0, 1, 2)
 
         assert file.finish().exists()
 

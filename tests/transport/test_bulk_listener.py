@@ -222,10 +222,15 @@ async def test_a_network_with_too_many_failures_gets_no_answer() -> None:
         for _ in range(limits.ADMISSION_FAILURES):
             with pytest.raises(BulkError):
                 await port.dial(mesh.stranger())
-        with pytest.raises(BulkError) as refused:
-            await port.dial(mesh.member())
+        refused = None
+        async with asyncio.timeout(30.0):
+            while refused is None:  # a failure counts once its connection has ended, a moment after the word of it
+                try:
+                    (await port.dial(mesh.member())).close()
+                except BulkError as error:
+                    refused = error
 
-    assert refused.value.code in {BulkCode.LOST, BulkCode.PROTOCOL}
+    assert refused.code in {BulkCode.LOST, BulkCode.PROTOCOL}
 
 
 async def test_closing_ends_connections_that_wait() -> None:

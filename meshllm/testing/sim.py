@@ -302,6 +302,7 @@ class SimMesh:
         node.is_asleep, node.wakes_at_s = False, None
         if node.is_up:
             self._arrange_wake(node)
+            self.transport.wake(node.node)
 
     def jump_clock(self, name: str, ahead_s: float) -> None:
         """Let a node's clock leap forwards, as after a suspended machine."""

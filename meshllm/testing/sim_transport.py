@@ -69,6 +69,9 @@ class End:
     life: int
     heard_s: float
     is_open: bool = True
+    is_over: bool = False
+    early: list[Message] = field(default_factory=list)
+    """What arrived before this end was open, or while its process was stopped: kept for it, as a socket does."""
     ready_s: float = 0.0
     """Nothing arrives at the other end before this: order is kept."""
     blocked: deque[Message] = field(default_factory=deque)
@@ -135,12 +138,14 @@ class SimTransport:
         if flight < _FLIGHTS - 1:
             self._fly(run, flight + 1, FIRST_PAUSE_S)
             return
-        run.is_done = True
-        near, far = run.ends
-        if near is None or far is None:
+        near, _ = run.ends
+        if near is None or near.is_over:
+            self._fail(run, "unreachable", "the peer closed the connection", 0.0)
             return
+        run.is_done = True
         self._open(near)
         self._tell(near, run, is_dialled=True)
+        self._catch_up(near)
 
     def _accept(self, run: "_Run") -> None:
         """The far side is satisfied: its end is up, whatever becomes of the near one."""
@@ -174,6 +179,8 @@ class SimTransport:
 
         def tell() -> None:
             if self._world.life(run.node) == run.life:
+                if (near := run.ends[0]) is not None:
+                    self.close(near, "done")
                 self._world.post(run.node, ev.DialFailed(peer=run.peer, code=code, message=message))
 
         self._world.later(after_s, tell)
@@ -236,14 +243,31 @@ class SimTransport:
             self._world.post(end.node, ev.PathFailed(peer=end.peer, reason="refused"))
 
     def _arrive(self, end: End, message: Message) -> None:
-        world, other = self._world, end.other
-        if other is None or not self._is_up(other) or not world.hears(other.node):
+        other = end.other
+        if other is None or other.is_over or self._world.life(other.node) != other.life:
             return
-        other.heard_s = world.now_s
-        world.spend(other.node, ACK_PACKET_BYTES // 2)  # every second packet is acknowledged on its own
-        if world.network.arrives_after_s(other.node, other.peer) is not None:
-            end.heard_s = max(end.heard_s, world.now_s)
-        world.post(other.node, ev.MessageReceived(peer=other.peer, connection=other.connection, message=message))
+        other.early.append(message)
+        if other.is_open and self._world.hears(other.node):
+            self._catch_up(other)
+
+    def _catch_up(self, end: End) -> None:
+        """Hand over what has arrived, in order."""
+        world, other = self._world, end.other
+        early, end.early = end.early, []
+        for message in early:
+            if other is None or not self._is_up(end):
+                return
+            end.heard_s = world.now_s
+            world.spend(end.node, ACK_PACKET_BYTES // 2)  # every second packet is acknowledged on its own
+            if world.network.arrives_after_s(end.node, end.peer) is not None:
+                other.heard_s = max(other.heard_s, world.now_s)
+            world.post(end.node, ev.MessageReceived(peer=end.peer, connection=end.connection, message=message))
+
+    def wake(self, node: NodeId) -> None:
+        """Hand a process that goes on what its socket has kept meanwhile."""
+        for end in [end for ends in self.ends.get(node, {}).values() for end in ends]:
+            if end.early:
+                self._world.later(0.0, lambda end=end: self._catch_up(end) if self._world.hears(node) else None)  # type: ignore[misc]
 
     # -- ending --------------------------------------------------------------------------------------
 
@@ -270,14 +294,16 @@ class SimTransport:
         """Forget all ends of a node that died."""
         for ends in self.ends.pop(node, {}).values():
             for end in ends:
-                end.is_open = False
+                end.is_open, end.is_over = False, True
 
     def _drop(self, end: End, code: str) -> None:
+        end.is_over = True
         if not end.is_open:
             return
         is_up = self._is_up(end)
         end.is_open = False
         end.blocked.clear()
+        end.early.clear()
         ends = self.ends.get(end.node, {}).get(end.peer, [])
         if end in ends:
             ends.remove(end)

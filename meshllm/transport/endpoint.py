@@ -334,6 +334,10 @@ _DIAL_CODES = {
     CloseCode.AUTH_TIMEOUT.name.lower(): DialCode.TIMEOUT,
     CloseCode.VERSION_MISMATCH.name.lower(): DialCode.VERSION_MISMATCH,
     CloseCode.SELF.name.lower(): DialCode.SELF,
+    # It lets this node in, and another time it may have room for it: no reason to stay away for long.
+    CloseCode.REPLACED.name.lower(): DialCode.UNREACHABLE,
+    CloseCode.SPARE.name.lower(): DialCode.UNREACHABLE,
+    CloseCode.LEAVING.name.lower(): DialCode.UNREACHABLE,
 }
 
 

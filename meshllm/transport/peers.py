@@ -214,7 +214,7 @@ class Peers:
             connection.close(CloseCode.DONE)
             raise
         if connection.is_closed:
-            raise DialError(DialCode.REJECTED, "the peer closed the connection")
+            raise DialError(DialCode.UNREACHABLE, "the peer closed the connection")  # after it had let this node in
         self._welcomed(welcomed)
         facts = welcomed.peer_certificate
         self._connected(connection, LinkPeer(node=peer, rights=facts.rights, issuers=facts.issuers), stream, greeting)

@@ -146,3 +146,78 @@ def test_nothing_is_sent_without_a_connection() -> None:
     wire.mesh.run(5.0)
 
     assert wire.heard == []
+
+
+def test_what_is_said_before_the_dialler_knows_of_its_connection_waits_for_that() -> None:
+    """The far side is up a moment earlier, and its first words come right behind the welcome."""
+    wire = Wire(delay_s=0.05, jitter_s=0.1)
+    accepted = wire.mesh.post
+
+    def greet(node: NodeId, event: Event) -> None:
+        accepted(node, event)
+        if node == B and isinstance(event, ev.PeerConnected):
+            for number in range(5):
+                wire.transport.send(B, Send(peer=A, message=Ping(seq=number)))
+
+    wire.mesh.post = greet  # type: ignore[method-assign]
+
+    wire.dial()
+
+    assert [type(event) for _, node, event in wire.heard if node == A] == [ev.PeerConnected] + [ev.MessageReceived] * 5
+    assert wire.pings(A) == list(range(5))
+
+
+def test_a_connection_that_is_ended_before_the_dialler_knows_of_it_is_a_failed_dial() -> None:
+    """And no connection that only one side knows of."""
+    wire = Wire(delay_s=0.05)
+    accepted = wire.mesh.post
+
+    def refuse(node: NodeId, event: Event) -> None:
+        accepted(node, event)
+        if isinstance(event, ev.PeerConnected):
+            wire.mesh.network.set_link(B, A, delay_s=0.01)  # the end overtakes the welcome
+            wire.transport.disconnect(B, Disconnect(peer=A, connection=event.connection, code="spare"))
+            wire.mesh.network.set_link(B, A, delay_s=0.05)
+
+    wire.mesh.post = refuse  # type: ignore[method-assign]
+
+    wire.dial()
+
+    assert [event.code for event in wire.of(ev.DialFailed)] == ["unreachable"]
+    assert wire.of(ev.PeerConnected, A) == []
+
+
+def test_a_dial_that_is_given_up_ends_at_both_sides() -> None:
+    """The welcome never came: the far side need not wait for the idle time to find out."""
+    wire = Wire(delay_s=0.05)
+    accepted = wire.mesh.post
+
+    def cut(node: NodeId, event: Event) -> None:
+        accepted(node, event)
+        if isinstance(event, ev.PeerConnected):
+            wire.mesh.network.set_link(B, A, loss=1.0)
+
+    wire.mesh.post = cut  # type: ignore[method-assign]
+
+    wire.dial()
+
+    assert [event.code for event in wire.of(ev.DialFailed)] == ["timeout"]
+    assert [event.code for event in wire.of(ev.PeerLost, B)] == ["done"]
+
+
+def test_what_was_on_its_way_to_a_stopped_process_is_read_when_it_goes_on() -> None:
+    """Its socket has kept it; what comes later is sent until it arrives, behind that."""
+    wire = Wire(delay_s=0.1)
+    wire.dial()
+    wire.send(1, 2)
+    wire.mesh.run(0.05)
+    wire.mesh.suspend("b")
+    wire.mesh.run(1.0)
+    wire.send(3)
+    wire.mesh.run(2.0)
+    before = wire.pings()
+
+    wire.mesh.wake("b")
+    wire.mesh.run(5.0)
+
+    assert (before, wire.pings()) == ([], [1, 2, 3])

@@ -403,3 +403,10 @@ async def test_unknown_dialler_gets_no_session_to_resume() -> None:
                     plain.receive_datagram(await loop.sock_recv(sock, 2000), target, loop.time())
 
         assert tickets == []
+
+
+@pytest.mark.parametrize("code", [CloseCode.REPLACED, CloseCode.SPARE, CloseCode.LEAVING])
+def test_who_has_enough_connections_has_rejected_nobody(code: CloseCode) -> None:
+    """A node that is rejected stays away for minutes; one that comes at a bad moment tries again soon."""
+    assert module.dial_code(code.name.lower()) is DialCode.UNREACHABLE
+    assert module.dial_code(CloseCode.UNAUTHORIZED.name.lower()) is DialCode.REJECTED

@@ -5,7 +5,8 @@ what to tell which peer. Doesn't know how members live: `core.mesh` hands `revok
 connections.
 
 Two nodes that meet compare one hash of each list, and send all they know where it differs; changes are sent to all at
-once. Lists are merged so that the order of messages does not matter.
+once. Of two connections between the same nodes one ends, and with it what was on its way there: it is said again then.
+Lists are merged so that neither the order of messages nor a repetition matters.
 """
 
 import hashlib
@@ -48,7 +49,10 @@ class _Peer:
 
     rights: Rights
     issuers: tuple[NodeId, ...]
-    connections: set[ConnectionId] = field(default_factory=set)
+    connections: list[ConnectionId] = field(default_factory=list)
+    """The newest last: what is said goes there."""
+    told: set[ConnectionId] = field(default_factory=set)
+    """Those on which more than a hash was said."""
     answered_s: float | None = None
     """When it was last sent all that is known."""
 
@@ -85,8 +89,16 @@ class Trust:
         """Return the tokens that admins know of. Whoever shows them leaves their hashes out."""
         return self._book.records
 
-    def handle(self, event: TrustEvent, now_s: float) -> list[Effect]:  # noqa: PLR0911 - one line for each event
+    def handle(self, event: TrustEvent, now_s: float) -> list[Effect]:
         """Take one event and return what is to be done about it."""
+        effects = self._taken(event, now_s)
+        for effect in effects:
+            if isinstance(effect, Send) and not isinstance(effect.message, TrustDigest):
+                peer = self._peers[effect.peer]
+                peer.told.add(peer.connections[-1])
+        return effects
+
+    def _taken(self, event: TrustEvent, now_s: float) -> list[Effect]:  # noqa: PLR0911 - one line for each event
         match event:
             case ev.AdmissionAsked():
                 return self._on_asked(event, now_s)
@@ -104,8 +116,7 @@ class Trust:
             case ev.PeerConnected():
                 return self._on_connected(event)
             case ev.PeerLost():
-                self._on_lost(event)
-                return []
+                return self._on_lost(event)
             case ev.MessageReceived():
                 return self._on_message(event.peer, event.message, now_s)
             case _:
@@ -238,16 +249,23 @@ class Trust:
     def _on_connected(self, event: ev.PeerConnected) -> list[Effect]:
         peer = self._peers.setdefault(event.peer, _Peer(event.rights, event.issuers))
         peer.rights, peer.issuers, peer.answered_s = event.rights, event.issuers, None
-        peer.connections.add(event.connection)
+        peer.connections.append(event.connection)
         if self._check_issuers(event.peer, event.issuers) or event.peer in self._revocations:
             return []
         return [Send(peer=event.peer, message=self._digest(peer))]
 
-    def _on_lost(self, event: ev.PeerLost) -> None:
-        if (peer := self._peers.get(event.peer)) is not None:
-            peer.connections.discard(event.connection)
-            if not peer.connections:
-                del self._peers[event.peer]
+    def _on_lost(self, event: ev.PeerLost) -> list[Effect]:
+        peer = self._peers.get(event.peer)
+        if peer is None or event.connection not in peer.connections:
+            return []
+        peer.connections.remove(event.connection)
+        if not peer.connections:
+            del self._peers[event.peer]
+        elif event.connection in peer.told and event.peer not in self.revoked:
+            # It may be lost, and nobody would ask for it. The hash went out on the connection that stays as well.
+            peer.told.discard(event.connection)
+            return self._all_known(event.peer, peer)
+        return []
 
     def _on_message(self, sender: NodeId, message: Message, now_s: float) -> list[Effect]:
         peer = self._peers.get(sender)
@@ -276,12 +294,16 @@ class Trust:
         if peer.answered_s is not None and now_s - peer.answered_s < TRUST_ANSWER_INTERVAL_S:
             return []
         mine = self._digest(peer)
-        effects: list[Effect] = []
-        if theirs.revocations != mine.revocations:
-            effects += _batches(sender, self.revocations)
-        if theirs.tokens and theirs.tokens != mine.tokens and self._shares_tokens(peer):
-            effects += [Send(peer=sender, message=Tokens(records=(record,))) for record in self._book.records]
         peer.answered_s = now_s
+        are_tokens_other = bool(theirs.tokens) and theirs.tokens != mine.tokens
+        return self._all_known(
+            sender, peer, revocations=theirs.revocations != mine.revocations, tokens=are_tokens_other
+        )
+
+    def _all_known(self, to: NodeId, peer: _Peer, *, revocations: bool = True, tokens: bool = True) -> list[Effect]:
+        effects = _batches(to, self.revocations) if revocations else []
+        if tokens and self._shares_tokens(peer):
+            effects += [Send(peer=to, message=Tokens(records=(record,))) for record in self._book.records]
         return effects
 
     def _keep(self) -> KeepTrust:

@@ -389,6 +389,32 @@ def test_a_peer_is_gone_with_its_last_connection() -> None:
     assert after_two == ([], [], [])
 
 
+def test_what_was_said_on_a_connection_that_ends_is_said_again_on_the_one_that_stays() -> None:
+    """Of two at once one is closed, with what was on its way: nobody would ask for that."""
+    trust = a_trust(tokens=[a_token()], revocations=[a_revocation()])
+    trust.handle(connected(ADA, connection=1), 0.0)
+    trust.handle(connected(ADA, connection=2), 0.0)
+    answered = said(trust, ADA, TrustDigest(revocations=b""))
+
+    effects = trust.handle(ev.PeerLost(peer=ADA, connection=ConnectionId(2), code="replaced"), 0.1)
+
+    assert sends(answered) == [(ADA, Revocations(entries=(a_revocation(),)))]
+    assert sends(effects) == [(ADA, Revocations(entries=(a_revocation(),))), (ADA, Tokens(records=(a_token(),)))]
+
+
+def test_what_was_said_on_the_connection_that_stays_is_not_repeated() -> None:
+    """Where nodes know the same, two connections at once cost nothing."""
+    trust = a_trust(revocations=[a_revocation()])
+    trust.handle(connected(ADA, connection=1), 0.0)
+    said(trust, ADA, TrustDigest(revocations=b""))
+    trust.handle(connected(ADA, connection=2), 0.0)
+
+    second = trust.handle(ev.PeerLost(peer=ADA, connection=ConnectionId(2), code="replaced"), 0.1)
+    twice = trust.handle(ev.PeerLost(peer=ADA, connection=ConnectionId(2), code="replaced"), 0.1)
+
+    assert (second, twice) == ([], [])
+
+
 def test_other_messages_are_others_affair() -> None:
     """Trust leaves them alone."""
     assert said(a_trust(peers={ADA: GUEST}), ADA, Ping(seq=1)) == []

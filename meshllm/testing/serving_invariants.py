@@ -82,8 +82,8 @@ class ServingWatch:
         """Begin to watch."""
         self.counts = ServingCounts()
         self.story: deque[str] = deque(maxlen=STORY_LINES)
-        self.lost: dict[str, float] = {}
-        """Models whose last host died, with the time."""
+        self.lost: dict[str, NodeId] = {}
+        """Models whose last host died, and who that was."""
         self._mesh = mesh
         self._requests = requests
         self._gaps: dict[str, _Gap] = {}
@@ -107,6 +107,8 @@ class ServingWatch:
         if effects:
             self._obey(node, effects)
         serving = node.core.view.me.serving
+        if node.node not in self._said:
+            self._is_back(node.node)
         if serving is not self._said.get(node.node):
             self._notice_yields(node, self._said.get(node.node, ()), serving)
             self._said[node.node] = serving
@@ -176,10 +178,14 @@ class ServingWatch:
         for model in ready:
             self.counts.changes += 1
             if not has_left and not any(self._is_ready(other, model) for other in self._mesh.running()):
-                self.lost[model] = self._mesh.now_s
+                self.lost[model] = node
                 self.say(f"the last host of {model}, {node}, is gone")
         for key in [key for key in self._stopped_s if key[0] == node]:
             del self._stopped_s[key]
+
+    def _is_back(self, node: NodeId) -> None:
+        """A host that died runs again: it looks after its models itself, and what nobody asks for may stay cold."""
+        self.lost = {model: host for model, host in self.lost.items() if host != node}
 
     # -- once a second -------------------------------------------------------------------------------------
 

@@ -128,6 +128,25 @@ def test_a_model_that_is_served_again_is_timed() -> None:
     assert watch.lost == {}
 
 
+def test_what_a_host_that_is_back_was_not_told_to_serve_may_stay_cold() -> None:
+    """Those who ask for it have it served again."""
+    mesh = SimMesh(1, Weather())
+    watch = ServingWatch(mesh, SimRequests(mesh, 1))
+    mesh.start("a", [], ["tiny", "other"], serving=ServingPolicy(requested=("tiny",)), machine=Machine())
+    mesh.start("b", ["a"], serving=ServingPolicy(fills_gaps=True), machine=Machine())
+    mesh.run(20.0)
+    mesh.crash("a")
+    mesh.run(30.0)
+    before = dict(watch.lost)
+
+    pretend(mesh, A, requested=("other",), fills_gaps=True)
+    mesh.restart("a")
+    mesh.run(60.0)
+
+    assert (before, watch.lost) == ({"tiny": A}, {})
+    assert must.served(mesh) == {"other": 1}
+
+
 def test_a_lost_model_that_has_to_be_fetched_is_timed_by_itself() -> None:
     """Nobody who is left has its file; a line's speed says nothing about who was slow to act."""
     mesh = SimMesh(1, Weather())

@@ -342,7 +342,7 @@ class GapFilling:
             return None
         records = held.records.values()
         claimed = sum(need_bytes(_size(one)) for one in records if one.wanted and one.plan is None and not one.waiting)
-        is_full = any(one.wanted and one.waiting and not one.is_lazy for one in records)
+        is_full = any(self._awaits_room(one) for one in records)
         plans = {one.id: one.plan for one in records if one.plan is not None}
         return replace(
             base, room=less(held.room(), claimed), whole=held.whole(), waiting=frozenset(self.waiting), fit=self._fit,
@@ -350,6 +350,22 @@ class GapFilling:
             evictable={one.model: plans[one.model].memory.total_bytes for one in self.upkeep.occupants()},
             removable_bytes=sum(plan.memory.total_bytes for model, plan in plans.items() if self._is_removable(model)),
         )  # fmt: skip
+
+    def _awaits_room(self, record: Record) -> bool:
+        """Tell whether room is kept here for a model that somebody asked this node for and that does not fit yet.
+
+        Not where it will never fit, or not beside what else was asked for: that would keep the room empty for good.
+        """
+        if not record.wanted or not record.waiting or record.is_lazy:
+            return False
+        if record.spec is None or self._might_be_shared(record):
+            return True
+        movable = [one.id for one in self._held.records.values() if one.plan is not None and _may_come_free(one)]
+        room = self._held.room_without(movable)
+        return not isinstance(self._held.plan(record.spec, room, record.shrink), NoRoom)
+
+    def _might_be_shared(self, record: Record) -> bool:
+        return might_share(self.stock.everybody(), {self._me}, _size(record))
 
     def _is_removable(self, model: ModelId) -> bool:
         return self._held.records[model].is_assigned and not self._held.policy_of(model).is_pinned
@@ -412,6 +428,10 @@ class GapFilling:
 def _patience(urgency: Urgency) -> tuple[float, float]:
     """Return how long the best node waits before it reaches for a model, and each further one."""
     return (0.0, URGENT_STEP_S) if urgency is Urgency.WAITING else (GAP_SETTLE_S, RANK_STEP_S)
+
+
+def _may_come_free(record: Record) -> bool:
+    return record.is_assigned or not record.wanted
 
 
 def _size(record: Record) -> int:

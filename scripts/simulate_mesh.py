@@ -22,8 +22,8 @@ from meshllm.testing import chaos, serving_report, serving_runs, sim_report
 from meshllm.testing.invariants import InvariantError
 from meshllm.testing.serving_runs import Scale, ServingOutcome
 
-SCALES = {"small": Scale(), "large": serving_runs.LARGE}
-SERVING_SEEDS = {"small": 100, "large": 3}
+SCALES = {"short": serving_runs.SHORT, "small": Scale(), "large": serving_runs.LARGE}
+SERVING_SEEDS = {"short": 4, "small": 100, "large": 3}
 """How many runs the kept numbers are of."""
 KEPT_SERVING = Path(__file__).resolve().parents[1] / "tests" / "sim" / "serving_baseline.json"
 KEPT = Path(__file__).resolve().parents[1] / "tests" / "sim" / "baseline.json"
@@ -59,8 +59,9 @@ def report(*, seeds: int, rewrite: bool, only: str) -> int:
     """Measure, print beside the kept numbers, keep them if asked to. Return the exit status: 1 where they differ."""
     kept: dict[str, dict[str, object]] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     fresh: dict[str, dict[str, object]] = {}
-    for name, measure in measurements(seeds).items():
-        if only not in name:
+    every = measurements(seeds)
+    for name, measure in every.items():
+        if only not in name or (only in every and only != name):
             continue
         began_s = time.perf_counter()
         fresh[name] = asdict(measure())  # type: ignore[call-overload]
@@ -131,11 +132,11 @@ def main() -> int:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, help="run this many seeds of misfortune instead of measuring")
-    parser.add_argument("--serving", choices=SCALES, help="run meshes that serve: 12 nodes and 8 models, or 200 and 40")
+    parser.add_argument("--serving", choices=SCALES, help="run meshes that serve: 8 nodes and 6 models for a moment, 12 and 8, or 200 and 40")
     parser.add_argument("--jobs", type=int, default=1, help="processes that run seeds of serving side by side")
     parser.add_argument("--first", type=int, default=0, help="the first of the seeds")
     parser.add_argument("--detect-seeds", type=int, default=3, help="runs of half an hour for each row of detection")
-    parser.add_argument("--only", default="", help="only measurements with this in their name: rest, detect wan, …")
+    parser.add_argument("--only", default="", help="only the measurement of this name, or those with it in theirs: rest 10, detect wan, …")
     parser.add_argument("--rewrite", action="store_true", help="keep the new numbers")
     options = parser.parse_args()
     if options.serving is not None:

@@ -29,6 +29,8 @@ KEPT_SERVING = Path(__file__).resolve().parents[1] / "tests" / "sim" / "serving_
 KEPT = Path(__file__).resolve().parents[1] / "tests" / "sim" / "baseline.json"
 LOSSES = (0.0, 0.01, 0.05, 0.20, 0.40)
 REST_NODES = (10, 50, 200, 1000)
+_TOLD_SEEDS = 50
+"""After so many, a run of many tells how far it is."""
 
 # The same question, asked of a prototype in October 2026: eight nodes that each watch all others in an asyncio loop
 # with virtual time, independent loss in both directions, 20 ms round trip; 336 pair-hours in each row.
@@ -87,6 +89,9 @@ def misfortune(seeds: int, first: int) -> int:
         else:
             slowest_s = max(slowest_s, outcome.heal_s)
             deaths += outcome.counts.deaths
+        if (seed - first) % _TOLD_SEEDS == _TOLD_SEEDS - 1:
+            print(f"up to seed {seed}: {broken} broken, longest heal {slowest_s:.2f} s")
+            sys.stdout.flush()
     wall_s = time.perf_counter() - began_s
     print(
         f"{seeds} seeds, {broken} broke an invariant, {deaths} verdicts, longest heal {slowest_s:.2f} s, {wall_s:.0f} s"
@@ -132,11 +137,11 @@ def main() -> int:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, help="run this many seeds of misfortune instead of measuring")
-    parser.add_argument("--serving", choices=SCALES, help="run meshes that serve: 8 nodes and 6 models for a moment, 12 and 8, or 200 and 40")
+    parser.add_argument("--serving", choices=SCALES, help="run meshes that serve: of 8, 12 or 200 nodes")
     parser.add_argument("--jobs", type=int, default=1, help="processes that run seeds of serving side by side")
     parser.add_argument("--first", type=int, default=0, help="the first of the seeds")
     parser.add_argument("--detect-seeds", type=int, default=3, help="runs of half an hour for each row of detection")
-    parser.add_argument("--only", default="", help="only the measurement of this name, or those with it in theirs: rest 10, detect wan, …")
+    parser.add_argument("--only", default="", help="the measurement of this name, or those with it in theirs")
     parser.add_argument("--rewrite", action="store_true", help="keep the new numbers")
     options = parser.parse_args()
     if options.serving is not None:

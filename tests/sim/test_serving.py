@@ -41,7 +41,7 @@ def test_models_are_served_whatever_happens(seed: int) -> None:
 
 @pytest.mark.timeout(240)
 def test_short_runs_are_no_worse_than_the_kept_ones() -> None:
-    """Whoever makes them worse with reason runs `scripts/simulate --serving short --rewrite` and shows the difference."""
+    """Who has a reason for worse ones runs `scripts/simulate --serving short --rewrite` and shows the difference."""
     found, kept = asdict(summed(short(seed) for seed in ALWAYS)), KEPT["short"]
 
     for name in ("served_p50_s", "served_most_s", "reserved_most_s", "refetched_most_s"):

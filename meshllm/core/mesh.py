@@ -168,8 +168,9 @@ class MeshCore:
 
     def _hear_members(self, now_s: float) -> bool:
         """Tell the half of the models what members say by now; tell whether it wants to act on that at once."""
-        gaps, entries = self._serving.gap_filling, self._members.table.entries
-        changed = sorted(self._members.table.changed - {self._config.node})
+        gaps, table = self._serving.gap_filling, self._members.table
+        entries = table.entries
+        changed = sorted(table.changed - {self._config.node}) if table.changed else ()
         for node in changed:
             entry = entries.get(node)
             said = None if entry is None else entry.announcement
@@ -178,15 +179,16 @@ class MeshCore:
             self._routing.hear(node, said, is_live=is_live)
             self._quotas.hear(node, said, is_live=is_live)
         is_news = self._book.settle() | self._routing.settle() | self._quotas.settle()
-        is_news = is_news or (bool(changed) and not self._orders.is_idle)
-        for node in changed:
-            entry = entries.get(node)
-            if entry is None:
-                gaps.hear(node, None, None, now_s)
-            else:
-                gaps.hear(node, entry.state, entry.announcement, now_s)
-        nodes = set(changed)
-        is_news |= self._serving.splits.concerns(nodes) or self._serving.lending.concerns(nodes)
+        if changed:  # nearly never: somebody was asked whether they live, and does
+            is_news |= not self._orders.is_idle
+            for node in changed:
+                entry = entries.get(node)
+                if entry is None:
+                    gaps.hear(node, None, None, now_s)
+                else:
+                    gaps.hear(node, entry.state, entry.announcement, now_s)
+            nodes = set(changed)
+            is_news |= self._serving.splits.concerns(nodes) or self._serving.lending.concerns(nodes)
         return is_news or (gaps.is_due(now_s) and self._serving.leaving is None)
 
     def _is_about_models(self, event: Event, now_s: float) -> bool:

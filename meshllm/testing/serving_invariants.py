@@ -8,7 +8,7 @@ in time, nothing starts and stops without a reason. Decides nothing. I1 to I10 a
 
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from meshllm.core import effects as do
 from meshllm.core.announcement import ServedModel, ServingState
@@ -19,6 +19,7 @@ from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.limits import disk_reserve_bytes
 from meshllm.core.resources import MemoryLimit
 from meshllm.core.serving.capacity import NoRoom, Room, plan_engine, room_for_one_more
+from meshllm.core.serving.sites import less
 from meshllm.core.standing import LIVE
 from meshllm.core.view import Reason
 from meshllm.testing.invariants import InvariantError
@@ -334,8 +335,25 @@ def fits(node: SimNode, spec: ModelSpec, *, alone: bool = False) -> bool:
     resources = node.machine.resources(*taken, 0)
     loading = frozenset(model for model, engine in rig.engines.items() if not engine.is_ready)
     room = room_for_one_more(resources, node.machine.build, wishes.max_memory, plans, loading)
-    room = Room(gpu_bytes=int(room.gpu_bytes * _MARGIN), host_bytes=int(room.host_bytes * _MARGIN))
+    kept = room if alone else _beside_what_waits(node)
+    room = Room(
+        gpu_bytes=int(min(room.gpu_bytes, kept.gpu_bytes) * _MARGIN),
+        host_bytes=int(min(room.host_bytes, kept.host_bytes) * _MARGIN),
+    )
     return not isinstance(plan_engine(spec, room, wishes, resources), NoRoom)
+
+
+def _beside_what_waits(node: SimNode) -> Room:
+    """Return what a node's whole memory leaves beside what it was told to serve and has no room for yet."""
+    wishes, resources = node.config.serving.wishes, node.machine.resources(0, 0, 0)
+    room = room_for_one_more(resources, node.machine.build, wishes.max_memory, {}, frozenset())
+    for local in node.core.view.local.values():
+        if local.wanted and local.waiting and local.reason is Reason.EXPLICIT and local.spec is not None:
+            plan = plan_engine(local.spec, room, wishes, resources)
+            if not isinstance(plan, NoRoom):
+                on_gpu = room if plan.gpu_layers else replace(room, gpu_bytes=0)
+                room = less(on_gpu, plan.memory.total_bytes)
+    return room
 
 
 def served(mesh: SimMesh) -> Counter[str]:

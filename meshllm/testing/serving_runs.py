@@ -41,6 +41,7 @@ class Scale:
     may_divide: bool = True
 
 
+SHORT = Scale(nodes=8, models=6, misfortunes=2, pause_s=30.0, calm_s=40.0)
 LARGE = Scale(
     nodes=200, models=40, misfortunes=2, pause_s=45.0, calm_s=40.0, requests_per_s=5.0, may_divide=False
 )  # fmt: skip

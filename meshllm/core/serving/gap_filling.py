@@ -347,30 +347,37 @@ class GapFilling:
             return None
         records = held.records.values()
         claimed = sum(need_bytes(_size(one)) for one in records if one.wanted and one.plan is None and not one.waiting)
-        is_full = any(self._awaits_room(one) for one in records)
+        is_full = any(one.wanted and one.waiting and not one.is_lazy and self._is_no_room_known(one) for one in records)
         plans = {one.id: one.plan for one in records if one.plan is not None}
         return replace(
-            base, room=less(held.room(), claimed), whole=held.whole(), waiting=frozenset(self.waiting), fit=self._fit,
-            fills_gaps=base.fills_gaps and not is_full, refuses=self._refused(), reluctant=self._reluctant(),
+            base, room=less(self._free_room(), claimed), whole=held.whole(), waiting=frozenset(self.waiting),
+            fit=self._fit, fills_gaps=base.fills_gaps and not is_full, refuses=self._refused(),
+            reluctant=self._reluctant(),
             evictable={one.model: plans[one.model].memory.total_bytes for one in self.upkeep.occupants()},
             removable_bytes=sum(plan.memory.total_bytes for model, plan in plans.items() if self._is_removable(model)),
         )  # fmt: skip
 
-    def _awaits_room(self, record: Record) -> bool:
-        """Tell whether room is kept here for a model that somebody asked this node for and that does not fit yet.
+    def _free_room(self) -> Room:
+        """Return what this node may give away: what it was told to serve, and waits, has its place once others go.
 
-        Not where it will never fit, or not beside what else was asked for: that would keep the room empty for good.
+        What will not fit whoever goes keeps no room: that would stay empty for good.
         """
-        if not record.wanted or not record.waiting or record.is_lazy:
-            return False
-        if record.spec is None or self._might_be_shared(record):
-            return True
-        movable = [one.id for one in self._held.records.values() if one.plan is not None and _may_come_free(one)]
-        room = self._held.room_without(movable)
-        return not isinstance(self._held.plan(record.spec, room, record.shrink), NoRoom)
+        held = self._held
+        records = [held.records[model] for model in held.order if model in held.records]
+        waiting = [one for one in records if one.wanted and one.waiting and not one.is_lazy and one.spec is not None]
+        room = held.room()
+        if not waiting:
+            return room
+        kept = held.room_without([one.id for one in held.records.values() if one.plan is not None])
+        for record in waiting:
+            kept = self._fit(record.id, _size(record), kept) or kept
+        return Room(gpu_bytes=min(room.gpu_bytes, kept.gpu_bytes), host_bytes=min(room.host_bytes, kept.host_bytes))
 
-    def _might_be_shared(self, record: Record) -> bool:
-        return unshareable(self.stock.everybody(), {self._me}, (record.id, _size(record))) is None
+    def _is_no_room_known(self, record: Record) -> bool:
+        """Tell whether nobody can say yet how much room a model takes here: alone, or as its part of a split."""
+        return (
+            record.spec is None or unshareable(self.stock.everybody(), {self._me}, (record.id, _size(record))) is None
+        )
 
     def _is_removable(self, model: ModelId) -> bool:
         return self._held.records[model].is_assigned and not self._held.policy_of(model).is_pinned
@@ -437,10 +444,6 @@ class GapFilling:
 def _patience(urgency: Urgency) -> tuple[float, float]:
     """Return how long the best node waits before it reaches for a model, and each further one."""
     return (0.0, URGENT_STEP_S) if urgency is Urgency.WAITING else (GAP_SETTLE_S, RANK_STEP_S)
-
-
-def _may_come_free(record: Record) -> bool:
-    return record.is_assigned or not record.wanted
 
 
 def _size(record: Record) -> int:

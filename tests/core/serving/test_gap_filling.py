@@ -147,8 +147,8 @@ def test_the_second_model_waits_for_capacity_and_others_may_serve_it() -> None:
 
 
 @pytest.mark.parametrize("size_gib", [12, 40])
-def test_room_is_not_kept_for_what_will_not_fit(size_gib: int) -> None:
-    """Beside the other model that was asked for, or on this machine at all: a small one is better than none."""
+def test_no_more_room_is_kept_than_what_waits_would_take(size_gib: int) -> None:
+    """And none for what is too large for the machine: that would stay empty for good."""
     story = among_others("small", "x", policy=replace(FILLS, requested=("x", "large")))
     large = a_spec("large", size_bytes=size_gib * GIB)
     story.tell(ev.InventoryChanged(models=(a_spec("small", size_bytes=GIB), a_spec("x", size_bytes=5 * GIB), large)))
@@ -161,19 +161,20 @@ def test_room_is_not_kept_for_what_will_not_fit(size_gib: int) -> None:
     assert story.started() == ["x", "small"]
 
 
-def test_room_is_kept_for_what_fits_as_soon_as_something_else_has_gone() -> None:
-    """Else what was asked for would lose its place to what nobody asked this node for, again and again."""
-    story = among_others("tiny", "small", policy=replace(FILLS, requested=("tiny", "large")))
-    files = (a_spec("tiny", size_bytes=MIB), a_spec("small", size_bytes=GIB), a_spec("x", size_bytes=9 * GIB))
-    story.tell(ev.InventoryChanged(models=files), ev.ModelWanted(model=X))
+def test_room_is_kept_for_what_waits_until_something_else_has_gone() -> None:
+    """Else what was asked for would lose its place to what nobody asked this node for."""
+    files = (a_spec("x", size_bytes=5 * GIB), a_spec("large", size_bytes=12 * GIB), a_spec("y", size_bytes=3 * GIB))
+    story = Neighbourhood(*files, policy=replace(FILLS, requested=("x", "large")), is_joining=True)
+    story.meet()
     story.run("x")
-    story.tell(ev.InventoryChanged(models=(*files, a_spec("large", size_bytes=8 * GIB))))
 
-    story.hear(a_node(PEER, requested=(RequestedModel(name="small", model=ModelId("small")),)))
+    story.hear(a_node(PEER, requested=(RequestedModel(name="y", model=ModelId("y")),)))
+    story.wait(5.0)
+    story.ask(Verb.DROP, "x")
+    story.stop("x")
     story.wait(5.0)
 
-    assert story.model("large").waiting.startswith("capacity: needs")
-    assert story.started() == ["tiny", "x"]
+    assert story.started() == ["x", "large"]
 
 
 def test_a_wish_of_another_node_is_served_from_this_disk() -> None:

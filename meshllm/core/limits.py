@@ -317,6 +317,7 @@ SPLIT_WORKERS: Final = 7  # of one split; each costs every token two round trips
 SPLIT_LAYERS: Final = 10_000  # of one model
 SPLIT_SETTLE_S: Final = 3.0  # a model fits nowhere for so long before it is shared: another node may be about to join
 SPLIT_AGREE_S: Final = 660.0  # for all workers to start their servers; filling a cache from a disk may take ten minutes
+SPLIT_LOAD_STALL_S: Final = 60.0  # a load that sends no worker a byte for so long has lost one that says nothing
 SPLIT_LOOK_S: Final = 2.0  # between two looks at a model that nobody can share yet
 SPLIT_AGAIN_S: Final = 0.3  # after the first split that was lost: by then its members have said what is free again
 SPLIT_RETRY_S: Final = 2.0  # after a split that came to nothing, doubled with each one in a row

@@ -75,6 +75,11 @@ class WorkerWays(Protocol):
         """Return which worker was lost first, and why; empty while none was."""
         ...
 
+    @property
+    def sent_bytes(self) -> int:
+        """Return how many bytes went to workers so far."""
+        ...
+
     def begin(self, pid: int, lost: Callable[[str], None]) -> None:
         """Let a process use the ports, and nobody else. `lost` is called once, with `problem`."""
         ...
@@ -138,6 +143,8 @@ class EngineLife:
         self._endpoint = endpoint
         self._context = context
         self._load_timeout_s = plan.options.load_timeout_s or context.times.load_timeout_s
+        if plan.split is not None:
+            self._load_timeout_s = min(self._load_timeout_s, limits.SPLIT_LOAD_STALL_S)
         self._process: Process | None = None
         self._hung = ""
         self._end: EngineFailure | None = None
@@ -254,15 +261,17 @@ class EngineLife:
         """Wait until the engine is ready; return False when its load is stuck."""
         times = self._context.times
         pause_s, told_share = POLL_FIRST_S, 0.0
-        seen, moved_s, told_s = (-1, -1), time.monotonic(), 0.0
+        seen, moved_s, told_s = (-1, -1, -1), time.monotonic(), 0.0
+        ways = self._context.ways
         while True:
             found = await health.health(self._endpoint, times.probe_timeout_s)
             if found is health.Health.READY:
                 return True
             usage, now_s = process.usage(), time.monotonic()
             resident = usage.resident_bytes if usage else 0
-            if (resident // limits.MIB, self.log.fed_lines) != seen:
-                seen, moved_s = (resident // limits.MIB, self.log.fed_lines), now_s
+            counts = (resident // limits.MIB, self.log.fed_lines, ways.sent_bytes if ways is not None else 0)
+            if counts != seen:
+                seen, moved_s = counts, now_s
             if now_s - moved_s > self._load_timeout_s:
                 return False
             share = min(resident / max(self._plan.memory.weights_bytes, 1), LOADING_SHARE_MAX)
@@ -275,10 +284,10 @@ class EngineLife:
     def _give_up_loading(self, process: Process) -> None:
         """End a load that is stuck, and say where it was."""
         last = f"; its last words: {self.log.lines[-1]}" if self.log.lines else ""
-        message = (
-            f"its load made no progress for {self._load_timeout_s:g} s and was ended; "
-            f"a smaller quantization may load{last}"
-        )
+        help_ = "a smaller quantization may load"
+        if self._plan.split is not None:
+            help_ = f"one of {', '.join(part.name for part in self._plan.split.workers)} takes nothing more"
+        message = f"its load made no progress for {self._load_timeout_s:g} s and was ended; {help_}{last}"
         if self._end is None:
             self._end = EngineFailure(fault=EngineFault.LOAD_TIMEOUT, message=message)
         process.stop(0.0)

@@ -82,7 +82,7 @@ class FakeEngine:
         say(f"listening on unix://{self.told['socket']}")
         async with server:
             await asyncio.sleep(self.switches.load_s)
-            await self.workers.connect(self.told.get("rpc_ports") or ())
+            await self.workers.connect(self.told.get("rpc_ports") or (), self.switches.share_gate)
             if trouble == "hang":
                 await asyncio.Event().wait()
             if trouble == "crash":

@@ -11,12 +11,14 @@ import resource
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from meshllm.testing.fake_switches import end, say
 
 LOOPBACK = "127.0.0.1"
 LOAD_BYTES = 64 * 1024
 """What each worker gets before anything is computed: a model that is loaded."""
+GATE_POLL_S = 0.02
 
 
 @dataclass(slots=True)
@@ -25,8 +27,11 @@ class Workers:
 
     _ways: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=list)
 
-    async def connect(self, ports: Sequence[int]) -> None:
-        """Look at every worker, then load a share of the model there: two connections, as llama-server has."""
+    async def connect(self, ports: Sequence[int], gate: str = "") -> None:
+        """Look at every worker, then load a share of the model there: two connections, as llama-server has.
+
+        Where `gate` names a file, the load goes on until that is there.
+        """
         for number, port in enumerate(ports):
             try:
                 _, looking = await asyncio.open_connection(LOOPBACK, port)
@@ -34,6 +39,9 @@ class Workers:
                 await looking.wait_closed()
                 self._ways.append(await asyncio.open_connection(LOOPBACK, port))
                 await self._exchange(number, bytes(LOAD_BYTES))
+                while gate and not await asyncio.to_thread(Path(gate).exists):
+                    await self._exchange(number, b"l")
+                    await asyncio.sleep(GATE_POLL_S)
             except (OSError, EOFError):
                 end(1, f"E Failed to connect to {LOOPBACK}:{port}")
             say(f"worker {number} has its share")

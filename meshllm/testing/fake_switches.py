@@ -43,6 +43,8 @@ class Switches:
     """Never listen, but live on."""
     model: str = ""
     """Name the answers give instead of the alias."""
+    share_gate: str = ""
+    """Path of a file: until it is there, what workers have to take does not end."""
     rpc: str = ""
     """What it says it speaks with other machines, so that it can share models: any text, equal on all."""
 

@@ -42,6 +42,7 @@ class Ways:
 
     ports = (4711,)
     problem = ""
+    sent_bytes = 0
 
     def begin(self, pid: int, lost: Callable[[str], None]) -> None:
         """Do nothing."""

@@ -1,11 +1,12 @@
 """Models that no node holds alone, shared by real daemons: engines and workers are doubles, the way between is real."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -54,8 +55,15 @@ class Mesh:
 
 def servers(node: Daemon) -> list[psutil.Process]:
     """Return a node's servers for splits of others."""
-    children = psutil.Process(node.process.pid).children(recursive=True)
-    return [child for child in children if "fake_rpc_server" in " ".join(child.cmdline())]
+    return [child for child in node.engines() if is_server(child)]
+
+
+def is_server(process: psutil.Process) -> bool:
+    """Tell whether a process is a server for splits, and there."""
+    try:
+        return "fake_rpc_server" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
 
 
 @contextmanager
@@ -65,16 +73,19 @@ def a_mesh(
     rpc: tuple[str, ...] = (),
     token_s: float = 0.0,
     limit: tuple[str, ...] = LIMIT,
+    switches: Mapping[str, object] = MappingProxyType({}),
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Mesh]:
     """Start nodes with these arguments; `rpc` is what each one's engine speaks, `fake 1` where nothing is said."""
     nodes: list[Daemon] = []
     with ExitStack() as started:
         for number, own in enumerate(arguments):
             spoken = rpc[number] if number < len(rpc) else "fake 1"
-            fake = "fake:" + json.dumps({"rpc": spoken, "token_s": token_s})
+            fake = "fake:" + json.dumps({"rpc": spoken, "token_s": token_s, **switches})
             node = Daemon(
                 folder / f"n{number}",
                 (*own, *limit, *(("--join", token_of(nodes[0])) if nodes else ()), "--no-mdns", "--engine", fake),
+                environment=dict(environment),
             )
             if not nodes:
                 gguf_builder.write(node.models / "wide.gguf", gguf_builder.llama(**WIDE))

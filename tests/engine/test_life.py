@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
@@ -13,8 +14,8 @@ import psutil
 import pytest
 
 from meshllm.core import events as ev
-from meshllm.core.engines import EngineBuild, EngineFault, EngineOptions
-from meshllm.core.ids import ModelId
+from meshllm.core.engines import EngineBuild, EngineFault, EngineOptions, SplitPart, SplitRun
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.limits import MIB
 from meshllm.engine.life import EngineTimes
 from tests.engine.builders import QUICK, Bench, a_bench, a_fake_build, a_plan
@@ -130,6 +131,46 @@ async def test_load_of_one_model_has_its_own_patience(model_file: str, runtime_d
         failure = await bench.end()
 
     assert "no progress for 0.4 s" in failure.message
+
+
+class Ways:
+    """Ways to a worker that takes something each time somebody looks, so many times."""
+
+    ports = (1,)
+    problem = ""
+
+    def __init__(self, moves: int) -> None:
+        self.moves = moves
+        self.looks = 0
+
+    @property
+    def sent_bytes(self) -> int:
+        """Return how many bytes went to workers so far."""
+        self.looks += 1
+        return min(self.looks, self.moves)
+
+    def begin(self, pid: int, lost: Callable[[str], None]) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+async def test_a_load_that_sends_workers_nothing_more_is_ended_and_names_them(
+    model_file: str, runtime_dir: Path
+) -> None:
+    """As long as bytes go out it gets on, whatever its own memory says."""
+    split = SplitRun(epoch=1, workers=(SplitPart(node=NodeId("w"), layers=2, name="attic"),), home_layers=1)
+    plan = dataclasses.replace(a_plan(model_file), split=split)
+    ways = Ways(moves=30)
+    times = dataclasses.replace(QUICK, load_timeout_s=0.4)
+    async with a_bench(a_fake_build(refuse=True, rpc="fake 1"), runtime_dir, times) as bench:
+        bench.supervisor.start(plan, ways)
+        failure = await bench.end()
+
+    assert ways.looks > 30
+    assert failure.fault is EngineFault.LOAD_TIMEOUT
+    assert "one of attic takes nothing more" in failure.message
 
 
 async def test_argument_that_an_engine_has_not_starts_nothing(model_file: str, runtime_dir: Path) -> None:

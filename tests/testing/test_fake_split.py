@@ -7,6 +7,7 @@ import resource
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,8 @@ class Worker:
         self.got_bytes = 0
         self.writers: list[asyncio.StreamWriter] = []
         self.ends: list[asyncio.Event] = []
+        self.takes_more = asyncio.Event()
+        """More came than a whole load has."""
 
     async def attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Echo one connection to its end."""
@@ -28,6 +31,7 @@ class Worker:
         end = self.ends[-1]
         while data := await reader.read(65536):
             self.got_bytes += len(data)
+            self.takes_more.set() if self.got_bytes > LOAD_BYTES + 1 else None
             writer.write(data)
         writer.close()
         with contextlib.suppress(OSError):
@@ -59,6 +63,25 @@ async def test_every_worker_gets_its_share_and_a_byte_for_each_token() -> None:
             await engine.compute()
 
         assert [one.got_bytes for one in made] == [LOAD_BYTES + 3] * 2
+
+
+async def test_a_load_goes_on_until_somebody_opens_the_gate(tmp_path: Path) -> None:
+    """Its worker has more to take all the while."""
+    worker, engine, gate = Worker(), Workers(), tmp_path / "gate"
+    server = await asyncio.start_server(worker.attend, "127.0.0.1", 0)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        loading = group.create_task(engine.connect([server.sockets[0].getsockname()[1]], str(gate)), name="load")
+        await worker.takes_more.wait()
+        is_early = loading.done()
+        gate.touch()
+        await loading
+        await engine.close()
+        for end in worker.ends:
+            await end.wait()
+        server.close()
+        await server.wait_closed()
+
+    assert not is_early
 
 
 async def test_an_engine_that_lost_a_worker_aborts_with_the_next_token(monkeypatch: pytest.MonkeyPatch) -> None:

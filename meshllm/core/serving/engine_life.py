@@ -101,6 +101,9 @@ class EngineLife:
         delay_s = record.note_failure(failure, now_s)
         record.load_failures += 1
         is_final = record.load_failures >= ENGINE_LOAD_FAILURES_MAX or failure.fault in FINAL_LOAD_FAULTS
+        if record.split is not None:
+            # A worker that is lost or stands still says nothing about the model; its host backs off, and plans anew.
+            is_final = failure.fault in PERMANENT_FAULTS
         if failure.fault is EngineFault.OUT_OF_MEMORY:
             # Once more with half the cache; a second time means it does not fit here.
             is_final, delay_s = record.shrink > 0, 0.0

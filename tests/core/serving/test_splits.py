@@ -18,7 +18,16 @@ from meshllm.core.effects import Send, StartEngine, StopEngine
 from meshllm.core.engines import EngineFault, EngineState, RpcBuild
 from meshllm.core.ids import ConnectionId, ModelId
 from meshllm.core.intents import Verb
-from meshllm.core.limits import GIB, SPLIT_AGREE_S, SPLIT_EPOCH_MOST, SPLIT_RETRY_S, SPLIT_SETTLE_S
+from meshllm.core.limits import (
+    ENGINE_BACKOFF_MAX_S,
+    ENGINE_LOAD_FAILURES_MAX,
+    GIB,
+    SPLIT_AGREE_S,
+    SPLIT_EPOCH_MOST,
+    SPLIT_RETRY_MOST_S,
+    SPLIT_RETRY_S,
+    SPLIT_SETTLE_S,
+)
 from meshllm.core.messages import Message, SplitAnswer, SplitEnded, SplitOffer, SplitRelease
 from meshllm.core.serving.lifecycle import ServingPolicy
 from tests.core.builders import A_BUILD, a_machine, a_spec, exited
@@ -206,6 +215,30 @@ def test_an_engine_that_ends_by_itself_releases_its_workers() -> None:
 
     assert [one.epoch for one in said(story, SplitRelease) if isinstance(one, SplitRelease)] == [1]
     assert [one.epoch for one in said(story, SplitOffer) if isinstance(one, SplitOffer)] == [1, 2]
+
+
+@pytest.mark.parametrize("fault", [EngineFault.CRASHED, EngineFault.LOAD_TIMEOUT])
+def test_a_load_that_workers_break_off_is_tried_for_ever(fault: EngineFault) -> None:
+    """It says nothing about the model: after growing pauses, however often."""
+    story = shared()
+    for epoch in range(2, ENGINE_LOAD_FAILURES_MAX + 4):
+        story.tell(exited("big", fault))
+        story.wait(SPLIT_RETRY_MOST_S + ENGINE_BACKOFF_MAX_S)
+        answer(story, SplitAnswer(model=BIG, epoch=epoch, highest=epoch))
+
+    assert story.model("big").state is EngineState.STARTING
+    assert len(story.of(StartEngine)) == ENGINE_LOAD_FAILURES_MAX + 3
+
+
+def test_a_file_that_no_engine_reads_is_not_shared_again() -> None:
+    """Another worker would not help."""
+    story = shared()
+    story.tell(exited("big", EngineFault.BAD_FILE))
+    story.wait(SPLIT_RETRY_MOST_S)
+
+    assert story.model("big").state is EngineState.FAILED
+    assert len(said(story, SplitOffer)) == 1
+    assert len(said(story, SplitRelease)) == 1
 
 
 def test_what_is_said_of_another_epoch_or_by_nobody_who_knows_changes_nothing() -> None:

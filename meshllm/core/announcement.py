@@ -238,6 +238,8 @@ class Announcement:
     """Protocol and build with which it shares models; empty where it does not. Only equal ones share one."""
     lends: tuple[LentMemory, ...] = ()
     """To hosts of models that it holds a part of."""
+    unshared: tuple[tuple[ModelId, str], ...] = ()
+    """Model on its disk to why no machines can share it with this node as the host, as far as anybody asked."""
     protocol: int = PROTOCOL_VERSION
     fills_gaps: bool = False
     """The node gives itself models that nobody serves."""

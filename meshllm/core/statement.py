@@ -83,7 +83,10 @@ def _hard(said: Announcement) -> Announcement:
     serving = tuple(
         replace(one, busy=0, queued=0, hit_rate=0.0, response_time_s=None, error_rate=None) for one in said.serving
     )
-    return replace(said, resources=_fixed(said.resources), serving=serving, demand=(), uses=(), quota_uses=(), load=0.0)
+    return replace(
+        said, resources=_fixed(said.resources), serving=serving, demand=(), uses=(), quota_uses=(), load=0.0,
+        unshared=tuple((model, "") for model, _ in said.unshared),  # the reasons hold numbers of bytes
+    )  # fmt: skip
 
 
 def _fixed(resources: Resources | None) -> Resources | None:

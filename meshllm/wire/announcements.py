@@ -87,8 +87,9 @@ def decode_announcement(body: bytes, *, allow_loopback: bool = False) -> Announc
     if said.routing is not None:
         check_routing(said.routing)
     check_quotas(said.quotas, said.quota_uses)
-    for name in (*said.waiting, *(model for model, _ in (*said.demand, *said.uses))):
+    for name in (*said.waiting, *(model for model, _ in (*said.demand, *said.uses, *said.unshared))):
         check_model(name)
+    check_text(*(why for _, why in said.unshared))
     if said.bulk_port >= PORTS:
         raise malformed("a port that does not exist")
     if said.load > 1.0:
@@ -128,7 +129,7 @@ def _is_loopback(address: Address) -> bool:
 def _check_counts(said: Announcement) -> None:
     lists = (
         said.models_on_disk, said.serving, said.requested, said.demand, said.uses, said.waiting, said.orders,
-        said.names, said.lends, said.quota_uses,
+        said.names, said.lends, said.quota_uses, said.unshared,
     )  # fmt: skip
     if any(len(entries) > MODELS_PER_NODE for entries in lists) or len(said.addresses) > ANNOUNCED_ADDRESSES:
         raise malformed("more models or addresses than a node has")
@@ -192,6 +193,7 @@ def _fitted(said: Announcement) -> Announcement:
         names=tuple(one for one in said.names if is_model_id(one.name) and is_model_id(one.model))[:ANNOUNCED_NAMES],
         demand=tuple(pair for pair in said.demand if is_model_id(pair[0]))[:MODELS_PER_NODE],
         uses=tuple(pair for pair in said.uses if is_model_id(pair[0]))[:MODELS_PER_NODE],
+        unshared=tuple((model, fit_text(why)) for model, why in said.unshared if is_model_id(model))[:MODELS_PER_NODE],
         quotas=tuple(one for one in said.quotas if is_model_id(one.model))[:QUOTA_MODELS],
         quota_uses=tuple(one for one in said.quota_uses if is_model_id(one.model))[:QUOTA_MODELS],
         engine_build=fit_text(said.engine_build), rpc_version=fit_text(said.rpc_version), load=min(said.load, 1.0),

@@ -197,7 +197,8 @@ def test_what_is_in_the_way_of_a_split_is_said_at_every_node(
         until(lambda: lacks(mesh.host) == [lack], f"{lack} at the host", SHARED_S)
         until(lambda: mesh.nodes[1].get("/api/explain?model=wide")["split"], "a word at the worker", SHARED_S)
         assert servers(mesh.nodes[1]) == []
-        assert mesh.nodes[1].chat("hello", model="wide").status == 503
+        refused = mesh.nodes[1].chat("hello", model="wide")
+        assert (refused.status, refused.error["code"]) == (503, "no_capacity")  # and not after a while in vain
 
 
 def test_with_room_on_one_nothing_is_shared_whatever_joins_or_leaves(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ import random
 
 import pytest
 
+from meshllm.core import events as ev
 from meshllm.core.announcement import ServingState
 from meshllm.core.engines import EngineState
 from meshllm.core.ids import ModelId, NodeId
-from meshllm.core.limits import GIB
+from meshllm.core.limits import ASSIGN_INTERVAL_S, GIB, NUMBERS_INTERVAL_S, UNCLAIMED_WAIT_S
 from meshllm.core.serving.lifecycle import ServingPolicy
 from meshllm.testing.sim import SimMesh
 from meshllm.testing.sim_models import Machine
@@ -130,3 +131,27 @@ def test_both_halves_of_a_divided_mesh_share_it_and_one_goes_on_when_it_heals() 
     assert [node.core.view.local[BIG].state for node in mesh.running() if node.node == hosts(mesh)[0]] == [
         EngineState.READY
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_who_asks_for_what_nobody_can_share_is_told_so_wherever_they_ask(seed: int) -> None:
+    """The host alone knows the way to those who would lend; its word is everywhere before anybody has waited long."""
+    rng = random.Random(seed)
+    mesh = SimMesh(seed, Weather(delay_s=0.05, jitter_s=0.001))  # too far to share anything
+    mesh.library.add("big", SIZE)
+    names = ("a", "b", "c", "d")
+    for number, name in enumerate(names):
+        files = ("big",) if number == 0 else ()
+        mesh.start(name, [] if number == 0 else ["a"], files, machine=MACHINE, serving=ServingPolicy())
+        mesh.run(0.5)
+    mesh.run(CALM_S)
+    asked = mesh.nodes[NodeId(rng.choice(names))]
+    mesh.post(asked.node, ev.ModelWanted(model=BIG))
+
+    waited_s = mesh.run_while(lambda: "no split" not in asked.core.view.cold[BIG].lack, UNCLAIMED_WAIT_S)
+    assert waited_s is not None, seed
+    assert waited_s < ASSIGN_INTERVAL_S * 2, (seed, waited_s)
+    mesh.run(NUMBERS_INTERVAL_S * 2)
+    assert all("no split" in node.core.view.cold[BIG].lack for node in mesh.running()), seed
+    assert not any(node.core.view.me.waiting for node in mesh.running()), seed
+    check_settled(mesh, seed)

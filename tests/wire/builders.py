@@ -73,6 +73,7 @@ def announcement(**changes: object) -> Announcement:
         quota_uses=(QuotaUse(model=ModelId("m"), hour=Spent(3600, 5, 1), day=Spent(0, 9, 2)),), fills_gaps=True,
         downloads=True, is_controllable=False, demand=(("m", 1.5),),
         load=0.25, engine_build="xllamacpp 1", rpc_version="3.0",
-        lends=(LentMemory(model=ModelId("big"), host=OTHER, epoch=4, memory_bytes=9, is_loaded=True),), left=True,
+        lends=(LentMemory(model=ModelId("big"), host=OTHER, epoch=4, memory_bytes=9, is_loaded=True),),
+        unshared=((ModelId("huge"), "too little memory"),), left=True,
     )  # fmt: skip
     return replace(full, **changes)

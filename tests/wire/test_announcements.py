@@ -67,6 +67,8 @@ REFUSED = {
     "routing chosen by nobody": {"routing": {"version": 1, "author": "x", "config": {}}},
     "quotas below nothing": {"quotas": [{"model": "m", "version": 1, "author": NODE, "quotas": {"on_limit": "x"}}]},
     "quotas of no name": {"quotas": [{"model": "", "version": 1, "author": NODE, "quotas": {}}]},
+    "a reason of 1 kB": {"unshared": [["m", "x" * 1000]]},
+    "a reason for no name": {"unshared": [["", "because"]]},
     "uses of no name": {"quota_uses": [{"model": ""}]},
     "routing by guessing": {"routing": {"version": 1, "author": NODE, "config": {"strategy": "guess"}}},
     "routing with a load of 200 %": {"routing": {"version": 1, "author": NODE, "config": {"max_load": 2.0}}},

@@ -42,7 +42,7 @@ from meshllm.core.serving.holdings import Holdings
 from meshllm.core.serving.records import Record
 from meshllm.core.serving.replies import Effects, notice
 from meshllm.core.serving.sites import Site, estimated, less, need_bytes, site_of
-from meshllm.core.serving.split_lenders import might_share
+from meshllm.core.serving.split_lenders import unshareable
 from meshllm.core.serving.stock import Change, Newest, Stock
 from meshllm.core.serving.upkeep import Upkeep
 from meshllm.core.standing import LIVE, MemberState
@@ -148,6 +148,11 @@ class GapFilling:
     def joined(self, now_s: float) -> None:
         """Who serves what is known, or nobody is there to tell."""
         self.joining = False
+        self._news = Change.MODELS
+        self._look_at(now_s)
+
+    def split_judged(self, now_s: float) -> None:
+        """This node knows better than before whether models can be shared with it as the host."""
         self._news = Change.MODELS
         self._look_at(now_s)
 
@@ -385,7 +390,7 @@ class GapFilling:
         records = self._held.records.values()
         here = {one.id for one in records if one.has_process or (one.wanted and not one.waiting)}
         cold = [need for need in needs if need.model not in here and (not need.hosts or need.model in self.waiting)]
-        lacks = {need.model: lack for need in cold if (lack := lack_of(need, able)) and not self._is_shareable(need)}
+        lacks = {need.model: lack for need in cold if (lack := self._lack(need, able))}
         self.cold.explain(lacks, self.newest)
         for need in cold:
             record = self._held.records.get(need.model)
@@ -395,9 +400,13 @@ class GapFilling:
             del self.waiting[model]
             self._tell_lack(model)
 
-    def _is_shareable(self, need: Need) -> bool:
-        """Tell whether several nodes might hold a model that none does."""
-        return might_share(self.stock.everybody(), need.holders, need.size_bytes)
+    def _lack(self, need: Need, able: Mapping[NodeId, Site]) -> str:
+        """Return why no node can load a model, nor several together; empty where they might."""
+        lack = lack_of(need, able)
+        if not lack:
+            return ""
+        why = unshareable(self.stock.everybody(), need.holders, (need.model, need.size_bytes))
+        return "" if why is None else f"{lack}; {why}" if why else lack
 
     def _tell_lack(self, model: ModelId) -> None:
         """Say of a model on this disk what it lacks."""

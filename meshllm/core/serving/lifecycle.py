@@ -245,7 +245,8 @@ class Lifecycle:
         """Return what this node's models make true of it; `old` gives the rest."""
         said = told(old, self.held, self.fetching, self.adopted.models.values(), is_client=is_client)
         waiting, demand = self.gap_filling.waiting, self.gap_filling.own_demand.told(now_s)
-        return replace(said, waiting=tuple(sorted(waiting)), demand=demand)
+        unshared = tuple(sorted(self.splits.unshared.items()))
+        return replace(said, waiting=tuple(sorted(waiting)), demand=demand, unshared=unshared)
 
     def settle(self, now_s: float, said: Announcement) -> Effects:
         """Start what is wanted and fits; say of the rest what it waits for. `said` is the own announcement so far."""
@@ -270,7 +271,10 @@ class Lifecycle:
         self.gap_filling.is_equipped = self.has_inventory and self.held.build is not None
         effects += self.gap_filling.decide(self.statement(said, now_s, is_client=said.role is Role.CLIENT), now_s)
         effects += self.orders.obey()
+        unshared = self.splits.unshared
         effects += self.lending.settle(now_s) + self.splits.settle(self.gap_filling.needs, now_s)
+        if self.splits.unshared.keys() != unshared.keys():
+            self.gap_filling.split_judged(now_s)
         for model in list(self.held.order):
             if (record := self.held.records.get(model)) is not None and record.wanted:
                 effects += self._pursue(record, now_s)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from meshllm.core.announcement import Announcement, Role
-from meshllm.core.ids import NodeId, short
+from meshllm.core.ids import ModelId, NodeId, short
 from meshllm.core.limits import SPLIT_ROUND_TRIP_S
 from meshllm.core.resources import format_bytes
 from meshllm.core.rights import Rights
@@ -46,6 +46,10 @@ class SplitLack(StrEnum):
     """Of hosts only: the host reads the file."""
     NOT_ENOUGH = "not_enough"
     """Nothing: it would take part, and all together have too little memory."""
+
+
+PASSING = frozenset({SplitLack.SILENT, SplitLack.UNKNOWN_MACHINE, SplitLack.NO_ROUND_TRIP})
+"""What is over in a moment, or else the node is gone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,17 +234,31 @@ def standing(lenders: Iterable[Lender]) -> list[Lender]:
     return [found[said.node] for said in in_order(lender.said for lender in found.values())]
 
 
-def might_share(members: Iterable[Announcement], holders: Collection[NodeId], size_bytes: int) -> bool:
-    """Tell whether nodes might hold a model together, by what everybody knows: what a request waits for, not a plan."""
-    free: dict[str, int] = {}
-    counts: dict[str, int] = {}
-    hosted: set[str] = set()
+def unshareable(members: Iterable[Announcement], holders: Collection[NodeId], need: tuple[ModelId, int]) -> str | None:
+    """Return why nodes cannot hold a model together, by what everybody knows; None where they might.
+
+    `need` is the model and the bytes of its file. Empty where nobody here shares models at all. What a host knows
+    better, it says: who asks waits for a plan only where one may come.
+    """
+    model, size_bytes = need
+    groups: dict[str, list[Lender]] = {}
     for said in members:
         lender = Lender(said)
-        if not said.rpc_version or Conditions(me=said.node).unfit(lender) is not None:
+        if said.rpc_version and Conditions(me=said.node).unfit(lender) is None:
+            groups.setdefault(said.rpc_version, []).append(lender)
+    why = "" if not groups else "no node that has its file may share it"
+    for _, group in sorted(groups.items()):
+        hosts = [lender for lender in standing(group) if lender.node in holders and may_host(lender.said)]
+        free_bytes = sum(lender.free_bytes for lender in group)
+        if not hosts:
             continue
-        free[said.rpc_version] = free.get(said.rpc_version, 0) + lender.free_bytes
-        counts[said.rpc_version] = counts.get(said.rpc_version, 0) + 1
-        if said.node in holders and may_host(said):
-            hosted.add(said.rpc_version)
-    return any(counts[version] > 1 and free[version] >= need_bytes(size_bytes) for version in hosted)
+        words = [dict(lender.said.unshared).get(model) for lender in hosts]
+        if len(group) < 2:
+            why = f"no other node can lend memory to {hosts[0].name}, which has the file"
+        elif free_bytes < need_bytes(size_bytes):
+            why = f"all that might share it have {format_bytes(free_bytes)} free together"
+        elif None in words:
+            return None
+        else:
+            why = str(words[0])
+    return why

@@ -17,8 +17,20 @@ from meshllm.core.engines import SplitPart, SplitRun
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.limits import SPLIT_ROUND_TRIP_STEP_S, SPLIT_WORKERS
 from meshllm.core.resources import format_bytes
-from meshllm.core.serving.split_lenders import Conditions, Excluded, Lender, SplitLack, could_hold, out, standing
+from meshllm.core.serving.split_lenders import (
+    PASSING,
+    Conditions,
+    Excluded,
+    Lender,
+    SplitLack,
+    could_hold,
+    out,
+    standing,
+)
 from meshllm.core.serving.split_model import SplitModel
+
+_NAMED = 2
+"""Nodes that a sentence names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +110,17 @@ class NoSplit:
     message: str
     nodes: tuple[Excluded, ...]
     """One for every live node, sorted by id."""
+
+    @property
+    def may_pass(self) -> bool:
+        """Tell whether somebody who takes no part might in a moment: it is not known well enough yet."""
+        return any(one.lack in PASSING for one in self.nodes)
+
+    @property
+    def words(self) -> str:
+        """Return the message with what keeps the first few nodes out of it."""
+        kept_out = [one for one in self.nodes if one.lack not in {SplitLack.NOT_ENOUGH, SplitLack.NO_FILE}]
+        return "; ".join((self.message, *(f"{one.name}: {one.why}" for one in kept_out[:_NAMED])))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

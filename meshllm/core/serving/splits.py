@@ -8,7 +8,7 @@ workers agreed to is fenced by an epoch (`split_epochs`); the loss of a member e
 later one. Who waits for the model goes on waiting meanwhile.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from meshllm.core.announcement import Announcement, ServedModel, ServingState
@@ -84,6 +84,10 @@ class Splits:
         self._losses: dict[ModelId, int] = {}
         """Splits in a row that came to nothing."""
         self._rest_until: dict[ModelId, float] = {}
+        self.unshared: Mapping[ModelId, str] = {}
+        """What was asked for and no machines can share with this node as the host, and why. Replaced, never changed."""
+        self._judged: dict[ModelId, str] = {}
+        """The same, of the look that is under way."""
         self._highest: dict[ModelId, int] = {}
         """The highest epoch that was ever heard of."""
 
@@ -125,6 +129,7 @@ class Splits:
             effects += self._tend(model, now_s)
         if self._held.build is None or self._held.build.sharing is None:
             self._give_up()
+            self.unshared = {}
             return effects
         if needs is not self._needs:
             self._needs = needs
@@ -133,8 +138,10 @@ class Splits:
         able = [record for record in self._held.records.values() if self._is_candidate(record, wanted, now_s)]
         for model in self._since.keys() - {record.id for record in able}:
             del self._since[model]
+        before, self._judged = self.unshared, {}
         for record in able:
-            effects += self._consider(record, wanted.get(record.id, Urgency.WANTED), now_s)
+            effects += self._consider(record, wanted.get(record.id), now_s)
+        self.unshared = before if before == self._judged else self._judged
         return effects
 
     def next_s(self) -> float | None:
@@ -283,14 +290,17 @@ class Splits:
             return False
         if record.held or record.dropped or policy.load is LoadMode.OFF or not policy.is_enabled:
             return False
-        if not record.wanted and record.id not in wanted:
+        if not record.wanted and record.id not in wanted and record.id not in self.unshared:
             return False
         if record.retry_at_s is not None and record.retry_at_s > now_s:
             return False
         return not self._others(record.id)
 
-    def _consider(self, record: Record, urgency: Urgency, now_s: float) -> Effects:
-        """Look whether a model is to be shared under this node, and do so once that has been true for a while."""
+    def _consider(self, record: Record, urgency: Urgency | None, now_s: float) -> Effects:
+        """Look whether a model is to be shared under this node, and do so once that has been true for a while.
+
+        One that nobody wants any more, or not yet again, is only judged.
+        """
         if record.id in self._rest_until:
             return []
         is_forced = self._is_forced(record)
@@ -300,12 +310,14 @@ class Splits:
             self._since.pop(record.id, None)
             self._look_s.setdefault(record.id, now_s + SPLIT_LOOK_S)
             return []
+        if urgency is None and not record.wanted:
+            return []
         since_s = self._since.setdefault(record.id, now_s)
         is_urgent = urgency is Urgency.WAITING or bool(record.load_waiters) or self._losses.get(record.id, 0) > 0
         if not is_urgent and now_s < since_s + SPLIT_SETTLE_S:
             return []
         del self._since[record.id]
-        return self._begin(record, plan, urgency, now_s, is_forced=is_forced)
+        return self._begin(record, plan, urgency or Urgency.WANTED, now_s, is_forced=is_forced)
 
     def _planned(self, record: Record, *, is_forced: bool) -> SplitPlan | None:
         """Return the plan of a split that this node would host; None where there is none, or another node would."""
@@ -324,6 +336,8 @@ class Splits:
             return outcome if outcome.host == self._me else None
         if isinstance(outcome, NoSplit) and record.wanted and is_forced:
             record.waiting = f"to be shared: {outcome.message}"
+        if isinstance(outcome, NoSplit) and not outcome.may_pass:
+            self._judged[record.id] = f"no split: {outcome.words}"
         return None
 
     def _known_epoch(self, model: ModelId, others: Iterable[Lender]) -> int:

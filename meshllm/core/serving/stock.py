@@ -297,6 +297,7 @@ def _is_same(old: Announcement, new: Announcement) -> bool:
         and (old.serving == new.serving or _states(old) == _states(new))
         and old.rights == new.rights and old.role == new.role and old.orders == new.orders
         and old.fills_gaps == new.fills_gaps and old.downloads == new.downloads and old.bulk_port == new.bulk_port
+        and [model for model, _ in old.unshared] == [model for model, _ in new.unshared]
     )  # fmt: skip
 
 
@@ -305,4 +306,4 @@ def _states(said: Announcement) -> list[tuple[object, ...]]:
 
 
 def _numbers(said: Announcement) -> tuple[object, ...]:
-    return said.resources, said.usable, said.serving, said.demand, said.lends
+    return said.resources, said.usable, said.serving, said.demand, said.lends, said.unshared

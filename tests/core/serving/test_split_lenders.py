@@ -6,7 +6,7 @@ from meshllm.core.announcement import DiskModel, Role
 from meshllm.core.ids import NodeId
 from meshllm.core.limits import GIB
 from meshllm.core.rights import Rights
-from meshllm.core.serving.split_lenders import Conditions, could_hold, lenders_of, standing
+from meshllm.core.serving.split_lenders import Conditions, Lender, could_hold, lenders_of, standing, unshareable
 from meshllm.core.standing import MemberState
 from meshllm.core.view import Member
 from tests.core.builders import a_gpu, a_machine
@@ -94,6 +94,24 @@ def test_a_lack_that_somebody_can_mend_comes_with_the_command() -> None:
     assert (no_rpc.why, no_rpc.help) == (
         "its engine (llama-server 1.0) cannot share a model with other machines", "mesh-llm engine build on a",
     )  # fmt: skip
+
+
+def test_what_everybody_knows_tells_whether_to_wait_for_a_plan() -> None:
+    """Somebody with the file who may host, another one to lend, and room for it; and no word against it of hosts."""
+    host, worker = a_lender("a", 8 * GIB, has_file=True), a_lender("b", 8 * GIB)
+    hopeless = saying(host, unshared=((BIG, "no split: too far"),))
+
+    def why(*lenders: Lender, size_bytes: int = 10 * GIB, holders: tuple[str, ...] = ("a",)) -> str | None:
+        return unshareable([one.said for one in lenders], [NodeId(one) for one in holders], (BIG, size_bytes))
+
+    assert why(host, worker) is None
+    assert why(hopeless, worker) == "no split: too far"
+    assert why(hopeless, a_lender("c", 8 * GIB, has_file=True), worker, holders=("a", "c")) is None
+    assert why(host) == "no other node can lend memory to a, which has the file"
+    assert why(host, worker, size_bytes=40 * GIB) == "all that might share it have 17.2 GB free together"
+    assert why(host, worker, holders=()) == "no node that has its file may share it"
+    assert why(saying(host, rpc_version="other"), worker) == "no other node can lend memory to a, which has the file"
+    assert why(saying(host, rpc_version=""), saying(worker, rpc_version="")) == ""
 
 
 def test_engines_may_be_left_out_of_it() -> None:

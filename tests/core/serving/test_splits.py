@@ -6,7 +6,9 @@ import pytest
 
 from meshllm.core import events as ev
 from meshllm.core.announcement import (
+    Address,
     Announcement,
+    DiskModel,
     LentMemory,
     RequestedModel,
     ServedModel,
@@ -24,11 +26,13 @@ from meshllm.core.limits import (
     GIB,
     SPLIT_AGREE_S,
     SPLIT_EPOCH_MOST,
+    SPLIT_LOOK_S,
     SPLIT_RETRY_MOST_S,
     SPLIT_RETRY_S,
     SPLIT_SETTLE_S,
 )
 from meshllm.core.messages import Message, SplitAnswer, SplitEnded, SplitOffer, SplitRelease
+from meshllm.core.rights import OWN_MACHINE
 from meshllm.core.serving.lifecycle import ServingPolicy
 from tests.core.builders import A_BUILD, a_machine, a_spec, exited
 from tests.core.serving.neighbours import ME, PEER, Neighbourhood, a_node
@@ -315,6 +319,78 @@ def test_what_is_to_be_shared_is_shared_though_it_fits() -> None:
     assert "to be shared" in waiting
     (start,) = story.of(StartEngine)
     assert start.plan.split is not None
+
+
+def far(story: Neighbourhood, rtt_s: float) -> None:
+    """Be connected to `p` over such a way."""
+    address, peer = Address(host="p.test", port=1), ConnectionId(1)
+    story.tell(
+        ev.PeerConnected(
+            peer=PEER, connection=peer, address=address, is_dialled=False, rights=OWN_MACHINE, rtt_s=rtt_s
+        )
+    )  # fmt: skip
+    story.hear(a_worker(), first=True)
+
+
+def test_a_request_for_what_can_not_be_shared_is_told_so_at_once() -> None:
+    """There seems to be memory enough; the host knows that it is too far away, and says so to everybody."""
+    story = by_itself(ServingPolicy())
+    far(story, rtt_s=0.1)
+    before = story.core.view.me.unshared
+    story.tell(ev.ModelWanted(model=BIG))
+    story.tell(ev.Woke())
+
+    why = "no split: no other node can lend memory to m, which has the file; p: it is too far: a round trip of 100 ms"
+    assert before == ()
+    assert [model for model, _ in story.core.view.me.unshared] == [BIG]
+    assert story.core.view.me.unshared[0][1].startswith(why)
+    assert story.core.view.me.waiting == ()
+    assert why in story.core.view.cold[BIG].lack
+    assert said(story, SplitOffer) == []
+
+
+def test_what_can_be_shared_again_is_said_before_anybody_asks() -> None:
+    """Nothing is shared for that alone; the next request is."""
+    story = by_itself(ServingPolicy())
+    far(story, rtt_s=0.1)
+    story.tell(ev.ModelWanted(model=BIG))
+    story.tell(ev.Woke())
+    story.tell(ev.PeerLost(peer=PEER, connection=ConnectionId(1), code="timeout"))
+    far(story, rtt_s=0.001)
+    story.wait(SPLIT_LOOK_S + 0.5)
+    quiet = said(story, SplitOffer)
+    unshared = story.core.view.me.unshared
+    story.tell(ev.ModelWanted(model=BIG))
+    story.wait(0.5)
+
+    assert (quiet, unshared) == ([], ())
+    assert len(said(story, SplitOffer)) == 1
+
+
+@pytest.mark.parametrize(("word", "waits"), [((), (BIG,)), (((BIG, "no split: too far"),), ())])
+def test_who_asks_elsewhere_waits_only_where_no_host_says_that_it_is_in_vain(
+    word: tuple[tuple[ModelId, str], ...], waits: tuple[ModelId, ...]
+) -> None:
+    """This node does not know the layers, nor how far others are from the host."""
+    story = Neighbourhood(policy=ServingPolicy(), build=BUILD, is_joining=True)
+    story.tell(ev.OwnAddressesChanged(addresses=(), bulk_port=4000))
+    file = DiskModel(model=BIG, digest="sha256:big", size_bytes=FITS_NOWHERE)
+    story.meet(a_worker(models_on_disk=(file,), unshared=word))
+    story.tell(ev.ModelWanted(model=BIG))
+    story.wait(1.0)
+
+    assert story.core.view.me.waiting == waits
+    assert ("no split: too far" in story.core.view.cold[BIG].lack) == bool(word)
+
+
+def test_a_node_that_is_not_known_well_enough_may_still_share_in_a_moment() -> None:
+    """Nobody is told that it is in vain."""
+    story = by_itself(ServingPolicy())
+    story.meet(a_worker(resources=None))
+    story.tell(ev.ModelWanted(model=BIG))
+    story.wait(SPLIT_LOOK_S)
+
+    assert story.core.view.me.unshared == ()
 
 
 def test_what_is_to_be_shared_waits_where_the_engine_cannot() -> None:

@@ -25,6 +25,7 @@ from meshllm.core.limits import (
     ENGINE_LOAD_FAILURES_MAX,
     GIB,
     SPLIT_AGREE_S,
+    SPLIT_ASK_S,
     SPLIT_EPOCH_MOST,
     SPLIT_LOOK_S,
     SPLIT_RETRY_MOST_S,
@@ -165,6 +166,20 @@ def test_nobody_uses_up_the_epochs() -> None:
     story.wait(1.0)
 
     assert [one.epoch for one in said(story, SplitOffer) if isinstance(one, SplitOffer)] == [1, 2]
+
+
+def test_an_offer_that_was_lost_on_the_way_is_repeated() -> None:
+    """To those who have not agreed, with the same words."""
+    story = a_host()
+    story.wait(SPLIT_SETTLE_S + 0.5 + 2 * SPLIT_ASK_S)
+    asked = said(story, SplitOffer)
+    answer(story, SplitAnswer(model=BIG, epoch=1, highest=1))
+    story.wait(2 * SPLIT_ASK_S)
+
+    assert len(asked) == 3
+    assert len(set(asked)) == 1
+    assert len(said(story, SplitOffer)) == 3
+    assert len(story.of(StartEngine)) == 1
 
 
 def test_a_worker_that_says_nothing_is_given_up() -> None:

@@ -338,6 +338,7 @@ ORDERS_OF_PEERS: Final = 256  # under way or answered lately, by which a repeate
 ORDER_MESSAGE_CHARS: Final = 1_000  # of the sentence that tells how one ended
 
 # -- requests between nodes --------------------------------------------------------------------------
+UNREACHED_AGAIN_S: Final = 2.0  # after which a host that no tunnel could be opened to is tried once more
 HOST_ATTEMPTS: Final = 3  # hosts that one request is sent to before its first byte, never one of them twice
 RETRIES_SHARE: Final = (
     0.2  # of the requests in flight: as many retries may be under way, so that no herd feeds itself...

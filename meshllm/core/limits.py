@@ -323,6 +323,9 @@ SPLIT_LOOK_S: Final = 2.0  # between two looks at a model that nobody can share 
 SPLIT_REACH_S: Final = 120.0  # how long a host stays connected to whom it needs, unless it needs them again
 SPLIT_AGAIN_S: Final = 0.3  # after the first split that was lost: by then its members have said what is free again
 SPLIT_RETRY_S: Final = 2.0  # after a split that came to nothing, doubled with each one in a row
+SPLIT_RETURN_S: Final = (
+    4.0  # in a pause of up to so long requests wait for the next split; in a longer one nobody counts on it
+)
 SPLIT_RETRY_MOST_S: Final = 60.0  # what the pause grows to
 SPLIT_FORGOTTEN_S: Final = 30.0  # a host that does not speak of what it is lent for so long has forgotten it
 SPLIT_FENCES: Final = 256  # models of which a worker remembers the highest epoch

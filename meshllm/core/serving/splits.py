@@ -25,6 +25,7 @@ from meshllm.core.limits import (
     SPLIT_REACH_S,
     SPLIT_RETRY_MOST_S,
     SPLIT_RETRY_S,
+    SPLIT_RETURN_S,
     SPLIT_SETTLE_S,
     SPLIT_WORKERS,
 )
@@ -286,7 +287,8 @@ class Splits:
         self._losses[plan.model] = losses + 1
         pause_s = SPLIT_RETRY_S * 2.0 ** (losses - 1) if losses else SPLIT_AGAIN_S  # the first is made good at once
         self._rest_until[plan.model] = now_s + min(pause_s, SPLIT_RETRY_MOST_S)
-        record.waiting = f"to be shared again: {why}"
+        record.is_replanned = pause_s <= SPLIT_RETURN_S
+        record.waiting = "" if record.is_replanned else f"to be shared again: {why}"
         return effects
 
     def _release(self, plan: SplitPlan) -> Effects:
@@ -317,6 +319,7 @@ class Splits:
         """
         if record.id in self._rest_until:
             return []
+        record.is_replanned = False
         is_forced = self._is_forced(record)
         fits = not isinstance(self._held.plan(self._spec(record), self._held.room(), record.shrink), NoRoom)
         plan = None if fits and not is_forced else self._planned(record, now_s, is_forced=is_forced)

@@ -168,6 +168,24 @@ def test_nobody_uses_up_the_epochs() -> None:
     assert [one.epoch for one in said(story, SplitOffer) if isinstance(one, SplitOffer)] == [1, 2]
 
 
+def test_who_asks_between_two_splits_waits_as_long_as_the_next_is_near() -> None:
+    """What is promised to the one that is lost looks like no room; and a pause of a minute is no promise."""
+    story = shared()
+    story.run("big")
+    said_between, waiting = [], []
+    for epoch in range(1, 7):
+        answer(story, SplitEnded(model=BIG, epoch=epoch, reason="it was killed"))
+        story.tell(exited("big", EngineFault.STOPPED))
+        said_between.append(story.serving())
+        waiting.append(story.model("big").waiting)
+        story.wait(SPLIT_RETRY_MOST_S + 1)
+        answer(story, SplitAnswer(model=BIG, epoch=epoch + 1, highest=epoch + 1))
+
+    assert said_between == [[("big", "claimed")]] * 3 + [[]] * 3
+    assert waiting[:3] == [""] * 3
+    assert all("it was killed" in words for words in waiting[3:])
+
+
 def test_an_offer_that_was_lost_on_the_way_is_repeated() -> None:
     """To those who have not agreed, with the same words."""
     story = a_host()

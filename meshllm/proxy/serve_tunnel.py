@@ -403,7 +403,7 @@ class FarEnd:
         exchange.begin(connection)
 
     def _not_there(self, exchange: Exchange) -> Problem:
-        """Say that nothing was sent to an engine, which has just gone: that costs no engine, and none is to be saved."""
+        """Say that nothing was sent to an engine, which has just gone: the request cost none."""
         message = f"the engine of {exchange.target.model} is not there right now"
         return Problem(
             status=503, code=openai.MODEL_LOADING, message=message, retry_after_s=self._host.pursuit.retry_after_s()

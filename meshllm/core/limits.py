@@ -319,10 +319,13 @@ SPLIT_WORKERS: Final = 7  # of one split; each costs every token two round trips
 SPLIT_LAYERS: Final = 10_000  # of one model
 SPLIT_SETTLE_S: Final = 3.0  # a model fits nowhere for so long before it is shared: another node may be about to join
 SPLIT_AGREE_S: Final = 660.0  # for all workers to start their servers; filling a cache from a disk may take ten minutes
+SPLIT_ASK_S: Final = 5.0  # an offer is repeated so often: a connection that was replaced took its last words with it
 SPLIT_LOAD_STALL_S: Final = 60.0  # a load that sends no worker a byte for so long has lost one that says nothing
 SPLIT_LOOK_S: Final = 2.0  # between two looks at a model that nobody can share yet
+SPLIT_REACH_S: Final = 120.0  # how long a host stays connected to whom it needs, unless it needs them again
 SPLIT_AGAIN_S: Final = 0.3  # after the first split that was lost: by then its members have said what is free again
 SPLIT_RETRY_S: Final = 2.0  # after a split that came to nothing, doubled with each one in a row
+SPLIT_RETURN_S: Final = 4.0  # in a pause of up to so long requests wait for the next split; in a longer one nobody does
 SPLIT_RETRY_MOST_S: Final = 60.0  # what the pause grows to
 SPLIT_FORGOTTEN_S: Final = 30.0  # a host that does not speak of what it is lent for so long has forgotten it
 SPLIT_FENCES: Final = 256  # models of which a worker remembers the highest epoch
@@ -338,6 +341,7 @@ ORDERS_OF_PEERS: Final = 256  # under way or answered lately, by which a repeate
 ORDER_MESSAGE_CHARS: Final = 1_000  # of the sentence that tells how one ended
 
 # -- requests between nodes --------------------------------------------------------------------------
+UNREACHED_AGAIN_S: Final = 2.0  # after which a host that no tunnel could be opened to is tried once more
 HOST_ATTEMPTS: Final = 3  # hosts that one request is sent to before its first byte, never one of them twice
 RETRIES_SHARE: Final = (
     0.2  # of the requests in flight: as many retries may be under way, so that no herd feeds itself...

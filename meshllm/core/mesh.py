@@ -229,7 +229,7 @@ class MeshCore:
             link = circle.links.get(node)
             return link.rights if link is not None else None
 
-        return Neighbourhood(lenders=lenders, said=said, rights_of=rights_of)
+        return Neighbourhood(lenders=lenders, said=said, rights_of=rights_of, reach=self._reach)
 
     def _hear_sharing(self, event: ev.MessageReceived, now_s: float) -> list[Effect] | None:
         """Take what a connected peer says about a split; None where that is nothing."""
@@ -254,9 +254,13 @@ class MeshCore:
         return Surroundings(
             carry_out=lambda intent: self._serving.on_intent(ev.IntentReceived(intent=intent)),
             want=lambda model, now_s: self._serving.on_wanted(ev.ModelWanted(model=model), now_s),
-            reach=lambda node, for_s: self._members.handle(ev.PeerWanted(peer=node, for_s=for_s)),
+            reach=self._reach,
             is_connected=lambda node: node in self._members.circle.links,
         )
+
+    def _reach(self, node: NodeId, for_s: float) -> None:
+        """Connect to a node, and stay connected for a while."""
+        self._members.handle(ev.PeerWanted(peer=node, for_s=for_s))
 
     def _hear(self, event: Event, now_s: float) -> list[Effect] | None:
         """Take what others say about orders, or ask; None where that is nothing, as nearly always."""

@@ -385,6 +385,8 @@ class Pursuit:
         ends_s = wait.ends_s
         if isinstance(found, Wait) and found.is_asleep:
             ends_s = min(ends_s, monotonic() + limits.WANTED_AGAIN_S)
+        elif wait.is_coming_back:
+            ends_s = min(ends_s, monotonic() + limits.UNREACHED_AGAIN_S)
         while (left_s := ends_s - monotonic()) > 0:
             comment_due_s = exchange.comment_at_s - monotonic()
             says_so = exchange.is_stream and comment_due_s < left_s

@@ -402,10 +402,17 @@ class FarEnd:
         try:
             connection = await exchange.target.pool.connect(errand(exchange))
         except OSError:
-            exchange.answer(self._lost_before(exchange))
+            exchange.answer(self._lost_before(exchange) if exchange.attempts else self._not_there(exchange))
             return
         exchange.task = None
         exchange.begin(connection)
+
+    def _not_there(self, exchange: Exchange) -> Problem:
+        """Say that nothing was sent to an engine, which has just gone: the request cost none."""
+        message = f"the engine of {exchange.target.model} is not there right now"
+        return Problem(
+            status=503, code=openai.MODEL_LOADING, message=message, retry_after_s=self._host.pursuit.retry_after_s()
+        )
 
     def _lost_before(self, exchange: Exchange) -> Problem:
         """Say why no answer begins: the engine was ended on purpose, or it was lost."""

@@ -5,6 +5,7 @@ chosen (`ways`).
 """
 
 from dataclasses import dataclass, field
+from time import monotonic
 
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.serving.attempts import Setback, Trail
@@ -68,6 +69,6 @@ class Trip:
 
     def note(self, target: Target, setback: Setback, problem: Problem | None = None) -> None:
         """Remember that a target did not lead to an answer, and what it said."""
-        self.trail.note(target.node, setback, target.context_tokens, target.word)
+        self.trail.note(target.node, setback, target.context_tokens, target.word, monotonic())
         if problem is not None:
             self.problems[setback] = problem

@@ -88,7 +88,7 @@ class Ways:
         targets = {target.node: target for target in (found, *found.others)}
         if trail.setbacks and is_patient:
             for target in targets.values():
-                trail.forgive(target.node, target.word)
+                trail.forgive(target.node, target.word, monotonic())
         priority = exchange.intake.priority
         ways = (_way(target, priority) for target in self._ordered(exchange, targets))  # mostly the first one is taken
         out = self._out(targets, trail)
@@ -102,7 +102,8 @@ class Ways:
             if not (is_over_quota or (is_full and Setback.BUSY in trail.setbacks.values())):
                 return here
         if is_patient and may_come_back(trail):
-            message = f"no host of the model {found.model!r} has it in memory right now"
+            what = "can be reached" if trail.may_be_reached else "has it in memory"
+            message = f"no host of the model {found.model!r} {what} right now"
             return Wait(model=found.model, message=message, is_asleep=False)
         return self.told(exchange, trail, found)
 

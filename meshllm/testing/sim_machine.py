@@ -214,11 +214,14 @@ class SimMachine:
             self._end(engine, stopped, END_S)
 
     def crash_engine(self, model: ModelId) -> bool:
-        """Have an engine end by a signal; tell whether there was one."""
+        """Have an engine end by a signal, or be ended by its watch while it loads; tell whether there was one."""
         engine = self.engines.get(model)
         if engine is None or engine.is_gone:
             return False
-        self._end(engine, EngineFailure(fault=EngineFault.CRASHED, message="SIGSEGV", exit_code=-11), 0.0)
+        failure = EngineFailure(fault=EngineFault.CRASHED, message="SIGSEGV", exit_code=-11)
+        if not engine.is_ready and engine.plan.split is not None:
+            failure = EngineFailure(fault=EngineFault.LOAD_TIMEOUT, message="a worker takes nothing more")
+        self._end(engine, failure, 0.0)
         return True
 
     def _end(self, engine: SimEngine, failure: EngineFailure, after_s: float) -> None:

@@ -31,7 +31,7 @@ def said(node: Daemon) -> list[str]:
 
 @contextmanager
 def nodes(
-    folder: Path, rpc_engine: RpcEngine, smollm2: str, *limits: tuple[str, ...]
+    folder: Path, rpc_engine: RpcEngine, smollm2: str, *limits: tuple[str, ...], **environment: str
 ) -> Iterator[list[Daemon]]:  # fmt: skip
     """Start as many nodes as there are limits; the first has the file."""
     started: list[Daemon] = []
@@ -41,7 +41,9 @@ def nodes(
             name = f"n{number}"
             own = ("--threads", "1", "--ctx-size", "4096", "--parallel", "1", "--no-mdns", "--name", name)
             cache = folder / name / "cache"
-            node = Daemon(folder / name, (*join, *own, *limit), environment={"MESH_LLM_CACHE_DIR": str(cache)})
+            node = Daemon(
+                folder / name, (*join, *own, *limit), environment={"MESH_LLM_CACHE_DIR": str(cache), **environment}
+            )
             rpc_engine.lend(cache)
             if not started:
                 node.models.mkdir(parents=True)

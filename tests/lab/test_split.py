@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.e2e.daemons import Daemon, until
-from tests.e2e.test_split import LIMIT, WIDE
+from tests.e2e.test_split import LIMIT, WIDE, servers
 from tests.inventory import gguf_builder
 from tests.lab.netlab import Lab, missing
 from tests.lab.test_failures import Mesh
@@ -38,25 +39,40 @@ class Sharing(Mesh):
 
     model: str = "wide"
 
-    def add(self, name: str, *arguments: str, file: Path | None = None, **environment: str) -> Daemon:
-        """Start a node; the first one has the model, as a file or as a link to one."""
+    def add(
+        self, name: str, *arguments: str, file: Path | None = None, has_file: bool = False, **environment: str
+    ) -> Daemon:  # fmt: skip
+        """Start a node; the first one has the model, as a file or as a link to one, and others that are to have it."""
         prefix = tuple(self.lab.inside(name, []))
         join = ("--join", self.run("a", "token").strip()) if self.nodes else ("--model", self.model)
         own = ("--no-mdns", "--threads", "1", "--name", name)
         node = Daemon(self.home / name, (*join, *own, *arguments), port=9337, prefix=prefix, environment=environment)
-        if not self.nodes and file is None:
+        if file is None and (has_file or not self.nodes):
             gguf_builder.write(node.models / f"{self.model}.gguf", gguf_builder.llama(**WIDE))
-        elif not self.nodes:
+        elif file is not None:
             node.models.mkdir(parents=True)
             (node.models / f"{self.model}.gguf").symlink_to(file)
         self.nodes[name] = self.stack.enter_context(node)
         return node
 
-    def shared(self, epoch: int = 1) -> dict[str, Any] | None:
-        """Return the split that runs in this epoch or a later one, as the host sees it."""
-        status, found = self.ask("a", "GET", f"/api/explain?model={self.model}")
-        split = found.get("split") if status == 200 else None
+    def shared(self, epoch: int = 1, name: str = "a") -> dict[str, Any] | None:
+        """Return the split that runs in this epoch or a later one, as its host `a` sees it, or another node."""
+        split = self.split(name)
         return split if split and split["runs"] and split["epoch"] >= epoch else None
+
+    def split(self, name: str = "a") -> dict[str, Any] | None:
+        """Return the split that there is or would be, as a node sees it."""
+        status, found = self.ask(name, "GET", f"/api/explain?model={self.model}")
+        return found.get("split") if status == 200 else None
+
+    def hosts(self, name: str) -> dict[str, int]:
+        """Return the hosts of the model that a node knows of, and their epochs."""
+        _, found = self.ask(name, "GET", "/api/nodes")
+        return {
+            node["name"]: model["split"]["epoch"]
+            for node in found["nodes"] if node["state"] in ("alive", "suspect")
+            for model in node["models"] if model["id"] == self.model and model["split"]
+        }  # fmt: skip
 
     def said(self, name: str) -> str:
         """Return what the model answers at a node, at temperature 0."""
@@ -80,23 +96,26 @@ def lab(tmp_path: Path) -> Iterator[Callable[..., Sharing]]:
 
 @pytest.mark.engine
 @pytest.mark.rpc
+@pytest.mark.parametrize(("names", "memory"), [("ab", "255MiB"), ("abc", "240MiB")])
 def test_over_five_milliseconds_it_says_what_one_machine_says(
-    lab: Callable[..., Sharing], rpc_engine: RpcEngine, smollm2: str
+    lab: Callable[..., Sharing], rpc_engine: RpcEngine, smollm2: str, names: str, memory: str
 ) -> None:
     """The real model, through the encrypted plane, between machines with a round trip of five milliseconds."""
-    found = lab("a", "b", model="smollm2")
-    caches = {name: found.home / name / "cache" for name in "ab"}
+    found = lab(*names, model="smollm2")
+    caches = {name: found.home / name / "cache" for name in names}
     for cache in caches.values():
         rpc_engine.lend(cache)
     found.lab.impair("*", "*", delay=2.5)
-    limit = ("--max-vram", "255MiB", "--ctx-size", "4096")
+    limit = ("--max-vram", memory, "--ctx-size", "4096")
     found.add("a", *limit, file=Path(smollm2), MESH_LLM_CACHE_DIR=str(caches["a"]))
-    found.add("b", *limit, MESH_LLM_CACHE_DIR=str(caches["b"]))
+    for name in names[1:]:
+        found.add(name, *limit, MESH_LLM_CACHE_DIR=str(caches[name]))
     split = until(found.shared, "a split that runs", RUNS_S)
     over_the_net = found.said("b")
 
-    assert [share["node"] for share in split["shares"]] == ["b", "a"]
-    assert split["shares"][0]["rtt_s"] > 0.004
+    assert {share["node"] for share in split["shares"]} == set(names)
+    assert split["shares"][-1]["node"] == "a"
+    assert all(share["rtt_s"] > 0.004 for share in split["shares"][:-1])
     assert over_the_net == alone(found, rpc_engine, smollm2)
 
 
@@ -137,6 +156,87 @@ def test_a_worker_that_is_cut_off_is_replaced_and_no_stream_ends_in_silence(lab:
     assert "data: [DONE]" in said or '"error"' in said
     assert {share["node"] for share in second["shares"]} == set(rest)
     assert found.shared(second["epoch"]) is not None
+
+
+def test_a_worker_that_is_cut_off_in_the_middle_of_a_load_is_replaced(lab: Callable[..., Sharing]) -> None:
+    """Who waits has the answer of the next epoch; the one that was cut off has its memory back."""
+    found = lab("a", "b", "c")
+    gate = found.home / "gate"
+    engine = "fake:" + json.dumps({"rpc": "fake 1", "share_gate": str(gate)})
+    for name in "abc":
+        found.add(name, *LIMIT, "--engine", engine)
+    first = until(lambda: loading(found), "a load", RUNS_S)
+    worker = first["shares"][0]["node"]
+    other = next(name for name in "bc" if name != worker)
+
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(stream, found, other)
+        found.lab.cut([worker], ["a", other])
+        try:
+            second = until(lambda: loading(found, first["epoch"] + 1), "the next load", RUNS_S)
+        finally:
+            gate.touch()
+        said = answer.result(timeout=RUNS_S)
+    until(lambda: not servers(found.nodes[worker]), "the end of the server that was cut off", RUNS_S)
+    found.lab.heal()
+    until(lambda: found.chat(worker, "wide") == 200, "an answer at the node that was cut off", RUNS_S)
+
+    assert "data: [DONE]" in said
+    assert {share["node"] for share in second["shares"]} == {"a", other}
+    assert len([server for node in found.nodes.values() for server in servers(node)]) == 1
+
+
+def loading(found: Sharing, epoch: int = 1) -> dict[str, Any] | None:
+    """Return the split that loads in this epoch or a later one."""
+    split = found.split()
+    return split if split and split["state"] == "loading" and split["epoch"] >= epoch else None
+
+
+def test_both_halves_of_a_mesh_share_it_and_one_goes_on_when_it_heals(lab: Callable[..., Sharing]) -> None:
+    """F11: no worker serves two epochs, the other half's are free again, and no stream ends in silence."""
+    found = lab("a", "b", "c", "d")
+    for name in "abcd":
+        found.add(name, *LIMIT, "--engine", FAKE, has_file=name == "c")
+    until(found.shared, "a split that runs", RUNS_S)
+
+    with ThreadPoolExecutor(4) as pool:
+        said = [pool.submit(stream, found, "b")]
+        until(lambda: found.ask("a", "GET", "/api/status")[1]["models"][0]["in_flight"], "a stream", RUNS_S)
+        found.lab.cut(["a", "b"], ["c", "d"])
+        halves = {
+            host: until(lambda host=host, both=both: members(found, host) == both, f"a split of {both}", RUNS_S)
+            for host, both in (("a", {"a", "b"}), ("c", {"c", "d"}))
+        }
+        said += [pool.submit(stream, found, name) for name in "abd"]
+        until(lambda: len(all_servers(found)) == 2, "a server in each half", RUNS_S)
+        found.lab.heal()
+        until(lambda: len(all_servers(found)) == 1 and is_one_view(found), "one split", RUNS_S)
+        ends = [one.result(timeout=RUNS_S) for one in said]
+
+    assert halves == {"a": True, "c": True}
+    assert all("data: [DONE]" in end or '"error"' in end for end in ends), [end[-200:] for end in ends]
+    assert [found.chat(name, "wide") for name in "abcd"] == [200] * 4
+    assert len(all_servers(found)) == 1
+
+
+def members(found: Sharing, host: str) -> set[str]:
+    """Return who shares the model that a node hosts and answers for."""
+    split = found.shared(name=host)
+    is_host = split is not None and split["shares"][-1]["node"] == host
+    return {share["node"] for share in split["shares"]} if split is not None and is_host else set()
+
+
+def all_servers(found: Sharing) -> list[psutil.Process]:
+    """Return all that is lent; no node may run two servers for one model."""
+    lent = {name: servers(node) for name, node in found.nodes.items()}
+    assert all(len(running) <= 1 for running in lent.values()), lent
+    return [server for running in lent.values() for server in running]
+
+
+def is_one_view(found: Sharing) -> bool:
+    """Tell whether all nodes know of the same host, and of no other."""
+    known = [found.hosts(name) for name in found.nodes]
+    return len(known[0]) == 1 and all(one == known[0] for one in known)
 
 
 def stream(found: Sharing, name: str) -> str:

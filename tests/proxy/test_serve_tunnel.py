@@ -333,14 +333,15 @@ async def test_a_resting_connection_that_was_closed_meanwhile_costs_nothing() ->
     assert reply.status == 200
 
 
-async def test_an_engine_that_is_not_there_is_lost() -> None:
-    """Its node has not noticed yet."""
+async def test_an_engine_that_is_not_there_was_not_lost_by_this_request() -> None:
+    """Its node has not noticed yet; nothing was sent, so nothing speaks against the request."""
     async with a_mesh() as (_, mesh):
         far = mesh.houses[FIRST]
         await far.engine.stop()
         reply = await told(far, GOOD)
 
-    assert (reply.status, reply.error["code"]) == (502, "engine_lost")
+    assert (reply.status, reply.error["code"]) == (503, "model_loading")
+    assert 1 <= int(reply.headers["retry-after"]) <= 5
 
 
 async def test_an_engine_that_was_ended_on_purpose_is_not_called_lost() -> None:

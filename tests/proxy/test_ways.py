@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from meshllm.core import limits
 from meshllm.core.engines import EngineState
 from meshllm.core.events import PathFailed
 from meshllm.proxy.paths import INFERENCE
@@ -116,6 +117,25 @@ async def test_no_more_than_three_hosts_are_asked() -> None:
     assert mesh.asked == [FIRST, SECOND, THIRD]
     assert FOURTH not in mesh.asked
     assert [event.peer for event in entry.events if isinstance(event, PathFailed)] == [FIRST, SECOND, THIRD]
+
+
+async def test_a_host_that_was_not_connected_yet_gets_the_request_of_one_that_was_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing was sent to it; the connection came meanwhile."""
+    monkeypatch.setattr(limits, "UNREACHED_AGAIN_S", 0.05)
+    async with a_mesh(answer_ok, answer_ok) as (entry, mesh):
+        mesh.unreachable.add(FIRST)
+
+        def connect(near: object, far: Any) -> None:
+            mesh.unreachable.clear()
+            far.cut_after = 0
+
+        mesh.faults[SECOND] = connect
+        reply = await entry.chat()
+
+    assert (reply.status, reply.headers["x-mesh-node"], reply.headers["x-mesh-attempts"]) == (200, FIRST, "3")
+    assert mesh.asked == [FIRST, SECOND, FIRST]
 
 
 @pytest.mark.rows("PRX-8")

@@ -1,6 +1,7 @@
 """Models that no node holds alone, among real cores: begun once, lost with a member, planned anew, settled."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -8,7 +9,16 @@ from meshllm.core import events as ev
 from meshllm.core.announcement import ServingState
 from meshllm.core.engines import EngineState
 from meshllm.core.ids import ModelId, NodeId
-from meshllm.core.limits import ASSIGN_INTERVAL_S, GIB, NUMBERS_INTERVAL_S, UNCLAIMED_WAIT_S
+from meshllm.core.limits import (
+    ASSIGN_INTERVAL_S,
+    FULL_MESH_MEMBERS,
+    GIB,
+    NUMBERS_INTERVAL_S,
+    SPLIT_LOOK_S,
+    SPLIT_REACH_S,
+    SPLIT_SETTLE_S,
+    UNCLAIMED_WAIT_S,
+)
 from meshllm.core.serving.lifecycle import ServingPolicy
 from meshllm.testing.sim import SimMesh
 from meshllm.testing.sim_models import Machine
@@ -75,9 +85,9 @@ def test_one_host_shares_it_with_as_few_as_suffice() -> None:
     assert sum(len(node.rig.lending.servers) for node in mesh.running() if node.rig is not None) == 1
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", [*range(12), 17, 44])
 def test_whatever_is_lost_it_is_shared_again_and_nothing_is_left_behind(seed: int) -> None:
-    """Workers and hosts die, servers are killed, engines crash, in any order; then it is quiet."""
+    """Workers and hosts die or stand still, servers are killed, engines crash, links break; then it is quiet."""
     rng = random.Random(seed)
     names = ("a", "b", "c", "d", "e")
     mesh = a_mesh(seed, *names)
@@ -85,9 +95,9 @@ def test_whatever_is_lost_it_is_shared_again_and_nothing_is_left_behind(seed: in
     for _ in range(4):
         misfortune(mesh, rng, names)
         mesh.run(rng.uniform(0.1, 25.0))
+    mesh.network.heal()
     for name in names:
-        if not mesh.nodes[NodeId(name)].is_running:
-            mesh.restart(name)
+        bring_back(mesh, name)
     mesh.run(CALM_S)
     mesh.run_while(lambda: not hosts(mesh), SERVED_S)
     mesh.run(CALM_S)
@@ -103,18 +113,32 @@ def misfortune(mesh: SimMesh, rng: random.Random, names: tuple[str, ...]) -> Non
     hosting = [node for node in running if node.rig and BIG in node.rig.engines]
     down = [name for name in names if not mesh.nodes[NodeId(name)].is_running]
     if len(down) >= 2:
-        mesh.restart(rng.choice(down))
+        bring_back(mesh, rng.choice(down))
         return
     node = rng.choice([*lending, *hosting, rng.choice(running)])
-    match rng.choice(("crash", "server", "engine")):
+    match rng.choice(("crash", "server", "engine", "stop", "cut")):
         case "crash":
             mesh.crash(node.node)
+        case "stop":
+            mesh.suspend(node.node)
+        case "cut":
+            mesh.network.heal()
+            mesh.network.divide([node.node], [NodeId(name) for name in names if name != node.node])
         case "server" if node.rig is not None:
             node.rig.lending.kill(BIG)
         case _ if node.rig is not None:
             node.rig.crash_engine(BIG)
         case _:
             pass
+
+
+def bring_back(mesh: SimMesh, name: str) -> None:
+    """Let a node go on that stands still, or start it again."""
+    node = mesh.nodes[NodeId(name)]
+    if node.is_asleep:
+        mesh.wake(name)
+    elif not node.is_running:
+        mesh.restart(name)
 
 
 def test_both_halves_of_a_divided_mesh_share_it_and_one_goes_on_when_it_heals() -> None:
@@ -155,3 +179,28 @@ def test_who_asks_for_what_nobody_can_share_is_told_so_wherever_they_ask(seed: i
     assert all("no split" in node.core.view.cold[BIG].lack for node in mesh.running()), seed
     assert not any(node.core.view.me.waiting for node in mesh.running()), seed
     check_settled(mesh, seed)
+
+
+def test_in_a_large_mesh_the_host_finds_the_one_that_lends() -> None:
+    """Nobody is connected to all; who could lend is dialled, and stays connected while it does."""
+    mesh = SimMesh(1, Weather(delay_s=0.002, jitter_s=0.001))
+    mesh.library.add("big", SIZE)
+    small = replace(MACHINE, rpc="")
+    names = [f"n{number:02}" for number in range(FULL_MESH_MEMBERS + 8)]
+    for number, name in enumerate(names):
+        able = number in (0, len(names) - 1)
+        files = ("big",) if number == 0 else ()
+        mesh.start(
+            name, [] if number == 0 else ["n01"] if number > 1 else ["n00"], files, machine=MACHINE if able else small,
+            serving=SERVES if number == 0 else ServingPolicy(),
+        )  # fmt: skip
+        mesh.run(0.2)
+    waited_s = mesh.run_while(lambda: not hosts(mesh), SERVED_S)
+    mesh.run(SPLIT_REACH_S + 10.0)
+
+    assert waited_s is not None
+    assert waited_s < SPLIT_SETTLE_S + SPLIT_LOOK_S + SIZE / MACHINE.load_bytes_per_s + 5.0, waited_s
+    assert hosts(mesh) == ["n00"]
+    (host,) = [node for node in mesh.running() if node.node == "n00"]
+    assert host.core.view.members[NodeId(names[-1])].connected
+    check_settled(mesh, 1)

@@ -54,19 +54,50 @@ class Trail:
     """The prompt needs more than this many tokens."""
     words: dict[NodeId, object] = field(default_factory=dict)
     """What was the newest word of each of those nodes then."""
+    at_s: dict[NodeId, float] = field(default_factory=dict)
+    """When that was."""
+    again: set[NodeId] = field(default_factory=set)
+    """Nodes that could not be reached, and were given another chance: nothing had been sent to them."""
+    most: int = limits.HOST_ATTEMPTS
+    """Attempts that there may be."""
 
-    def note(self, node: NodeId, setback: Setback, context_tokens: int, word: object = None) -> None:
+    @property
+    def attempts(self) -> int:
+        """Return how many hosts were asked or tried, one of them twice if need be."""
+        return len(self.setbacks) + len(self.again)
+
+    def note(
+        self, node: NodeId, setback: Setback, context_tokens: int, word: object = None, now_s: float = 0.0
+    ) -> None:  # fmt: skip
         """Remember that a way did not lead to an answer. `word` stands for what its node had said of itself."""
         self.setbacks[node] = setback
         self.contexts[node] = context_tokens
         self.words[node] = word
+        self.at_s[node] = now_s
         if setback is Setback.CONTEXT_TOO_LONG:
             self.context_over = max(self.context_over, context_tokens)
 
-    def forgive(self, node: NodeId, word: object) -> None:
-        """Forget that a node's engine was not there, if the node has said anything since: it may be back."""
-        if self.setbacks.get(node) in _PASSING and self.words[node] != word:
+    def forgive(self, node: NodeId, word: object, now_s: float = 0.0) -> None:
+        """Forget that a node's engine was not there, if the node has said anything since: it may be back.
+
+        Forget once, after a moment, that the node could not be reached: a connection may have been on its way.
+        """
+        setback = self.setbacks.get(node)
+        if setback in _PASSING and self.words[node] != word:
             del self.setbacks[node]
+        elif self._may_be_reached(node) and now_s - self.at_s[node] >= limits.UNREACHED_AGAIN_S:
+            self.again.add(node)
+            del self.setbacks[node]
+
+    def _may_be_reached(self, node: NodeId) -> bool:
+        is_alone = len(self.setbacks) < 2  # the only one that has the model: who asks hears of it at once
+        is_over = self.attempts >= self.most or node in self.again
+        return self.setbacks.get(node) is Setback.UNREACHABLE and not is_alone and not is_over
+
+    @property
+    def may_be_reached(self) -> bool:
+        """Tell whether there is a host that will be tried once more in a moment."""
+        return any(self._may_be_reached(node) for node in self.setbacks)
 
     def fits(self, context_tokens: int) -> bool:
         """Tell whether the prompt may fit into a context."""
@@ -90,7 +121,8 @@ def choose(
 
     `ways` come best first. `out` are nodes to leave out; no more than `most` hosts are asked, nor than `HOST_ATTEMPTS`.
     """
-    if len(trail.setbacks) >= min(most, limits.HOST_ATTEMPTS):
+    trail.most = min(most, limits.HOST_ATTEMPTS)
+    if trail.attempts >= trail.most:
         return None
     for way in ways:
         is_open = way.node not in trail.setbacks and way.node not in out and trail.fits(way.context_tokens)
@@ -141,5 +173,6 @@ def verdict(trail: Trail) -> Setback:
 
 
 def may_come_back(trail: Trail) -> bool:
-    """Tell whether a request without a way is better kept waiting: a host may have its engine back in a moment."""
-    return not _PASSING.isdisjoint(trail.setbacks.values()) and verdict(trail) not in _FINAL
+    """Tell whether a request without a way is better kept waiting: a host may be back in a moment, or its engine."""
+    is_passing = not _PASSING.isdisjoint(trail.setbacks.values()) or trail.may_be_reached
+    return is_passing and verdict(trail) not in _FINAL

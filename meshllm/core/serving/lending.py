@@ -28,12 +28,13 @@ _BORROWS = Rights.HOST | Rights.RPC
 class Lending:
     """What this node lends."""
 
-    def __init__(self, held: Holdings) -> None:
+    def __init__(self, me: NodeId, held: Holdings) -> None:
         """Lend nothing yet."""
         self.around: Neighbourhood = alone()
         self.may_lend = False
         """This node has the right, and was not told to keep what it has."""
         self.is_leaving = False
+        self._me = me
         self._held = held
         self._fences: dict[ModelId, Fence] = {}
         self._pending: dict[ModelId, tuple[NodeId, SplitOffer]] = {}
@@ -52,6 +53,9 @@ class Lending:
         match verdict:
             case FenceVerdict.BUSY if loan is not None:
                 return self._make_way(peer, offer, loan)
+            case FenceVerdict.AGREE if loan is not None and loan.memory_bytes != offer.memory_bytes:
+                why = f"it agreed to something else in epoch {offer.epoch}"  # of the host's earlier life
+                return [self._refused(peer, offer, why)]
             case FenceVerdict.AGREE if loan is not None:
                 return [self._ready(peer, offer)] if loan.is_ready and not loan.is_ending else []  # asked twice
             case FenceVerdict.AGREE:
@@ -152,12 +156,18 @@ class Lending:
             return "its host is gone"
         shared = next((one for one in said.serving if one.model == model and one.shared is not None), None)
         epoch = _epoch(shared)
+        if epoch == loan.epoch and not self._is_part(shared):
+            return "its host shares it with others"  # it has begun its numbers anew
         if epoch == loan.epoch:
             loan.seen_s = now_s
             loan.is_loaded = loan.is_loaded or (shared is not None and shared.state in _LOADED)
         elif epoch > loan.epoch:
             return f"its host is at epoch {epoch}"
         return "its host has forgotten it" if now_s - loan.seen_s >= SPLIT_FORGOTTEN_S else ""
+
+    def _is_part(self, served: ServedModel | None) -> bool:
+        parts = served.shared.parts if served is not None and served.shared is not None else ()
+        return any(part.node == self._me for part in parts)
 
     # -- agreeing ------------------------------------------------------------------------------------------------
 

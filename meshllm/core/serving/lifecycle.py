@@ -88,7 +88,7 @@ class Lifecycle:
         )  # fmt: skip
         self.gap_filling = GapFilling(me, self.held, stock, self.upkeep, rules)
         self.splits = Splits(me, self.held, stock, self.engines)
-        self.lending = Lending(self.held)
+        self.lending = Lending(me, self.held)
         self.orders = Orders(self.held, self.fetching, self.engines, self.leave, kept)
         self.adopted = Adopted(policy.remotes, me)
         self.health = HealthLedger()

@@ -22,8 +22,10 @@ class Neighbourhood:
     """The newest statement of a live node; None for one that is dead, gone or unknown."""
     rights_of: Callable[[NodeId], Rights | None]
     """What a connected peer proved that it may do; None without a connection."""
+    reach: Callable[[NodeId, float], None]
+    """Have a node dialled that is not connected, and stay connected for so many seconds."""
 
 
 def alone() -> Neighbourhood:
     """Return the neighbourhood of a node that knows nobody."""
-    return Neighbourhood(lenders=tuple, said=lambda _: None, rights_of=lambda _: None)
+    return Neighbourhood(lenders=tuple, said=lambda _: None, rights_of=lambda _: None, reach=lambda *_: None)

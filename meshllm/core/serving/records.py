@@ -63,6 +63,8 @@ class Record:
     plan: EnginePlan | None = None
     split: SplitPlan | None = None
     """With whom it is shared, or is about to be."""
+    is_replanned: bool = False
+    """It was shared until a moment ago, and will be again in a moment: who asks for it waits."""
     failure: EngineFailure | None = None
     retry_at_s: float | None = None
     pid: int | None = None

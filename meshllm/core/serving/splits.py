@@ -19,11 +19,15 @@ from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.limits import (
     SPLIT_AGAIN_S,
     SPLIT_AGREE_S,
+    SPLIT_ASK_S,
     SPLIT_EPOCH_MOST,
     SPLIT_LOOK_S,
+    SPLIT_REACH_S,
     SPLIT_RETRY_MOST_S,
     SPLIT_RETRY_S,
+    SPLIT_RETURN_S,
     SPLIT_SETTLE_S,
+    SPLIT_WORKERS,
 )
 from meshllm.core.messages import SplitAnswer, SplitEnded, SplitOffer, SplitRelease
 from meshllm.core.policy import LoadMode
@@ -36,7 +40,7 @@ from meshllm.core.serving.neighbourhood import Neighbourhood, alone
 from meshllm.core.serving.records import Record
 from meshllm.core.serving.replies import Effects, notice
 from meshllm.core.serving.split_epochs import IN_USE, EpochState, EpochStep, SplitClaim, SplitEpoch, prevailing
-from meshllm.core.serving.split_lenders import Conditions, Lender
+from meshllm.core.serving.split_lenders import Conditions, Lender, SplitLack
 from meshllm.core.serving.split_model import split_model
 from meshllm.core.serving.split_plan import NoSplit, SplitPlan, SplitQuestion, plan_split
 from meshllm.core.serving.stock import Stock
@@ -60,6 +64,8 @@ class _Course:
     epoch: SplitEpoch
     until_s: float
     """For all workers to agree."""
+    ask_s: float
+    """When to ask those again that have not answered."""
     is_forced: bool = False
 
 
@@ -88,6 +94,8 @@ class Splits:
         """What was asked for and no machines can share with this node as the host, and why. Replaced, never changed."""
         self._judged: dict[ModelId, str] = {}
         """The same, of the look that is under way."""
+        self._reached: dict[NodeId, float] = {}
+        """Whom this node had itself connected to, and until when that is enough."""
         self._highest: dict[ModelId, int] = {}
         """The highest epoch that was ever heard of."""
 
@@ -124,6 +132,8 @@ class Splits:
         for due in (self._rest_until, self._look_s):
             for model in [model for model, at_s in due.items() if at_s <= now_s]:
                 del due[model]
+        for node in [node for node, at_s in self._reached.items() if at_s <= now_s]:
+            del self._reached[node]
         effects: Effects = []
         for model in list(self._courses):
             effects += self._tend(model, now_s)
@@ -146,9 +156,10 @@ class Splits:
 
     def next_s(self) -> float | None:
         """Return when to look again, if nothing happens before."""
-        due = [course.until_s for course in self._courses.values() if course.epoch.state is EpochState.OFFERED]
+        offered = [course for course in self._courses.values() if course.epoch.state is EpochState.OFFERED]
+        due = [min(course.until_s, course.ask_s) for course in offered]
         due += [since_s + SPLIT_SETTLE_S for model, since_s in self._since.items() if model not in self._courses]
-        due += [*self._rest_until.values(), *self._look_s.values()]
+        due += [*self._rest_until.values(), *self._look_s.values(), *self._reached.values()]
         return min(due, default=None)
 
     def _give_up(self) -> None:
@@ -169,11 +180,15 @@ class Splits:
             return self._release(course.epoch.plan)
         effects: Effects = []
         if course.epoch.state in IN_USE:
+            self._reach(course.epoch.plan.workers, now_s)
             course.epoch = self._checked(course, record, now_s)
         if course.epoch.state in IN_USE and (why := self._outranked(course)):
             course.epoch = course.epoch.after(EpochStep.OUTRANKED, why)
             line = notice(Level.INFO, "letting go of a shared model", model=model, reason=why)
             effects += [line, *self._engines.withdraw(record)]
+        if course.epoch.state is EpochState.OFFERED and now_s >= course.ask_s:
+            course.ask_s = now_s + SPLIT_ASK_S
+            effects += _offers(course.epoch)
         if course.epoch.state is EpochState.AGREED:
             effects += self._load(course, record)
         if course.epoch.state is EpochState.LOADING and record.state is EngineState.READY:
@@ -272,7 +287,8 @@ class Splits:
         self._losses[plan.model] = losses + 1
         pause_s = SPLIT_RETRY_S * 2.0 ** (losses - 1) if losses else SPLIT_AGAIN_S  # the first is made good at once
         self._rest_until[plan.model] = now_s + min(pause_s, SPLIT_RETRY_MOST_S)
-        record.waiting = f"to be shared again: {why}"
+        record.is_replanned = pause_s <= SPLIT_RETURN_S
+        record.waiting = "" if record.is_replanned else f"to be shared again: {why}"
         return effects
 
     def _release(self, plan: SplitPlan) -> Effects:
@@ -303,9 +319,10 @@ class Splits:
         """
         if record.id in self._rest_until:
             return []
+        record.is_replanned = False
         is_forced = self._is_forced(record)
         fits = not isinstance(self._held.plan(self._spec(record), self._held.room(), record.shrink), NoRoom)
-        plan = None if fits and not is_forced else self._planned(record, is_forced=is_forced)
+        plan = None if fits and not is_forced else self._planned(record, now_s, is_forced=is_forced)
         if plan is None:
             self._since.pop(record.id, None)
             self._look_s.setdefault(record.id, now_s + SPLIT_LOOK_S)
@@ -319,7 +336,7 @@ class Splits:
         del self._since[record.id]
         return self._begin(record, plan, urgency or Urgency.WANTED, now_s, is_forced=is_forced)
 
-    def _planned(self, record: Record, *, is_forced: bool) -> SplitPlan | None:
+    def _planned(self, record: Record, now_s: float, *, is_forced: bool) -> SplitPlan | None:
         """Return the plan of a split that this node would host; None where there is none, or another node would."""
         said = self._stock.said(self._me)
         if said is None:
@@ -334,11 +351,26 @@ class Splits:
         outcome = plan_split(question)
         if isinstance(outcome, SplitPlan):
             return outcome if outcome.host == self._me else None
+        if isinstance(outcome, NoSplit):
+            self._find_out(outcome, others, now_s)
         if isinstance(outcome, NoSplit) and record.wanted and is_forced:
             record.waiting = f"to be shared: {outcome.message}"
         if isinstance(outcome, NoSplit) and not outcome.may_pass:
             self._judged[record.id] = f"no split: {outcome.words}"
         return None
+
+    def _find_out(self, outcome: NoSplit, others: Iterable[Lender], now_s: float) -> None:
+        """Have those dialled whose distance is all that is not known of them: of a large mesh, few are connected."""
+        free = {one.node: one.free_bytes for one in others}
+        unknown = [one.node for one in outcome.nodes if one.lack is SplitLack.NO_ROUND_TRIP]
+        self._reach(sorted(unknown, key=lambda node: (-free[node], node))[:SPLIT_WORKERS], now_s)
+
+    def _reach(self, nodes: Iterable[NodeId], now_s: float) -> None:
+        """Stay connected to nodes for a while."""
+        for node in nodes:
+            if now_s >= self._reached.get(node, 0.0):
+                self._reached[node] = now_s + SPLIT_REACH_S / 2
+                self.around.reach(node, SPLIT_REACH_S)
 
     def _known_epoch(self, model: ModelId, others: Iterable[Lender]) -> int:
         heard = [lent.epoch for one in others for lent in one.said.lends if lent.model == model]
@@ -357,16 +389,11 @@ class Splits:
             self._held.want(record, Reason.REQUESTED_BY_REQUEST if is_asked else Reason.UNSERVED_ON_DISK)
             record.why = plan.why
         record.split, record.waiting = plan, ""
-        self._courses[plan.model] = _Course(SplitEpoch(plan=plan), now_s + SPLIT_AGREE_S, is_forced)
+        course = _Course(SplitEpoch(plan=plan), now_s + SPLIT_AGREE_S, now_s + SPLIT_ASK_S, is_forced)
+        self._courses[plan.model] = course
         names = ", ".join(f"{share.name} {share.layers}" for share in plan.shares)
-        effects: Effects = [notice(Level.INFO, "sharing a model", model=plan.model, epoch=plan.epoch, layers=names)]
-        for share in plan.shares[:-1]:
-            offer = SplitOffer(
-                model=plan.model, digest=plan.digest, epoch=plan.epoch, first_layer=share.first_layer,
-                layers=share.layers, memory_bytes=share.memory_bytes,
-            )  # fmt: skip
-            effects.append(Send(peer=share.node, message=offer))
-        return effects
+        line = notice(Level.INFO, "sharing a model", model=plan.model, epoch=plan.epoch, layers=names)
+        return [line, *_offers(course.epoch)]
 
     def _is_forced(self, record: Record) -> bool:
         return record.reason is Reason.EXPLICIT and record.wanted and self._held.is_split_forced(record.id)
@@ -379,3 +406,15 @@ class Splits:
     def _peer(self, node: NodeId, name: str) -> SplitPeer:
         said = self.around.said(node)
         return SplitPeer(node=node, name=name, addresses=() if said is None else said.bulk_addresses)
+
+
+def _offers(epoch: SplitEpoch) -> Effects:
+    """Return what the workers of an epoch are asked that have not agreed to it. Asked twice, they answer twice."""
+    plan = epoch.plan
+    return [
+        Send(peer=share.node, message=SplitOffer(
+            model=plan.model, digest=plan.digest, epoch=plan.epoch, first_layer=share.first_layer, layers=share.layers,
+            memory_bytes=share.memory_bytes,
+        ))
+        for share in plan.shares[:-1] if share.node not in epoch.agreed
+    ]  # fmt: skip

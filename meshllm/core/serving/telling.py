@@ -80,7 +80,7 @@ def told_state(record: Record) -> ServingState | None:
     """
     if record.state in _SAID:
         return _SAID[record.state]
-    if record.split is not None and record.wanted:
+    if (record.split is not None or record.is_replanned) and record.wanted:
         return ServingState.CLAIMED
     if not record.wanted or record.waiting:
         return None

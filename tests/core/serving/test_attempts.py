@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from meshllm.core import limits
 from meshllm.core.ids import NodeId
 from meshllm.core.serving.attempts import RetryBudget, Setback, Trail, Way, choose, may_come_back, pause_s, verdict
 
@@ -123,7 +124,8 @@ def test_what_is_told_is_what_helps_most(setbacks: list[tuple[str, Setback, int]
     ("setbacks", "expected"),
     [
         ([Setback.ENGINE_LOST], True), ([Setback.NOT_READY], True), ([Setback.UNREACHABLE, Setback.ENGINE_LOST], True),
-        ([Setback.UNREACHABLE], False), ([Setback.NOT_READY, Setback.BUSY], False),
+        ([Setback.UNREACHABLE], False), ([Setback.UNREACHABLE, Setback.LOST], True), ([Setback.LOST] * 2, False),
+        ([Setback.UNREACHABLE, Setback.LOST, Setback.LOST], False), ([Setback.NOT_READY, Setback.BUSY], False),
         ([Setback.NOT_READY, Setback.CONTEXT_TOO_LONG], True), ([], False),
     ],
 )  # fmt: skip
@@ -148,3 +150,30 @@ def test_a_host_without_its_engine_is_asked_again_when_it_has_said_something_sin
     assert before is None
     assert chosen(a_way("b"), a_way("c"), trail=trail) == "b"
     assert list(trail.setbacks) == ["c"]
+
+
+def test_a_host_that_no_tunnel_reached_is_tried_once_more_in_a_moment() -> None:
+    """Nothing had been sent to it, and a connection may have been on its way; of three attempts in all."""
+    trail = Trail()
+    trail.note(NodeId("b"), Setback.UNREACHABLE, 0, now_s=5.0)
+    trail.note(NodeId("c"), Setback.LOST, 0, now_s=15.0)
+
+    trail.forgive(NodeId("b"), None, 5.0 + limits.UNREACHED_AGAIN_S / 2)
+    early = chosen(a_way("b"), a_way("c"), trail=trail)
+    trail.forgive(NodeId("b"), None, 15.0)
+    trail.forgive(NodeId("c"), None, 30.0)
+    late = chosen(a_way("b"), a_way("c"), trail=trail)
+    trail.note(NodeId("b"), Setback.UNREACHABLE, 0, now_s=20.0)
+    trail.forgive(NodeId("b"), None, 60.0)
+
+    assert (early, late) == (None, "b")
+    assert chosen(a_way("b"), a_way("c"), a_way("d"), trail=trail) is None
+    assert not may_come_back(trail)
+
+
+def test_a_host_is_not_tried_again_where_no_retry_is_allowed() -> None:
+    """As the configuration says."""
+    trail = a_trail(("b", Setback.UNREACHABLE, 0), ("c", Setback.LOST, 0))
+
+    assert choose([a_way("b"), a_way("c")], trail, (), 2) is None
+    assert not may_come_back(trail)

@@ -8,7 +8,7 @@ from meshllm.core import events as ev
 from meshllm.core.announcement import Address, Announcement, ServedModel, ServingState, SharedModel, SharedPart
 from meshllm.core.effects import EndLending, Leave, Lend, Send
 from meshllm.core.engines import RpcBuild
-from meshllm.core.ids import ConnectionId, ModelId
+from meshllm.core.ids import ConnectionId, ModelId, NodeId
 from meshllm.core.limits import GIB, SPLIT_FENCES, SPLIT_FORGOTTEN_S
 from meshllm.core.messages import Message, SplitAnswer, SplitEnded, SplitOffer, SplitRelease
 from meshllm.core.rights import GUEST, OWN_MACHINE, Rights
@@ -208,6 +208,32 @@ def test_a_host_that_has_forgotten_it_or_went_on_loses_it() -> None:
     assert kept.of(EndLending) == []
     assert [one.epoch for one in forgotten.of(EndLending)] == [3]
     assert [one.epoch for one in moved.of(EndLending)] == [3]
+
+
+def test_a_host_that_began_anew_and_shares_it_with_others_loses_it() -> None:
+    """Its epochs have the same numbers again."""
+    story = lending()
+    story.hear(a_host(3, ServingState.READY))
+    parts = (SharedPart(node=NodeId("q"), layers=12, memory_bytes=1), SharedPart(node=PEER, layers=18, memory_bytes=1))
+    served = ServedModel(
+        model=BIG, digest="sha256:big", state=ServingState.READY, shared=SharedModel(epoch=3, parts=parts)
+    )
+    story.hear(replace(a_node(PEER, served), incarnation=2))
+
+    assert [one.epoch for one in story.of(EndLending)] == [3]
+    assert "shares it with others" in str(story.notes("taking back what was lent"))
+
+
+def test_a_host_that_began_anew_does_not_get_what_it_was_lent_before() -> None:
+    """Another plan under a number that was agreed to: the next one follows it."""
+    story = lending()
+    hear(story, replace(OFFER, memory_bytes=5 * GIB))
+    refused = said(story)[-1]
+    hear(story, replace(OFFER, memory_bytes=5 * GIB, epoch=4))
+
+    assert isinstance(refused, SplitAnswer)
+    assert (refused.refusal, refused.highest) == ("it agreed to something else in epoch 3", 3)
+    assert [one.epoch for one in story.of(EndLending)] == [3]
 
 
 def test_what_is_loaded_and_measured_counts_once() -> None:

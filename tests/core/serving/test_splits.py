@@ -25,6 +25,7 @@ from meshllm.core.limits import (
     ENGINE_LOAD_FAILURES_MAX,
     GIB,
     SPLIT_AGREE_S,
+    SPLIT_ASK_S,
     SPLIT_EPOCH_MOST,
     SPLIT_LOOK_S,
     SPLIT_RETRY_MOST_S,
@@ -165,6 +166,38 @@ def test_nobody_uses_up_the_epochs() -> None:
     story.wait(1.0)
 
     assert [one.epoch for one in said(story, SplitOffer) if isinstance(one, SplitOffer)] == [1, 2]
+
+
+def test_who_asks_between_two_splits_waits_as_long_as_the_next_is_near() -> None:
+    """What is promised to the one that is lost looks like no room; and a pause of a minute is no promise."""
+    story = shared()
+    story.run("big")
+    said_between, waiting = [], []
+    for epoch in range(1, 7):
+        answer(story, SplitEnded(model=BIG, epoch=epoch, reason="it was killed"))
+        story.tell(exited("big", EngineFault.STOPPED))
+        said_between.append(story.serving())
+        waiting.append(story.model("big").waiting)
+        story.wait(SPLIT_RETRY_MOST_S + 1)
+        answer(story, SplitAnswer(model=BIG, epoch=epoch + 1, highest=epoch + 1))
+
+    assert said_between == [[("big", "claimed")]] * 3 + [[]] * 3
+    assert waiting[:3] == [""] * 3
+    assert all("it was killed" in words for words in waiting[3:])
+
+
+def test_an_offer_that_was_lost_on_the_way_is_repeated() -> None:
+    """To those who have not agreed, with the same words."""
+    story = a_host()
+    story.wait(SPLIT_SETTLE_S + 0.5 + 2 * SPLIT_ASK_S)
+    asked = said(story, SplitOffer)
+    answer(story, SplitAnswer(model=BIG, epoch=1, highest=1))
+    story.wait(2 * SPLIT_ASK_S)
+
+    assert len(asked) == 3
+    assert len(set(asked)) == 1
+    assert len(said(story, SplitOffer)) == 3
+    assert len(story.of(StartEngine)) == 1
 
 
 def test_a_worker_that_says_nothing_is_given_up() -> None:

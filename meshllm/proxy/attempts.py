@@ -11,6 +11,7 @@ from meshllm.proxy.openai import Problem
 from meshllm.proxy.plan import Plan
 from meshllm.proxy.pool import TunnelEnd
 from meshllm.proxy.target import Target, Trip
+from meshllm.proxy.tracing import Watch
 
 
 class Attempts:
@@ -35,6 +36,8 @@ class Attempts:
     plan: Plan | None = None
     """In which order its hosts are tried, where it has several."""
     is_counted = False
+    watch: Watch | None = None
+    """Who hears of its steps, where anybody watches."""
 
     def __init__(self, target: Target) -> None:
         """Begin with a first target."""
@@ -46,11 +49,15 @@ class Attempts:
         self.target = target
         if self.plan is not None:
             self.plan.go(target.node)
+        if self.watch is not None:
+            self.watch.goes(target)
 
     def leave(self) -> None:
         """Give up the place at a host."""
         if self.plan is not None:
             self.plan.leave()
+        if self.watch is not None:
+            self.watch.comes_back(is_failure=True)
 
     def count(self) -> None:
         """Count the request in at its target, if it is not."""
@@ -58,6 +65,8 @@ class Attempts:
             self.is_counted = True
             self.traffic = self.target.traffic
             self.traffic.begin()
+            if self.watch is not None:
+                self.watch.goes(self.target)
 
     @property
     def setbacks(self) -> int:
@@ -70,6 +79,8 @@ class Attempts:
         trip.note(self.target, setback, problem)
         if self.plan is not None:
             self.plan.kept.came_back(self.target.node, setback)
+        if self.watch is not None:
+            self.watch.set_back(setback)
 
     def note_failure(self, *, was_stale: bool, is_known: bool = False) -> None:
         """Remember where the engine was lost. A stale connection is nobody's failure.
@@ -94,4 +105,6 @@ class Attempts:
         if self.is_counted:
             self.is_counted = False
             self.traffic.end(is_failure=is_failure)
+            if self.watch is not None:
+                self.watch.comes_back(is_failure=is_failure)
         self.leave()

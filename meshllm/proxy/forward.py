@@ -143,6 +143,8 @@ class Exchange(Attempts):
         """Pass a complete answer on in one write; errors of engines in our own words."""
         self._connection = None
         self._status = head.status
+        if self.watch is not None:
+            self.watch.begins()
         if self.plan is not None and head.status < 400:
             self.plan.answered(body)
         if self.meter is not None and head.status < 400:
@@ -189,6 +191,8 @@ class Exchange(Attempts):
                 self.sent_s = 0.0
             if self.plan is not None:
                 self.plan.begun(is_chunked=self._head.is_chunked)
+            if self.watch is not None:
+                self.watch.begins()
             if self._head.is_event_stream and self._head.is_chunked and self._head.status == 200:
                 self._journal = self._house.journal(self)
         if self._journal is not None:
@@ -461,6 +465,11 @@ class Exchange(Attempts):
         return LAST_CHUNK if self._mode is _WRAP else b""
 
     # -- accounting -----------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> int:
+        """Return the status that went out; 0 before one did."""
+        return self._status
 
     def _settle(self, *, is_ok: bool) -> None:
         """Say once how the whole request ended."""

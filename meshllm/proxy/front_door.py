@@ -15,10 +15,11 @@ import random
 import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from time import monotonic
+
+import msgspec
 
 from meshllm.core import limits
 from meshllm.core.events import Event
@@ -26,12 +27,13 @@ from meshllm.core.ids import ModelId, NodeId, short
 from meshllm.core.names import AUTO_NAME
 from meshllm.core.serving.asleep import unloaded
 from meshllm.core.serving.priorities import Priority
-from meshllm.core.serving.quota_windows import Zone, utc
 from meshllm.core.serving.route_memory import RouteMemory
 from meshllm.core.serving.routes import Refusal
 from meshllm.proxy import openai, paths
 from meshllm.proxy.access import AccessRules
 from meshllm.proxy.client import ClientConnection
+from meshllm.proxy.door_config import FrontDoorConfig
+from meshllm.proxy.fallbacks import Fallbacks
 from meshllm.proxy.forward import Exchange
 from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.intake import Door, connection_line
@@ -50,43 +52,18 @@ from meshllm.proxy.serve_tunnel import FarEnd
 from meshllm.proxy.target import Target
 from meshllm.proxy.targets import Targets, Tunnels, Views
 from meshllm.proxy.tending import Tending
+from meshllm.proxy.tracing import Collecting, Outcome, Tracing
 from meshllm.proxy.traffic import Traffic
 from meshllm.proxy.tunnel_pool import NoTunnels, TunnelOpener
 from meshllm.proxy.ways import Reach
 from meshllm.wire.tunnel_frames import TunnelProgress, TunnelRefusal
 
+__all__ = ["FrontDoor", "FrontDoorConfig"]
+
 log = logging.getLogger(__name__)
 
 _MEASURE_INTERVAL_S = 1.0
-_NAMES_REMEMBERED = 1024
 _INFERENCE = Door.INFERENCE
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FrontDoorConfig:
-    """What a front door is told. Durations are seconds; the limits can be lowered in tests."""
-
-    host: str
-    port: int
-    node: NodeId
-    api_key: str = ""
-    client_keys: tuple[tuple[str, str], ...] = ()
-    """Further keys, for models alone, and what their clients are called."""
-    allowed_hosts: tuple[str, ...] = ()
-    """Names, without port, that Host may have besides localhost and our addresses."""
-    allowed_origins: tuple[str, ...] = ()
-    """Web origins whose pages may call this node: `https://chat.example`."""
-    load_wait_s: float = limits.LOAD_WAIT_S
-    comment_s: float = limits.KEEP_ALIVE_COMMENT_S
-    header_timeout_s: float = limits.HTTP_HEADER_TIMEOUT_S
-    body_timeout_s: float = limits.HTTP_BODY_TIMEOUT_S
-    keep_alive_timeout_s: float = limits.HTTP_KEEP_ALIVE_TIMEOUT_S
-    slow_client_timeout_s: float = limits.SLOW_CLIENT_TIMEOUT_S
-    linger_s: float = limits.HTTP_LINGER_S
-    quota_zone: Zone = utc
-    """By whose clock hours and days begin for quotas."""
-    connections_max: int = limits.CONNECTIONS_TOTAL
-    connections_per_address_max: int = limits.CONNECTIONS_PER_ADDRESS
 
 
 class FrontDoor:
@@ -104,6 +81,7 @@ class FrontDoor:
         self._post = post
         self.traffic = Traffic()
         rng = rng or random.Random()
+        self.tracing = Tracing(config.node, rng.getrandbits)
         self.memory = RouteMemory(rng)
         self.memory.stats.counted_elsewhere = self._on_lane
         self.planner = Planner(self.memory, views)
@@ -132,8 +110,7 @@ class FrontDoor:
         self._connections_max = config.connections_max
         self._heads: dict[str, Heads] = {}
         self._lists = ModelLists(self._pursuit.retry_after_s)
-        self._fallen_back: set[str | None] = set()
-        """Unknown names of which the log has been told."""
+        self._fallbacks = Fallbacks(self.traffic)
         self._tending = Tending()
         self._sweep_handle: asyncio.TimerHandle | None = None
         self._measured_at_s = 0.0
@@ -158,6 +135,11 @@ class FrontDoor:
         self._servers.append(server)
         host, bound = server.sockets[0].getsockname()[:2]
         return host, bound
+
+    def watch(self, collecting: Collecting | None) -> None:
+        """Tell a collector and the log what each request does, as far as they want that. Called before `start`."""
+        self.tracing.collecting = collecting
+        self._targets.is_watched = self.tracing.is_on
 
     def _stop_listening(self) -> None:
         for server in self._servers:
@@ -269,7 +251,8 @@ class FrontDoor:
         intake = arrival.intake
         door = intake.door
         if door is _INFERENCE:
-            return self._infer(client, arrival, body)
+            infer = self._watched if self._targets.is_watched else self._infer
+            return infer(client, arrival, body)
         if door is Door.MANAGEMENT:
             sent, request_id = body if intake.has_body else b"", self._request_id(arrival)
             exchange = Exchange(client, intake, sent, request_id, self, self._targets.management)
@@ -352,12 +335,23 @@ class FrontDoor:
         self.memory.stats.ended(model, node, is_ok=is_ok, is_fallback=target.is_fallback)
         if exchange.plan is not None:
             exchange.plan.settled(node, is_ok=is_ok)
+        if exchange.watch is not None:
+            exchange.watch.ended(Outcome(exchange.status, is_ok, model, node))
 
     def _on_lane(self) -> Iterator[tuple[str, str, int]]:
         """Return the requests of which nobody tells the memory: those on the straight lane."""
         return ((model, self._config.node, count) for model, count in self.traffic.on_lane())
 
     # -- inference ------------------------------------------------------------------------------------
+
+    def _watched(self, client: ClientConnection, arrival: Arrival, body: bytes) -> Exchange | None:
+        """Do what `_infer` does, while somebody watches; a request that is refused at once is over."""
+        arrival = msgspec.structs.replace(arrival, request_id=self._request_id(arrival))
+        self.tracing.arrived(arrival)
+        try:
+            return self._infer(client, arrival, body)
+        finally:
+            self.tracing.now = None
 
     def _infer(self, client: ClientConnection, arrival: Arrival, body: bytes) -> Exchange | None:
         intake = arrival.intake
@@ -382,10 +376,10 @@ class FrontDoor:
             self._refuse(client, arrival, openai.refused(found, self._pursuit.retry_after_s()))
             return None
         if found.is_fallback:
-            self._note_fallback(model, found.model)
+            self._fallbacks.note(model, found.model)
         if type(found) is not Target:
             exchange = Exchange(client, intake, body, request_id, self, self._targets.management)
-            _note(exchange, seen, arrival)
+            self._note(exchange, seen, arrival)
             self._pursue(exchange)
             return exchange
         trip = None
@@ -398,9 +392,13 @@ class FrontDoor:
                 return None
             trip = looked_at
         exchange = Exchange(client, intake, body, request_id, self, found)
-        _note(exchange, seen, arrival)
+        self._note(exchange, seen, arrival)
         exchange.trip = trip
         return self._set_out(client, arrival, exchange, found)
+
+    def _note(self, exchange: Exchange, seen: Peek, arrival: Arrival) -> None:
+        exchange.seen, exchange.asked_model, exchange.is_stream = seen, seen.model, seen.is_stream
+        exchange.trace, exchange.watch = arrival.trace, self.tracing.now
 
     def _set_out(
         self, client: ClientConnection, arrival: Arrival, exchange: Exchange, found: Target
@@ -426,13 +424,6 @@ class FrontDoor:
         else:
             self._pursue(exchange)
         return exchange
-
-    def _note_fallback(self, asked: str | None, model: ModelId) -> None:
-        """Count a request that another model answers than the one that was asked for, and say so once for each name."""
-        self.traffic.fallbacks += 1
-        if asked not in self._fallen_back and len(self._fallen_back) < _NAMES_REMEMBERED:
-            self._fallen_back.add(asked)
-            log.warning("unknown model falls back", extra={"fields": {"asked": asked, "model": model}})
 
     def _send(self, exchange: Exchange) -> None:
         """Send a request to the management app; over a new connection where an idle one that is stale would do harm."""
@@ -464,6 +455,8 @@ class FrontDoor:
 
     def _refuse(self, client: ClientConnection, arrival: Arrival, problem: Problem, more: bytes = b"") -> None:
         intake = arrival.intake
+        if self.tracing.now is not None:
+            self.tracing.now.ended(Outcome(problem.status, is_ok=False))
         lines = self.error_lines(arrival) + more + connection_line(intake.head.minor, keeps_alive=intake.keeps_alive)
         client.answer(problem_answer(problem, intake, lines), problem.status, keeps_alive=intake.keeps_alive)
 
@@ -487,8 +480,3 @@ class FrontDoor:
             if (used := self.metering.news()) is not None:
                 self._post(used)
         self._sweep_handle = asyncio.get_running_loop().call_later(limits.HTTP_SWEEP_INTERVAL_S, self._sweep)
-
-
-def _note(exchange: Exchange, seen: Peek, arrival: Arrival) -> None:
-    exchange.seen, exchange.asked_model, exchange.is_stream = seen, seen.model, seen.is_stream
-    exchange.trace = arrival.trace

@@ -38,6 +38,7 @@ from meshllm.proxy.plan import Newest
 from meshllm.proxy.target import Target
 
 log = logging.getLogger(__name__)
+sums_log = logging.getLogger("meshllm.quota_check")
 
 _ANSWER_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "n_predict")
 _FIELD_OF_PATH = {b"/v1/responses": "max_output_tokens"}
@@ -253,7 +254,18 @@ class Metering:
         self.hear()
         verdict = self.ledger.ask(model, wanted, self.clock())
         self._log()
+        if sums_log.isEnabledFor(logging.DEBUG):
+            sums_log.debug("Calculated quotas", extra={"fields": self._sums(model, wanted, verdict)})
         return verdict
+
+    def _sums(self, model: ModelId, wanted: Wanted, verdict: Admitted | Refused) -> dict[str, object]:
+        """Return what a request would take, what its model has left after the verdict, and the verdict."""
+        return {
+            "model_id": model, "prompt_tokens": wanted.prompt_tokens, "answer_tokens": wanted.answer_tokens,
+            "left": round(self.ledger.left(model, self.clock()), 4), "admitted": isinstance(verdict, Admitted),
+            "why": verdict.message if isinstance(verdict, Refused) else "",
+            "delay_s": 0.0 if isinstance(verdict, Refused) else verdict.delay_s,
+        }  # fmt: skip
 
     async def _queue(self, model: ModelId, wanted: Wanted, verdict: Admitted | Refused) -> Admitted | Refused:
         """Ask again now and then, until a request may run or has waited for long enough."""

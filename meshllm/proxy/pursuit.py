@@ -286,7 +286,12 @@ class Pursuit:
 
     async def _over_quota(self, exchange: Exchange, target: Target) -> Problem | None:
         """Return why the quotas of a model do not let a request in here, as this node decides for its own engines."""
-        return await self.admit(exchange, target, exchange.intake.priority) if target.is_metered else None
+        if (watch := exchange.watch) is not None:
+            watch.asks_quotas(target)
+        problem = await self.admit(exchange, target, exchange.intake.priority) if target.is_metered else None
+        if watch is not None:
+            watch.quotas_said(target, problem)
+        return problem
 
     async def _may_try(self, exchange: Exchange, wait: "_Waiting") -> bool:
         """Pause before the second retry and later ones; tell whether a retry is left in the budget of all."""
@@ -420,7 +425,8 @@ def errand(exchange: Exchange, *, leave_after_s: float = inf) -> Errand:
     left_s = limits.TUNNEL_REQUEST_S - (monotonic() - exchange.since_s)
     return Errand(
         request_id=exchange.request_id.decode(), attempt=exchange.attempts + 1, deadline_s=max(left_s, 0.0),
-        traceparent=exchange.trace.decode(), leave_after_s=leave_after_s, priority=exchange.intake.priority,
+        traceparent=exchange.trace.decode() if exchange.watch is None else exchange.watch.field,
+        leave_after_s=leave_after_s, priority=exchange.intake.priority,
     )  # fmt: skip
 
 

@@ -38,6 +38,7 @@ from meshllm.proxy.pursuit import Pursuit, errand
 from meshllm.proxy.straight import Phase
 from meshllm.proxy.target import Target
 from meshllm.proxy.targets import Targets
+from meshllm.proxy.tracing import Outcome, Tracing
 from meshllm.proxy.traffic import Traffic, admitted
 from meshllm.wire.tunnel_frames import TunnelFailure, TunnelHead, TunnelProgress, TunnelRefusal
 
@@ -51,6 +52,7 @@ class Host(Protocol):
     pursuit: Pursuit
     traffic: Traffic
     metering: Metering
+    tracing: Tracing
 
     @property
     def times(self) -> ClientTimes:
@@ -296,7 +298,7 @@ class FarEnd:
             self._refuse(client, arrival, target)
             return None
         exchange = Exchange(client, intake, seen.body, self._request_id(arrival), self, target)
-        exchange.seen = seen
+        exchange.seen, exchange.watch = seen, self._host.tracing.tunnelled(tunnel.head)
         return self._begin(tunnel, exchange, seen.is_stream)
 
     # -- Recovery: for exchanges ----------------------------------------------------------------------
@@ -323,10 +325,13 @@ class FarEnd:
         """Count an answer that broke off; return what is said in its place."""
         return self._host.lost(exchange, events)
 
-    def settled(self, exchange: Exchange, *, is_ok: bool) -> None:  # noqa: ARG002 - the entry node counts it
-        """Say what a request used of its model's quotas."""
+    def settled(self, exchange: Exchange, *, is_ok: bool) -> None:
+        """Say what a request used of its model's quotas; the entry node counts it."""
         if exchange.meter is not None:
             exchange.meter.settle()
+        if exchange.watch is not None:
+            target = exchange.target
+            exchange.watch.ended(Outcome(exchange.status, is_ok, target.model, target.node))
 
     def breaks_off(self, problem: Problem) -> bool:
         """Tell whether the entry node can do better than to pass an error on: go on with the answer elsewhere."""

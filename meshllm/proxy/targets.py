@@ -76,6 +76,8 @@ class Targets:
         self._traffic = traffic
         self._node = node
         self.view: MeshView | None = None
+        self.is_watched = False
+        """Somebody hears of each request: none takes the straight lane."""
         self.known: dict[Hashable, Target] = {}
         """Those that the straight lane may take."""
         self._wished: dict[Hashable, Target] = {}
@@ -122,7 +124,8 @@ class Targets:
             return planned
         first, *others = planned.routes
         target = self._prepare(first, view, tuple(self._prepare(route, view) for route in others))
-        if (isinstance(target.pool, AdoptedPool) or target.is_metered) and not request.is_forwarded:
+        is_looked_at = isinstance(target.pool, AdoptedPool) or target.is_metered or self.is_watched
+        if is_looked_at and not request.is_forwarded:
             known = self._off_lane
         if len(known) < _REMEMBERED:
             known[key] = target

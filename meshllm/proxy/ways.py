@@ -112,9 +112,13 @@ class Ways:
             return targets.values()
         plan = exchange.plan
         if plan is None or not plan.covers(targets.keys()):
+            if exchange.watch is not None:
+                exchange.watch.looks_up()
             plan = exchange.plan = self._planner.plan(
                 exchange.intake, exchange.body, exchange.request_id, targets.values(), exchange.seen.session_id, plan
             )
+            if exchange.watch is not None:
+                exchange.watch.decided(plan)
         return plan.ordered(targets)
 
     def _out(self, targets: dict[NodeId, Target], trail: Trail) -> Collection[NodeId]:

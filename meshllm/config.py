@@ -45,6 +45,7 @@ ENVIRONMENT_ALIASES = {
     "models": ("MESH_LLM_MODEL",),
     "log_level": ("NOPENAI_LOG_LEVEL",),
     "profile": ("NOPENAI_PROFILE",),
+    "trace_endpoint": ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"),
 }
 """Other variables that set a setting, asked after `MESH_LLM_<NAME>`."""
 _FLAG_NAMES = {
@@ -149,6 +150,10 @@ class Config:
     """How long an engine with work may stand still, using no processor, before it counts as hung."""
     profile: bool = False
     """Measure what takes how long, and show it at `/metrics?detailed=true`."""
+    trace_endpoint: str = ""
+    """Where traces are sent: the base, or the whole path, of a collector of OTLP over HTTP; empty for nowhere."""
+    trace_share: float = 1.0
+    """Share of the requests that are traced, of those whose clients do not say it, 0 to 1."""
     log_level: str = "info"
     log_format: str = "pretty"
     log_file: Path | None = None

@@ -149,6 +149,15 @@ def _ip_address(text: str) -> str:
     return parse_address(f"[{text}]:1").host if ":" in text else parse_address(f"{text}:1").host
 
 
+def _web_address(text: str) -> str:
+    """Read where something is on the web."""
+    address = _no_spaces(text)
+    scheme, separator, rest = address.partition("://")
+    if scheme not in {"http", "https"} or not separator or not rest.strip("/"):
+        raise ValueError(f"expected http://host:port or https://host:port, not {address[:80]!r}")
+    return address
+
+
 def _advertised(text: str) -> Address:
     return parse_address(text, 0)
 
@@ -213,6 +222,8 @@ KINDS: Mapping[str, ValueKind] = MappingProxyType({
     "no_rpc": SWITCH,
     "no_remote_control": SWITCH,
     "profile": SWITCH,
+    "trace_endpoint": ValueKind(read_text=_web_address),
+    "trace_share": number(0, 1),
     "log_level": choice("debug", "info", "warning", "error"),
     "log_format": choice("pretty", "json"),
     "log_file": PATH,

@@ -16,6 +16,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType({
         **{name: name for name in ("host", "port", "api_key", "insecure_no_auth", "allowed_hosts", "allowed_origins")},
         "console": "console", "name": "name", "unknown_model": "unknown_model", "load_wait_s": "load_wait_s",
         "log_level": "log_level", "log_format": "log_format", "log_file": "log_file",
+        "trace_endpoint": "trace_endpoint", "trace_share": "trace_share",
     },
     "mesh": {
         **{name: name for name in ("join", "join_file", "require_join", "client", "peers", "advertise", "assign")},

@@ -476,6 +476,14 @@ QUOTA_KEEP_S: Final = 30.0  # how often what was used is written down
 QUOTA_EMERGENCY_SHARE: Final = 0.97  # of a host's memory in use: then only urgent requests come in
 QUOTA_EMERGENCY_QUEUE_PER_SLOT: Final = 10  # requests at a host for each slot: the same
 
+# -- traces --------------------------------------------------------------------------------------------
+TRACE_QUEUE_SPANS: Final = 4096  # that wait for their collector; beyond, the newest are dropped and counted
+TRACE_BATCH_SPANS: Final = 512  # in one request to it
+TRACE_INTERVAL_S: Final = 2.0  # at most so long they wait where fewer come
+TRACE_EXPORT_TIMEOUT_S: Final = 10.0  # for one request to it
+TRACE_RETRY_MOST_S: Final = 60.0  # between two attempts, while it does not answer
+TRACE_LAST_WORD_S: Final = 3.0  # for what is left when the node ends
+
 
 def all_limits() -> dict[str, int | float]:
     """Return every limit by name, in the order of this file."""

@@ -5,15 +5,13 @@ sibling is a `Protocol` there and the real thing here.
 """
 
 import asyncio
-import contextlib
 import errno
 import logging
 import random
 import secrets
 import signal
-from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -49,11 +47,13 @@ from meshllm.daemon.profile import Profile
 from meshllm.daemon.registrations import Registrations
 from meshllm.daemon.rpc_lending import RpcLending
 from meshllm.daemon.rpc_tunnels import RpcTunnels
+from meshllm.daemon.signals import signals_obeyed
 from meshllm.daemon.standalone import delete_files, memory
 from meshllm.daemon.state_dir import StateDir
 from meshllm.daemon.tasks import Tasks
 from meshllm.daemon.tensor_cache import TensorCache
 from meshllm.daemon.time_zone import zone_of
+from meshllm.daemon.trace_export import TraceExport, export_of
 from meshllm.daemon.upkeep import check_health, verify_loaded
 from meshllm.engine.build import AUTO, probe_build
 from meshllm.engine.endpoint import probe
@@ -100,7 +100,7 @@ async def _run(config: Config, state: StateDir, ring: logs.Ring, ears: Ears) -> 
     """Start everything, wait until the core says leave, end everything."""
     node = Node(config, state, ring, begin(config, state), await chosen_engine(config))
     # First: whoever sees the API answer may already send the signal that ends the node.
-    with _signals_obeyed(node):
+    with signals_obeyed(node):
         await node.open()
         ears.started(node.address)
         if rights := node.mesh_link.inviting:
@@ -126,24 +126,6 @@ async def chosen_engine(config: Config) -> EngineBuild | None:
         return await probe_build(config.engine, cache_dir=config.cache_dir)
     except EngineUnusableError as error:
         raise EngineChoiceError(error.failure.message) from None
-
-
-@contextlib.contextmanager
-def _signals_obeyed(node: "Node") -> Iterator[None]:
-    """Let signals end the node while this lasts."""
-    loop = asyncio.get_running_loop()
-    handlers: dict[signal.Signals, Callable[[], None]] = {
-        number: partial(node.leave, number.name) for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` sets it
-        handlers[signal.SIGHUP] = node.hang_up
-    for number, handler in handlers.items():
-        loop.add_signal_handler(number, handler)
-    try:
-        yield
-    finally:
-        for number in handlers:
-            loop.remove_signal_handler(number)
 
 
 class Node:
@@ -188,6 +170,8 @@ class Node:
         socket = state.runtime / MANAGEMENT_SOCKET_NAME
         self._door = FrontDoor(_door_config(config, start), self.views, self._loop.post, socket, tunnels=self.mesh_link)
         self._door.metering.ledger.restore(start.kept.quota_uses)
+        self._traces: TraceExport | None = export_of(config, start.node)
+        self._door.watch(self._traces.collecting(config.trace_share) if self._traces is not None else None)
         self._management = ManagementServer(self, socket)
 
     # -- start and end -------------------------------------------------------------------------------
@@ -245,6 +229,7 @@ class Node:
             "loop": self._loop.run(carry_out),
             "report": self._report(report),
             "measure": self._measure(),
+            **({"traces": self._traces.run()} if self._traces is not None else {}),
             **self.mesh_link.work(tasks),
             **({"require-join": self._require_join()} if self._config.require_join else {}),
             **(self._client_work() if self._config.client else self._host_work(tasks)),
@@ -284,6 +269,8 @@ class Node:
         """
         await self._management.close()
         await self._door.close()
+        if self._traces is not None:
+            await self._traces.last_word()
         await self.mesh_link.close()
         if self._engines is not None:
             await self._engines.close(ENGINE_STOP_POLITE_S)
@@ -400,8 +387,8 @@ class Node:
         return self._door.left_out(nodes, now_s)
 
     def counters(self) -> Mapping[str, float]:
-        """Return what the front door counted."""
-        return self._door.counters()
+        """Return what the front door counted, and what became of spans."""
+        return {**self._door.counters(), **(self._traces.counters() if self._traces is not None else {})}
 
     def durations(self) -> Sequence[Histogram] | None:
         """Return what takes how long; None unless it is measured."""

@@ -411,6 +411,8 @@ class FrontDoor:
                 self._pursue(exchange)
                 return exchange
             self.memory.stats.ended(found.model, found.node, is_ok=False, is_fallback=found.is_fallback)
+            if exchange.watch is not None:
+                exchange.watch.quotas_said(found, objection)
             self._refuse(client, arrival, objection, self.metering.lines(found.model))
             return None
         self._open.compare(exchange)

@@ -180,7 +180,10 @@ class Metering:
         wanted = wanted_of(exchange.seen, door, target, Priority.NORMAL)
         refused = self.ledger.foresee(target.model, wanted, self.clock())
         self._log()
-        return None if refused is None else self.problem(refused)
+        if refused is None:
+            return None
+        self._calculated(target.model, wanted, refused)
+        return self.problem(refused)
 
     def meter(self, exchange: Exchange, model: ModelId) -> Meter:
         """Return the meter of a request; a new one where it has none for this model."""
@@ -254,18 +257,20 @@ class Metering:
         self.hear()
         verdict = self.ledger.ask(model, wanted, self.clock())
         self._log()
-        if sums_log.isEnabledFor(logging.DEBUG):
-            sums_log.debug("Calculated quotas", extra={"fields": self._sums(model, wanted, verdict)})
+        self._calculated(model, wanted, verdict)
         return verdict
 
-    def _sums(self, model: ModelId, wanted: Wanted, verdict: Admitted | Refused) -> dict[str, object]:
-        """Return what a request would take, what its model has left after the verdict, and the verdict."""
-        return {
+    def _calculated(self, model: ModelId, wanted: Wanted, verdict: Admitted | Refused) -> None:
+        """Write down what a request would take, what its model has left, and the verdict, for who looks at DEBUG."""
+        if not sums_log.isEnabledFor(logging.DEBUG):
+            return
+        fields = {
             "model_id": model, "prompt_tokens": wanted.prompt_tokens, "answer_tokens": wanted.answer_tokens,
             "left": round(self.ledger.left(model, self.clock()), 4), "admitted": isinstance(verdict, Admitted),
             "why": verdict.message if isinstance(verdict, Refused) else "",
             "delay_s": 0.0 if isinstance(verdict, Refused) else verdict.delay_s,
         }  # fmt: skip
+        sums_log.debug("Calculated quotas", extra={"fields": fields})
 
     async def _queue(self, model: ModelId, wanted: Wanted, verdict: Admitted | Refused) -> Admitted | Refused:
         """Ask again now and then, until a request may run or has waited for long enough."""

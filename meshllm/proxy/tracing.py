@@ -8,6 +8,7 @@ is as it is.
 
 import logging
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -197,9 +198,9 @@ class Watch:
         error = f"answered with {status}" if status >= 500 else ""
         self._span(self.name, self._context, self._began_ns, facts, kind=SpanKind.SERVER, error=error)
 
+    @abstractmethod
     def _facts(self) -> dict[str, Value]:
         """Return what the span of the whole request says besides."""
-        raise NotImplementedError
 
     def _span(
         self, name: str, context: TraceContext, began_ns: int, facts: Mapping[str, Value], *,
@@ -286,6 +287,7 @@ class RequestWatch(Watch):
 
     def quotas_said(self, target: Target, problem: Problem | None) -> None:
         """The quotas of its model have decided, or there are none; another node decides for its own engines."""
+        self._one_way(target)
         began_ns = self._quota_ns = self._quota_ns or self._house.unix_ns()
         said = problem.code if problem is not None else "admitted"
         self._step(

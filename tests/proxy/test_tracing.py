@@ -141,6 +141,18 @@ async def test_a_request_that_is_refused_at_once_is_one_span() -> None:
     ]
 
 
+async def test_a_request_above_a_quota_says_so_in_its_spans() -> None:
+    """It was routed, and never executed."""
+    async with a_house() as house:
+        spans = spans_of(house.door)
+        house.views.newest = replace(house.views.newest, quotas=quotas(hourly_token_limit=8000), epoch=2)
+        reply = await ask(house, max_tokens=9000)
+
+    assert reply.status == 429
+    assert by_start(spans) == STEPS[:-1]
+    assert named(spans, "quota_check").error == reply.error["code"]
+
+
 async def test_a_client_that_leaves_ends_its_spans() -> None:
     """Neither the execution nor the whole stays open."""
     begun = asyncio.Event()

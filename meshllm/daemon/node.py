@@ -55,6 +55,7 @@ from meshllm.daemon.tensor_cache import TensorCache
 from meshllm.daemon.time_zone import zone_of
 from meshllm.daemon.trace_export import TraceExport, export_of
 from meshllm.daemon.upkeep import check_health, verify_loaded
+from meshllm.daemon.view_log import tell_changes
 from meshllm.engine.build import AUTO, probe_build
 from meshllm.engine.endpoint import probe
 from meshllm.engine.inquiry import EngineUnusableError
@@ -136,6 +137,7 @@ class Node:
     ) -> None:
         """Make every shell; nothing runs yet. Without a `build`, it looks for an engine when it has started."""
         loop = asyncio.get_running_loop()
+        logs.name_node(start.node)
         self.left: asyncio.Future[int] = loop.create_future()
         self.started_s = loop.time()
         self.address = ""
@@ -286,7 +288,8 @@ class Node:
         view = self.views.newest
         while True:
             report(view)
-            view = await self.views.changed(view.epoch)
+            before, view = view, await self.views.changed(view.epoch)
+            tell_changes(before, view)
 
     async def _require_join(self) -> None:
         """End the node when it has found nobody by the time that joining takes."""

@@ -255,6 +255,8 @@ class FrontDoor:
             return infer(client, arrival, body)
         if door is Door.MANAGEMENT:
             sent, request_id = body if intake.has_body else b"", self._request_id(arrival)
+            if not intake.is_read_only:
+                intake = intake.from_caller(client.address, self._config.api_key)
             exchange = Exchange(client, intake, sent, request_id, self, self._targets.management)
             self._send(exchange)
             return exchange

@@ -109,20 +109,17 @@ class Planner:
         return kept
 
     def _tell(self, kept: Kept, alarm_s: float, now_s: float) -> None:
-        """Write a decision down for whoever looks for it, and warn of one that took long."""
-        is_late = kept.took_s > alarm_s and now_s - self._alarmed_s >= limits.ROUTING_ALARM_INTERVAL_S
-        if not is_late and not log.isEnabledFor(logging.DEBUG):
+        """Warn of a decision that took long; at DEBUG, `tracing` tells of all."""
+        if kept.took_s <= alarm_s or now_s - self._alarmed_s < limits.ROUTING_ALARM_INTERVAL_S:
             return
         decision = kept.decision
         fields = {
             "model_id": decision.model, "strategy": decision.strategy.value, "reason": decision.reason,
             "node": decision.picked, "score": round(decision.ratings[0].score, 4) if decision.ratings else None,
-            "routing_time_us": round(kept.took_s * 1e6, 1), "request": decision.request_id,
+            "routing_time_us": round(kept.took_s * 1e6, 1), "request_id": decision.request_id,
         }  # fmt: skip
-        log.debug("routed", extra={"fields": fields})
-        if is_late:
-            self._alarmed_s = now_s
-            log.warning("routing took long", extra={"fields": fields})
+        self._alarmed_s = now_s
+        log.warning("routing took long", extra={"fields": fields})
 
 
 def _now(target: Target) -> Candidate | None:

@@ -23,6 +23,7 @@ from meshllm.config import Config, is_loopback
 from meshllm.core.durations import Histogram
 from meshllm.core.engines import EngineBuild
 from meshllm.core.events import EngineProbed, InventoryChanged, LeaveRequested, ResourcesMeasured
+from meshllm.core.http_numbers import HttpNumbers, Labels
 from meshllm.core.ids import ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent, Outcome
 from meshllm.core.limits import ENGINE_STOP_POLITE_S, JOURNAL_EVENTS
@@ -36,6 +37,7 @@ from meshllm.daemon.asking import Asking
 from meshllm.daemon.carry_out import CarryOut, Engines, Shells
 from meshllm.daemon.current_view import CurrentView
 from meshllm.daemon.downloads import ModelDownloads
+from meshllm.daemon.engine_metrics import metrics_of
 from meshllm.daemon.errors import EngineChoiceError, NotJoinedError, PortInUseError, StartError
 from meshllm.daemon.journal import Entry, Journal
 from meshllm.daemon.loop import Loop
@@ -66,6 +68,7 @@ from meshllm.inventory.digests import DigestStore
 from meshllm.inventory.model_files import Inventory
 from meshllm.inventory.model_watcher import ModelWatcher
 from meshllm.proxy.front_door import FrontDoor, FrontDoorConfig
+from meshllm.proxy.http_counts import requests_of
 from meshllm.wire.tunnel_frames import TunnelHead, TunnelRefusal
 
 log = logging.getLogger(__name__)
@@ -392,6 +395,19 @@ class Node:
     def counters(self) -> Mapping[str, float]:
         """Return what the front door counted, and what became of spans."""
         return {**self._door.counters(), **(self._traces.counters() if self._traces is not None else {})}
+
+    @property
+    def http(self) -> HttpNumbers:
+        """Return what the front door counted and timed of its answers."""
+        return self._door.http
+
+    def requests(self) -> Mapping[Labels, int]:
+        """Return how many requests it answered, by method, path, model and status."""
+        return requests_of(self._door.http, self._door.traffic)
+
+    async def engine_metrics(self) -> Mapping[ModelId, str | None]:
+        """Return what each engine that runs here tells of itself, as text; None of one that does not answer."""
+        return await metrics_of(self.views.newest)
 
     def durations(self) -> Sequence[Histogram] | None:
         """Return what takes how long; None unless it is measured."""

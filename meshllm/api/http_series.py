@@ -1,0 +1,45 @@
+"""What the front door answered, as series: counts by method, path, model and status; times by path and model.
+
+Owns their names. Decides nothing, and counts nothing.
+"""
+
+from collections.abc import Iterable, Mapping
+from math import inf
+
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from meshllm.core.http_numbers import HttpNumbers, Labels, Timing
+
+
+def http_series(numbers: HttpNumbers, requests: Mapping[Labels, int]) -> Iterable[Metric]:
+    """Yield the series of a front door."""
+    answered = CounterMetricFamily(
+        "meshllm_http_requests", "Requests answered.", labels=["method", "path", "model", "status"]
+    )
+    for (method, path, model, status), count in sorted(requests.items()):
+        answered.add_metric([method, path, model, str(status)], count)
+    yield answered
+    took = HistogramMetricFamily(
+        "meshllm_http_request_duration_seconds",
+        "Time to the end of an answer; of what takes the straight lane, one request every few seconds.",
+        labels=["path", "model"],
+    )
+    for (path, model), timing in sorted(numbers.durations.items()):
+        _add(took, [path, model], timing)
+    yield took
+    first = HistogramMetricFamily("meshllm_time_to_first_token_seconds", "Until a stream began.", labels=["model"])
+    for model, timing in sorted(numbers.first_tokens.items()):
+        _add(first, [model], timing)
+    yield first
+    between = HistogramMetricFamily(
+        "meshllm_inter_token_seconds", "Between two events of a stream, as the mean of each.", labels=["model"]
+    )
+    for model, timing in sorted(numbers.between_tokens.items()):
+        _add(between, [model], timing)
+    yield between
+
+
+def _add(family: HistogramMetricFamily, labels: list[str], timing: Timing) -> None:
+    steps = [("+Inf" if edge_s == inf else f"{edge_s:g}", count) for edge_s, count in timing.steps]
+    family.add_metric(labels, steps, timing.sum_s)

@@ -109,7 +109,10 @@ ROUTES = (
     Route("POST", "/health/check", "Look at models now: `model_id`, or all of them.", "health_check"),
     Route("GET", "/healthz", "200 while the process lives.", "live"),
     Route("GET", "/readyz", "200 when a request would be answered now.", "ready"),
-    Route("GET", "/metrics", "Prometheus text; `?detailed=true` in detail under `--profile`.", "metrics"),
+    Route(
+        "GET", "/metrics", "Prometheus text; `?scope=mesh` of all members, `?detailed=true` in detail under "
+        "`--profile`.", "metrics",
+    ),
     Route("GET", "/metrics/quotas", "The reports of all models with quotas: `?detailed=true`.", "all_quotas"),
     Route("GET", "/metrics/routing", "The same as `/routing/stats`.", "routing_stats"),
 )  # fmt: skip

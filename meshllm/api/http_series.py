@@ -4,20 +4,22 @@ Owns their names. Decides nothing, and counts nothing.
 """
 
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from math import inf
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from meshllm.core.http_numbers import HttpNumbers, Labels, Timing
+from meshllm.core.health import FIRST_TOKEN_STEPS_S
+from meshllm.core.http_numbers import HttpReport, Timing
 
 
-def http_series(numbers: HttpNumbers, requests: Mapping[Labels, int]) -> Iterable[Metric]:
+def http_series(numbers: HttpReport) -> Iterable[Metric]:
     """Yield the series of a front door."""
     answered = CounterMetricFamily(
         "meshllm_http_requests", "Requests answered.", labels=["method", "path", "model", "status"]
     )
-    for (method, path, model, status), count in sorted(requests.items()):
+    for (method, path, model, status), count in sorted(numbers.requests.items()):
         answered.add_metric([method, path, model, str(status)], count)
     yield answered
     took = HistogramMetricFamily(
@@ -29,11 +31,13 @@ def http_series(numbers: HttpNumbers, requests: Mapping[Labels, int]) -> Iterabl
         _add(took, [path, model], timing)
     yield took
     first = HistogramMetricFamily("meshllm_time_to_first_token_seconds", "Until a stream began.", labels=["model"])
-    for model, timing in sorted(numbers.first_tokens.items()):
-        _add(first, [model], timing)
+    for model, steps in sorted(numbers.first_tokens.items()):
+        _add_steps(first, [model], steps)
     yield first
     between = HistogramMetricFamily(
-        "meshllm_inter_token_seconds", "Between two events of a stream, as the mean of each.", labels=["model"]
+        "meshllm_inter_token_seconds",
+        "Between two events of a stream, as the mean of each that was timed.",
+        labels=["model"],
     )
     for model, timing in sorted(numbers.between_tokens.items()):
         _add(between, [model], timing)
@@ -43,3 +47,11 @@ def http_series(numbers: HttpNumbers, requests: Mapping[Labels, int]) -> Iterabl
 def _add(family: HistogramMetricFamily, labels: list[str], timing: Timing) -> None:
     steps = [("+Inf" if edge_s == inf else f"{edge_s:g}", count) for edge_s, count in timing.steps]
     family.add_metric(labels, steps, timing.sum_s)
+
+
+def _add_steps(family: HistogramMetricFamily, labels: list[str], counts: Mapping[int, int]) -> None:
+    """Add times that were counted in steps; each is taken for the end of its step."""
+    totals = accumulate(counts.get(step, 0) for step in range(len(FIRST_TOKEN_STEPS_S)))
+    steps = [(f"{edge_s:g}", total) for edge_s, total in zip(FIRST_TOKEN_STEPS_S, totals, strict=True)]
+    sum_s = sum(FIRST_TOKEN_STEPS_S[step] * count for step, count in counts.items())
+    family.add_metric(labels, [*steps, ("+Inf", steps[-1][1])], sum_s)

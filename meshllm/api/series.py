@@ -138,7 +138,7 @@ class ViewCollector(Collector):
         yield from _machine(view)
         yield from self._models(view)
         yield from model_series(view)
-        yield from http_series(self._deps.http, self._deps.requests())
+        yield from http_series(self._deps.http())
         up = GaugeMetricFamily("meshllm_server_up", "1 while an adopted server answers.", labels=["server"])
         for server in view.remotes:
             up.add_metric([server.name], float(server.is_up))

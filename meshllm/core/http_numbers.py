@@ -7,6 +7,7 @@ told apart. Doesn't know clocks nor connections: who measures says how long it w
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from itertools import accumulate
 from math import inf
 
@@ -41,6 +42,19 @@ class Timing:
         return tuple(zip((*EDGES_S, inf), accumulate(self._counts), strict=True))
 
 
+@dataclass(frozen=True, slots=True)
+class HttpReport:
+    """What is known of the answers of one front door."""
+
+    requests: Mapping[Labels, int]
+    durations: Mapping[tuple[str, str], Timing]
+    """By path and model."""
+    first_tokens: Mapping[str, Mapping[int, int]]
+    """By model: how many streams began in which step of `core.health`."""
+    between_tokens: Mapping[str, Timing]
+    """By model."""
+
+
 class HttpNumbers:
     """The numbers of one front door."""
 
@@ -50,8 +64,6 @@ class HttpNumbers:
         self._models: set[str] = {"", UNKNOWN_MODEL}
         self.durations: dict[tuple[str, str], Timing] = {}
         """By path and model: until the answer was complete."""
-        self.first_tokens: dict[str, Timing] = {}
-        """By model: until a stream began."""
         self.between_tokens: dict[str, Timing] = {}
         """By model: between two events of a stream, as the mean of each stream."""
 
@@ -62,20 +74,18 @@ class HttpNumbers:
         if took_s is not None:
             self.durations.setdefault((path, model), Timing()).add(took_s)
 
-    def streamed(self, model: str, began_after_s: float, took_s: float, events: int) -> None:
-        """Count a stream: when it began, how long it then took, and how many events it had."""
-        model = self._named(model)
-        self.first_tokens.setdefault(model, Timing()).add(began_after_s)
+    def streamed(self, model: str, took_s: float, events: int) -> None:
+        """Count a stream: how long it took once it had begun, and how many events it had."""
         if events > 1:
-            self.between_tokens.setdefault(model, Timing()).add(took_s / (events - 1))
+            self.between_tokens.setdefault(self._named(model), Timing()).add(took_s / (events - 1))
 
-    def requests(self, others: Iterable[tuple[Labels, int]] = ()) -> Mapping[Labels, int]:
-        """Return how many requests were answered, with those that were counted elsewhere."""
+    def report(self, others: Iterable[tuple[Labels, int]], first_tokens: Mapping[str, Mapping[int, int]]) -> HttpReport:
+        """Return the numbers, with requests and beginnings of streams that were counted elsewhere."""
         counts = self._requests.copy()
         for labels, count in others:
             if count:
                 counts[labels] += count
-        return counts
+        return HttpReport(counts, self.durations, first_tokens, self.between_tokens)
 
     def _named(self, model: str) -> str:
         """Return under which name a model is counted: too many share one."""

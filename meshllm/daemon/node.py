@@ -23,7 +23,7 @@ from meshllm.config import Config, is_loopback
 from meshllm.core.durations import Histogram
 from meshllm.core.engines import EngineBuild
 from meshllm.core.events import EngineProbed, InventoryChanged, LeaveRequested, ResourcesMeasured
-from meshllm.core.http_numbers import HttpNumbers, Labels
+from meshllm.core.http_numbers import HttpReport
 from meshllm.core.ids import ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent, Outcome
 from meshllm.core.limits import ENGINE_STOP_POLITE_S, JOURNAL_EVENTS
@@ -68,7 +68,7 @@ from meshllm.inventory.digests import DigestStore
 from meshllm.inventory.model_files import Inventory
 from meshllm.inventory.model_watcher import ModelWatcher
 from meshllm.proxy.front_door import FrontDoor, FrontDoorConfig
-from meshllm.proxy.http_counts import requests_of
+from meshllm.proxy.http_counts import report_of
 from meshllm.wire.tunnel_frames import TunnelHead, TunnelRefusal
 
 log = logging.getLogger(__name__)
@@ -396,14 +396,9 @@ class Node:
         """Return what the front door counted, and what became of spans."""
         return {**self._door.counters(), **(self._traces.counters() if self._traces is not None else {})}
 
-    @property
-    def http(self) -> HttpNumbers:
+    def http(self) -> HttpReport:
         """Return what the front door counted and timed of its answers."""
-        return self._door.http
-
-    def requests(self) -> Mapping[Labels, int]:
-        """Return how many requests it answered, by method, path, model and status."""
-        return requests_of(self._door.http, self._door.traffic)
+        return report_of(self._door.http, self._door.traffic)
 
     async def engine_metrics(self) -> Mapping[ModelId, str | None]:
         """Return what each engine that runs here tells of itself, as text; None of one that does not answer."""

@@ -4,10 +4,9 @@ Owns the labels. Decides that a path is one of a few, and that a model has the n
 whatever a client wrote. Doesn't know who reads the numbers.
 """
 
-from collections.abc import Mapping
 from time import monotonic
 
-from meshllm.core.http_numbers import UNKNOWN_MODEL, HttpNumbers, Labels
+from meshllm.core.http_numbers import UNKNOWN_MODEL, HttpNumbers, HttpReport
 from meshllm.proxy.forward import Exchange
 from meshllm.proxy.intake import Door, Intake
 from meshllm.proxy.resumable import CHAT
@@ -34,13 +33,13 @@ def count_exchange(numbers: HttpNumbers, exchange: Exchange, management: Target)
     is_timed = exchange.began_s > 0
     numbers.answered(method, path, model, exchange.status or LEFT, now_s - exchange.began_s if is_timed else None)
     if exchange.is_stream and exchange.first_piece_s and is_asked and is_timed:
-        began_after_s = exchange.first_piece_s - exchange.began_s
-        numbers.streamed(model, began_after_s, now_s - exchange.first_piece_s, exchange.events)
+        numbers.streamed(model, now_s - exchange.first_piece_s, exchange.events)
 
 
-def requests_of(numbers: HttpNumbers, traffic: Traffic) -> Mapping[Labels, int]:
-    """Return how many requests were answered, with those of the straight lane."""
-    return numbers.requests(((*LANE, model, 200), count) for model, count in traffic.on_lane())
+def report_of(numbers: HttpNumbers, traffic: Traffic) -> HttpReport:
+    """Return the numbers, with those of the straight lane."""
+    lane = (((*LANE, model, 200), count) for model, count in traffic.on_lane())
+    return numbers.report(lane, traffic.first_tokens())
 
 
 def count_answer(numbers: HttpNumbers, intake: Intake, status: int) -> None:

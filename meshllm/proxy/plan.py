@@ -87,13 +87,16 @@ class Planner:
             before.leave()
         self.hear()
         config, now_s = self.config, self.clock()
+        began_s = perf_counter()
         ask = ask_of(intake, body, request_id, config, session_id)
+        read_s = perf_counter()
         candidates = [candidate for target in targets if (candidate := _now(target)) is not None]
         if candidates and self.quotas is not None and self._views.newest.quotas.is_limiting:
             candidates = self.quotas.told(candidates)
-        began_s = perf_counter()
+        asked_s = perf_counter()
         decision = self.memory.choose(candidates, ask, config, now_s)
-        took_s = perf_counter() - began_s
+        took_s = perf_counter() - asked_s
+        self.memory.stats.staged(read_s - began_s, asked_s - read_s, took_s)
         kept = self.wrote(decision, took_s, config, now_s)
         return Plan(
             planner=self, ask=ask, config=config, kept=kept, began_s=now_s,

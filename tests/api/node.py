@@ -27,7 +27,7 @@ from meshllm.core.events import (
     RegistryChanged,
     RoutingChangeAsked,
 )
-from meshllm.core.http_numbers import HttpNumbers, Labels
+from meshllm.core.http_numbers import HttpNumbers, HttpReport
 from meshllm.core.ids import MeshId, ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent, Outcome, Verb
 from meshllm.core.registration import Registration
@@ -78,7 +78,8 @@ class FakeNode:
         self.log = Journal()
         self.profile: Profile | None = None
         self.routes = RouteMemory(random.Random(1))
-        self.http = HttpNumbers()
+        self.numbers = HttpNumbers()
+        self.first_tokens: dict[str, dict[int, int]] = {}
         self.told_by_engines: dict[ModelId, str | None] = {}
         self.metering = Metering(self.views, story.core.view.me.node, clock=lambda: 1_000_000_000.0)
         self._requests: set[asyncio.Task[Any]] = set()
@@ -165,9 +166,9 @@ class FakeNode:
         """Return what the test put there."""
         return {node: self.ejected[node] for node in nodes if node in self.ejected}
 
-    def requests(self) -> Mapping[Labels, int]:
+    def http(self) -> HttpReport:
         """Return what the test counted."""
-        return self.http.requests()
+        return self.numbers.report((), self.first_tokens)
 
     async def engine_metrics(self) -> Mapping[ModelId, str | None]:
         """Return what the test put there."""

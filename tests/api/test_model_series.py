@@ -38,7 +38,7 @@ def test_health_is_a_number_between_nothing_and_all(state: str, worth: float) ->
 async def test_everything_about_a_model_carries_it() -> None:
     """Whoever has one model in mind finds all of it by one label."""
     async with a_node() as (node, client):
-        node.http.streamed("tiny", 0.1, 1.0, events=3)
+        node.numbers.streamed("tiny", 1.0, events=3)
         node.told_by_engines[ModelId("tiny")] = "# TYPE llamacpp:x gauge\nllamacpp:x 1\n"
         found = [*await scraped(client), *await scraped(client, "/metrics?scope=mesh")]
 

@@ -17,7 +17,8 @@ def test_answers_are_counted_by_method_path_model_and_status() -> None:
     for status in (200, 200, 429):
         numbers.answered("POST", CHAT, "tiny", status, took_s=0.02)
 
-    found = numbers.requests([(("POST", CHAT, "tiny", 200), 3), (("POST", CHAT, "other", 200), 0)])
+    lane = [(("POST", CHAT, "tiny", 200), 3), (("POST", CHAT, "other", 200), 0)]
+    found = numbers.report(lane, {}).requests
 
     assert found == {("POST", CHAT, "tiny", 200): 5, ("POST", CHAT, "tiny", 429): 1}
     assert dict(numbers.durations[CHAT, "tiny"].steps)[0.025] == 3
@@ -30,20 +31,21 @@ def test_an_answer_without_a_time_is_counted_alone() -> None:
 
     numbers.answered("GET", "/v1/models", "", 200)
 
-    assert (len(numbers.requests()), numbers.durations) == (1, {})
+    assert (len(numbers.report((), {}).requests), numbers.durations) == (1, {})
 
 
 @pytest.mark.rows("MET-8")
-def test_streams_say_when_they_begin_and_how_fast_they_are() -> None:
-    """Of one event nothing is between."""
+def test_streams_say_how_fast_they_are() -> None:
+    """As the mean of each; of one event nothing is between."""
     numbers = HttpNumbers()
 
-    numbers.streamed("tiny", 0.2, 1.0, events=11)
-    numbers.streamed("tiny", 0.2, 1.0, events=1)
+    numbers.streamed("tiny", 1.0, events=11)
+    numbers.streamed("tiny", 1.0, events=1)
 
-    assert numbers.first_tokens["tiny"].steps[-1] == (inf, 2)
-    assert numbers.between_tokens["tiny"].steps[-1] == (inf, 1)
-    assert numbers.between_tokens["tiny"].sum_s == pytest.approx(0.1)
+    report = numbers.report((), {"tiny": {3: 2}})
+    assert report.between_tokens["tiny"].steps[-1] == (inf, 1)
+    assert report.between_tokens["tiny"].sum_s == pytest.approx(0.1)
+    assert report.first_tokens == {"tiny": {3: 2}}
 
 
 @pytest.mark.rows("MET-8")
@@ -54,7 +56,7 @@ def test_names_are_told_apart_up_to_a_number() -> None:
     for number in range(2 * limits.ROUTING_NAMES_COUNTED):
         numbers.answered("POST", CHAT, f"m{number}", 200)
 
-    names = {model for _, _, model, _ in numbers.requests()}
+    names = {model for _, _, model, _ in numbers.report((), {}).requests}
     assert len(names) < limits.ROUTING_NAMES_COUNTED
     assert UNKNOWN_MODEL in names
 

@@ -1,6 +1,7 @@
 """The monitoring stack, which nobody needs, looks at what a node really has."""
 
 import json
+from typing import Any
 
 import pytest
 import yaml
@@ -72,3 +73,21 @@ def test_nothing_that_starts_or_tests_a_node_needs_the_stack() -> None:
 
     assert naming == []
     assert COMPOSE in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.rows("OPS-8")
+def test_the_page_of_first_steps_leads_to_each_part_of_the_stack() -> None:
+    """By its address, in the words that the files have."""
+    page = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    steps = page.partition("## First steps")[2].partition("\n## ")[0]
+    jobs = yaml.safe_load((ROOT / "monitoring" / "prometheus.yml").read_text(encoding="utf-8"))["scrape_configs"]
+
+    addresses = [f"http://127.0.0.1:{port}" for port in (9090, 3000, 16686, 4318, DEFAULT_PORT)]
+    named = [*addresses, COMPOSE, *(job["job_name"] for job in jobs), "/metrics/routing?detailed=true"]
+
+    assert [name for name in named if name not in steps] == []
+    assert [board["title"] for board in _boards() if board["title"] not in page] == []
+
+
+def _boards() -> list[dict[str, Any]]:
+    return [json.loads(path.read_text(encoding="utf-8")) for path in DASHBOARDS.glob("*.json")]

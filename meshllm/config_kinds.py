@@ -224,7 +224,7 @@ KINDS: Mapping[str, ValueKind] = MappingProxyType({
     "profile": SWITCH,
     "trace_endpoint": ValueKind(read_text=_web_address),
     "trace_share": number(0, 1),
-    "log_level": choice("debug", "info", "warning", "error"),
+    "log_level": choice("debug", "info", "warn", "warning", "error", "fatal"),
     "log_format": choice("pretty", "json"),
     "log_file": PATH,
     "default_model": ValueKind(read_text=words(most=512)),

@@ -16,6 +16,7 @@ from meshllm.core import effects as do
 from meshllm.core.durations import Histogram
 from meshllm.core.effects import Effect
 from meshllm.core.events import Event, HealthAsked
+from meshllm.core.http_numbers import HttpNumbers, HttpReport
 from meshllm.core.ids import MeshId, ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent, Outcome
 from meshllm.core.registration import Registration
@@ -138,6 +139,14 @@ class FakeMeshNode:
 
     def counters(self) -> Mapping[str, float]:
         """Return nothing: there is no front door."""
+        return {}
+
+    def http(self) -> HttpReport:
+        """Return nothing: there is no front door."""
+        return HttpNumbers().report((), {})
+
+    async def engine_metrics(self) -> Mapping[ModelId, str | None]:
+        """Return nothing: there are no engines."""
         return {}
 
     def durations(self) -> Sequence[Histogram] | None:

@@ -140,7 +140,7 @@ def test_models_dir_flags_come_before_the_others(tmp_path: Path) -> None:
         ("models = ['a', 3]", 1, "models[1]", "expected a string, not the number 3"),
         ("offline = 'true'", 1, "offline", "expected true or false"),
         ("max_vram = '90'", 1, "max_vram", "12GB"),
-        ("log_level = 'loud'", 1, "log_level", "expected one of debug, info, warning, error"),
+        ("log_level = 'loud'", 1, "log_level", "expected one of debug, info, warn, warning, error, fatal"),
         ("load_wait_s = nan", 1, "load_wait_s", "expected more than 0"),
         ("a = 1\nb = = 2\nc = 3", 2, "", "Invalid value"),
         ("port = 1\nport = 2", 2, "", "Cannot overwrite"),

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from meshllm import __version__
 from meshllm.api.answers import Handler, errors_as_json
+from meshllm.api.audit import audited
 from meshllm.api.background import Background
 from meshllm.api.console_files import ConsoleFiles
 from meshllm.api.defaults import Defaults
@@ -108,7 +109,10 @@ ROUTES = (
     Route("POST", "/health/check", "Look at models now: `model_id`, or all of them.", "health_check"),
     Route("GET", "/healthz", "200 while the process lives.", "live"),
     Route("GET", "/readyz", "200 when a request would be answered now.", "ready"),
-    Route("GET", "/metrics", "Prometheus text; `?detailed=true` in detail under `--profile`.", "metrics"),
+    Route(
+        "GET", "/metrics", "Prometheus text; `?scope=mesh` of all members, `?detailed=true` in detail under "
+        "`--profile`.", "metrics",
+    ),
     Route("GET", "/metrics/quotas", "The reports of all models with quotas: `?detailed=true`.", "all_quotas"),
     Route("GET", "/metrics/routing", "The same as `/routing/stats`.", "routing_stats"),
 )  # fmt: skip
@@ -125,7 +129,7 @@ def make_app(deps: ManagementDeps, console: ConsoleFiles | None = None) -> web.A
     }  # fmt: skip
     app = web.Application(middlewares=[errors_as_json], client_max_size=MANAGEMENT_BODY_BYTES)
     for route in ROUTES:
-        app.router.add_route(route.method, route.path, handlers[route.handler])
+        app.router.add_route(route.method, route.path, audited(deps, route.handler, handlers[route.handler]))
         if route.method == "GET" and route.path not in STREAMS:
             app.router.add_route("HEAD", route.path, handlers[route.handler])
     console.add_to(app.router)

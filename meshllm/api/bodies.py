@@ -106,13 +106,18 @@ class Body:
         return tuple(Body({key: item if item is not None else 0}).text(key) for item in value)
 
 
-async def read_body(request: web.Request) -> Body:
-    """Return a request's JSON object. Raises ApiError 400 or 408, and aiohttp's 413."""
+async def arrived(request: web.Request) -> bytes:
+    """Return a request's body when all of it is there; later calls have it from memory. Raises ApiError 408, or 413."""
     try:
         async with asyncio.timeout(HTTP_BODY_TIMEOUT_S):
-            content = await request.read()
+            return await request.read()
     except TimeoutError:
         raise ApiError(408, "timeout", "the body did not arrive in time") from None
+
+
+async def read_body(request: web.Request) -> Body:
+    """Return a request's JSON object. Raises ApiError 400 or 408, and aiohttp's 413."""
+    content = await arrived(request)
     if not content.strip():
         raise ApiError(400, "invalid_json", "the body is empty; a JSON object is needed")
     try:

@@ -11,6 +11,7 @@ from typing import Protocol
 from meshllm.core.durations import Histogram
 from meshllm.core.effects import Effect
 from meshllm.core.events import Event
+from meshllm.core.http_numbers import HttpReport
 from meshllm.core.ids import MeshId, ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent, Outcome
 from meshllm.core.registration import NO_NOTES, Registration, RegistryNotes
@@ -153,6 +154,12 @@ class ManagementDeps(Protocol):
 
     def counters(self) -> Mapping[str, float]:
         """Return what the front door counted since the start, by name, as in `requests`."""
+
+    def http(self) -> HttpReport:
+        """Return what the front door counted and timed of its answers."""
+
+    async def engine_metrics(self) -> Mapping[ModelId, str | None]:
+        """Return what each engine that runs here tells of itself, as text; None of one that does not answer."""
 
     def durations(self) -> Sequence[Histogram] | None:
         """Return what takes how long, by phase and name; None unless the daemon was started to measure it."""

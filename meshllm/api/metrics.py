@@ -1,7 +1,7 @@
 """`GET /metrics`: who may read what, and the text of it.
 
-Owns the handler and its registries. Decides when the series are loaded: with the first scrape. Doesn't know their
-names; `series` does.
+Owns the handler and its registries. Decides when the series are loaded, with the first scrape, and when engines are
+asked for theirs: with each. Doesn't know the names of series; `series` does.
 """
 
 from typing import TYPE_CHECKING
@@ -14,6 +14,8 @@ from meshllm.api.deps import ManagementDeps
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
+_NODE, _MESH = "node", "mesh"
+
 
 class Metrics:
     """The handler, and the registries that it has made so far."""
@@ -25,9 +27,17 @@ class Metrics:
         self._registries: dict[bool, CollectorRegistry] = {}
 
     async def metrics(self, request: web.Request) -> web.Response:
-        """Answer in the text format that the scraper asks for; in detail where that is measured. Raises ApiError."""
+        """Answer in the text format that the scraper asks for; in detail where that is measured. Raises ApiError.
+
+        `?scope=mesh` is what all members say of themselves, `node` (as without it) what this one knows of itself.
+        """
         from meshllm.api import series  # noqa: PLC0415 - three megabytes that a node without a scraper never needs
 
+        scope, accept = request.query.get("scope", _NODE).lower(), request.headers.get("Accept", "")
+        if scope not in {_NODE, _MESH}:
+            raise ApiError(400, "invalid_value", f"scope is {_NODE} or {_MESH}", param="scope")
+        if scope == _MESH:
+            return _answer(series.as_text(series.mesh_registry_of(self._deps), accept))
         is_detailed = request.query.get("detailed", "false").lower() in {"1", "true", "yes"}
         if is_detailed and self._deps.durations() is None:
             message = "this node does not measure that; start it with MESH_LLM_PROFILE=1 or --profile"
@@ -36,5 +46,10 @@ class Metrics:
         if registry is None:
             registry = series.registry_of(self._deps, self._version, is_detailed=is_detailed)
             self._registries[is_detailed] = registry
-        text, content_type = series.as_text(registry, request.headers.get("Accept", ""))
-        return web.Response(body=text, headers={"Content-Type": content_type})
+        engines = series.engine_registry_of(self._deps.views.newest.me.node, await self._deps.engine_metrics())
+        return _answer(series.as_one_text((registry, engines), accept))
+
+
+def _answer(told: tuple[bytes, str]) -> web.Response:
+    text, content_type = told
+    return web.Response(body=text, headers={"Content-Type": content_type})

@@ -6,7 +6,7 @@ nothing. Doesn't count, nor know requests; imported with the first scrape, since
 
 import asyncio
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from math import inf
 
@@ -23,9 +23,14 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from meshllm.api.deps import ManagementDeps
+from meshllm.api.engine_series import engine_series
+from meshllm.api.http_series import http_series
+from meshllm.api.mesh_series import mesh_series
+from meshllm.api.model_series import model_series
 from meshllm.api.quotas import limited
 from meshllm.api.status import PHASES, phase_of
 from meshllm.core.durations import STEPS_S
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.serving.quota_kinds import Mode
 from meshllm.core.serving.quota_report import remaining_tokens, usage
 from meshllm.core.serving.routing_stats import RoutingStats
@@ -47,6 +52,53 @@ def as_text(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
     """Return (text, content type) in the format that a scraper asks for."""
     encode, content_type = choose_encoder(accept)
     return encode(registry), content_type
+
+
+def mesh_registry_of(deps: ManagementDeps) -> CollectorRegistry:
+    """Return a registry of what all members say of themselves."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(MeshCollector(deps))
+    return registry
+
+
+def engine_registry_of(node: NodeId, told: Mapping[ModelId, str | None]) -> CollectorRegistry:
+    """Return a registry of what engines told, once."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(EngineCollector(node, told))
+    return registry
+
+
+def as_one_text(registries: Sequence[CollectorRegistry], accept: str) -> tuple[bytes, str]:
+    """Return (text, content type) of several registries as if they were one."""
+    whole = CollectorRegistry(auto_describe=False)
+    for registry in registries:
+        whole.register(registry)  # all that is asked of a collector is `collect`
+    return as_text(whole, accept)
+
+
+class MeshCollector(Collector):
+    """Turns what members say into series."""
+
+    def __init__(self, deps: ManagementDeps) -> None:
+        """Read `deps`."""
+        self._deps = deps
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the series of the whole mesh."""
+        return mesh_series(self._deps.views.newest)
+
+
+class EngineCollector(Collector):
+    """Passes on what engines told."""
+
+    def __init__(self, node: NodeId, told: Mapping[ModelId, str | None]) -> None:
+        """Keep it for one scrape."""
+        self._node = node
+        self._told = told
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the series of engines."""
+        return engine_series(self._node, self._told)
 
 
 class DurationCollector(Collector):
@@ -85,6 +137,8 @@ class ViewCollector(Collector):
         yield CounterMetricFamily("meshllm_view_epoch", "Changes of what the node knows.", view.epoch)
         yield from _machine(view)
         yield from self._models(view)
+        yield from model_series(view)
+        yield from http_series(self._deps.http())
         up = GaugeMetricFamily("meshllm_server_up", "1 while an adopted server answers.", labels=["server"])
         for server in view.remotes:
             up.add_metric([server.name], float(server.is_up))
@@ -101,7 +155,6 @@ class ViewCollector(Collector):
         slots = GaugeMetricFamily("meshllm_model_slots", "Requests computed at the same time.", labels=["model"])
         memory = GaugeMetricFamily("meshllm_model_memory_bytes", "Memory planned for the engine.", labels=["model"])
         load = GaugeMetricFamily("meshllm_model_load_seconds", "Duration of the last load.", labels=["model"])
-        requests = CounterMetricFamily("meshllm_model_requests", "Requests finished.", labels=["model"])
         restarts = CounterMetricFamily("meshllm_model_restarts", "Restarts after a failure.", labels=["model"])
         kind = GaugeMetricFamily("meshllm_model_kind", "1 for who runs a model.", labels=["model", "kind", "server"])
         for name, model in sorted(view.local.items()):
@@ -112,9 +165,8 @@ class ViewCollector(Collector):
             slots.add_metric([name], model.slots)
             memory.add_metric([name], model.plan.memory.total_bytes if model.plan is not None else 0)
             load.add_metric([name], model.load_s)
-            requests.add_metric([name], model.requests)
             restarts.add_metric([name], model.restarts)
-        return (kind, phase, in_flight, slots, memory, load, requests, restarts)
+        return (kind, phase, in_flight, slots, memory, load, restarts)
 
 
 def _routing(stats: RoutingStats) -> Iterable[Metric]:

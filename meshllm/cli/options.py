@@ -121,7 +121,7 @@ NODE_OPTIONS: dict[str, object] = {
     "profile": _switch("--profile", text="Measure what takes how long; /metrics?detailed=true shows it."),
     "trace_endpoint": _text("--trace-endpoint", "URL", "Send traces to this OTLP/HTTP collector. [nowhere]"),
     "trace_share": _text("--trace-share", "SHARE", "Of the requests to trace whose clients do not say, 0 to 1. [1]"),
-    "log_level": _text("--log-level", "LEVEL", "debug, info, warning or error."),
+    "log_level": _text("--log-level", "LEVEL", "debug, info, warn, error or fatal."),
     "log_format": _text("--log-format", "FORMAT", "pretty or json. [pretty]"),
     "log_file": _text("--log-file", "FILE", "Write the log here too."),
     "verbose": _switch("--verbose", "-v", text="Same as --log-level debug."),

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from meshllm.core.effects import Level, Notify
+from meshllm.core.ids import NodeId
 from meshllm.core.limits import LOG_LINE_BYTES
 from meshllm.core.redaction import redacted
 from meshllm.daemon.errors import StartError
@@ -64,7 +65,9 @@ class PlainFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line, with the keys that log collectors expect."""
+    """One JSON object a line, with the keys that log collectors expect; `model` in each, null where none is meant."""
+
+    node_id = ""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line."""
@@ -73,11 +76,25 @@ class JsonFormatter(logging.Formatter):
             "level": _NAMES.get(record.levelname, record.levelname),
             "module": record.name.removeprefix("meshllm."),
             "message": record.getMessage()[:LOG_LINE_BYTES],
-            **_fields(record),
+            "node_id": self.node_id,
+            **with_model(_fields(record)),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)[:LOG_LINE_BYTES]
-        return redacted(json.dumps(line, ensure_ascii=False))
+        return redacted(json.dumps(line, ensure_ascii=False, default=str))
+
+
+def with_model(fields: dict[str, object]) -> dict[str, object]:
+    """Return the fields of a line with its model under both names that are asked for: `model` and `model_id`."""
+    model = fields.get("model_id", fields.get("model"))
+    return {**fields, "model": model} | ({"model_id": model} if model is not None else {})
+
+
+def name_node(node: NodeId) -> None:
+    """Let every further line in JSON say which node wrote it."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, JsonFormatter):
+            handler.formatter.node_id = node
 
 
 def set_up(level: str, log_format: str, file: Path | None) -> Ring:

@@ -23,6 +23,7 @@ from meshllm.config import Config, is_loopback
 from meshllm.core.durations import Histogram
 from meshllm.core.engines import EngineBuild
 from meshllm.core.events import EngineProbed, InventoryChanged, LeaveRequested, ResourcesMeasured
+from meshllm.core.http_numbers import HttpReport
 from meshllm.core.ids import ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent, Outcome
 from meshllm.core.limits import ENGINE_STOP_POLITE_S, JOURNAL_EVENTS
@@ -36,6 +37,7 @@ from meshllm.daemon.asking import Asking
 from meshllm.daemon.carry_out import CarryOut, Engines, Shells
 from meshllm.daemon.current_view import CurrentView
 from meshllm.daemon.downloads import ModelDownloads
+from meshllm.daemon.engine_metrics import metrics_of
 from meshllm.daemon.errors import EngineChoiceError, NotJoinedError, PortInUseError, StartError
 from meshllm.daemon.journal import Entry, Journal
 from meshllm.daemon.loop import Loop
@@ -55,6 +57,7 @@ from meshllm.daemon.tensor_cache import TensorCache
 from meshllm.daemon.time_zone import zone_of
 from meshllm.daemon.trace_export import TraceExport, export_of
 from meshllm.daemon.upkeep import check_health, verify_loaded
+from meshllm.daemon.view_log import tell_changes
 from meshllm.engine.build import AUTO, probe_build
 from meshllm.engine.endpoint import probe
 from meshllm.engine.inquiry import EngineUnusableError
@@ -65,6 +68,7 @@ from meshllm.inventory.digests import DigestStore
 from meshllm.inventory.model_files import Inventory
 from meshllm.inventory.model_watcher import ModelWatcher
 from meshllm.proxy.front_door import FrontDoor, FrontDoorConfig
+from meshllm.proxy.http_counts import report_of
 from meshllm.wire.tunnel_frames import TunnelHead, TunnelRefusal
 
 log = logging.getLogger(__name__)
@@ -136,6 +140,7 @@ class Node:
     ) -> None:
         """Make every shell; nothing runs yet. Without a `build`, it looks for an engine when it has started."""
         loop = asyncio.get_running_loop()
+        logs.name_node(start.node)
         self.left: asyncio.Future[int] = loop.create_future()
         self.started_s = loop.time()
         self.address = ""
@@ -286,7 +291,8 @@ class Node:
         view = self.views.newest
         while True:
             report(view)
-            view = await self.views.changed(view.epoch)
+            before, view = view, await self.views.changed(view.epoch)
+            tell_changes(before, view)
 
     async def _require_join(self) -> None:
         """End the node when it has found nobody by the time that joining takes."""
@@ -389,6 +395,14 @@ class Node:
     def counters(self) -> Mapping[str, float]:
         """Return what the front door counted, and what became of spans."""
         return {**self._door.counters(), **(self._traces.counters() if self._traces is not None else {})}
+
+    def http(self) -> HttpReport:
+        """Return what the front door counted and timed of its answers."""
+        return report_of(self._door.http, self._door.traffic)
+
+    async def engine_metrics(self) -> Mapping[ModelId, str | None]:
+        """Return what each engine that runs here tells of itself, as text; None of one that does not answer."""
+        return await metrics_of(self.views.newest)
 
     def durations(self) -> Sequence[Histogram] | None:
         """Return what takes how long; None unless it is measured."""

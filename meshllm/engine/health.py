@@ -82,6 +82,15 @@ async def slots(endpoint: EngineEndpoint, within_s: float) -> SlotsReading:
         raise ProbeError(msg) from error
 
 
+async def metrics(endpoint: EngineEndpoint, within_s: float) -> str:
+    """Return what an engine counts of its work, in the text format of Prometheus. Raises ProbeError."""
+    status, body = await _get(endpoint, "/metrics", within_s)
+    if status != OK:
+        msg = f"/metrics answered {status}"
+        raise ProbeError(msg)
+    return body.decode(errors="replace")
+
+
 async def completed(endpoint: EngineEndpoint, prompt: str, tokens: int, within_s: float) -> int:
     """Let an engine continue a prompt by so many tokens and return how many it made. Raises ProbeError."""
     body = json.dumps({"prompt": prompt, "n_predict": tokens, "temperature": 0, "ignore_eos": True}).encode()

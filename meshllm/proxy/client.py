@@ -191,6 +191,11 @@ class ClientConnection(StraightLane):
         self.exchange_done(status, keeps_alive=keeps_alive)
 
     @property
+    def address(self) -> str:
+        """Return the IP that it comes from; empty for a tunnel."""
+        return self._address
+
+    @property
     def exchange(self) -> Exchange | None:
         """Return the exchange under way; a request on the straight lane leaves it for that."""
         self.leave_lane()

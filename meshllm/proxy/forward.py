@@ -59,6 +59,10 @@ class Exchange(Attempts):
     trace = b""
     since_s = 0.0
     """Monotonic time from which its own time runs."""
+    first_piece_s = 0.0
+    """When its answer began to come, if that comes in pieces."""
+    events = 0
+    """Of a stream, so far."""
     sent_s = 0.0
     """When a stream was sent to its engine, until that begins to answer; 0 for what is no stream."""
     comment_at_s = 0.0
@@ -93,6 +97,7 @@ class Exchange(Attempts):
         self, client: ClientSide, intake: Intake, body: bytes, request_id: bytes, house: Recovery, target: Target
     ) -> None:
         """Begin with a complete request and its first target."""
+        self.began_s = monotonic()
         self.client = client
         self.intake = intake
         self.body = body
@@ -127,6 +132,7 @@ class Exchange(Attempts):
     def take_over(self, connection: EngineConnection) -> None:
         """Go on with a request that was counted and sent over a connection already, under its own model's name."""
         self.asked_model = self.target.model
+        self.began_s = 0.0  # nobody knows
         self.attempts = 1
         self.is_counted = True
         self._connection = connection
@@ -165,6 +171,7 @@ class Exchange(Attempts):
 
     def on_piece(self, data: bytes) -> None:
         """Pass a piece of the body on."""
+        self.events += data.count(_EVENT_END)
         if self._passes:
             if self._journal is not None:
                 self._journal.keep(data)
@@ -186,8 +193,9 @@ class Exchange(Attempts):
         if self.meter is not None:
             self.meter.piece(data)
         if self._head is not None:
+            self.first_piece_s = monotonic()
             if self.sent_s:
-                self.traffic.first_token(monotonic() - self.sent_s)
+                self.traffic.first_token(self.first_piece_s - self.sent_s)
                 self.sent_s = 0.0
             if self.plan is not None:
                 self.plan.begun(is_chunked=self._head.is_chunked)

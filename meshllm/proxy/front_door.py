@@ -22,6 +22,7 @@ import msgspec
 
 from meshllm.core import limits
 from meshllm.core.events import Event
+from meshllm.core.http_numbers import HttpNumbers
 from meshllm.core.ids import ModelId, NodeId, short
 from meshllm.core.names import AUTO_NAME
 from meshllm.core.serving.asleep import unloaded
@@ -35,6 +36,7 @@ from meshllm.proxy.door_config import FrontDoorConfig
 from meshllm.proxy.fallbacks import Fallbacks
 from meshllm.proxy.forward import Exchange
 from meshllm.proxy.heads import Arrival, Heads
+from meshllm.proxy.http_counts import count_answer, count_exchange
 from meshllm.proxy.intake import Door, connection_line
 from meshllm.proxy.journal import Journal
 from meshllm.proxy.metering import Metering
@@ -63,6 +65,8 @@ __all__ = ["FrontDoor", "FrontDoorConfig"]
 log = logging.getLogger(__name__)
 
 _MEASURE_INTERVAL_S = 1.0
+_TIMED_INTERVAL_S = 5.0
+"""How often a request of each kind leaves the straight lane, where nothing is timed."""
 _INFERENCE = Door.INFERENCE
 
 
@@ -80,6 +84,7 @@ class FrontDoor:
         self._views = views
         self._post = post
         self.traffic = Traffic()
+        self.http = HttpNumbers()
         rng = rng or random.Random()
         self.tracing = Tracing(config.node, rng.getrandbits)
         self.memory = RouteMemory(rng)
@@ -113,7 +118,7 @@ class FrontDoor:
         self._fallbacks = Fallbacks(self.traffic)
         self._tending = Tending()
         self._sweep_handle: asyncio.TimerHandle | None = None
-        self._measured_at_s = 0.0
+        self._measured_at_s = self._timed_at_s = 0.0
         self.request_ids: Iterator[bytes] = request_ids(f"req-{secrets.token_hex(4)}-".encode())
         self.far_end = FarEnd(self)
         """What other nodes send here: `far_end.take` is the transport's handler of tunnels."""
@@ -255,6 +260,8 @@ class FrontDoor:
             return infer(client, arrival, body)
         if door is Door.MANAGEMENT:
             sent, request_id = body if intake.has_body else b"", self._request_id(arrival)
+            if not intake.is_read_only:
+                intake = intake.from_caller(client.address, self._config.api_key)
             exchange = Exchange(client, intake, sent, request_id, self, self._targets.management)
             self._send(exchange)
             return exchange
@@ -325,6 +332,7 @@ class FrontDoor:
 
     def settled(self, exchange: Exchange, *, is_ok: bool) -> None:
         """Count a request to a model that is over."""
+        count_exchange(self.http, exchange, self._targets.management)
         if exchange.meter is not None:
             exchange.meter.end()
         if exchange.intake.inference is None:
@@ -453,12 +461,14 @@ class FrontDoor:
             status, openai.reason_phrase(status).encode(), len(document), self._request_id(arrival),
             self._targets.management.client_lines, intake.answer_end,
         )  # fmt: skip
+        count_answer(self.http, intake, status)
         client.answer(head if intake.is_head else head + document, status, keeps_alive=intake.keeps_alive)
 
     def _refuse(self, client: ClientConnection, arrival: Arrival, problem: Problem, more: bytes = b"") -> None:
         intake = arrival.intake
         if self.tracing.now is not None:
             self.tracing.now.ended(Outcome(problem.status, is_ok=False))
+        count_answer(self.http, intake, problem.status)
         lines = self.error_lines(arrival) + more + connection_line(intake.head.minor, keeps_alive=intake.keeps_alive)
         client.answer(problem_answer(problem, intake, lines), problem.status, keeps_alive=intake.keeps_alive)
 
@@ -482,4 +492,7 @@ class FrontDoor:
                 self._post(measured)
             if (used := self.metering.news()) is not None:
                 self._post(used)
+        if now_s - self._timed_at_s >= _TIMED_INTERVAL_S:
+            self._timed_at_s = now_s
+            self._targets.known.clear()
         self._sweep_handle = asyncio.get_running_loop().call_later(limits.HTTP_SWEEP_INTERVAL_S, self._sweep)

@@ -5,7 +5,7 @@ read. Doesn't know sockets; pure, so that a verdict can be remembered by the hea
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from meshllm.core import limits
@@ -29,6 +29,7 @@ _KEPT_FROM_MANAGEMENT = HOP_BY_HOP | {
     "cookie",
     "expect",
     "x-api-key",
+    "x-mesh-caller",
     "x-request-id",
 }
 _STRATEGY_FIELD = "x-mesh-strategy"
@@ -86,6 +87,19 @@ class Intake:
     """Whose key it shows, where that is not the node's own: such a client has quotas."""
     may_resume: bool = True
     """As `X-Mesh-Resume` says: another engine may go on with its stream."""
+
+    @property
+    def is_read_only(self) -> bool:
+        """Tell whether its method changes nothing."""
+        return self.head.method in {"GET", "HEAD"}
+
+    def from_caller(self, address: str, api_key: str) -> "Intake":
+        """Return the same with who sent it, for the audit trail of the management app: an address, and by what right.
+
+        That is `api_key` where the node has one, since nobody comes so far without it, else `open`.
+        """
+        line = f"X-Mesh-Caller: {address or 'unknown'} {'api_key' if api_key else 'open'}\r\n"
+        return replace(self, engine_lines=self.engine_lines + line.encode())
 
 
 def take_in(head: Head, rules: AccessRules | None, local_address: str, *, is_leaving: bool = False) -> Intake:

@@ -87,13 +87,16 @@ class Planner:
             before.leave()
         self.hear()
         config, now_s = self.config, self.clock()
+        began_s = perf_counter()
         ask = ask_of(intake, body, request_id, config, session_id)
+        read_s = perf_counter()
         candidates = [candidate for target in targets if (candidate := _now(target)) is not None]
         if candidates and self.quotas is not None and self._views.newest.quotas.is_limiting:
             candidates = self.quotas.told(candidates)
-        began_s = perf_counter()
+        asked_s = perf_counter()
         decision = self.memory.choose(candidates, ask, config, now_s)
-        took_s = perf_counter() - began_s
+        took_s = perf_counter() - asked_s
+        self.memory.stats.staged(read_s - began_s, asked_s - read_s, took_s)
         kept = self.wrote(decision, took_s, config, now_s)
         return Plan(
             planner=self, ask=ask, config=config, kept=kept, began_s=now_s,
@@ -109,20 +112,17 @@ class Planner:
         return kept
 
     def _tell(self, kept: Kept, alarm_s: float, now_s: float) -> None:
-        """Write a decision down for whoever looks for it, and warn of one that took long."""
-        is_late = kept.took_s > alarm_s and now_s - self._alarmed_s >= limits.ROUTING_ALARM_INTERVAL_S
-        if not is_late and not log.isEnabledFor(logging.DEBUG):
+        """Warn of a decision that took long; at DEBUG, `tracing` tells of all."""
+        if kept.took_s <= alarm_s or now_s - self._alarmed_s < limits.ROUTING_ALARM_INTERVAL_S:
             return
         decision = kept.decision
         fields = {
             "model_id": decision.model, "strategy": decision.strategy.value, "reason": decision.reason,
             "node": decision.picked, "score": round(decision.ratings[0].score, 4) if decision.ratings else None,
-            "routing_time_us": round(kept.took_s * 1e6, 1), "request": decision.request_id,
+            "routing_time_us": round(kept.took_s * 1e6, 1), "request_id": decision.request_id,
         }  # fmt: skip
-        log.debug("routed", extra={"fields": fields})
-        if is_late:
-            self._alarmed_s = now_s
-            log.warning("routing took long", extra={"fields": fields})
+        self._alarmed_s = now_s
+        log.warning("routing took long", extra={"fields": fields})
 
 
 def _now(target: Target) -> Candidate | None:

@@ -23,8 +23,8 @@ class ModelTraffic:
     """The requests at one model's engine. Plain fields: they change with every request."""
 
     __slots__ = (
-        "_moved_s", "answered_since", "failed_since", "finished_since", "first_tokens_since", "has_moved", "in_flight",
-        "model", "on_lane_before", "waiters",
+        "_moved_s", "answered_since", "failed_since", "finished_since", "first_tokens_before", "first_tokens_since",
+        "has_moved", "in_flight", "model", "on_lane_before", "waiters",
     )  # fmt: skip
 
     def __init__(self, model: ModelId) -> None:
@@ -40,6 +40,8 @@ class ModelTraffic:
         self.failed_since = 0
         self.first_tokens_since: dict[int, int] = {}
         """How long streams took to begin since the last report: how many by step, see `core.health`."""
+        self.first_tokens_before: Counter[int] = Counter()
+        """The same before that."""
         self.has_moved = False
         """A byte came from the engine, or the first request after a rest went there, since somebody last asked when."""
         self._moved_s = 0.0
@@ -109,8 +111,8 @@ class Traffic:
     """All counters of one front door."""
 
     __slots__ = (
-        "_told_in_flight", "aborted", "by_status", "bytes_in", "bytes_out", "fallbacks", "from_peers", "lost", "models",
-        "refused", "resumed", "retries", "to_peers", "tunnels", "waiting",
+        "_first_tokens_gone", "_told_in_flight", "aborted", "by_status", "bytes_in", "bytes_out", "fallbacks",
+        "from_peers", "lost", "models", "refused", "resumed", "retries", "to_peers", "tunnels", "waiting",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -121,6 +123,8 @@ class Traffic:
         """Of tunnels to other nodes, by where they lead."""
         self.from_peers: Counter[ModelId] = Counter()
         """Requests of other nodes that ended well here since the last report."""
+        self._first_tokens_gone: dict[ModelId, Counter[int]] = {}
+        """Of tunnels that were forgotten."""
         self.to_peers = 0
         """Requests that went to other nodes."""
         self.by_status = [0] * 10
@@ -160,7 +164,8 @@ class Traffic:
         """Forget the tunnels to other places, as soon as nothing more is to be told of them."""
         gone = [end for end, traffic in self.tunnels.items() if end not in ends and traffic.is_quiet]
         for end in gone:
-            del self.tunnels[end]
+            traffic = self.tunnels.pop(end)
+            self._first_tokens_gone.setdefault(traffic.model, Counter()).update(traffic.first_tokens_since)
 
     @property
     def in_flight(self) -> int:
@@ -175,6 +180,14 @@ class Traffic:
     def on_lane(self) -> Iterable[tuple[ModelId, int]]:
         """Return how many requests ended well on the straight lane, by model."""
         return ((model, traffic.on_lane_before + traffic.finished_since) for model, traffic in self.models.items())
+
+    def first_tokens(self) -> dict[str, Counter[int]]:
+        """Return how long streams took to begin, here and elsewhere: how many by step, by model."""
+        found: dict[str, Counter[int]] = {model: counts.copy() for model, counts in self._first_tokens_gone.items()}
+        for traffic in (*self.models.values(), *self.tunnels.values()):
+            if counts := traffic.first_tokens_before + Counter(traffic.first_tokens_since):
+                found.setdefault(traffic.model, Counter()).update(counts)
+        return found
 
     def counters(self) -> dict[str, float]:
         """Return the totals by name; each only ever grows."""
@@ -210,6 +223,7 @@ def _begun(traffics: Iterable[ModelTraffic]) -> tuple[tuple[ModelId, tuple[tuple
     for traffic in traffics:
         if traffic.first_tokens_since:
             found.append((traffic.model, tuple(sorted(traffic.first_tokens_since.items()))))
+            traffic.first_tokens_before.update(traffic.first_tokens_since)
             traffic.first_tokens_since = {}
     return tuple(found)
 

@@ -353,6 +353,20 @@ async def show_slots(engine: FakeEngine, _: Request, writer: asyncio.StreamWrite
     await send_json(writer, 200, body)
 
 
+async def show_metrics(engine: FakeEngine, _request: Request, writer: asyncio.StreamWriter) -> None:
+    """Answer what was counted, as llama-server does."""
+    busy = sum(slot.is_processing for slot in engine.slots)
+    text = (
+        "# HELP llamacpp:requests_processing Number of requests processing.\n"
+        f"# TYPE llamacpp:requests_processing gauge\nllamacpp:requests_processing {busy}\n"
+        "# HELP llamacpp:tasks_total Number of tasks.\n"
+        f"# TYPE llamacpp:tasks_total counter\nllamacpp:tasks_total {engine.tasks}\n"
+    )
+    head = f"HTTP/1.1 200 Fake\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {len(text)}\r\n\r\n"
+    writer.write((head + text).encode())
+    await writer.drain()
+
+
 async def show_request(engine: FakeEngine, request: Request, writer: asyncio.StreamWriter) -> None:
     """Answer with the prompt and what came, for tests of what a front door sends; and how many tasks there were."""
     told = {"headers": dict(request.headers), "body": request.body, "tasks": engine.tasks}
@@ -367,6 +381,7 @@ ROUTES: dict[tuple[str, str], Answer] = {
     ("POST", "/v1/messages/count_tokens"): count_tokens,
     ("GET", "/props"): show_props,
     ("GET", "/slots"): show_slots,
+    ("GET", "/metrics"): show_metrics,
     ("POST", "/apply-template"): show_request,
 }
 

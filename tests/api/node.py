@@ -27,6 +27,7 @@ from meshllm.core.events import (
     RegistryChanged,
     RoutingChangeAsked,
 )
+from meshllm.core.http_numbers import HttpNumbers, HttpReport
 from meshllm.core.ids import MeshId, ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent, Outcome, Verb
 from meshllm.core.registration import Registration
@@ -77,6 +78,9 @@ class FakeNode:
         self.log = Journal()
         self.profile: Profile | None = None
         self.routes = RouteMemory(random.Random(1))
+        self.numbers = HttpNumbers()
+        self.first_tokens: dict[str, dict[int, int]] = {}
+        self.told_by_engines: dict[ModelId, str | None] = {}
         self.metering = Metering(self.views, story.core.view.me.node, clock=lambda: 1_000_000_000.0)
         self._requests: set[asyncio.Task[Any]] = set()
 
@@ -161,6 +165,14 @@ class FakeNode:
     def left_out(self, nodes: Collection[NodeId], now_s: float) -> Mapping[NodeId, float]:
         """Return what the test put there."""
         return {node: self.ejected[node] for node in nodes if node in self.ejected}
+
+    def http(self) -> HttpReport:
+        """Return what the test counted."""
+        return self.numbers.report((), self.first_tokens)
+
+    async def engine_metrics(self) -> Mapping[ModelId, str | None]:
+        """Return what the test put there."""
+        return self.told_by_engines
 
     def counters(self) -> Mapping[str, float]:
         """Return two counters."""

@@ -100,6 +100,20 @@ async def test_key_is_shown(runtime_dir: Path) -> None:
     assert asked[0].startswith(b"GET /props ")
 
 
+@pytest.mark.rows("MET-9")
+async def test_metrics_are_text(runtime_dir: Path) -> None:
+    """Whatever it says comes back; an engine without the page is a failed probe."""
+    said = b"HTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\nllamacpp:x 1.0\n"
+    async with an_engine(runtime_dir, said, closes=False) as (endpoint, asked):
+        text = await health.metrics(endpoint, WITHIN_S)
+    async with an_engine(runtime_dir, answer({}, 501)) as (endpoint, _):
+        with pytest.raises(ProbeError, match="/metrics answered 501"):
+            await health.metrics(endpoint, WITHIN_S)
+
+    assert text == "llamacpp:x 1.0\n"
+    assert asked[0].startswith(b"GET /metrics ")
+
+
 async def test_slots_are_read(runtime_dir: Path) -> None:
     """What moves while a slot works: the task, prompt tokens done, tokens made."""
     async with an_engine(runtime_dir, answer([IDLE_SLOT, BUSY_SLOT])) as (endpoint, _):

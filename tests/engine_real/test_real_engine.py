@@ -16,11 +16,13 @@ import aiohttp
 import psutil
 import pytest
 
+from meshllm.api.engine_series import engine_series
 from meshllm.core import events as ev
 from meshllm.core.engines import EngineBuild, EngineFault, EngineOptions
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.limits import GIB
 from meshllm.engine.build import probe_build
+from meshllm.engine.health import metrics
 from tests.engine.builders import QUICK, Bench, a_bench, a_plan
 from tests.engine_real.tiny_model import write_tiny_model
 
@@ -95,6 +97,21 @@ async def test_model_answers_in_words_under_its_canonical_name(runtime_dir: Path
     assert "hello" in answers["/apply-template"][1]["prompt"]
     assert (ready.context_tokens, ready.slots) == (1024, 2)
     assert ready.resident_bytes > 50 * 2**20 or not sys.platform.startswith("linux")
+
+
+@pytest.mark.rows("MET-9")
+async def test_metrics_are_those_that_are_passed_on(runtime_dir: Path, smollm2: str) -> None:
+    """llama.cpp's own counters, by the names that dashboards show."""
+    async with a_bench(WHEEL, runtime_dir) as bench:
+        ready = await loaded(bench, smollm2, context_tokens=512)
+        async with a_client(ready) as post:
+            await post("/v1/completions", {"prompt": "The sky is", "max_tokens": 4})
+        told = await metrics(ready.endpoint, WITHIN_S)
+    found = {one.name: one for one in engine_series(NodeId("n1"), {ModelId("m"): told})}
+
+    (made,) = found["meshllm_engine_tokens_predicted"].samples
+    assert (made.value, made.labels) == (4, {"model": "m", "node": "n1"})
+    assert "meshllm_engine_requests_processing" in found
 
 
 async def test_schema_is_obeyed_and_a_long_prompt_refused(runtime_dir: Path, smollm2: str) -> None:
@@ -317,7 +334,8 @@ def test_killed_daemon_leaves_no_engine(runtime_dir: Path, smollm2: str, when: s
     code = textwrap.dedent(f"""
         import asyncio, uvloop
         from pathlib import Path
-        from meshllm.core import events as ev
+        from meshllm.api.engine_series import engine_series
+from meshllm.core import events as ev
         from tests.engine_real.test_real_engine import WHEEL, a_bench, a_plan
 
         async def main():

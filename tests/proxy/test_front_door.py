@@ -93,6 +93,19 @@ async def test_a_wrong_name_is_answered_alike_wherever_it_stands(name: str) -> N
     assert shown.status == (409 if name == "two" else 404)
 
 
+@pytest.mark.rows("LOG-4")
+@pytest.mark.parametrize(("config", "by"), [({}, "open"), ({"api_key": "k"}, "api_key")])
+async def test_the_management_app_is_told_who_changes_something(config: dict[str, str], by: str) -> None:
+    """By the front door, whatever a client says of itself."""
+    async with a_house(**config) as house:
+        lines = ("X-Mesh-Caller: somebody else", "Authorization: Bearer k")
+        await house.ask(a_post({}, "/v1/models/rescan", *lines))
+        await house.ask(a_get("/api/status", *lines))
+
+    changed, read = (request.headers.get("x-mesh-caller") for request in house.management.requests)
+    assert (changed, read) == (f"127.0.0.1 {by}", None)
+
+
 async def test_everything_else_is_the_management_apps() -> None:
     """Spliced like an engine, without its key."""
     async with a_house(api_key="k") as house:

@@ -44,6 +44,12 @@ async def ask(house: House, *lines: str, **fields: Any) -> Reply:
     return await house.ask(a_post(a_chat(**fields), CHAT, *lines))
 
 
+async def until_on_lane(house: House) -> None:
+    """Ask until a request took the straight lane: the first of all does not, nor one every few seconds."""
+    while not sum(count for _, count in house.door.traffic.on_lane()):
+        assert (await ask(house)).status == 200
+
+
 def by_start(spans: list[Span]) -> list[str]:
     """Return the names of the steps below the root in the order in which they began."""
     root = named(spans, "request").context.span_id
@@ -202,8 +208,7 @@ async def test_a_node_that_does_not_trace_passes_the_field_on_as_it_came() -> No
 async def test_without_a_watch_the_straight_lane_is_used_and_with_one_it_is_not() -> None:
     """Nobody pays for what nobody sees."""
     async with a_house(models=lambda socket: (a_model(socket=socket),)) as house:
-        await ask(house)
-        await ask(house)
+        await until_on_lane(house)
         lane_before = sum(count for _, count in house.door.traffic.on_lane())
         house.views.publish(a_model(socket=house.engine.socket))
         spans_of(house.door)
@@ -211,7 +216,7 @@ async def test_without_a_watch_the_straight_lane_is_used_and_with_one_it_is_not(
         await ask(house)
         lane = sum(count for _, count in house.door.traffic.on_lane())
 
-    assert (lane_before, lane) == (1, 1)
+    assert lane == lane_before > 0
 
 
 @pytest.mark.rows("LOG-1", "LOG-3", "RTE-23")

@@ -144,3 +144,20 @@ async def test_whose_turn_it_is_wakes_first() -> None:
         tiny.end(is_failure=False)
 
     assert woken == [0.0, 3.0, 4.0, 5.0]
+
+
+def test_beginnings_of_streams_are_kept_when_they_were_reported_and_when_a_tunnel_is_gone() -> None:
+    """What scrapers read only ever grows."""
+    traffic = Traffic()
+    here, there = traffic.of(ModelId("m")), traffic.through("end", ModelId("m"))
+    for one in (here, there):
+        one.first_token(0.01)
+    before = traffic.first_tokens()
+
+    traffic.measured()
+    traffic.keep_tunnels(set())
+    here.first_token(0.01)
+
+    assert before == {"m": {first_token_step(0.01): 2}}
+    assert traffic.first_tokens() == {"m": {first_token_step(0.01): 3}}
+    assert not traffic.tunnels

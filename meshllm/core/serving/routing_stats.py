@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import accumulate
 from math import inf
+from types import MappingProxyType
 
 from meshllm.core import limits
 from meshllm.core.routing_config import Strategy
@@ -22,6 +23,19 @@ _LETTERS = "ab"
 _OTHERS = "(others)"
 
 
+STAGES = MappingProxyType({
+    "read_prompt": (
+        "long prompts take it; without `enable_cache_optimization` they are not looked at, nor are caches then used"
+    ),
+    "check_quotas": "what is left of quotas is looked up for each host; without `enable_quota_checks` it is not",
+    "choose": (
+        "each host is rated and put in order: fewer hosts of a model, or a simpler strategy (`round_robin`, `random`) "
+        "take less"
+    ),
+})  # fmt: skip
+"""The stages of a decision in their order, and what makes each quicker."""
+
+
 class RoutingStats:
     """Counts routed requests."""
 
@@ -29,6 +43,7 @@ class RoutingStats:
         """Start at zero."""
         self._successful = self._failed = self._fallbacks = self._rebinds = 0
         self._took_s = 0.0
+        self._stages_s: dict[str, float] = dict.fromkeys(STAGES, 0.0)
         self._decisions = 0
         self._histogram = [0] * (len(_EDGES_US) + 1)
         self._strategies: Counter[str] = Counter({strategy.value: 0 for strategy in Strategy})
@@ -47,6 +62,11 @@ class RoutingStats:
         self._histogram[bisect_left(_EDGES_US, took_s * 1e6)] += 1
         self._strategies[strategy.value] += 1
         self._rebinds += is_rebound
+
+    def staged(self, read_s: float, quotas_s: float, chose_s: float) -> None:
+        """Count how long the stages of a decision took."""
+        for stage, took_s in zip(STAGES, (read_s, quotas_s, chose_s), strict=True):
+            self._stages_s[stage] += took_s
 
     def compared(self, place: int, *, is_spilled: bool) -> None:
         """Count a request that got the compared model in that place; `is_spilled`: its own was not to be had."""
@@ -88,11 +108,20 @@ class RoutingStats:
         if any(self._compared.values()):
             found["ab"] = {**self._compared, "variants": self.trials.shown()}
         if is_detailed:
+            found |= self._slowest()
             edges = [*map(str, _EDGES_US), "+Inf"]
             found["routing_time_us"] = dict(zip(edges, self._histogram, strict=True))
             found["per_model"] = _together(self._models, ((model, count) for model, _, count in elsewhere))
             found["per_node"] = _together(self._nodes, ((node, count) for _, node, count in elsewhere))
         return found
+
+    def _slowest(self) -> dict[str, object]:
+        """Return how long each stage takes on average, and which one takes longest, with what makes it quicker."""
+        count = max(self._decisions, 1)
+        shown = {stage: round(took_s / count * 1e6, 2) for stage, took_s in self._stages_s.items()}
+        slowest = max(shown, key=shown.__getitem__) if any(shown.values()) else None
+        hint = f"{slowest}: {STAGES[slowest]}" if slowest is not None else None
+        return {"stages_us": shown, "slowest_stage": slowest, "hints": [hint] if hint is not None else []}
 
 
 def _together(counter: Counter[str], others: Iterable[tuple[str, int]]) -> dict[str, int]:

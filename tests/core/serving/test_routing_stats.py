@@ -96,3 +96,21 @@ def test_what_each_of_two_compared_models_got_is_counted_and_what_spilled_over()
 
     assert not before
     assert stats.shown()["ab"] == {"a": 1, "b": 1, "spill": 1, "variants": {}}
+
+
+@pytest.mark.rows("OPS-2")
+def test_details_name_the_slowest_stage_and_what_makes_it_quicker() -> None:
+    """Whoever sees a high routing time knows where to look."""
+    stats = RoutingStats()
+    before = stats.shown(is_detailed=True)
+    for _ in range(2):
+        stats.decided(Strategy.CACHE_AWARE, 4e-6)
+        stats.staged(9e-6, 1e-6, 4e-6)
+
+    shown: Any = stats.shown(is_detailed=True)
+
+    assert (before["slowest_stage"], before["hints"]) == (None, [])
+    assert shown["stages_us"] == {"read_prompt": 9.0, "check_quotas": 1.0, "choose": 4.0}
+    assert shown["slowest_stage"] == "read_prompt"
+    assert "enable_cache_optimization" in shown["hints"][0]
+    assert "stages_us" not in stats.shown()

@@ -114,7 +114,7 @@ function Cells({ row, size, note, where, isDefault, isAlone }: Shown) {
           <span class="model-id">{id}</span>
           {isDefault && <span class="tag">default</span>}
           {local?.pinned && (
-            <span class="tag" title="The configuration keeps it in memory">
+            <span class="tag" title="It stays in this node's memory, whatever else wants the room">
               pinned
             </span>
           )}

@@ -47,6 +47,7 @@ from meshllm.proxy.pursuit import Patience, Pursuit
 from meshllm.proxy.resume import Resumer
 from meshllm.proxy.room import descriptors_for_clients, is_loopback
 from meshllm.proxy.serve_tunnel import FarEnd
+from meshllm.proxy.shadowing import Shadowing
 from meshllm.proxy.target import Target
 from meshllm.proxy.targets import Targets, Tunnels, Views
 from meshllm.proxy.tending import Tending
@@ -116,7 +117,7 @@ class FrontDoor:
         self._pursuit = self.pursuit = Pursuit(self._targets, self.traffic, reach, self.planner, post, patience)
         self._pursuit.admit, self.planner.quotas = self.metering.admit, self.metering
         self._pursuit.let_in = self.metering.let_in
-        self._open = OpenRequests(self.planner, views, self.traffic, rng)
+        self._open = OpenRequests(self.planner, views, self.traffic, rng, Shadowing(self._targets, self.planner))
         self._pursuit.turn = self._open.turn
         self._resumer = Resumer(self._targets, self.traffic, self._pursuit.pause_s)
         self._rules = AccessRules(
@@ -184,6 +185,7 @@ class FrontDoor:
             client.close()
         self.far_end.end(problem)
         await self._tending.close()
+        await self._open.shadowing.close()
         self._targets.close()
         await asyncio.sleep(0)  # what was written goes out
         for client in tuple(self._connections):

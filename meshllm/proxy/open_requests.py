@@ -8,6 +8,7 @@ models, narrows the choice before. Doesn't know what happens where none is ready
 import logging
 import random
 from collections.abc import Collection, Mapping
+from functools import partial
 from time import perf_counter
 
 import msgspec
@@ -28,6 +29,7 @@ from meshllm.proxy.intake import Intake
 from meshllm.proxy.peek import Peek, with_model
 from meshllm.proxy.plan import Newest, Planner
 from meshllm.proxy.pool import TunnelEnd
+from meshllm.proxy.shadowing import Shadowing
 from meshllm.proxy.traffic import Traffic
 
 log = logging.getLogger(__name__)
@@ -38,9 +40,12 @@ _REMEMBERED = 256
 class OpenRequests:
     """Names the models of open requests."""
 
-    def __init__(self, planner: Planner, views: Newest, traffic: Traffic, rng: random.Random) -> None:
+    def __init__(
+        self, planner: Planner, views: Newest, traffic: Traffic, rng: random.Random, shadowing: Shadowing
+    ) -> None:  # fmt: skip
         """Choose by the memory of `planner`; `traffic` knows what is at each engine from here."""
         self._planner = planner
+        self.shadowing = shadowing
         self._views = views
         self._traffic = traffic
         self._variants = Variants(rng)
@@ -73,13 +78,15 @@ class OpenRequests:
         return msgspec.structs.replace(seen, model=model, body=body, is_open=True, is_compared=is_compared)
 
     def compare(self, exchange: Exchange) -> None:
-        """Let what comes of a request be a figure of its model, where that is compared, though it has one host only."""
+        """Have what comes of a request counted, where its model is compared or copied, though it has one host only."""
         target, seen = exchange.target, exchange.seen
-        if not seen.is_compared:
+        if not (seen.is_compared or target.is_shadowed):
             return
         targets = (target, *target.others)
         plan = self._planner.plan(exchange.intake, exchange.body, exchange.request_id, targets, seen.session_id)
-        plan.is_compared, exchange.plan = True, plan
+        plan.is_compared, exchange.plan = seen.is_compared, plan
+        if target.is_shadowed:
+            plan.then = partial(self.shadowing.copy, exchange)
         if not target.others:
             exchange.go(target)
 

@@ -153,6 +153,8 @@ class Plan:
     """It is one of the retries that are under way."""
     is_compared: bool = False
     """What comes of it is a figure of its model."""
+    then: Callable[[Trial], None] | None = None
+    """Is told what came of it, where somebody wants to know."""
     _told: Report = NO_REPORT
     """What the answer said of itself, for that."""
     _place: Reservation | None = None
@@ -232,12 +234,16 @@ class Plan:
         self.kept.went, self.kept.is_ok = node, is_ok
         if told is not NO_REPORT:
             self.kept.amount = self._amount(told)
-        if self.is_compared:
+        then, self.then = self.then, None
+        if self.is_compared or then is not None:
             trial = Trial(
                 is_ok=is_ok, took_s=planner.clock() - self.began_s, first_byte_s=self.kept.first_byte_s,
                 prompt_tokens=told.prompt_tokens, cached_tokens=told.cached_tokens, made_tokens=told.made_tokens,
             )  # fmt: skip
-            planner.memory.stats.trials.ended(self.kept.decision.model, trial)
+            if self.is_compared:
+                planner.memory.stats.trials.ended(self.kept.decision.model, trial)
+            if then is not None:
+                then(trial)
 
     def _amount(self, told: Report) -> Amount:
         """Return how much the answer was; where its engine says no time, a stream took from its first piece on."""

@@ -81,9 +81,11 @@ class Targets:
         self._wished: dict[Hashable, Target] = {}
         """Those of requests that say what their model has to be like."""
         self._off_lane: dict[Hashable, Target] = {}
-        """Those of which each request is looked at: adopted servers want a word changed, quotas are asked."""
+        """Those of which each request is looked at: adopted servers want a word changed, quotas asked, copies made."""
         self._known_here: dict[Hashable, Target] = {}
         """The same for requests that other nodes sent here."""
+        self._shadowed: set[object] = set()
+        """Models of whose requests some are copied."""
         self._tunnels = tunnels
         self._pools: dict[EngineEndpoint | TunnelEnd, Pool] = {}
         endpoint = EngineEndpoint(socket_path=str(management))
@@ -122,7 +124,9 @@ class Targets:
             return planned
         first, *others = planned.routes
         target = self._prepare(first, view, tuple(self._prepare(route, view) for route in others))
-        if (isinstance(target.pool, AdoptedPool) or target.is_metered) and not request.is_forwarded:
+        if (
+            isinstance(target.pool, AdoptedPool) or target.is_metered or target.is_shadowed
+        ) and not request.is_forwarded:
             known = self._off_lane
         if len(known) < _REMEMBERED:
             known[key] = target
@@ -153,6 +157,7 @@ class Targets:
             answer_lines=b"\r\n%bX-Mesh-Attempts: 1\r\n" % lines, slots=to.slots, others=others,
             peer=None if is_here else route.node, word=_word_of(view, route.node), is_fallback=is_fallback,
             candidate=candidate_of(view, route), reason_line=reason_line,
+            is_shadowed=route.model in self._shadowed,
             is_metered=view.quotas.is_limiting and view.quotas.of(route.model).is_limiting,
         )  # fmt: skip
 
@@ -174,6 +179,7 @@ class Targets:
     def _renew(self, view: MeshView) -> None:
         """Forget the routes of the last view and the pools of engines that are gone."""
         self.view = view
+        self._shadowed = {view.names.resolve(one.of) for one in view.routing.effective.shadow if one.sample}
         self.known.clear()
         self._off_lane.clear()
         self._wished.clear()

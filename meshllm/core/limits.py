@@ -62,7 +62,7 @@ LOAD_TIMEOUT_S: Final = 300.0  # how long a load may go without progress before 
 KEEP_ALIVE_COMMENT_S: Final = 10.0  # SSE comments while a stream waits
 WAITING_REQUESTS: Final = 256  # requests held for loading models; more get 503 at once
 LOW_WAITING_REQUESTS: Final = 128  # of those, what requests of low priority may take
-PRIORITY_HEAD_START_S: Final = 30.0  # of high before normal, and normal before low ones, where requests wait for room
+PRIORITY_MINDED_S: Final = 30.0  # since they met at an engine; for so long a low one waits before it counts as normal
 PRIORITY_RESERVE_DIVISOR: Final = 8  # the part of a queue that is kept free for requests of high priority, beyond it
 HOST_QUEUE_PER_SLOT: Final = 2  # requests in flight at an engine: slots x (1 + this)
 

@@ -25,7 +25,6 @@ from meshllm.core.events import Event
 from meshllm.core.ids import ModelId, NodeId, short
 from meshllm.core.names import AUTO_NAME
 from meshllm.core.serving.asleep import unloaded
-from meshllm.core.serving.priorities import Priority
 from meshllm.core.serving.quota_windows import Zone, utc
 from meshllm.core.serving.route_memory import RouteMemory
 from meshllm.core.serving.routes import Refusal
@@ -391,7 +390,7 @@ class FrontDoor:
             self._pursue(exchange)
             return exchange
         trip = None
-        most = found.at_once if intake.priority is not Priority.LOW else min(found.at_once, found.room(intake.priority))
+        most = self._targets.most(found, intake.priority)
         if found.traffic.in_flight >= most or len(body) > found.unasked_bytes:
             looked_at = self._pursuit.looked_at(found, seen, intake, most)
             if isinstance(looked_at, Problem):

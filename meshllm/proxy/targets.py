@@ -14,6 +14,7 @@ from meshllm.core import limits
 from meshllm.core.engines import EngineEndpoint
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.serving.candidates import candidate_of
+from meshllm.core.serving.priorities import Priority
 from meshllm.core.serving.routes import (
     FALLBACK,
     NO_WISHES,
@@ -117,6 +118,8 @@ class Targets:
         target = known.get(key)
         if target is None and not request.is_forwarded:
             target = self._off_lane.get(key)
+            if target is not None and not self._is_looked_at(target):
+                known[key] = self._off_lane.pop(key)  # priorities are not minded any more
         if target is not None:
             return target
         planned = plan_routes(view, request)
@@ -124,13 +127,29 @@ class Targets:
             return planned
         first, *others = planned.routes
         target = self._prepare(first, view, tuple(self._prepare(route, view) for route in others))
-        if (
-            isinstance(target.pool, AdoptedPool) or target.is_metered or target.is_shadowed
-        ) and not request.is_forwarded:
+        if self._is_looked_at(target) and not request.is_forwarded:
             known = self._off_lane
         if len(known) < _REMEMBERED:
             known[key] = target
         return target
+
+    @staticmethod
+    def _is_looked_at(target: Target) -> bool:
+        """Tell whether each request is looked at, so that none may take the straight lane."""
+        is_odd = isinstance(target.pool, AdoptedPool) or target.is_metered or target.is_shadowed
+        return is_odd or target.traffic.is_minding
+
+    def most(self, target: Target, priority: Priority) -> int:
+        """Return how many requests may be in flight for one of a priority to go at once.
+
+        Where priorities meet at a busy engine they are minded from then on, and its requests leave the straight lane.
+        """
+        traffic = target.traffic
+        if priority is not Priority.NORMAL and target.peer is None and traffic.in_flight >= target.slots:
+            traffic.mind(priority)
+            for key in [key for key, known in self.known.items() if known.traffic is traffic]:
+                self._off_lane[key] = self.known.pop(key)
+        return min(target.at_once, target.engine_room(priority))
 
     def close(self) -> None:
         """Hang up on every engine."""

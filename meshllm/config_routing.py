@@ -44,6 +44,7 @@ MEANINGS: Mapping[str, str] = MappingProxyType({
     "weights": "For `weighted_random`: a table of models or nodes and their weights.",
     "score_weights": "What the composite score is made of: a table with `cache`, `load`, `quota`.",
     "shadow": "Models of which a share of requests is copied to another: tables with `of`, `to`, `sample`.",
+    "rollout": 'A model that takes over step by step: `of`, `to`, `steps` as `[["1%", "10m"], ["100%"]]`.',
     "routing_time_alarm_us": "A choice that takes longer is worth a warning.",
 })  # fmt: skip
 """Every key of the table, with what it means."""

@@ -8,6 +8,7 @@ import gzip
 import json
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -87,10 +88,12 @@ class BusyNode:
         asked.end_headers()
         try:
             asked.wfile.write(event("status", self._status))
+            due_s = time.monotonic()
             for changes in self._changes():
                 asked.wfile.write(event("changes", changes))
                 self.sent += 1
-                if self._ended.wait(1 / PER_S):
+                due_s += 1 / PER_S  # by the clock: making and writing a change takes time too
+                if self._ended.wait(max(due_s - time.monotonic(), 0.0)):
                     return
             self._ended.wait()
         except ConnectionError:

@@ -21,6 +21,7 @@ from meshllm.core.ids import MeshId, ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent, Outcome
 from meshllm.core.registration import Registration
 from meshllm.core.rights import OWN_MACHINE, Rights
+from meshllm.core.serving.explain import Amount
 from meshllm.core.serving.prospect import Question, foresee
 from meshllm.core.serving.route_memory import RouteMemory
 from meshllm.daemon.asking import Asking
@@ -31,6 +32,8 @@ from meshllm.testing.sim import SimNode
 from meshllm.testing.sim_requests import COMPLETE, SimRequest
 
 LINES = 1000
+TOKENS_PER_S = 40.0
+"""What a simulated engine would make: it says no words."""
 NOT_HERE = "this mesh is simulated: there are no files"
 TOKEN = "meshllm1-simulated-and-good-for-nothing"
 
@@ -100,7 +103,13 @@ class FakeMeshNode:
         self.routes.stats.decided(found.decision.strategy, took_s)
         kept = self.routes.decisions.add(replace(found.decision, request_id=f"sim-{request.number}"), took_s)
         kept.went, kept.is_ok = host, is_ok
-        kept.first_byte_s = None if request.begun_s is None else request.begun_s - request.asked_s
+        if request.begun_s is not None:
+            kept.first_byte_s = request.begun_s - request.asked_s
+            prompt_tokens = 200 + 37 * (request.number % 23)
+            kept.amount = Amount(
+                prompt_tokens=prompt_tokens, cached_tokens=prompt_tokens * (request.number % 4) // 4,
+                made_tokens=int(request.work_s * TOKENS_PER_S), wrote_s=request.work_s,
+            )  # fmt: skip
 
     # -- what the management API asks for --------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import configDocument from "../../tests/api/documents/routing/config.json";
 import explainDocument from "../../tests/api/documents/routing/explain.json";
 import statsDocument from "../../tests/api/documents/routing/stats.json";
 import type { ExplainDocument, RoutingConfig, RoutingStats } from "../src/api/routing";
-import { last, outcomeOf, requestsOf, traceOf } from "../src/state/decisions";
+import { last, outcomeOf, requestsOf, traceOf, usageWords } from "../src/state/decisions";
 import { nothing, polled } from "../src/state/polled";
 import type { Polled } from "../src/state/polled";
 import { changesOf, fieldsOf } from "../src/state/routing-form";
@@ -94,6 +94,21 @@ test("a trace tells every attempt, and why it came to nothing", () => {
     "250 ms first byte",
     " answered by studio",
   ]);
+});
+
+test("an answer says how fast it was and how much of its prompt was cached", () => {
+  const [decision] = explained.decisions;
+  if (!decision) throw new Error("the document has no decision");
+  const usage = { prompt_tokens: 1200, cached_tokens: 1024, completion_tokens: 40, tokens_per_s: 31.25 };
+
+  const words = "31.3 tokens/s · 40 tokens · 1,024 of 1,200 prompt tokens cached";
+  expect(usageWords({ ...decision, usage })).toBe(words);
+  expect(usageWords({ ...decision, usage: { ...usage, cached_tokens: 0, tokens_per_s: null, completion_tokens: 0 } })).toBe(
+    "0 of 1,200 prompt tokens cached",
+  );
+  expect(usageWords({ ...decision, usage: null })).toBe("");
+  const ended = { ...decision, ok: true, went: "studio", usage };
+  expect(traceOf({ id: "r1", decisions: [ended] }, (node) => node).at(-1)?.what).toBe(`answered by studio: ${words}`);
 });
 
 test("what was good stays on the screen when the next try fails", () => {

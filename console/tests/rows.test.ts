@@ -36,6 +36,7 @@ test("orders that cost somebody something are asked about first", () => {
   expect(actions.map(({ change, question }) => [change, question !== ""])).toEqual([
     ["unload", true],
     ["hold", true],
+    ["pin", false],
     ["drop", true],
   ]);
   expect(actionsOf(row({ mesh: aMeshModel({ warmth: "cold" }) }))[0]).toMatchObject({ change: "load", question: "" });
@@ -47,6 +48,12 @@ test("orders fit where the model is", () => {
   expect(words(row({ local: aModel({ kind: "adopted" }) }))).toEqual(["Unload"]);
   expect(words(row({ mesh: aMeshModel({ held: true, warmth: "cold" }) }))).toEqual(["Load"]);
   expect(words(row({ mesh: null, local: aModel({ phase: "dropped", dropped: true }) }))).toEqual(["Load"]);
+});
+
+test("a model stays in memory, or stays no longer, by the same button", () => {
+  expect(words(row({ local: aModel({ pinned: true }) }))).toEqual(["Unload", "Hold", "Unpin", "Drop"]);
+  expect(words(row({ local: aModel() }))).toContain("Pin");
+  expect(words(row({ local: aModel({ phase: "unloaded", pinned: true }) }))).not.toContain("Unpin");
 });
 
 test("a model that nobody can load says why", () => {

@@ -57,6 +57,7 @@ ROUTES = (
         "unload",
     ),
     Route("POST", "/v1/models/reload", "Bring a model into memory: `model_id`, `scope`, `wait`.", "reload"),
+    Route("POST", "/v1/models/pin", "Keep a model in a node's memory, or not: `model_id`, `pinned`, `scope`.", "pin"),
     Route("POST", "/v1/models/status", "Say where a model is, node by node: `model_id`.", "model_status"),
     Route("POST", "/v1/models/default", "Choose what answers where no model is named: `model_id`, `scope`.", "default"),
     Route("POST", "/v1/models/rescan", "Look at the model folders.", "rescan"),
@@ -146,8 +147,8 @@ def _handlers(deps: ManagementDeps, background: Background, console: ConsoleFile
     return {
         "index": console.index, "status": stream.status, "events": stream.events,
         "unload": lifecycle.unload, "reload": lifecycle.reload, "model_status": lifecycle.status,
-        "rescan": lifecycle.rescan, "drop": lifecycle.drop, "pull": files.pull, "remove": files.remove,
-        "details": Details(deps).details, "default": Defaults(deps).choose,
+        "rescan": lifecycle.rescan, "pin": lifecycle.pin, "drop": lifecycle.drop, "pull": files.pull,
+        "remove": files.remove, "details": Details(deps).details, "default": Defaults(deps).choose,
         "register": registry.register, "versions": registry.versions, "unregister": registry.unregister,
         "model_health": model_health.model, "health_check": model_health.check,
         "nodes": trust.nodes, "expel": trust.expel, "tokens": trust.tokens, "make_token": trust.make,

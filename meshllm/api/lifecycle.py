@@ -1,4 +1,4 @@
-"""Loading and unloading over HTTP: `/v1/models/unload|reload|status`, `/v1/models/rescan`, `/mesh/drop`.
+"""Loading and unloading over HTTP: `/v1/models/unload|reload|pin|status`, `/v1/models/rescan`, `/mesh/drop`.
 
 Owns how intents and their outcomes look there: `{"model_id","status"}` with the closed vocabulary of
 `api.status`, and codes 200, 202, 404, 409, 500, 503. Decides nothing about models: the core does.
@@ -108,6 +108,22 @@ class Lifecycle:
         if not outcome.is_done:
             raise refusal(outcome)
         return json_answer({"dropped": outcome.model or found})
+
+    async def pin(self, request: web.Request) -> web.Response:
+        """Keep a model in a node's memory once it is there, or with `"pinned": false` no longer."""
+        body = await read_body(request)
+        asked = self._ordered(body, "model_id", "model")
+        is_pinned, scope = body.flag("pinned", default=True), self._scope(body) if body.has("scope") else NODE
+        found = self._find(asked, scope)
+        if isinstance(found, Unknown):
+            raise ApiError(
+                404, "model_not_found", not_found_message(found, _WHO.get(scope, _WHO[MESH])), param="model_id"
+            )
+        verb = Verb.PIN if is_pinned else Verb.UNPIN
+        outcome = await self._deps.ask(Intent(verb=verb, model=found, request_id="", scope=scope))
+        if not outcome.is_done:
+            raise refusal(outcome)
+        return json_answer({"model_id": asked, "pinned": is_pinned})
 
     async def rescan(self, _: web.Request) -> web.Response:
         """Look at the model folders soon; the view shows what is found."""

@@ -164,7 +164,10 @@ def model_document(view: MeshView, model: LocalModel, now_s: float, in_flight: i
 
 
 def is_pinned(view: MeshView, model: ModelId) -> bool:
-    """Tell whether the configuration keeps a model in memory."""
+    """Tell whether a model stays in memory: as was ordered, else as the configuration says."""
+    local = view.local.get(model)
+    if local is not None and local.pin is not None:
+        return local.pin
     return model in view.policies and view.policies[model].is_pinned
 
 

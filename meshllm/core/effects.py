@@ -221,6 +221,8 @@ class KeptOrders:
     """Models that no request brings back at this node."""
     dropped: tuple[ModelId, ...] = ()
     """Models that were withdrawn from this node."""
+    pins: tuple[tuple[ModelId, bool], ...] = ()
+    """Models that are to stay in this node's memory, or are not, whatever its configuration says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,8 @@ class Verb(StrEnum):
     DROP = "drop"
     PULL = "pull"
     DEFAULT = "default"
+    PIN = "pin"
+    UNPIN = "unpin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +24,8 @@ class Intent:
 
     `load` brings a model into memory; `unload` takes it out (a request brings it back, unless
     `hold`); `drop` withdraws it from this node (only `load` brings it back); `pull` only downloads;
-    `default` lets it answer where no model is named.
+    `default` lets it answer where no model is named; `pin` keeps it in memory once it is there, for
+    rest and for others' room alike, and `unpin` ends that.
     """
 
     verb: Verb

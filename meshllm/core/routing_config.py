@@ -67,6 +67,16 @@ class Shadow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """One model takes over from another step by step, of the requests that leave their model open."""
+
+    of: str
+    to: str
+    steps: tuple[tuple[float, float], ...]
+    """What the new one gets, 0 to 1, and for how many seconds; the last one lasts, and says 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreWeights:
     """What the composite score is made of. None is below 0; they need not add up to 1."""
 
@@ -110,6 +120,8 @@ class RoutingConfig:
     """For `weighted_random`: model or node to weight, sorted."""
     score_weights: ScoreWeights = field(default_factory=ScoreWeights)
     shadow: tuple[Shadow, ...] = ()
+    rollout: Rollout | None = None
+    """Takes the place of a comparison."""
     alarm_s: float = 0.001
     """A decision that takes longer is worth a warning."""
 
@@ -186,6 +198,50 @@ def _one_shadow(key: str, value: object) -> Shadow:
     return Shadow(of=of, to=to, sample=_number(f"{key}.sample", value["sample"], 1.0))
 
 
+def _rollout(key: str, value: object) -> Rollout | None:
+    if value == {}:
+        return None
+    if not isinstance(value, Mapping) or value.keys() != {"of", "to", "steps"}:
+        _refuse(key, "an object with `of`, `to`, `steps`, or an empty one")
+    of, to, steps = _name(f"{key}.of", value["of"]), _name(f"{key}.to", value["to"]), value["steps"]
+    if not isinstance(steps, list | tuple) or not 0 < len(steps) <= limits.ROLLOUT_STEPS:
+        _refuse(f"{key}.steps", f"a list of one to {limits.ROLLOUT_STEPS} steps")
+    last = len(steps) - 1
+    return Rollout(
+        of=of, to=to,
+        steps=tuple(_step(f"{key}.steps[{at}]", step, is_last=at == last) for at, step in enumerate(steps)),
+    )  # fmt: skip
+
+
+def _step(key: str, value: object, *, is_last: bool) -> tuple[float, float]:
+    wanted = 'a share and how long it lasts, as ["10%", "1h"] or [0.1, 3600]; the last one has a share alone'
+    if not isinstance(value, list | tuple) or len(value) != (1 if is_last else 2):
+        _refuse(key, wanted)
+    share = _scaled_text(value[0], {"%": 0.01})
+    lasts_s = 0.0 if is_last else _scaled_text(value[1], {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0})
+    if not isinstance(share, float) or not 0 <= share <= 1 or not isinstance(lasts_s, float) or not lasts_s >= 0:
+        _refuse(key, wanted)
+    return share, lasts_s
+
+
+def _scaled_text(value: object, units: Mapping[str, float]) -> float | None:
+    """Return a number, or a text of one with a unit; None for anything else."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value) if abs(value) < _HUGE else None
+    if not isinstance(value, str) or value[-1:] not in units:
+        return None
+    digits = value[:-1].strip()
+    is_number = digits.isascii() and digits.replace(".", "", 1).isdigit() and len(digits) < _DIGITS
+    return round(float(digits) * units[value[-1]], 9) if is_number else None
+
+
+def _shown_rollout(value: Rollout | None) -> object:
+    if value is None:
+        return {}
+    steps: list[list[float]] = [[share, seconds] for share, seconds in value.steps[:-1]]
+    return {"of": value.of, "to": value.to, "steps": [*steps, [value.steps[-1][0]]]}
+
+
 def _plain(value: object) -> object:
     return value
 
@@ -233,12 +289,15 @@ _KEYS: dict[str, _Key] = {
     "weights": _Key("weights", _weights, _shown_weights),
     "score_weights": _Key("score_weights", _score_weights, _shown_score),
     "shadow": _Key("shadow", _shadow, _shown_shadow),
+    "rollout": _Key("rollout", _rollout, _shown_rollout),
     "routing_time_alarm_us": _Key("alarm_s", _up_to(1e6, 1e-6), _scaled(1e6)),
 }
 KEYS = tuple(_KEYS)
 """Every key, in the order in which they are shown."""
 _MERGED = {"ab_test_variants", "score_weights", "weights"}
 """Objects of which a change may give parts."""
+_HUGE, _DIGITS = 1e12, 16
+"""Numbers of steps beyond which nobody means one."""
 _SHOWN_KEYS, _SHOWN_CHARS = 8, 80
 """Of keys that do not exist, in the message that says so."""
 
@@ -298,9 +357,9 @@ def unwrapped(document: Mapping[str, object]) -> dict[str, object]:
 
 
 def _names_bytes(config: RoutingConfig) -> int:
-    names = [name for name, _ in (*config.weights, *config.variants)] + [
-        name for one in config.shadow for name in (one.of, one.to)
-    ]
+    names = [name for name, _ in (*config.weights, *config.variants)]
+    names += [name for one in config.shadow for name in (one.of, one.to)]
+    names += [config.rollout.of, config.rollout.to] if config.rollout is not None else []
     return sum(len(name.encode()) for name in (*names, config.ab_test_model_a or "", config.ab_test_model_b or ""))
 
 

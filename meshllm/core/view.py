@@ -115,6 +115,8 @@ class LocalModel:
     """Unloaded with `hold`: requests do not bring it back."""
     dropped: bool = False
     """Withdrawn from this node: only `load` brings it back."""
+    pin: bool | None = None
+    """Whether somebody ordered that it stays in memory; None: as the configuration says."""
     waiting: str = ""
     """What it waits for, in words: `capacity: needs 9.1 GB, 3.2 GB are free`; or empty."""
     progress: LoadProgress | None = None

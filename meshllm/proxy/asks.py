@@ -122,6 +122,7 @@ class _Timings(msgspec.Struct, gc=False):
     cache_n: int = 0
     prompt_ms: float = 0.0
     predicted_n: int = 0
+    predicted_ms: float = 0.0
 
 
 class _Told(msgspec.Struct, gc=False):
@@ -150,8 +151,8 @@ def report_of(document: bytes) -> Report:
     if not 0 <= cached <= tokens:
         return _NOTHING
     made = max(usage.completion_tokens or timings.predicted_n, 0)
-    read_s = max(timings.prompt_ms, 0.0) / 1000
-    return Report(prompt_tokens=tokens, cached_tokens=cached, made_tokens=made, read_s=read_s)
+    read_s, wrote_s = max(timings.prompt_ms, 0.0) / 1000, max(timings.predicted_ms, 0.0) / 1000
+    return Report(prompt_tokens=tokens, cached_tokens=cached, made_tokens=made, read_s=read_s, wrote_s=wrote_s)
 
 
 def report_of_events(pieces: Sequence[bytes], *, is_chunked: bool) -> Report:

@@ -26,7 +26,6 @@ from meshllm.core.http_numbers import HttpNumbers
 from meshllm.core.ids import ModelId, NodeId, short
 from meshllm.core.names import AUTO_NAME
 from meshllm.core.serving.asleep import unloaded
-from meshllm.core.serving.priorities import Priority
 from meshllm.core.serving.route_memory import RouteMemory
 from meshllm.core.serving.routes import Refusal
 from meshllm.proxy import openai, paths
@@ -50,6 +49,7 @@ from meshllm.proxy.pursuit import Patience, Pursuit
 from meshllm.proxy.resume import Resumer
 from meshllm.proxy.room import descriptors_for_clients, is_loopback
 from meshllm.proxy.serve_tunnel import FarEnd
+from meshllm.proxy.shadowing import Shadowing
 from meshllm.proxy.straight import request_ids
 from meshllm.proxy.target import Target
 from meshllm.proxy.targets import Targets, Tunnels, Views
@@ -99,7 +99,7 @@ class FrontDoor:
         self._pursuit = self.pursuit = Pursuit(self._targets, self.traffic, reach, self.planner, post, patience)
         self._pursuit.admit, self.planner.quotas = self.metering.admit, self.metering
         self._pursuit.let_in = self.metering.let_in
-        self._open = OpenRequests(self.planner, views, self.traffic, rng)
+        self._open = OpenRequests(self.planner, views, self.traffic, rng, Shadowing(self._targets, self.planner))
         self._pursuit.turn = self._open.turn
         self._resumer = Resumer(self._targets, self.traffic, self._pursuit.pause_s)
         self._rules = AccessRules(
@@ -171,6 +171,7 @@ class FrontDoor:
             client.close()
         self.far_end.end(problem)
         await self._tending.close()
+        await self._open.shadowing.close()
         self._targets.close()
         await asyncio.sleep(0)  # what was written goes out
         for client in tuple(self._connections):
@@ -391,7 +392,7 @@ class FrontDoor:
             self._pursue(exchange)
             return exchange
         trip = None
-        most = found.at_once if intake.priority is not Priority.LOW else min(found.at_once, found.room(intake.priority))
+        most = self._targets.most(found, intake.priority)
         if found.traffic.in_flight >= most or len(body) > found.unasked_bytes:
             looked_at = self._pursuit.looked_at(found, seen, intake, most)
             if isinstance(looked_at, Problem):

@@ -5,8 +5,10 @@ Owns what is remembered of a view for that: which models fit which wishes, and t
 models, narrows the choice before. Doesn't know what happens where none is ready; that request goes on as it came.
 """
 
+import logging
 import random
 from collections.abc import Collection, Mapping
+from functools import partial
 from time import perf_counter
 
 import msgspec
@@ -19,7 +21,7 @@ from meshllm.core.serving.open_model import capable, most_preferred
 from meshllm.core.serving.ratings import Candidate
 from meshllm.core.serving.route_memory import OPEN_MODEL, Ask
 from meshllm.core.serving.routes import RouteRequest
-from meshllm.core.serving.variants import Variants, compared
+from meshllm.core.serving.variants import Variants, compared, rolled_out
 from meshllm.core.view import MeshView
 from meshllm.proxy.asks import ask_of
 from meshllm.proxy.forward import Exchange
@@ -27,7 +29,10 @@ from meshllm.proxy.intake import Intake
 from meshllm.proxy.peek import Peek, with_model
 from meshllm.proxy.plan import Newest, Planner
 from meshllm.proxy.pool import TunnelEnd
+from meshllm.proxy.shadowing import Shadowing
 from meshllm.proxy.traffic import Traffic
+
+log = logging.getLogger(__name__)
 
 _REMEMBERED = 256
 
@@ -35,9 +40,12 @@ _REMEMBERED = 256
 class OpenRequests:
     """Names the models of open requests."""
 
-    def __init__(self, planner: Planner, views: Newest, traffic: Traffic, rng: random.Random) -> None:
+    def __init__(
+        self, planner: Planner, views: Newest, traffic: Traffic, rng: random.Random, shadowing: Shadowing
+    ) -> None:  # fmt: skip
         """Choose by the memory of `planner`; `traffic` knows what is at each engine from here."""
         self._planner = planner
+        self.shadowing = shadowing
         self._views = views
         self._traffic = traffic
         self._variants = Variants(rng)
@@ -70,13 +78,15 @@ class OpenRequests:
         return msgspec.structs.replace(seen, model=model, body=body, is_open=True, is_compared=is_compared)
 
     def compare(self, exchange: Exchange) -> None:
-        """Let what comes of a request be a figure of its model, where that is compared, though it has one host only."""
+        """Have what comes of a request counted, where its model is compared or copied, though it has one host only."""
         target, seen = exchange.target, exchange.seen
-        if not seen.is_compared:
+        if not (seen.is_compared or target.is_shadowed):
             return
         targets = (target, *target.others)
         plan = self._planner.plan(exchange.intake, exchange.body, exchange.request_id, targets, seen.session_id)
-        plan.is_compared, exchange.plan = True, plan
+        plan.is_compared, exchange.plan = seen.is_compared, plan
+        if target.is_shadowed:
+            plan.then = partial(self.shadowing.copy, exchange)
         if not target.others:
             exchange.go(target)
 
@@ -117,18 +127,31 @@ class OpenRequests:
         With it goes whether these are compared.
         """
         bound = self._planner.memory.affinity.where(ask.session, OPEN_MODEL, now_s) if ask.session else None
+        weights = self._weights(config, now_s)
         if bound is not None and bound in fitting:
-            return (ModelId(bound),), config.ab_test_enabled and bound in self._compared(config)
-        if config.ab_test_enabled and (variant := self._variant(fitting, ask, config)) is not None:
+            of_bound = [weight for name, weight in weights if self._resolved(name) == bound]
+            if any(of_bound) or not of_bound or config.rollout is None:
+                return (ModelId(bound),), bool(of_bound)
+        if weights and (variant := self._variant(fitting, ask, weights)) is not None:
             return (variant,), True
         return most_preferred(fitting), False
 
-    def _compared(self, config: RoutingConfig) -> list[ModelId]:
-        return [self._resolved(name) for name, _ in compared(config)]
+    def _weights(self, config: RoutingConfig, now_s: float) -> tuple[tuple[str, float], ...]:
+        """Return the models that share the open requests, and by which weights; none where they are not shared."""
+        stats, plan = self._planner.memory.stats, config.rollout
+        if plan is None:
+            stats.rollouts.end()
+            return compared(config) if config.ab_test_enabled else ()
+        models = (self._resolved(plan.of), self._resolved(plan.to))
+        share = stats.rollouts.share(plan, models, stats.trials, now_s)
+        for one in stats.rollouts.taken_news():
+            log.log(logging.getLevelName(one.level.upper()), one.message, extra={"fields": dict(one.fields)})
+        return rolled_out(plan, share)
 
-    def _variant(self, fitting: Mapping[ModelId, int], ask: Ask, config: RoutingConfig) -> ModelId | None:
+    def _variant(
+        self, fitting: Mapping[ModelId, int], ask: Ask, weights: tuple[tuple[str, float], ...]
+    ) -> ModelId | None:  # fmt: skip
         """Return which of the compared models a request gets: another one where its own is not to be had."""
-        weights = compared(config)
         places = [name for name, _ in weights]
         for number, name in enumerate(self._variants.order(weights, ask.session)):
             model = self._resolved(name)

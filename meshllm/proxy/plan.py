@@ -20,7 +20,7 @@ from meshllm.core.routing_config import RoutingConfig
 from meshllm.core.serving.attempts import RetryBudget
 from meshllm.core.serving.candidates import engines_of, mark_of
 from meshllm.core.serving.experiments import Trial
-from meshllm.core.serving.explain import Decision, Kept
+from meshllm.core.serving.explain import Amount, Decision, Kept
 from meshllm.core.serving.ratings import Candidate, Rating
 from meshllm.core.serving.route_memory import NO_REPORT, Ask, Report, Reservation, RouteMemory
 from meshllm.core.view import MeshView
@@ -153,6 +153,8 @@ class Plan:
     """It is one of the retries that are under way."""
     is_compared: bool = False
     """What comes of it is a figure of its model."""
+    then: Callable[[Trial], None] | None = None
+    """Is told what came of it, where somebody wants to know."""
     _told: Report = NO_REPORT
     """What the answer said of itself, for that."""
     _place: Reservation | None = None
@@ -230,9 +232,25 @@ class Plan:
         planner, told = self.planner, self._told
         planner.open -= 1
         self.kept.went, self.kept.is_ok = node, is_ok
-        if self.is_compared:
+        if told is not NO_REPORT:
+            self.kept.amount = self._amount(told)
+        then, self.then = self.then, None
+        if self.is_compared or then is not None:
             trial = Trial(
                 is_ok=is_ok, took_s=planner.clock() - self.began_s, first_byte_s=self.kept.first_byte_s,
                 prompt_tokens=told.prompt_tokens, cached_tokens=told.cached_tokens, made_tokens=told.made_tokens,
             )  # fmt: skip
-            planner.memory.stats.trials.ended(self.kept.decision.model, trial)
+            if self.is_compared:
+                planner.memory.stats.trials.ended(self.kept.decision.model, trial)
+            if then is not None:
+                then(trial)
+
+    def _amount(self, told: Report) -> Amount:
+        """Return how much the answer was; where its engine says no time, a stream took from its first piece on."""
+        begun_s, wrote_s = self.kept.first_byte_s, told.wrote_s
+        if not wrote_s and self.tail and begun_s is not None:
+            wrote_s = self.planner.clock() - self.began_s - begun_s
+        return Amount(
+            prompt_tokens=told.prompt_tokens, cached_tokens=told.cached_tokens, made_tokens=told.made_tokens,
+            wrote_s=wrote_s,
+        )  # fmt: skip

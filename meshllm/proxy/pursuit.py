@@ -18,7 +18,7 @@ from meshllm.core.events import Event, ModelWanted
 from meshllm.core.ids import ModelId
 from meshllm.core.serving.asleep import coming, order_version, unloaded, unloaded_since
 from meshllm.core.serving.attempts import Setback, Trail, pause_s
-from meshllm.core.serving.priorities import Priority, aged, turn_s
+from meshllm.core.serving.priorities import Priority, aged
 from meshllm.core.serving.routes import Refusal, RefusalCode, Wait
 from meshllm.core.view import MeshView
 from meshllm.proxy import openai
@@ -109,7 +109,7 @@ class Pursuit:
         if (
             not isinstance(way, Target)
             or way.peer is not None
-            or way.traffic.in_flight >= way.room(exchange.intake.priority)
+            or way.traffic.in_flight >= way.engine_room(exchange.intake.priority)
         ):
             return False
         connection = way.pool.take()
@@ -124,10 +124,11 @@ class Pursuit:
 
         `most` are in flight before that is asked. A low one waits for room as long as there is some for others.
         """
-        in_flight, door = target.traffic.in_flight, intake.inference
-        if in_flight >= max(target.room(intake.priority), target.admitted) and not target.others:
+        traffic, door = target.traffic, intake.inference
+        whole = max(target.room(intake.priority), target.admitted)
+        if traffic.before(intake.priority) >= whole and not target.others:
             return self.overloaded(target)
-        trip = Trip() if in_flight >= most else None
+        trip = Trip() if traffic.in_flight >= most else None
         if door is not None and len(seen.body) > target.unasked_bytes:
             objection = self.ways.objection(target, seen, door)
             if isinstance(objection, Problem):
@@ -252,7 +253,7 @@ class Pursuit:
             self._note_lost(exchange)
             return False  # lost there twice: only another engine, or the same one restarted, can help
         priority = aged(exchange.intake.priority, monotonic() - exchange.since_s)
-        if target.traffic.in_flight + target.pool.opening >= target.room(priority):
+        if target.traffic.in_flight + target.pool.opening >= target.engine_room(priority):
             return False
         if (problem := await self._over_quota(exchange, target)) is not None:
             if problem.status == 400 or not self.ways.has_others(exchange):
@@ -261,6 +262,7 @@ class Pursuit:
             exchange.note(Setback.BUSY, problem)
             return False
         exchange.go(target)
+        target.traffic.came_in(exchange.intake.priority)
         self.ways.taken(target)
         try:
             connection = await target.pool.connect(
@@ -393,7 +395,7 @@ class Pursuit:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(comment_due_s, 0) if says_so else left_s):
                     if isinstance(found, Target) and wait.is_for_room:
-                        await found.traffic.one_ended(turn_s(exchange.intake.priority, exchange.since_s))
+                        await found.traffic.one_ended((exchange.intake.priority, exchange.since_s))
                     else:
                         await self._views.changed(epoch)
                     return

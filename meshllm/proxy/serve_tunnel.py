@@ -374,7 +374,7 @@ class FarEnd:
         return Problem(status=503, code="model_loading", message=found.message, retry_after_s=retry_after_s)
 
     def _begin(self, tunnel: TunnelledConnection, exchange: Exchange, is_stream: bool) -> Exchange:  # noqa: FBT001
-        exchange.asked_model, exchange.is_stream = tunnel.head.model, is_stream
+        exchange.asked_model, exchange.is_stream, exchange.since_s = tunnel.head.model, is_stream, monotonic()
         traffic, slots = exchange.target.traffic, exchange.target.slots
         queued = max(traffic.in_flight - slots + 1, 0)
         tunnel.ahead, tunnel.ended_then, tunnel.began_s = queued, self._ended[tunnel.head.model], monotonic()
@@ -382,7 +382,8 @@ class FarEnd:
         if exchange.target.is_metered:
             self._host.tend(exchange, self._admit(tunnel, exchange))
             return exchange
-        connection = exchange.target.pool.take()
+        has_room = traffic.in_flight < self.routes.most(exchange.target, tunnel.priority)
+        connection = exchange.target.pool.take() if has_room else None
         if connection is not None:
             exchange.begin(connection)
         else:
@@ -398,7 +399,18 @@ class FarEnd:
             exchange.answer(problem)
 
     async def _connect(self, exchange: Exchange) -> None:
-        """Send a request over a new connection."""
+        """Send a request over a new connection, when it is its turn: its tunnel knows how long it may wait."""
+        tunnel, door = cast("TunnelledConnection", exchange.client), exchange.intake.inference
+        while (target := exchange.target).traffic.in_flight + target.pool.opening >= target.engine_room(
+            tunnel.priority
+        ):
+            await target.traffic.one_ended((tunnel.priority, exchange.since_s))
+            found = self._target(tunnel, door) if door is not None else target
+            if isinstance(found, Problem):  # much may have changed meanwhile
+                exchange.answer(found)
+                return
+            exchange.target = found
+        target.traffic.came_in(tunnel.priority)
         try:
             connection = await exchange.target.pool.connect(errand(exchange))
         except OSError:

@@ -90,7 +90,7 @@ class ResponseStory(Story):
 
     def _take_item(self, document: dict[str, Any]) -> None:
         item = document.get("item")
-        kind = item.get("type") if isinstance(item, dict) else None
+        kind = str(item.get("type")) if isinstance(item, dict) else ""
         if not isinstance(item, dict) or kind not in _PREFIXES or any(known.kind == kind for known in self._items):
             self.is_odd = True
             return

@@ -9,7 +9,7 @@ from time import monotonic
 
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.serving.attempts import Setback, Trail
-from meshllm.core.serving.priorities import Priority, room
+from meshllm.core.serving.priorities import Priority, engine_room, room
 from meshllm.core.serving.ratings import Candidate
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.pool import Pool
@@ -51,12 +51,19 @@ class Target:
     """The part of `client_lines` that says why it goes there."""
     is_metered: bool = False
     """Its model has quotas: each request is looked at before it goes."""
+    is_shadowed: bool = False
+    """Some of its requests are copied to another model."""
     others: "tuple[Target, ...]" = ()
     """Where the same requests may go too, in order; only the first of them all has them."""
 
     def room(self, priority: Priority) -> int:
         """Return how many requests may be in flight for one more to come in; a far end decides that itself."""
         return room(priority, self.slots, self.admitted) if self.peer is None else self.admitted
+
+    def engine_room(self, priority: Priority) -> int:
+        """Return how many requests may be at the engine for one more to go there; few where priorities are minded."""
+        whole = self.room(priority)
+        return engine_room(whole, self.slots) if self.peer is None and self.traffic.is_minding else whole
 
 
 @dataclass(slots=True)

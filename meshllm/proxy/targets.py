@@ -14,6 +14,7 @@ from meshllm.core import limits
 from meshllm.core.engines import EngineEndpoint
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.serving.candidates import candidate_of
+from meshllm.core.serving.priorities import Priority
 from meshllm.core.serving.routes import (
     FALLBACK,
     NO_WISHES,
@@ -86,9 +87,11 @@ class Targets:
         self._wished: dict[Hashable, Target] = {}
         """Those of requests that say what their model has to be like."""
         self._off_lane: dict[Hashable, Target] = {}
-        """Those of which each request is looked at: adopted servers want a word changed, quotas are asked."""
+        """Those of which each request is looked at: adopted servers want a word changed, quotas asked, copies made."""
         self._known_here: dict[Hashable, Target] = {}
         """The same for requests that other nodes sent here."""
+        self._shadowed: set[object] = set()
+        """Models of whose requests some are copied."""
         self._tunnels = tunnels
         self._pools: dict[EngineEndpoint | TunnelEnd, Pool] = {}
         endpoint = EngineEndpoint(socket_path=str(management))
@@ -120,6 +123,8 @@ class Targets:
         target = known.get(key)
         if target is None and not request.is_forwarded:
             target = self._off_lane.get(key)
+            if target is not None and not self._is_looked_at(target):
+                known[key] = self._off_lane.pop(key)  # priorities are not minded any more
         if target is not None:
             return target
         planned = plan_routes(view, request)
@@ -127,14 +132,30 @@ class Targets:
             return planned
         first, *others = planned.routes
         target = self._prepare(first, view, tuple(self._prepare(route, view) for route in others))
-        is_looked_at = isinstance(target.pool, AdoptedPool) or target.is_metered or self.is_watched
-        if is_looked_at and not request.is_forwarded:
+        if self._is_looked_at(target) and not request.is_forwarded:
             known = self._off_lane
         if len(known) < _REMEMBERED:
             known[key] = target
             if known is self.known and path == CHAT and target.model == request.model:
                 self.chats[target.model] = target
         return target
+
+    def _is_looked_at(self, target: Target) -> bool:
+        """Tell whether each request is looked at, so that none may take the straight lane."""
+        is_odd = isinstance(target.pool, AdoptedPool) or target.is_metered or target.is_shadowed
+        return is_odd or self.is_watched or target.traffic.is_minding
+
+    def most(self, target: Target, priority: Priority) -> int:
+        """Return how many requests may be in flight for one of a priority to go at once.
+
+        Where priorities meet at a busy engine they are minded from then on, and its requests leave the straight lane.
+        """
+        traffic = target.traffic
+        if priority is not Priority.NORMAL and target.peer is None and traffic.in_flight >= target.slots:
+            traffic.mind(priority)
+            for key in [key for key, known in self.known.items() if known.traffic is traffic]:
+                self._off_lane[key] = self.known.pop(key)
+        return min(target.at_once, target.engine_room(priority))
 
     def close(self) -> None:
         """Hang up on every engine."""
@@ -161,6 +182,7 @@ class Targets:
             answer_lines=b"\r\n%bX-Mesh-Attempts: 1\r\n" % lines, slots=to.slots, others=others,
             peer=None if is_here else route.node, word=_word_of(view, route.node), is_fallback=is_fallback,
             candidate=candidate_of(view, route), reason_line=reason_line,
+            is_shadowed=route.model in self._shadowed,
             is_metered=view.quotas.is_limiting and view.quotas.of(route.model).is_limiting,
         )  # fmt: skip
 
@@ -182,6 +204,7 @@ class Targets:
     def _renew(self, view: MeshView) -> None:
         """Forget the routes of the last view and the pools of engines that are gone."""
         self.view = view
+        self._shadowed = {view.names.resolve(one.of) for one in view.routing.effective.shadow if one.sample}
         self.known.clear()
         self.chats.clear()
         self._off_lane.clear()

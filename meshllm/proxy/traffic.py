@@ -7,13 +7,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Hashable, Iterable
 from collections.abc import Set as AbstractSet
-from operator import itemgetter
 from time import monotonic
 
 from meshllm.core import limits
 from meshllm.core.events import TrafficMeasured
 from meshllm.core.health import first_token_step
 from meshllm.core.ids import ModelId
+from meshllm.core.serving.fair_turns import FairTurns, Waiting, before
+from meshllm.core.serving.priorities import Priority
 
 STATUS_CLASSES = range(1, 6)
 """First digits that HTTP gives a status; an engine's odd one is counted as a request alone."""
@@ -24,7 +25,7 @@ class ModelTraffic:
 
     __slots__ = (
         "_moved_s", "answered_since", "failed_since", "finished_since", "first_tokens_before", "first_tokens_since",
-        "has_moved", "in_flight", "model", "on_lane_before", "waiters",
+        "has_moved", "in_flight", "minded_until_s", "model", "on_lane_before", "turns", "waiters",
     )  # fmt: skip
 
     def __init__(self, model: ModelId) -> None:
@@ -45,8 +46,11 @@ class ModelTraffic:
         self.has_moved = False
         """A byte came from the engine, or the first request after a rest went there, since somebody last asked when."""
         self._moved_s = 0.0
-        self.waiters: list[tuple[float, asyncio.Event]] = []
-        """Set and forgotten whenever a request ends, in the order of their numbers."""
+        self.minded_until_s = 0.0
+        """Until when priorities are minded: requests of different ones met here."""
+        self.turns = FairTurns()
+        self.waiters: list[tuple[Waiting | None, asyncio.Event]] = []
+        """Set and forgotten whenever a request ends, in turn; first of all who waits for no room."""
 
     def begin(self) -> None:
         """Count a request in."""
@@ -83,19 +87,55 @@ class ModelTraffic:
     def wake(self) -> None:
         """Wake whoever waits for a request to end, those first whose turn it is."""
         waiters, self.waiters = self.waiters, []
-        for _, event in sorted(waiters, key=itemgetter(0)):
-            event.set()
+        queued: list[tuple[Waiting, asyncio.Event]] = []
+        for waiting, event in waiters:
+            if waiting is None:
+                event.set()
+            else:
+                queued.append((waiting, event))
+        for number in self.turns.order([waiting for waiting, _ in queued]):
+            queued[number][1].set()
+
+    def mind(self, priority: Priority) -> None:
+        """Mind priorities for a while, if this is one that says so."""
+        if priority is not Priority.NORMAL:
+            self.minded_until_s = monotonic() + limits.PRIORITY_MINDED_S
+
+    def came_in(self, priority: Priority) -> None:
+        """Count a request of a priority that goes to the engine, where that is minded."""
+        if self.is_minding:
+            self.turns.served(priority)
+
+    @property
+    def is_minding(self) -> bool:
+        """Tell whether priorities are minded."""
+        return self.minded_until_s > 0.0 and monotonic() < self.minded_until_s
+
+    def before(self, priority: Priority) -> int:
+        """Return how many requests take room from a newcomer: those at the engine, and of those that wait its betters.
+
+        Where no priorities are minded, the others that wait come back by themselves.
+        """
+        if not self.is_minding:
+            return self.in_flight
+        return self.in_flight + before(priority, (waiting for waiting, _ in self.waiters if waiting is not None))
 
     @property
     def is_quiet(self) -> bool:
         """Tell whether nothing is in flight and everything was reported."""
         return not (self.in_flight or self.finished_since or self.answered_since or self.failed_since)
 
-    async def one_ended(self, turn_s: float = 0.0) -> None:
-        """Return when a request ended; the smallest turn first. The caller sets the deadline."""
-        event = asyncio.Event()
-        self.waiters.append((turn_s, event))
-        await event.wait()
+    async def one_ended(self, waiting: Waiting | None = None) -> None:
+        """Return when a request ended, in turn for those that wait for its room. The caller sets the deadline."""
+        if waiting is not None:
+            self.mind(waiting[0])
+        mine = (waiting, asyncio.Event())
+        self.waiters.append(mine)
+        try:
+            await mine[1].wait()
+        finally:
+            if mine in self.waiters:
+                self.waiters.remove(mine)
 
 
 def admitted(slots: int) -> int:

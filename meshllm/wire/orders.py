@@ -67,7 +67,7 @@ def read_orders(document: Mapping[str, object]) -> KeptOrders:
     check_quotas(kept.quotas, kept.quota_uses)
     if any(not 0 <= choice.version <= ORDER_VERSION_MAX for choice in kept.quotas):
         raise malformed("a version that no choice of quotas reaches")
-    if len(kept.orders) > ANNOUNCED_ORDERS or max(len(kept.held), len(kept.dropped)) > MODELS_PER_NODE:
+    if len(kept.orders) > ANNOUNCED_ORDERS or max(len(kept.held), len(kept.dropped), len(kept.pins)) > MODELS_PER_NODE:
         raise malformed("more orders than a node keeps")
     return replace(kept, clock=min(max(kept.clock, 0), ORDER_VERSION_MAX))
 

@@ -42,6 +42,21 @@ async def test_unload_twice_is_fine() -> None:
         )
 
 
+async def test_a_model_is_pinned_and_let_go_again() -> None:
+    """The status document says which; a pin is of one node, never of all."""
+    async with a_node() as (_, client):
+        said = []
+        for pinned in (True, False):
+            answer = await post(client, "/v1/models/pin", model_id="tiny", pinned=pinned)
+            status = await (await client.get("/api/status")).json()
+            said.append((answer, status["models"][0]["pinned"]))
+        nothing = await post(client, "/v1/models/pin", model_id="nothing")
+        everywhere, why = await post(client, "/v1/models/pin", model_id="tiny", scope="mesh")
+
+        assert said == [((200, {"model_id": "tiny", "pinned": is_so}), is_so) for is_so in (True, False)]
+        assert (nothing[0], everywhere, why["error"]["param"]) == (404, 400, "scope")  # type: ignore[index]
+
+
 async def test_unload_passes_hold_and_force_on() -> None:
     """Both change what the core does."""
     async with a_node() as (node, client):

@@ -93,6 +93,11 @@ def test_models_are_ordered_about_and_quotas_routing_and_a_comparison_are_edited
         shows(page, "tiny", "ready")
         assert daemon.model("tiny")["phase"] == "ready"
 
+        for words, is_pinned in (("Pin", True), ("Unpin", False)):
+            page.get_by_role("button", name=f"{words}: tiny", exact=True).click()
+            expect(row_of(page, "tiny").get_by_text("pinned", exact=True)).to_have_count(int(is_pinned))
+            assert daemon.model("tiny")["pinned"] is is_pinned
+
         order(page, "tiny", "Hold")
         shows(page, "tiny", "held")
         page.get_by_role("button", name="Load: tiny", exact=True).click()

@@ -57,8 +57,8 @@ def test_the_document_of_a_node_that_was_told_nothing() -> None:
         "min_cache_hit_rate": 0.3, "affinity_timeout_sec": 300, "affinity_from_user": False, "max_retries": 3,
         "retry_delay_ms": 100, "unknown_model": "reject", "ab_test_enabled": False, "ab_test_split": 0.5,
         "ab_test_model_a": None, "ab_test_model_b": None, "ab_test_variants": {}, "weights": {},
-        "score_weights": {"cache": 0.4, "load": 0.4, "quota": 0.2}, "shadow": [], "routing_time_alarm_us": 1000,
-        "scope": "mesh", "version": 0,
+        "score_weights": {"cache": 0.4, "load": 0.4, "quota": 0.2}, "shadow": [], "rollout": {},
+        "routing_time_alarm_us": 1000, "scope": "mesh", "version": 0,
     }  # fmt: skip
 
 
@@ -78,9 +78,14 @@ def test_what_is_shown_can_be_sent_back() -> None:
         "strategy": "weighted_random", "weights": {"x": 3}, "score_weights": {"cache": 1}, "max_load_threshold": 0.5,
         "ab_test_variants": {"a": 1, "b": 2}, "ab_test_enabled": True,
         "shadow": [{"of": "a", "to": "b", "sample": 0.1}], "ab_test_model_a": "a", "unknown_model": "fallback",
+        "rollout": {"of": "a", "to": "b", "steps": [["1%", "10m"], [0.25, "1.5h"], [0.5, 7], ["100%"]]},
     })  # fmt: skip
 
     assert patched(DEFAULT, shown(config)) == config
+    assert shown(config)["rollout"] == {
+        "of": "a", "to": "b", "steps": [[0.01, 600.0], [0.25, 5400.0], [0.5, 7.0], [1.0]],
+    }  # fmt: skip
+    assert patched(config, {"rollout": {}}).rollout is patched(config, {"rollout": None}).rollout is None
 
 
 @pytest.mark.parametrize(
@@ -110,6 +115,30 @@ def test_what_is_shown_can_be_sent_back() -> None:
         ({"shadow": {}}, ConfigFault.INVALID_VALUE, "shadow"),
         ({"shadow": [{"of": "a"}]}, ConfigFault.INVALID_VALUE, "shadow[0]"),
         ({"shadow": [{"of": "a", "to": "b", "sample": 2}]}, ConfigFault.INVALID_VALUE, "shadow[0].sample"),
+        ({"rollout": []}, ConfigFault.INVALID_VALUE, "rollout"),
+        ({"rollout": {"of": "a", "to": "b"}}, ConfigFault.INVALID_VALUE, "rollout"),
+        ({"rollout": {"of": "a", "to": 3, "steps": [[1]]}}, ConfigFault.INVALID_VALUE, "rollout.to"),
+        *(
+            ({"rollout": {"of": "a", "to": "b", "steps": steps}}, ConfigFault.INVALID_VALUE, f"rollout.steps{where}")
+            for steps, where in (
+                ([], ""),
+                ([[1]] * 33, ""),
+                (3, ""),
+                ([[0.1], [1]], "[0]"),
+                ([[0.1, 5]], "[0]"),
+                ([["10", 5], [1]], "[0]"),
+                ([["1e1%", 5], [1]], "[0]"),
+                ([["-1%", 5], [1]], "[0]"),
+                ([[0.1, -5], [1]], "[0]"),
+                ([[0.1, "5w"], [1]], "[0]"),
+                ([[0.1, 10**400], [1]], "[0]"),
+                ([[float("nan"), 1], [1]], "[0]"),
+                ([["%", 1], [1]], "[0]"),
+                ([5], "[0]"),
+                ([["101%"]], "[0]"),
+                ([[True]], "[0]"),
+            )
+        ),
         ({"ab_test_model_a": 3}, ConfigFault.INVALID_VALUE, "ab_test_model_a"),
         ({"ab_test_enabled": True, "ab_test_model_a": "a"}, ConfigFault.INVALID_VALUE, "ab_test_enabled"),
     ],

@@ -147,15 +147,15 @@ def test_odd_bodies_say_nothing(body: bytes) -> None:
 # -- answers ---------------------------------------------------------------------------------------------
 
 USAGE = {"usage": {"prompt_tokens": 100, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 60}}}
-TIMINGS = {"timings": {"prompt_n": 40, "cache_n": 60, "prompt_ms": 80.5, "predicted_n": 5}}
+TIMINGS = {"timings": {"prompt_n": 40, "cache_n": 60, "prompt_ms": 80.5, "predicted_n": 5, "predicted_ms": 250.0}}
 
 
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
         (USAGE, Report(prompt_tokens=100, cached_tokens=60, made_tokens=5)),
-        (TIMINGS, Report(prompt_tokens=100, cached_tokens=60, made_tokens=5, read_s=0.0805)),
-        (USAGE | TIMINGS, Report(prompt_tokens=100, cached_tokens=60, made_tokens=5, read_s=0.0805)),
+        (TIMINGS, Report(prompt_tokens=100, cached_tokens=60, made_tokens=5, read_s=0.0805, wrote_s=0.25)),
+        (USAGE | TIMINGS, Report(prompt_tokens=100, cached_tokens=60, made_tokens=5, read_s=0.0805, wrote_s=0.25)),
         ({"usage": {"prompt_tokens": 100}}, Report(prompt_tokens=100)),
         ({"usage": {"prompt_tokens": -5}}, Report()),
         ({"usage": {"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 6}}}, Report()),

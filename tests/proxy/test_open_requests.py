@@ -14,7 +14,7 @@ import pytest
 
 from meshllm.core.ids import ModelId
 from meshllm.core.policy import ModelPolicy
-from meshllm.core.routing_config import DEFAULT, RoutingRegister
+from meshllm.core.routing_config import DEFAULT, Rollout, RoutingRegister
 from meshllm.core.view import LocalModel
 from tests.proxy.builders import (
     CHAT,
@@ -178,6 +178,7 @@ async def test_any_number_of_models_share_requests_by_their_weights() -> None:
     assert 8 <= shown["spill"] <= 12
 
 
+@pytest.mark.rows("EXP-3")
 async def test_what_comes_of_compared_models_is_counted_for_each_of_them() -> None:
     """Errors, times, tokens and what was cached; whole answers and streams, and nothing of other requests."""
     usage = {"prompt_tokens": 10, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
@@ -199,6 +200,9 @@ async def test_what_comes_of_compared_models_is_counted_for_each_of_them() -> No
         await ask(house, model="three")
         compared: Any = house.door.memory.stats.shown()["ab"]
         shown = compared["variants"]
+        configured(house, ab_test_enabled=False, variants=(("one", 1.0), ("two", 1.0)))
+        await ask(house)
+        assert house.door.memory.stats.shown()["ab"] == compared
         assert house.door.planner.open == 0
 
     one, two = shown["one"], shown["two"]
@@ -209,6 +213,47 @@ async def test_what_comes_of_compared_models_is_counted_for_each_of_them() -> No
     assert (one["completion_tokens"], one["cache_hit_rate"]) == (3 * one["requests"], 0.4)
     assert 0 < one["avg_first_byte_ms"] <= one["avg_latency_ms"]
     assert two["prompt_tokens"] == 0
+
+
+@pytest.mark.rows("EXP-6")
+async def test_a_new_model_takes_over_step_by_step_and_is_halted_when_it_fails(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Sessions that got it stay with it, until it is halted; who names a model gets that one."""
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        is_bad = request.json["model"] == "two" and broken
+        writer.write(
+            whole({"error": {"message": "no"}}, "500 Oh") if is_bad else whole({"model": request.json["model"]})
+        )
+
+    broken: list[str] = []
+    async with a_house(answer, models=three) as house:
+        house.door.planner.clock = lambda: now_s
+        rollout, now_s = Rollout(of="one", to="two", steps=((0.1, 600.0), (0.5, 60.0), (1.0, 0.0))), 0.0
+        configured(house, rollout=rollout)
+        first = await models_of(house, 100)
+        now_s = 600.0
+        second = await models_of(house, 100)
+        sessions = [f"X-Session-ID: s{number}" for number in range(12)]
+        at_half = [set(await models_of(house, 2, line)) for line in sessions]
+        broken.append("now")
+        for _ in range(100):
+            await ask(house)
+        shown: Any = house.door.memory.stats.shown()["rollout"]
+        halted = await models_of(house, 20)
+        of_sessions = [set(await models_of(house, 1, line)) for line in sessions]
+        named = (await ask(house, model="two")).status
+        configured(house)
+        await ask(house)
+
+    assert (8 <= first["two"] <= 12, 45 <= second["two"] <= 55) == (True, True)
+    assert all(len(models) == 1 for models in at_half)
+    assert {"two"} in at_half
+    assert "requests failed" in shown["halted"]
+    assert (halted, of_sessions, named) == ({"one": 20}, [{"one"}] * 12, 500)
+    assert "rollout" not in house.door.memory.stats.shown()
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"].count("rollout halted") == 1
 
 
 async def test_an_open_request_turns_to_another_model_where_the_host_of_the_first_is_gone() -> None:

@@ -12,6 +12,7 @@ from meshllm.core import limits
 from meshllm.core.announcement import ServingState
 from meshllm.core.ids import NodeId
 from meshllm.core.routing_config import DEFAULT, RoutingConfig, RoutingRegister, Strategy
+from meshllm.core.serving import explain
 from meshllm.core.serving.attempts import Setback
 from meshllm.proxy.front_door import FrontDoor
 from meshllm.wire.tunnel_frames import TunnelRefusal
@@ -205,6 +206,9 @@ async def test_a_conversation_goes_where_its_prompt_is_cached(is_stream: bool) -
             places.add((reply.headers["x-mesh-node"], reply.headers["x-mesh-route-reason"]))
         load = entry.door.memory.loads.of((NodeId(first.headers["x-mesh-node"]), TINY))
 
+        amounts: list[Any] = [explain.shown(kept)["usage"] for kept in entry.door.memory.decisions.newest()]
+
+    assert [(said["prompt_tokens"], said["cached_tokens"]) for said in amounts] == [(1000, 900)] * 9
     assert places == {(first.headers["x-mesh-node"], "cache_aware")}
     assert load is not None
     assert load.prefill_tokens_per_s == pytest.approx(1000.0)

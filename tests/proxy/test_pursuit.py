@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from functools import partial
 from typing import Any
 
@@ -52,6 +53,11 @@ def in_flight_is(house: House, count: int) -> bool:
 def loading(socket: object) -> tuple[Any, ...]:
     """Return a node whose model is on its way."""
     return (LOADING,)
+
+
+def with_one_slot(socket: Any) -> tuple[Any, ...]:
+    """Return a node whose engine computes one request at a time."""
+    return (a_model(socket=socket, slots=1),)
 
 
 def asleep(socket: object) -> tuple[Any, ...]:
@@ -440,8 +446,10 @@ async def test_a_held_model_is_refused_with_the_way_to_lift_the_hold() -> None:
 # -- priorities ------------------------------------------------------------------------------------------
 
 
-async def test_low_ones_wait_for_room_and_high_ones_have_a_reserve(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An engine with one slot and a full queue: low waits longest, normal is refused, high comes in."""
+async def test_where_priorities_meet_each_is_refused_when_its_own_queue_is_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An engine with one slot: two are at it, and what is less urgent takes nobody's place among those that wait."""
     monkeypatch.setattr(limits, "ENGINE_QUEUE_REQUESTS", 2)
     open_gate = asyncio.Event()
 
@@ -449,32 +457,33 @@ async def test_low_ones_wait_for_room_and_high_ones_have_a_reserve(monkeypatch: 
         await open_gate.wait()
         writer.write(whole({"model": "tiny"}))
 
-    def one_slot(socket: Any) -> tuple[Any, ...]:
-        return (a_model(socket=socket, slots=1),)
-
     def ask(priority: str) -> Any:
         return house.ask(a_post(a_chat(), CHAT, f"X-Priority: {priority}"))
 
-    async with a_house(answer, models=one_slot) as house, asyncio.TaskGroup() as group:
+    async with a_house(answer, models=with_one_slot) as house, asyncio.TaskGroup() as group:
         tasks = [group.create_task(ask("low")) for _ in range(3)]
         await until(lambda: waiting(house) == 1, "the third low one waiting")
         await until(partial(in_flight_is, house, 2), "the other two being in")
         tasks.append(group.create_task(ask("normal")))
-        await until(partial(in_flight_is, house, 3), "a normal one having room")
+        await until(lambda: waiting(house) == 2, "a normal one waiting, though three are before it in time")
         refused = [await ask("normal"), await ask("low")]
-        tasks.append(group.create_task(ask("high")))
-        await until(partial(in_flight_is, house, 4), "a high one having the reserve")
+        tasks += [group.create_task(ask("high")) for _ in range(2)]
+        await until(lambda: waiting(house) == 4, "two high ones waiting, one of them in the reserve")
         refused.append(await ask("high"))
+        assert house.door.in_flight(TINY) == 2
         open_gate.set()
         served = [(await task).status for task in tasks]
 
     assert [(reply.status, reply.error["code"]) for reply in refused] == [(429, "overloaded")] * 3
-    assert served == [200] * 5
+    assert served == [200] * 6
 
 
-async def test_those_that_wait_for_room_come_in_by_priority(monkeypatch: pytest.MonkeyPatch) -> None:
-    """High before normal before low, whoever came first; each gets its answer."""
-    monkeypatch.setattr(limits, "ENGINE_QUEUE_REQUESTS", 2)
+@pytest.mark.rows("QTA-17")
+async def test_those_that_wait_for_room_share_it_by_priority() -> None:
+    """Four high ones and two normal ones for each low one, whoever came first; each gets its answer.
+
+    The engine has one slot and a long queue, of which priorities that meet make no use.
+    """
     order: list[str] = []
     gate = asyncio.Semaphore(0)
 
@@ -483,19 +492,22 @@ async def test_those_that_wait_for_room_come_in_by_priority(monkeypatch: pytest.
         await gate.acquire()
         writer.write(whole({"model": "tiny"}))
 
-    came = ("first", "first", "first", "low", "normal", "high", "low", "normal", "high")
-    async with a_house(answer, models=loading) as house, asyncio.TaskGroup() as group:
+    came = ("first", "first", *["low"] * 3, *["normal"] * 4, *["high"] * 8)
+    async with a_house(answer, models=with_one_slot) as house, asyncio.TaskGroup() as group:
         tasks = []
         for number, word in enumerate(came):
             body = a_chat(messages=[{"role": "user", "content": word}])
             priority = "normal" if word == "first" else word
             tasks.append(group.create_task(house.ask(a_post(body, CHAT, f"X-Priority: {priority}"))))
-            await until(partial(waits_for, house, number + 1), "one more waiting")
-        house.views.publish(a_model(socket=house.engine.socket, slots=1))
+            came_in = partial(in_flight_is, house, number + 1) if number < 2 else partial(waits_for, house, number - 1)
+            await until(came_in, f"request {number} at the engine or waiting")
+        assert not house.door.routes.known
         for number in range(len(came)):
             gate.release()
             await until(partial(are_done, tasks, number + 1), "one more answer")
         served = [(await task).status for task in tasks]
 
-    assert order == ["first"] * 3 + ["high"] * 2 + ["normal"] * 2 + ["low"] * 2
+    assert order[:2] == ["first"] * 2
+    assert [Counter(order[at : at + 7]) for at in (2, 9)] == [{"high": 4, "normal": 2, "low": 1}] * 2
+    assert order[16:] == ["low"]
     assert served == [200] * len(came)

@@ -1,7 +1,10 @@
 """The far end of tunnels: strict, served here or refused, counted apart."""
 
 import asyncio
+from collections.abc import Coroutine
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -12,6 +15,8 @@ from meshllm.core.engines import EngineState
 from meshllm.core.events import PathFailed, TrafficMeasured
 from meshllm.core.ids import ModelId
 from meshllm.core.rights import CLIENT_ONLY, GUEST, Rights
+from meshllm.core.serving.priorities import Priority
+from meshllm.core.view import LocalModel
 from meshllm.wire.tunnel_errors import TunnelFailed
 from meshllm.wire.tunnel_frames import TunnelHead, TunnelProgress, TunnelRefusal
 from tests.proxy.builders import (
@@ -32,6 +37,7 @@ from tests.proxy.builders import (
     chunk,
     event,
     until,
+    whole,
 )
 from tests.proxy.test_client import Gate
 from tests.proxy.tunnels import DIGEST, FIRST, SECOND, FarHalf, Half, a_mesh, a_replica, a_served_model
@@ -512,3 +518,69 @@ async def test_a_priority_travels_and_counts_by_the_rights_of_the_node_that_send
     assert [head.priority for _, head in mesh.heads] == [1, 2, 0]
     assert from_client == "busy"
     assert not isinstance(from_host, TunnelRefusal)
+
+
+@pytest.mark.rows("QTA-17")
+async def test_requests_of_other_nodes_wait_at_their_host_in_the_same_turns_as_its_own() -> None:
+    """Where priorities met there; whoever gives up waiting leaves its place."""
+    order: list[str] = []
+    gate = asyncio.Semaphore(0)
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        order.append(request.json["messages"][0]["content"])
+        await gate.acquire()
+        writer.write(whole({"model": "tiny"}))
+
+    def asks(house: House, word: str, priority: str = "normal") -> Coroutine[object, object, Reply]:
+        return house.ask(a_post(a_chat(messages=[{"role": "user", "content": word}]), CHAT, f"X-Priority: {priority}"))
+
+    def one_slot(socket: Path) -> tuple[LocalModel, ...]:
+        return (a_served_model(socket, slots=1),)
+
+    async with a_mesh(answer, far_models=one_slot) as (entry, mesh), asyncio.TaskGroup() as group:
+        far = mesh.houses[FIRST]
+        traffic = far.door.traffic.of(TINY)
+        tasks = [group.create_task(asks(far, "first")) for _ in range(2)]
+        await until(lambda: traffic.in_flight == 2, "two requests at the engine")
+        tasks.append(group.create_task(asks(far, "low", "low")))
+        await until(lambda: len(traffic.waiters) == 1, "a low one of its own waiting")
+        _, gone = a_tunnel(far)
+        gone.write(GOOD)
+        await until(lambda: len(traffic.waiters) == 2, "one of the other node waiting")
+        gone.abort()
+        await until(lambda: len(traffic.waiters) == 1, "its place being free")
+        tasks += [group.create_task(asks(entry, "far")) for _ in range(2)]
+        await until(lambda: len(traffic.waiters) >= 3, "two of the other node waiting")
+        assert traffic.in_flight == 2
+        for _ in range(8):
+            gate.release()
+        served = [(await task).status for task in tasks]
+
+    assert served == [200] * 5
+    assert order == ["first", "first", "far", "far", "low"]
+
+
+async def test_a_request_that_waits_at_its_host_is_not_sent_to_an_engine_that_drains() -> None:
+    """It would never be done with; the entry node hears of it and looks elsewhere."""
+    gate = asyncio.Event()
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        await gate.wait()
+        writer.write(whole({"model": "tiny"}))
+
+    async with a_mesh(answer, far_models=lambda socket: (a_served_model(socket, slots=1),)) as (_, mesh):
+        far = mesh.houses[FIRST]
+        traffic = far.door.traffic.of(TINY)
+        traffic.mind(Priority.LOW)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(told(far, GOOD)) for _ in range(2)]
+            await until(lambda: traffic.in_flight == 2, "two requests at the engine")
+            tasks.append(group.create_task(told(far, GOOD)))
+            await until(lambda: len(traffic.waiters) == 1, "one waiting")
+            [model] = far.views.newest.local.values()
+            far.views.publish(replace(model, state=EngineState.DRAINING))
+            gate.set()
+            replies = [await task for task in tasks]
+
+    assert [reply.status for reply in replies] == [200, 200, 503]
+    assert len(far.engine.requests) == 2

@@ -8,6 +8,8 @@ from meshllm.core import limits
 from meshllm.core.events import TrafficMeasured
 from meshllm.core.health import first_token_step
 from meshllm.core.ids import ModelId
+from meshllm.core.serving.fair_turns import Waiting
+from meshllm.core.serving.priorities import Priority
 from meshllm.proxy.traffic import Traffic, admitted
 
 
@@ -131,19 +133,20 @@ def test_how_long_streams_took_to_begin_is_reported_in_steps_once() -> None:
 async def test_whose_turn_it_is_wakes_first() -> None:
     """Whoever waits for the drain of a model has the first turn of all."""
     tiny, woken = Traffic().of(ModelId("tiny")), []
+    low, normal, high = (Priority.LOW, 1.0), (Priority.NORMAL, 2.0), (Priority.HIGH, 3.0)
 
-    async def wait(turn_s: float) -> None:
-        await tiny.one_ended(turn_s)
-        woken.append(turn_s)
+    async def wait(waiting: Waiting | None) -> None:
+        await tiny.one_ended(waiting)
+        woken.append(waiting)
 
     tiny.begin()
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
-        for turn_s in (5.0, 3.0, 0.0, 4.0):
-            group.create_task(wait(turn_s))
+        for waiting in (low, normal, None, high):
+            group.create_task(wait(waiting))
         await asyncio.sleep(0)
         tiny.end(is_failure=False)
 
-    assert woken == [0.0, 3.0, 4.0, 5.0]
+    assert woken == [None, high, normal, low]
 
 
 def test_beginnings_of_streams_are_kept_when_they_were_reported_and_when_a_tunnel_is_gone() -> None:
@@ -161,3 +164,24 @@ def test_beginnings_of_streams_are_kept_when_they_were_reported_and_when_a_tunne
     assert before == {"m": {first_token_step(0.01): 2}}
     assert traffic.first_tokens() == {"m": {first_token_step(0.01): 3}}
     assert not traffic.tunnels
+
+
+async def test_priorities_are_minded_once_they_meet_and_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who gives up waiting is before nobody any more; a normal one alone changes nothing."""
+    tiny, now_s = Traffic().of(ModelId("tiny")), 100.0
+    monkeypatch.setattr("meshllm.proxy.traffic.monotonic", lambda: now_s)
+    tiny.mind(Priority.NORMAL)
+    tiny.in_flight = 2
+    alone = tiny.is_minding
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(tiny.one_ended((one, 1.0))) for one in (Priority.LOW, Priority.NORMAL)]
+        await asyncio.sleep(0)
+        meeting, waiting = tiny.is_minding, [tiny.before(one) for one in (Priority.LOW, Priority.NORMAL, Priority.HIGH)]
+        for task in tasks:
+            task.cancel()
+    left = tiny.before(Priority.LOW)
+    now_s += limits.PRIORITY_MINDED_S
+
+    assert (alone, meeting, tiny.is_minding) == (False, True, False)
+    assert (waiting, left) == ([4, 3, 2], 2)

@@ -23,11 +23,12 @@ from meshllm.core.quota_config import QuotaChoice, Quotas
 from meshllm.core.quota_use import QuotaUse, Spent
 from meshllm.core.resources import Gpu, Resources, Usable
 from meshllm.core.rights import Rights
-from meshllm.core.routing_config import RoutingChoice, RoutingConfig, ScoreWeights, Shadow, Strategy
+from meshllm.core.routing_config import Rollout, RoutingChoice, RoutingConfig, ScoreWeights, Shadow, Strategy
 
 ROUTED = RoutingConfig(
     strategy=Strategy.RANDOM, weights=(("m", 2.0),), shadow=(Shadow(of="m", to="n", sample=0.5),),
-    ab_test_model_a="m", score_weights=ScoreWeights(cache=1.0),
+    ab_test_model_a="m", rollout=Rollout(of="m", to="n", steps=((0.1, 60.0), (1.0, 0.0))),
+    score_weights=ScoreWeights(cache=1.0),
 )  # fmt: skip
 NODE = NodeId("a" * 52)
 OTHER = NodeId("b" * 52)

@@ -22,7 +22,7 @@ KEPT = KeptOrders(
     orders=(ORDER,), default=DefaultChoice(model=ModelId("m"), version=4, author=NODE), override=ModelId("o"), clock=9,
     routing=RoutingChoice(config=ROUTED, version=5, author=NODE), routing_here=ROUTED, quotas=QUOTAS,
     quota_uses=(QuotaUse(model=ModelId("m"), hour=Spent(3600, 5, 1), day=Spent(0, 9, 2)),), held=(ModelId("h"),),
-    dropped=(ModelId("d"),),
+    dropped=(ModelId("d"),), pins=((ModelId("p"), True), (ModelId("q"), False)),
 )  # fmt: skip
 
 

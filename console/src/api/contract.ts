@@ -131,7 +131,7 @@ export interface ModelStatus {
   wanted: boolean;
   held: boolean;
   dropped: boolean;
-  pinned: boolean; // the configuration keeps it in memory, whatever else wants the room
+  pinned: boolean; // it stays in this node's memory, whatever else wants the room
   progress: Progress | null;
   failure: Failure | null;
   waiting: string;

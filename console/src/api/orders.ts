@@ -3,7 +3,7 @@
 import { read, request } from "./client";
 import type { RoutingConfig } from "./routing";
 
-export type Change = "load" | "unload" | "hold" | "drop";
+export type Change = "load" | "unload" | "hold" | "drop" | "pin" | "unpin";
 
 // `at` is the one node that is to load it; "" leaves that to the mesh.
 export async function changeModel(id: string, change: Change, at = ""): Promise<void> {
@@ -14,6 +14,10 @@ export async function changeModel(id: string, change: Change, at = ""): Promise<
     case "unload":
     case "hold":
       await request("v1/models/unload", { body: { model_id: id, hold: change === "hold" } });
+      return;
+    case "pin":
+    case "unpin":
+      await request("v1/models/pin", { body: { model_id: id, pinned: change === "pin" } });
       return;
     case "drop": // the node stays, even without a model: whoever looks at its console wants to go on
       await request("mesh/drop", { body: { model: id, keep_running: true } });

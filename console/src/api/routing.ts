@@ -43,7 +43,15 @@ export interface Decision {
   went: string | null; // where it was answered; null while it was not
   ok: boolean | null;
   first_byte_s: number | null;
+  usage: Usage | null; // null while the answer is not complete, or where it says nothing of itself
   attempts: { candidate: string; after_s: number; setback: string | null }[]; // where it was sent, in order
+}
+
+export interface Usage {
+  prompt_tokens: number;
+  cached_tokens: number; // of the prompt's
+  completion_tokens: number;
+  tokens_per_s: number | null;
 }
 
 export interface Candidate {

@@ -1,6 +1,7 @@
 // Questions about decisions of routing that views ask. Pure.
 
 import type { Decision } from "../api/routing";
+import { count } from "./format";
 import type { Tone } from "./selectors";
 
 export function outcomeOf({ ok }: Decision): { word: string; tone: Tone } {
@@ -37,6 +38,18 @@ export function requestsOf(newest: Decision[], wanted: string, name: (node: stri
 function wordsOf(asked: Asked, name: (node: string) => string): string {
   const { model_id, reason, went, picked } = last(asked);
   return [asked.id, model_id, reason, name(went ?? picked), outcomeOf(last(asked)).word].join(" ");
+}
+
+// How much an answer was, by its own account: in a few words, the pace first. "" where it said nothing.
+export function usageWords({ usage }: Decision): string {
+  if (usage === null) return "";
+  const { prompt_tokens: prompt, cached_tokens: cached, completion_tokens: made, tokens_per_s: pace } = usage;
+  const words = [
+    pace === null ? "" : `${pace.toFixed(1)} tokens/s`,
+    made ? `${count(made)} tokens` : "",
+    prompt ? `${count(cached)} of ${count(prompt)} prompt tokens cached` : "",
+  ];
+  return words.filter(Boolean).join(" · ");
 }
 
 export interface Step {
@@ -81,7 +94,8 @@ function endOf(decision: Decision, name: (node: string) => string): Step[] {
   if (first_byte_s !== null) steps.push({ at: seconds(first_byte_s), what: "first byte", tone: "good" });
   if (ok !== null) {
     const { word, tone } = outcomeOf(decision);
-    steps.push({ at: "", what: `${word}${went ? ` by ${name(went)}` : ""}`, tone });
+    const what = [`${word}${went ? ` by ${name(went)}` : ""}`, usageWords(decision)].filter(Boolean).join(": ");
+    steps.push({ at: "", what, tone });
   }
   return steps;
 }

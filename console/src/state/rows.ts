@@ -79,6 +79,7 @@ export function actionsOf({ id, mesh, local }: ModelRow): Action[] {
     actions.push({ change: "hold", words: "Hold", question: `Unload ${id}, and let no request load it again?` });
   }
   if (local && canUnload(local) && !isAdopted) {
+    actions.push(local.pinned ? { change: "unpin", words: "Unpin", question: "" } : { change: "pin", words: "Pin", question: "" });
     actions.push({ change: "drop", words: "Drop", question: `Withdraw ${id} from this node? Its file stays.` });
   }
   return actions;

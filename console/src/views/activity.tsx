@@ -4,8 +4,8 @@ import type { Decision } from "../api/routing";
 import { Badge } from "../parts/badge";
 import { EmptyState } from "../parts/empty-state";
 import type { Asked } from "../state/decisions";
-import { last, outcomeOf, requestsOf, seconds } from "../state/decisions";
-import { count } from "../state/format";
+import { last, outcomeOf, requestsOf, seconds, usageWords } from "../state/decisions";
+import { count, percent } from "../state/format";
 import { nodeName } from "../state/members";
 import { decisions, stats } from "../state/polling";
 import { status } from "../state/signals";
@@ -94,7 +94,7 @@ function Row({ asked }: { asked: Asked }) {
     decision.reason,
     `first byte ${seconds(decision.first_byte_s)}`,
     taken?.queue_wait_s ? `${seconds(taken.queue_wait_s)} to wait` : "",
-    taken?.cache_hit ? `${Math.round(taken.cache_hit * 100)} % in its cache` : "",
+    usageWords(decision) || (taken?.cache_hit ? `${percent(taken.cache_hit)} likely in its cache` : ""),
     decision.attempts.length > 1 ? `${decision.attempts.length} attempts` : "",
   ];
   return (

@@ -1,4 +1,4 @@
-import { useEffect, useMemo, useRef } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import type { StatusDocument } from "../api/contract";
 import { Badge } from "../parts/badge";
@@ -10,10 +10,11 @@ import { actionsOf, fit, modelRows, rowNote, stateOf, whereabouts } from "../sta
 import { age_s, node, status } from "../state/signals";
 import { paceWords } from "../state/speeds";
 
-const MOST_ROWS = 200; // a person reads no more of them, and a page with thousands is slow
+const ROWS_AT_ONCE = 40; // more than a screen shows: each costs something with every change
 
 export function ModelTable({ known }: { known: StatusDocument }) {
   const rows = modelRows(known, modelFilter.value);
+  const [most, setMost] = useState(ROWS_AT_ONCE);
   return (
     <>
       <label class="picker">
@@ -22,7 +23,10 @@ export function ModelTable({ known }: { known: StatusDocument }) {
           type="search"
           value={modelFilter.value}
           placeholder="a part of a name"
-          onInput={(event) => (modelFilter.value = event.currentTarget.value)}
+          onInput={(event) => {
+            modelFilter.value = event.currentTarget.value;
+            setMost(ROWS_AT_ONCE);
+          }}
         />
         <span role="status">{count(rows.length)} models</span>
       </label>
@@ -49,14 +53,32 @@ export function ModelTable({ known }: { known: StatusDocument }) {
             </tr>
           </thead>
           <tbody>
-            {rows.slice(0, MOST_ROWS).map((row) => (
+            {rows.slice(0, most).map((row) => (
               <Row key={row.id} row={row} known={known} />
             ))}
           </tbody>
         </table>
       </div>
-      {rows.length > MOST_ROWS && <p class="quiet-line">{count(rows.length - MOST_ROWS)} more: find them by their name.</p>}
+      {rows.length > most && <More left={rows.length - most} onWanted={() => setMost((shown) => shown + ROWS_AT_ONCE)} />}
     </>
+  );
+}
+
+// Whoever comes near the end of the table gets more of it, by scrolling or by the button.
+function More({ left, onWanted }: { left: number; onWanted: () => void }) {
+  const button = useRef<HTMLButtonElement>(null);
+  useEffect(() => {
+    const observer = new IntersectionObserver((seen) => seen.some(({ isIntersecting }) => isIntersecting) && onWanted());
+    if (button.current) observer.observe(button.current);
+    return () => observer.disconnect();
+  }, [left]); // observed anew, it is told at once when the next rows do not fill the screen either
+  return (
+    <p class="more">
+      <button type="button" ref={button} onClick={onWanted}>
+        Show more
+      </button>{" "}
+      <span class="quiet-line">{count(left)} more; find one by its name.</span>
+    </p>
   );
 }
 
@@ -92,7 +114,7 @@ function Cells({ row, size, note, where, isDefault, isAlone }: Shown) {
           <span class="model-id">{id}</span>
           {isDefault && <span class="tag">default</span>}
           {local?.pinned && (
-            <span class="tag" title="The configuration keeps it in memory">
+            <span class="tag" title="It stays in this node's memory, whatever else wants the room">
               pinned
             </span>
           )}

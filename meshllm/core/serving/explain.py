@@ -49,6 +49,26 @@ class Attempt:
     """Why it did not lead to an answer; empty for one that did, or may yet."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amount:
+    """How much an answer was, by its own account."""
+
+    prompt_tokens: int
+    """All of them, cached ones too."""
+    cached_tokens: int
+    made_tokens: int
+    wrote_s: float
+    """How long it was made; 0 where nobody knows."""
+
+    def shown(self) -> dict[str, object]:
+        """Return it as a document."""
+        pace = self.made_tokens / self.wrote_s if self.wrote_s > 0 else None
+        return {
+            "prompt_tokens": self.prompt_tokens, "cached_tokens": self.cached_tokens,
+            "completion_tokens": self.made_tokens, "tokens_per_s": None if pace is None else round(pace, 2),
+        }  # fmt: skip
+
+
 @dataclass(slots=True)
 class Kept:
     """A decision, and what came of it."""
@@ -61,6 +81,8 @@ class Kept:
     first_byte_s: float | None = None
     attempts: list[Attempt] = field(default_factory=list)
     """In their order, the first so many."""
+    amount: Amount | None = None
+    """What the answer said of itself, once it was complete."""
 
     def sent(self, node: str, after_s: float) -> None:
         """Note that the request was sent to a host, so many seconds after the decision."""
@@ -114,6 +136,7 @@ def shown(kept: Kept) -> dict[str, object]:
             {"candidate": one.node, "after_s": round(max(one.after_s, 0.0), 4), "setback": one.setback or None}
             for one in kept.attempts
         ],
+        "usage": None if kept.amount is None else kept.amount.shown(),
     }  # fmt: skip
 
 

@@ -380,7 +380,7 @@ class GapFilling:
         )
 
     def _is_removable(self, model: ModelId) -> bool:
-        return self._held.records[model].is_assigned and not self._held.policy_of(model).is_pinned
+        return self._held.records[model].is_assigned and not self._held.is_pinned(model)
 
     def _fit(self, model: ModelId, size_bytes: int, room: Room) -> Room | None:
         record = self._held.records.get(model)

@@ -185,6 +185,13 @@ class Holdings:
         """Tell whether a model that was asked for is shared in any case."""
         return self.forces_splits or self.policy_of(model).is_split
 
+    def is_pinned(self, model: ModelId) -> bool:
+        """Tell whether a model stays in memory: as was ordered, else as the configuration says."""
+        record = self.records.get(model)
+        if record is not None and record.pin is not None:
+            return record.pin
+        return self.policy_of(model).is_pinned
+
     def policy_of(self, model: ModelId) -> ModelPolicy:
         """Return what the configuration says of a model; where it says nothing, the choice is the node's."""
         return self.policies.get(model, _NOTHING_SAID)

@@ -24,6 +24,9 @@ from meshllm.core.serving.order_book import NOTHING_KEPT
 from meshllm.core.serving.records import Record
 from meshllm.core.serving.replies import Effects, answer, answers, notice, taken
 
+_OF_WHAT_IS_HERE = frozenset({Verb.UNLOAD, Verb.DROP, Verb.PIN, Verb.UNPIN})
+"""Orders that fetch nothing."""
+
 
 class Orders:
     """Carries out intents."""
@@ -41,6 +44,7 @@ class Orders:
         """Names being resolved outside, with the intents that wait for the answer."""
         self._held_before = set(kept.held)
         self._dropped_before = set(kept.dropped)
+        self._pins_before = dict(kept.pins)
         """Models of earlier runs that are not on this disk now."""
 
     def on_intent(self, event: ev.IntentReceived) -> Effects:
@@ -53,7 +57,7 @@ class Orders:
         record = self._held.records.get(found) if isinstance(found, str) else None
         if record is not None and _is_known(record, intent):
             return self._act(record, intent)
-        if intent.verb in (Verb.UNLOAD, Verb.DROP):
+        if intent.verb in _OF_WHAT_IS_HERE:
             near = f"; did you mean {' or '.join(found.near)}?" if not isinstance(found, str) and found.near else ""
             return [answer(intent, OutcomeCode.UNKNOWN_MODEL, f"this node has no model {intent.model!r}{near}")]
         if (reference := self._fetching.catalogued(intent.model)) is not None:
@@ -87,6 +91,8 @@ class Orders:
                 return self._unload(record, intent)
             case Verb.DROP:
                 return self._drop(record, intent)
+            case Verb.PIN | Verb.UNPIN:
+                return self._pin(record, intent)
             case Verb.DEFAULT:
                 raise AssertionError("a default is chosen for nodes, not done to a model")
 
@@ -125,6 +131,13 @@ class Orders:
         ):
             effects += self._leave(f"{record.id} was dropped and was the only model")
         return effects
+
+    @staticmethod
+    def _pin(record: Record, intent: Intent) -> Effects:
+        """Let a model stay in memory once it is there, or no longer: neither loads nor unloads it."""
+        record.pin = intent.verb is Verb.PIN
+        word = "stays in memory once it is there" if record.pin else "may make room for others"
+        return [answer(intent, OutcomeCode.DONE, f"{record.id} {word}", record.id)]
 
     def _withdraw(self, record: Record, intent: Intent) -> Effects:
         """Take a model out of memory and answer when its process is gone."""
@@ -178,6 +191,8 @@ class Orders:
             records[model].held = True
         for model in self._dropped_before & records.keys():
             records[model].dropped = True
+        for model in self._pins_before.keys() & records.keys():
+            records[model].pin = self._pins_before.pop(model)
         self._held_before -= records.keys()
         self._dropped_before -= records.keys()
 
@@ -186,9 +201,10 @@ class Orders:
         records = self._held.records.values()
         held = self._held_before | {record.id for record in records if record.held}
         dropped = self._dropped_before | {record.id for record in records if record.dropped}
+        pins = self._pins_before | {record.id: record.pin for record in records if record.pin is not None}
         return replace(
             self._held.book.kept(), held=tuple(sorted(held)[:MODELS_PER_NODE]),
-            dropped=tuple(sorted(dropped)[:MODELS_PER_NODE]),
+            dropped=tuple(sorted(dropped)[:MODELS_PER_NODE]), pins=tuple(sorted(pins.items())[:MODELS_PER_NODE]),
         )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """Which requests go first where not all can: `X-Priority`, as the client wrote it or a tunnel brought it.
 
-Owns what a priority is worth: room in an engine's queue, and a head start among those that wait for room. Decides who
-may claim one, and that waiting makes up for having none. Doesn't know queues nor HTTP. Pure, with the time as an
-argument.
+Owns what a priority is worth: room in an engine's queue, and a share of the places where requests wait for one. Decides
+who may claim one, and that waiting makes up for having none. Doesn't know queues (`fair_turns`) nor HTTP. Pure, with
+the time as an argument.
 """
 
 from enum import IntEnum
@@ -22,8 +22,8 @@ class Priority(IntEnum):
 NAMES = {priority.name.lower(): priority for priority in Priority}
 """The words of `X-Priority`."""
 _BY_NUMBER = {int(priority): priority for priority in Priority}
-_AHEAD = {priority: number for number, priority in enumerate(Priority, start=-1)}
-"""Head starts before a normal one."""
+WEIGHTS = {Priority.LOW: 1, Priority.NORMAL: 2, Priority.HIGH: 4}
+"""Shares of the places at an engine where requests of all priorities wait; those that do not wait leave theirs."""
 
 
 def of_peer(number: int, rights: Rights) -> Priority:
@@ -51,12 +51,9 @@ def room(priority: Priority, slots: int, admitted: int) -> int:
 
 def aged(priority: Priority, waited_s: float) -> Priority:
     """Return what a priority counts for after so long: a low one is as good as a normal one in the end."""
-    return Priority.NORMAL if priority is Priority.LOW and waited_s >= limits.PRIORITY_HEAD_START_S else priority
+    return Priority.NORMAL if priority is Priority.LOW and waited_s >= limits.PRIORITY_MINDED_S else priority
 
 
-def turn_s(priority: Priority, since_s: float) -> float:
-    """Return what those that wait for room are ordered by, the smallest first: when they came, but for a head start.
-
-    Whoever has waited for longer than two head starts goes before any newcomer.
-    """
-    return since_s - _AHEAD[priority] * limits.PRIORITY_HEAD_START_S
+def engine_room(room: int, slots: int) -> int:
+    """Return how many may be at an engine while priorities meet: few, so that the others wait where there are turns."""
+    return min(room, 2 * slots)

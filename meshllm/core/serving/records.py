@@ -50,6 +50,8 @@ class Record:
     """Where its file was fetched from, kept when it is here."""
     held: bool = False
     dropped: bool = False
+    pin: bool | None = None
+    """Whether somebody ordered that it stays in memory; None: as the configuration says."""
     order: int = 0
     """Version of the newest order about it that whoever wanted it knew: only newer ones end that wish."""
     waiting: str = ""
@@ -151,7 +153,7 @@ class Record:
         """Return what everybody else may see of it."""
         return LocalModel(
             id=self.id, spec=self.served_spec, on_disk=self.spec, state=self.state, wanted=self.wanted,
-            held=self.held, dropped=self.dropped, waiting=self.waiting, progress=self.progress,
+            held=self.held, dropped=self.dropped, pin=self.pin, waiting=self.waiting, progress=self.progress,
             endpoint=self.endpoint, plan=self.plan, failure=self.failure, retry_at_s=self.retry_at_s, pid=self.pid,
             context_tokens=self.context_tokens, slots=self.slots, load_s=self.load_s,
             ready_since_s=self.ready_since_s, restarts=self.restarts, requests=self.requests,

@@ -135,6 +135,10 @@ class RemoteOrders:
                 return self._load(intent, found, view, now_s)
             case Verb.PULL:
                 return self._do_here(intent, view)
+            case Verb.PIN | Verb.UNPIN:
+                message = "what stays in memory is chosen for one node: this one, or the one that the scope names"
+                outcome = Outcome(code=OutcomeCode.INVALID_VALUE, message=message, param="scope")
+                return [Answer(request_id=intent.request_id, outcome=outcome)]
             case _ if isinstance(found, Outcome):
                 return [Answer(request_id=intent.request_id, outcome=found)]
             case Verb.DEFAULT:

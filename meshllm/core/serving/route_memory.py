@@ -53,6 +53,8 @@ class Report:
     made_tokens: int = 0
     read_s: float = 0.0
     """How long the engine read the new ones."""
+    wrote_s: float = 0.0
+    """How long it made the answer."""
 
 
 NO_REPORT = Report()

@@ -16,6 +16,8 @@ from types import MappingProxyType
 from meshllm.core import limits
 from meshllm.core.routing_config import Strategy
 from meshllm.core.serving.experiments import Trials
+from meshllm.core.serving.rollout import Rollouts
+from meshllm.core.serving.shadowing import Shadows
 
 _EDGES_US = (5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
 _LETTERS = "ab"
@@ -52,6 +54,10 @@ class RoutingStats:
         self._compared: Counter[str] = Counter(a=0, b=0, spill=0)
         self.trials = Trials()
         """What came of requests whose models are compared."""
+        self.shadows = Shadows()
+        """What came of copies of requests."""
+        self.rollouts = Rollouts()
+        """How far a new model is that takes over."""
         self.counted_elsewhere: Callable[[], Iterable[tuple[str, str, int]]] = tuple
         """Returns requests that ended well and of which nobody tells: model, node, how many since the start."""
 
@@ -107,6 +113,10 @@ class RoutingStats:
         }  # fmt: skip
         if any(self._compared.values()):
             found["ab"] = {**self._compared, "variants": self.trials.shown()}
+        if shadows := self.shadows.shown():
+            found["shadow"] = shadows
+        if (rollout := self.rollouts.shown()) is not None:
+            found["rollout"] = rollout
         if is_detailed:
             found |= self._slowest()
             edges = [*map(str, _EDGES_US), "+Inf"]

@@ -25,7 +25,10 @@ _WORSE_AND_WORSE = (
     OutcomeCode.AMBIGUOUS_MODEL, OutcomeCode.NO_CAPACITY, OutcomeCode.UNREACHABLE, OutcomeCode.NOT_ALLOWED,
     OutcomeCode.NOT_LOADABLE, OutcomeCode.DOWNLOAD_FAILED, OutcomeCode.LOAD_FAILED,
 )  # fmt: skip
-_WORDS = {Verb.UNLOAD: "unloaded", Verb.DROP: "dropped", Verb.LOAD: "loaded", Verb.PULL: "on disk"}
+_WORDS = {
+    Verb.UNLOAD: "unloaded", Verb.DROP: "dropped", Verb.LOAD: "loaded", Verb.PULL: "on disk", Verb.PIN: "pinned",
+    Verb.UNPIN: "not pinned",
+}  # fmt: skip
 
 
 def usual_scope(view: MeshView) -> str:

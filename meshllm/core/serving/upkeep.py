@@ -77,7 +77,7 @@ class Upkeep:
         cool = self.heat.cool(now_s)
         for record in self._held.records.values():
             entry, policy = self._stock.entries.get(record.id), self._held.policy_of(record.id)
-            if not _is_idle(record) or entry is None or policy.is_pinned:
+            if not _is_idle(record) or entry is None or self._held.is_pinned(record.id):
                 continue
             if policy.idle_unload_s is not None and now_s >= _used_s(record) + policy.idle_unload_s:
                 if may_go(self._me, entry.ready, record.id, entry.floor):
@@ -148,7 +148,7 @@ class Upkeep:
         found = []
         for record in self._held.records.values():
             entry = self._stock.entries.get(record.id)
-            if not _is_idle(record) or not record.is_assigned or self._held.policy_of(record.id).is_pinned:
+            if not _is_idle(record) or not record.is_assigned or self._held.is_pinned(record.id):
                 continue
             floor = 0 if entry is None else entry.min_warm
             if entry is not None and is_modest:

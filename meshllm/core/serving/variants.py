@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import accumulate
 
-from meshllm.core.routing_config import RoutingConfig
+from meshllm.core.routing_config import Rollout, RoutingConfig
 
 _STEP = (5.0**0.5 - 1.0) / 2.0
 """Steps of the golden ratio fill the circle evenly, so a share is kept within a few requests of thousands."""
@@ -23,6 +23,11 @@ def compared(config: RoutingConfig) -> tuple[tuple[str, float], ...]:
         return config.variants
     first, second = config.ab_test_model_a or "", config.ab_test_model_b or ""
     return ((first, config.ab_test_split), (second, 1.0 - config.ab_test_split))
+
+
+def rolled_out(plan: Rollout, share: float) -> tuple[tuple[str, float], ...]:
+    """Return the two models of a rollout with their weights; who got the new one at a smaller share keeps it."""
+    return ((plan.of, 1.0 - share), (plan.to, share))
 
 
 class Variants:

@@ -5,7 +5,7 @@ from typing import Any
 from meshllm.core import limits
 from meshllm.core.ids import ModelId
 from meshllm.core.routing_config import Strategy
-from meshllm.core.serving.explain import Decision, Decisions, shown
+from meshllm.core.serving.explain import Amount, Decision, Decisions, shown
 from meshllm.core.serving.strategies import Rejected
 from tests.core.serving.routed import a_rating
 
@@ -28,10 +28,11 @@ def test_a_decision_shows_every_candidate_and_what_became_of_it() -> None:
     kept.came_back("a", "lost")
     kept.sent("b", 0.2)
     kept.went, kept.is_ok, kept.first_byte_s = "b", True, 0.25
+    kept.amount = Amount(prompt_tokens=100, cached_tokens=60, made_tokens=5, wrote_s=0.25)
 
     document: Any = shown(kept)
 
-    assert (before["went"], before["ok"], before["first_byte_s"]) == (None, None, None)
+    assert (before["went"], before["ok"], before["first_byte_s"], before["usage"]) == (None, None, None, None)
     assert {name: value for name, value in document.items() if name != "candidates"} == {
         "request_id": "r1", "model_id": "m", "at_s": 1.0, "strategy": "cache_aware", "reason": "least_loaded",
         "picked": "a", "rebound": False, "routing_time_us": 42.1,
@@ -40,6 +41,7 @@ def test_a_decision_shows_every_candidate_and_what_became_of_it() -> None:
             {"candidate": "a", "after_s": 0.001, "setback": "lost"},
             {"candidate": "b", "after_s": 0.2, "setback": None},
         ],
+        "usage": {"prompt_tokens": 100, "cached_tokens": 60, "completion_tokens": 5, "tokens_per_s": 20.0},
     }  # fmt: skip
     assert document["candidates"][0] == {
         "candidate": "a", "score": 0.6, "load": 0.25, "cache_hit": 0.5, "predicted_first_token_s": 0.0,

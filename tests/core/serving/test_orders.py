@@ -1,14 +1,18 @@
 """What load, unload, drop and pull do to a model."""
 
+import random
+
 import pytest
 
 from meshllm.core import events as ev
-from meshllm.core.effects import DrainEngine, Leave, StopEngine
+from meshllm.core.effects import DrainEngine, KeepOrders, Leave, StopEngine
 from meshllm.core.engines import EngineFault, EngineState
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import OutcomeCode, Verb
 from meshllm.core.limits import GIB
-from tests.core.builders import Story, a_machine, a_spec, a_story, exited, ready
+from meshllm.core.mesh import CoreConfig, MeshCore
+from meshllm.core.serving.lifecycle import ServingPolicy
+from tests.core.builders import A_BUILD, Story, a_machine, a_spec, a_story, exited, ready
 
 TINY = ModelId("tiny")
 
@@ -81,6 +85,36 @@ def test_a_hold_outlives_a_later_unload() -> None:
 
     assert story.model("tiny").held
     assert not story.model("tiny").wanted
+
+
+def test_a_pin_is_remembered_over_restarts_and_before_its_file_is_there() -> None:
+    """It loads nothing, and is this node's alone."""
+    story = a_story(a_spec(), a_spec("other"), requested=("other",))
+
+    outcomes = [story.outcome(story.ask(verb, "tiny")) for verb in (Verb.UNPIN, Verb.PIN)]
+    kept = story.of(KeepOrders)[-1].kept
+    config = CoreConfig(node=NodeId("a" * 32), name="a", serving=ServingPolicy(requested=("other",)), kept=kept)
+    again = Story(MeshCore(config, 200.0, random.Random(1)))
+    again.tell(ev.ResourcesMeasured(resources=a_machine()), ev.EngineProbed(build=A_BUILD))
+    again.tell(ev.InventoryChanged(models=(a_spec("other"),)))
+    still = again.of(KeepOrders)
+    again.tell(ev.InventoryChanged(models=(a_spec("other"), a_spec())))
+
+    assert [outcome.is_done for outcome in outcomes if outcome is not None] == [True, True]
+    assert kept.pins == ((TINY, True),)
+    assert all(effect.kept.pins == kept.pins for effect in still)
+    assert (story.model("tiny").pin, again.model("tiny").pin) == (True, True)
+    assert (story.model("tiny").wanted, again.model("other").pin) == (False, None)
+
+
+def test_what_is_not_here_cannot_be_pinned() -> None:
+    """A pin fetches nothing."""
+    story = a_story(a_spec())
+
+    outcome = story.outcome(story.ask(Verb.PIN, "smollm2-135m"))
+
+    assert outcome is not None
+    assert outcome.code is OutcomeCode.UNKNOWN_MODEL
 
 
 def test_load_brings_back_what_was_held_dropped_or_failed() -> None:

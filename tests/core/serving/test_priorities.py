@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from meshllm.core import limits
 from meshllm.core.rights import CLIENT_ONLY, GUEST, OWN_MACHINE, Rights
-from meshllm.core.serving.priorities import NAMES, Priority, aged, of_peer, room, turn_s
+from meshllm.core.serving.priorities import NAMES, Priority, aged, engine_room, of_peer, room
 
 LOW, NORMAL, HIGH = Priority.LOW, Priority.NORMAL, Priority.HIGH
-START_S = limits.PRIORITY_HEAD_START_S
+START_S = limits.PRIORITY_MINDED_S
 
 
 @pytest.mark.parametrize(
@@ -47,13 +47,12 @@ def test_waiting_makes_up_for_a_low_priority() -> None:
     assert [aged(priority, START_S) for priority in Priority] == [NORMAL, NORMAL, HIGH]
 
 
-def test_turns_go_by_priority_among_those_that_come_together_and_by_time_in_the_end() -> None:
-    """Nobody waits for ever, however many urgent ones come."""
-    together = sorted([(turn_s(priority, 100.0), priority) for priority in Priority])
-    newcomer = turn_s(HIGH, 100.0 + 2 * START_S + 1)
-
-    assert [priority for _, priority in together] == [HIGH, NORMAL, LOW]
-    assert turn_s(LOW, 100.0) < newcomer
+@pytest.mark.parametrize(("whole", "slots", "expected"), [(68, 4, 8), (3, 4, 3), (2, 1, 2)])
+def test_where_priorities_meet_no_more_than_one_for_each_slot_waits_at_the_engine(
+    whole: int, slots: int, expected: int
+) -> None:
+    """An engine has no turns: whoever is at it is before whoever is not."""
+    assert engine_room(whole, slots) == expected
 
 
 def test_priorities_have_names() -> None:

@@ -192,6 +192,19 @@ def test_an_order_to_one_node_changes_nothing_elsewhere() -> None:
     assert world.state("bbbbbb") is EngineState.READY
 
 
+def test_a_model_is_pinned_at_one_node_and_never_at_all() -> None:
+    """Each node's memory is its own; another one may be told."""
+    world = World()
+    world.start("a", "bbbbbb")
+
+    there = world.carried_out("a", Verb.PIN, scope="bbbbbb")
+    everywhere = world.carried_out("a", Verb.PIN, scope="mesh")
+
+    pins = [world.sim.nodes[NodeId(name)].core.view.local[TINY].pin for name in ("a", "bbbbbb")]
+    assert (there.is_done, there.message, pins) == (True, "tiny stays in memory once it is there", [None, True])
+    assert (everywhere.code, everywhere.param) == (OutcomeCode.INVALID_VALUE, "scope")
+
+
 def test_a_node_that_nobody_knows_is_said_to_be_none() -> None:
     """A typing error must not look like a dead machine."""
     world = World()

@@ -52,6 +52,21 @@ def test_a_model_that_nobody_has_used_for_long_enough_is_unloaded() -> None:
     assert story.notes("letting go of a model")[0]["reason"] == "nobody has used it for 60 s"
 
 
+def test_what_is_pinned_stays_however_long_it_rests_until_somebody_lets_it_go() -> None:
+    """By an order, whatever the configuration says: it outlives the configuration's word in both directions."""
+    story, said_so = serving_x(), serving_x(replace(IDLE, is_pinned=True))
+    story.ask(Verb.PIN, "x")
+    story.wait_alone(200.0)
+    pinned = story.serving()
+    story.ask(Verb.UNPIN, "x")
+    said_so.ask(Verb.UNPIN, "x")
+    for one in (story, said_so):
+        one.wait_alone(61.0)
+        one.stop("x")
+
+    assert (pinned, story.serving(), said_so.serving()) == ([("x", "ready")], [], [])
+
+
 def test_a_request_begins_the_rest_anew_and_a_long_one_puts_it_off() -> None:
     """An answer of an hour is no rest."""
     story = serving_x()

@@ -67,6 +67,9 @@ class FakeEngine:
     is_ready: bool = False
     slots: list[Slot] = field(default_factory=list)
     tasks: int = 0
+    hit_tokens: int = 0
+    """Of all prompts; likewise those that were computed."""
+    miss_tokens: int = 0
     prompts: SeenPrompts = field(default_factory=SeenPrompts)
     free: asyncio.Condition = field(default_factory=asyncio.Condition)
     workers: Workers = field(default_factory=Workers)
@@ -270,6 +273,8 @@ async def completion(engine: FakeEngine, request: Request, writer: asyncio.Strea
         prompt_tokens, cached = engine.prompts.read(request.body)
     async with engine.slot(prompt_tokens) as slot:
         slot.n_cached = cached
+        engine.hit_tokens += min(cached, prompt_tokens)
+        engine.miss_tokens += prompt_tokens - min(cached, prompt_tokens)
         if await make_early_trouble(request, writer):
             return
         style = STYLES[request.path]
@@ -353,6 +358,18 @@ async def show_slots(engine: FakeEngine, _: Request, writer: asyncio.StreamWrite
     await send_json(writer, 200, body)
 
 
+async def show_counters(engine: FakeEngine, _: Request, writer: asyncio.StreamWriter) -> None:
+    """Answer what was counted since the start, as scrapers want it."""
+    lines = (
+        f"llamacpp:prompt_tokens_total {engine.miss_tokens}",
+        f"llamacpp:prompt_tokens_cached_total {engine.hit_tokens}",
+    )
+    body = "".join(f"{line}\n" for line in lines).encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    await writer.drain()
+
+
 async def show_request(engine: FakeEngine, request: Request, writer: asyncio.StreamWriter) -> None:
     """Answer with the prompt and what came, for tests of what a front door sends; and how many tasks there were."""
     told = {"headers": dict(request.headers), "body": request.body, "tasks": engine.tasks}
@@ -367,6 +384,7 @@ ROUTES: dict[tuple[str, str], Answer] = {
     ("POST", "/v1/messages/count_tokens"): count_tokens,
     ("GET", "/props"): show_props,
     ("GET", "/slots"): show_slots,
+    ("GET", "/metrics"): show_counters,
     ("POST", "/apply-template"): show_request,
 }
 

@@ -17,6 +17,7 @@ from meshllm.core.policy import ModelPolicy
 from meshllm.core.quota_config import NO_QUOTAS
 from meshllm.core.registration import NO_NOTES, Registration, RegistryNotes
 from meshllm.core.resources import MemoryLimit, Resources
+from meshllm.core.serving.cache_book import CacheBook
 from meshllm.core.serving.capacity import EngineWishes, NoRoom, Room, plan_engine, room_for_one_more
 from meshllm.core.serving.loans import Loan, lent_bytes
 from meshllm.core.serving.order_book import OrderBook
@@ -44,6 +45,8 @@ class Holdings:
         self.order: list[ModelId] = []
         """Models in the order in which they were asked for."""
         self.names = NameIndex(())
+        self.caches = CacheBook()
+        """How much of the prompt cache each engine gets."""
         self.quotas = NO_QUOTAS
         """What models may be used for: how much memory and disk they may take is part of it."""
         self.resources: Resources | None = None
@@ -82,6 +85,9 @@ class Holdings:
         temperature = notes.temperature if said.temperature is None else said.temperature
         max_tokens = notes.max_tokens if said.max_tokens is None else said.max_tokens
         wishes = self.wishes.for_model(replace(said, temperature=temperature, max_tokens=max_tokens))
+        others = (one.plan for one in self.records.values() if one.id != model and one.split is None)
+        others_bytes = sum(plan.memory.prompt_cache_bytes for plan in others if plan is not None)
+        wishes = replace(wishes, prompt_cache_bytes=self.caches.allowed(model, others_bytes))
         most_mb = self.quotas.of(model).max_ram_mb
         return replace(wishes, most_bytes=most_mb * MIB) if most_mb else wishes
 

@@ -22,6 +22,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from meshllm.api.cache_series import caches
 from meshllm.api.deps import ManagementDeps
 from meshllm.api.quotas import limited
 from meshllm.api.status import PHASES, phase_of
@@ -91,7 +92,7 @@ class ViewCollector(Collector):
         yield up
         yield from _routing(self._deps.routes.stats)
         yield from _quotas(self._deps)
-        yield from _caches(view)
+        yield from caches(view)
         for name, value in sorted(self._deps.counters().items()):
             series = _NOT_A_NAME.sub("_", name).strip("_")
             yield CounterMetricFamily(f"meshllm_{series}", f"Front door: {series.replace('_', ' ')}.", value)
@@ -153,29 +154,6 @@ def _quotas(deps: ManagementDeps) -> Iterable[Metric]:
             for each in Mode:
                 mode.add_metric([model, str(each)], float(report["mode"] == each))
         yield from (used, left, mode)
-
-
-def _caches(view: MeshView) -> Iterable[Metric]:
-    """Yield what engines found in their prompt caches, by the names that older dashboards ask for, too."""
-    uses = sorted(view.caches.uses.items())
-    for prefix in ("meshllm", "nopenai"):
-        rate = GaugeMetricFamily(f"{prefix}_cache_hit_rate", "Share of prompt tokens found cached.", labels=["model"])
-        size = GaugeMetricFamily(f"{prefix}_cache_size_bytes", "Memory that the cache takes.", labels=["model"])
-        for model, use in uses:
-            if use.hit_rate is not None:
-                rate.add_metric([model], use.hit_rate)
-            size.add_metric([model], use.size_bytes)
-        yield from (rate, size)
-    tokens = CounterMetricFamily("meshllm_cache_prompt_tokens", "Tokens of prompts.", labels=["model", "found"])
-    evictions = CounterMetricFamily("meshllm_cache_evictions", "Caches emptied for others.", labels=["model"])
-    for model, use in uses:
-        tokens.add_metric([model, "hit"], use.hit_tokens)
-        tokens.add_metric([model, "miss"], use.miss_tokens)
-        evictions.add_metric([model], use.evictions)
-    shares = GaugeMetricFamily("meshllm_cache_allocated_bytes", "Share of the node's prompt cache.", labels=["model"])
-    for model, share in sorted(view.caches.shares.items()):
-        shares.add_metric([model], share)
-    yield from (tokens, evictions, shares)
 
 
 def _bound(edge_s: float) -> str:

@@ -15,6 +15,7 @@ CACHE_REST_S: Final = 10.0  # without a request, before an engine is started ane
 CACHE_PAUSE_S: Final = 60.0  # between two such starts that only make a cache larger
 CACHE_FULL_SHARE: Final = 0.8  # of its cache in use: then a larger one helps
 CACHE_ROOM_SHARE: Final = 0.5  # of the memory that is left beside a model: its cache takes no more, whatever its share
+CACHE_LEAST_BYTES: Final = 1_048_576  # of a cache: what a process grows less than this is none worth freeing
 CACHE_LOW_HIT_RATE: Final = 0.3  # below it, people are told what helps
 CACHE_JUDGED_TOKENS: Final = 512  # of prompts, before a hit rate means anything
 CACHE_EVICTIONS_PER_HOUR: Final = 6  # more of them, and people are told

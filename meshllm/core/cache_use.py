@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from meshllm.core.cache_config import DEFAULT, CacheConfig
+from meshllm.core.cache_limits import CACHE_LEAST_BYTES
 from meshllm.core.ids import ModelId
 
 
@@ -79,7 +80,7 @@ class CacheUse:
 
     def emptied(self, *, is_eviction: bool) -> "CacheUse":
         """Return the same after its engine ended; an eviction counts where there was something to free."""
-        counts = is_eviction and self.size_bytes > 0
+        counts = is_eviction and self.size_bytes >= CACHE_LEAST_BYTES
         return replace(
             self, size_bytes=0, slots=(), seen=NOTHING_READ, evictions=self.evictions + counts,
             freed_bytes=self.freed_bytes + (self.size_bytes if counts else 0),

@@ -75,22 +75,3 @@ async def test_statistics_are_at_both_of_their_paths() -> None:
         assert metrics[1]["per_model"]["tiny"]["hit_rate"] == 0.17  # type: ignore[index]
         assert metrics[1]["hints"]
         assert detailed["per_model"]["tiny"]["nodes"][0]["hit_tokens"] == 170  # type: ignore[index]
-
-
-@pytest.mark.rows("MET-4")
-async def test_scrapers_see_hit_rate_and_size() -> None:
-    """By the names that older dashboards ask for, too; a rate that is not known is no zero."""
-    async with a_node() as (node, client):
-        before = await (await client.get("/metrics")).text()
-        node.tell(CacheMeasured(model=TINY, reading=READING))
-        await post(client, PATH, global_cache_size_gb=1)
-
-        text = await (await client.get("/metrics")).text()
-
-        assert 'cache_hit_rate{model="tiny"}' not in before
-        for prefix in ("meshllm", "nopenai"):
-            assert f'{prefix}_cache_hit_rate{{model="tiny"}} 0.17' in text
-            assert f'{prefix}_cache_size_bytes{{model="tiny"}} 4096.0' in text
-        assert 'meshllm_cache_prompt_tokens_total{found="hit",model="tiny"} 170.0' in text
-        assert 'meshllm_cache_evictions_total{model="tiny"} 0.0' in text
-        assert 'meshllm_cache_allocated_bytes{model="tiny"} 1.073741824e+09' in text

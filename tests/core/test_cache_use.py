@@ -1,7 +1,9 @@
 """Adding up what engines counted of their prompt caches, over restarts and evictions."""
 
+from meshllm.core.cache_limits import CACHE_LEAST_BYTES
 from meshllm.core.cache_use import CacheReading, CacheUse, SlotUse
 from meshllm.core.ids import ModelId
+from meshllm.core.limits import MIB
 
 NEW = CacheUse(model=ModelId("a"))
 
@@ -25,7 +27,8 @@ def test_an_engine_that_does_not_count_has_no_hit_rate() -> None:
 
 def test_an_eviction_counts_where_it_freed_something() -> None:
     """An engine that had cached nothing, or that ended for another reason, is none."""
-    full = NEW.read(CacheReading(hit_tokens=1, miss_tokens=1, size_bytes=100))
+    full = NEW.read(CacheReading(hit_tokens=1, miss_tokens=1, size_bytes=100 * MIB))
+    noise = NEW.read(CacheReading(hit_tokens=1, miss_tokens=1, size_bytes=CACHE_LEAST_BYTES - 1))
 
     evicted, ended, empty = (
         full.emptied(is_eviction=True),
@@ -33,7 +36,7 @@ def test_an_eviction_counts_where_it_freed_something() -> None:
         NEW.emptied(is_eviction=True),
     )
 
-    assert (evicted.evictions, evicted.freed_bytes, evicted.size_bytes) == (1, 100, 0)
+    assert (evicted.evictions, evicted.freed_bytes, evicted.size_bytes) == (1, 100 * MIB, 0)
     assert (ended.evictions, ended.freed_bytes, ended.size_bytes) == (0, 0, 0)
-    assert empty.evictions == 0
+    assert empty.evictions == noise.emptied(is_eviction=True).evictions == 0
     assert evicted.read(CacheReading(hit_tokens=1, miss_tokens=0)).hit_tokens == 2

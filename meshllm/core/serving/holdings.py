@@ -85,11 +85,16 @@ class Holdings:
         temperature = notes.temperature if said.temperature is None else said.temperature
         max_tokens = notes.max_tokens if said.max_tokens is None else said.max_tokens
         wishes = self.wishes.for_model(replace(said, temperature=temperature, max_tokens=max_tokens))
-        others = (one.plan for one in self.records.values() if one.id != model and one.split is None)
-        others_bytes = sum(plan.memory.prompt_cache_bytes for plan in others if plan is not None)
-        wishes = replace(wishes, prompt_cache_bytes=self.caches.allowed(model, others_bytes))
+        if self.caches.config.is_dividing:
+            wishes = replace(wishes, prompt_cache_bytes=self._cache_bytes(model))
         most_mb = self.quotas.of(model).max_ram_mb
         return replace(wishes, most_bytes=most_mb * MIB) if most_mb else wishes
+
+    def _cache_bytes(self, model: ModelId) -> int | None:
+        """Return the prompt cache that a model's engine may be started with beside those that run."""
+        others = (self.records.get(other) for other in self.order if other != model)
+        taken = (one.plan.memory for one in others if one is not None and one.plan is not None and one.split is None)
+        return self.caches.allowed(model, sum(memory.prompt_cache_bytes for memory in taken))
 
     def _notes_of(self, model: ModelId) -> RegistryNotes:
         """Return what was written down last with a version that is this model's file."""

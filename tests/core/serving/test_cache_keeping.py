@@ -3,10 +3,13 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from meshllm.core.cache_config import CacheConfig, EvictionPolicy
 from meshllm.core.cache_limits import CACHE_PAUSE_S, CACHE_REST_S
 from meshllm.core.effects import DrainEngine, KeepOrders, KeptOrders
+from meshllm.core.engines import EngineState
 from meshllm.core.intents import Verb
 from meshllm.core.limits import GIB, MIB
 from meshllm.core.policy import ModelPolicy
@@ -163,6 +166,56 @@ def test_what_was_chosen_is_kept_for_the_next_start() -> None:
     assert again.shares_mb() == {"a": 2048}
 
 
+_VERBS = ["load", "unload", "fill", "use", "whole"]
+_STEPS = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(_VERBS), st.integers(0, 1200)), max_size=12)
+
+
+def settled(node: CachedNode, for_s: float) -> list[str]:
+    """Let time pass, engines end and come back as they are told; return those that ended."""
+    ended: list[str] = []
+    end_s = node.now_s + for_s
+    while node.now_s < end_s:
+        node.wait(1.0)
+        for name, model in node.core.view.local.items():
+            if model.state is EngineState.DRAINING:
+                node.stop(name)
+                ended.append(name)
+        for name, model in node.core.view.local.items():
+            if model.state is EngineState.STARTING:
+                node.run(name)
+    return ended
+
+
+@pytest.mark.rows("CAC-2")
+@settings(max_examples=25, deadline=None)
+@given(_STEPS, st.sampled_from(EvictionPolicy))
+def test_whatever_happens_all_comes_to_rest_within_the_whole(
+    steps: list[tuple[str, str, int]], policy: EvictionPolicy
+) -> None:
+    """Nobody is started anew again and again, and engines together keep to the whole."""
+    node = CachedNode(*some("a", "b", "c", "d"), requested=("a",), caches=replace(WHOLE, global_eviction_policy=policy))
+    node.run("a")
+    for model, verb, size_mb in steps:
+        if verb in {"load", "unload"}:
+            node.ask(Verb(verb), model)
+        elif verb == "whole":
+            node.asked(global_cache_size_gb=(size_mb + 1) / 1024)
+        elif verb == "fill":
+            node.fill(model, size_mb)
+        else:
+            node.use(model)
+        settled(node, 3.0)
+    settled(node, 12 * CACHE_PAUSE_S)
+
+    late = settled(node, 3 * CACHE_PAUSE_S)
+
+    view = node.core.view
+    plans = [model.plan for model in view.local.values() if model.plan is not None]
+    assert late == []
+    assert sum(plan.memory.prompt_cache_bytes for plan in plans) <= view.caches.config.whole_bytes
+    assert sum(view.caches.shares.values()) <= view.caches.config.whole_bytes
+
+
 @pytest.mark.rows("CAC-7", "CAC-3")
 @pytest.mark.parametrize(
     ("policy", "victim"),
@@ -185,6 +238,10 @@ def test_an_idle_model_makes_room_for_another_by_the_same_policy(policy: Evictio
         node.use(model, requests)
         node.now_s += 1
 
+    node.fill(victim, 50)
     node.want("new")
+    node.stop(victim)
 
     assert drained(node) == [victim]
+    assert node.started_mb()[-1][0] == "new"
+    assert node.core.view.caches.uses[node.model(victim).id].freed_bytes == 50 * MIB

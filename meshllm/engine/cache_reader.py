@@ -31,20 +31,24 @@ class CacheReader:
         self._slots = SlotLog()
         self._heard_s = time.monotonic()
         self._progress_s: float | None = None
+        self._is_settled = False
+        """Nothing has passed since the last reading: what the engine did after its answer is read as well."""
         self._last = NOTHING_READ
 
     async def news(self, progress_s: float, within_s: float) -> CacheReading | None:
         """Return a reading that differs from the last one; None too while nothing passes through the engine.
 
+        Once nothing does, it reads once more: an engine says what became of a slot after its answer.
         `progress_s` is when something last did. An engine that gives no answer in `within_s` is asked again later.
         """
-        if progress_s == self._progress_s:
+        is_quiet = progress_s == self._progress_s
+        if is_quiet and self._is_settled:
             return None
         try:
             hits, misses = await counters(self._endpoint, within_s)
         except health.ProbeError:
             return None
-        self._progress_s = progress_s
+        self._progress_s, self._is_settled = progress_s, is_quiet
         heard_s, self._heard_s = self._heard_s, time.monotonic()
         self._slots.feed(self._log.lines_since(heard_s))
         size_bytes = max(self._taken_bytes() - self._empty_bytes, 0)

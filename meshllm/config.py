@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from meshllm.config_cache import cache_of
 from meshllm.config_file import ConfigError, ConfigFile
 from meshllm.config_import import read_any
 from meshllm.config_kinds import KINDS, ValueKind
@@ -29,6 +30,7 @@ from meshllm.config_sections import unfolded
 from meshllm.core import limits
 from meshllm.core.addresses import PeerPlace
 from meshllm.core.announcement import Address
+from meshllm.core.cache_config import CacheConfig
 from meshllm.core.policy import ModelPolicy
 from meshllm.core.quantization import nearest_of
 from meshllm.core.quota_config import Quotas
@@ -131,6 +133,8 @@ class Config:
     """How this node routes requests, whatever is chosen mesh-wide: the table `[routing]` of the file."""
     quotas: tuple[tuple[str, Quotas], ...] = ()
     """What models may be used for at this node, by id, where the mesh has not chosen it: the table `[quotas]`."""
+    caches: CacheConfig | None = None
+    """How this node shares out its prompt cache: the table `[cache]` of the file."""
     client_keys: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Keys that are good for models alone, and whose they are: the tables `[keys.NAME]` of the file."""
     quota_timezone: str = "UTC"
@@ -196,6 +200,7 @@ def load(
     chosen["policies"], chosen["remotes"] = tuple(said.policies), tuple(said.remotes)
     chosen["default_model"] = _default_model(str(chosen.get("default_model", "")), said, flags, file)
     chosen["routing"] = None if file is None else routing_of(file)
+    chosen["caches"] = None if file is None else cache_of(file)
     quotas = NO_SETTINGS if file is None else quotas_of(file)
     chosen["quotas"], chosen["quota_timezone"] = quotas.quotas, quotas.timezone
     chosen["client_keys"] = quotas.keys

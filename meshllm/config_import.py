@@ -18,7 +18,9 @@ _MODEL_OPTIONS = {
     "in_situ_quant": "in_situ_quant", "alias": "aliases", "aliases": "aliases",
 }  # fmt: skip
 """Options beside the variant, and what they are called here."""
-_TABLES = frozenset({"quotas", "routing", "routing_config"})
+_TABLES = frozenset(
+    {"quotas", "routing", "routing_config", "cache", "cache_config", "per_model_quota", "model_priorities"}
+)
 """Of settings, which no label is called."""
 _MEANINGLESS = frozenset({"tok_model_id", "tokenizer_json", "arch", "dtype", "organization"})
 """What a GGUF file says itself."""

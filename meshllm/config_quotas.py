@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from meshllm.config_cache import per_model_quota_of, preset_of
 from meshllm.config_file import ConfigFile
 from meshllm.config_lines import child
 from meshllm.core.quota_config import OF_CLIENT, UNLIMITED, OnLimit, QuotaError, Quotas, RateAction, patched
@@ -75,8 +76,11 @@ def quotas_of(file: ConfigFile) -> QuotaSettings:
     place = child(TABLE, TIMEZONE) if TIMEZONE in table else OTHER_TIMEZONE
     zone = _timezone(file, place, table.get(TIMEZONE, file.values.get(OTHER_TIMEZONE, UTC)))
     found: dict[str, Quotas] = {}
-    if PRESET in table:
-        found[""] = _preset(file, table[PRESET])
+    preset = table[PRESET] if PRESET in table else preset_of(file)
+    if preset is not None:
+        found[""] = _preset(file, preset)
+    if (everybody := per_model_quota_of(file)) is not None:
+        found[""] = _quotas(file, everybody[0], everybody[1], found.get("", UNLIMITED))
     for name, given in table.items():
         if name in {TIMEZONE, PRESET}:
             continue
@@ -144,11 +148,12 @@ def _timezone(file: ConfigFile, place: str, given: object) -> str:
 
 def schema_of_keys() -> dict[str, object]:
     """Return what a JSON schema says of the tables of clients."""
-    one = {"allOf": [_schema_of_limits(), {"properties": {_KEY: {"type": "string"}}, "required": [_KEY]}]}
+    one = {"allOf": [schema_of_limits(), {"properties": {_KEY: {"type": "string"}}, "required": [_KEY]}]}
     return {"title": "Clients with keys of their own.", "type": "object", "additionalProperties": one}
 
 
-def _schema_of_limits() -> dict[str, object]:
+def schema_of_limits() -> dict[str, object]:
+    """Return what a JSON schema says of one model's limits."""
     properties = {
         key: {**_SPECIAL.get(key, {"type": "integer", "minimum": 0}), "description": meaning}
         for key, meaning in MEANINGS.items()
@@ -158,6 +163,6 @@ def _schema_of_limits() -> dict[str, object]:
 
 def schema() -> dict[str, object]:
     """Return what a JSON schema says of the table."""
-    one = _schema_of_limits()
+    one = schema_of_limits()
     known = {PRESET: {"enum": list(PRESETS)}, TIMEZONE: {"type": "string"}, DEFAULT: one}
     return {"title": "Quotas.", "type": "object", "properties": known, "additionalProperties": one}

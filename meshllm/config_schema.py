@@ -6,7 +6,7 @@ know TOML; the schema is of the values, in whatever format.
 
 from collections.abc import Mapping
 
-from meshllm import config_quotas
+from meshllm import config_cache, config_quotas
 from meshllm.config_keys import HIDDEN_KEYS, MODEL_KEYS, REMOTE_KEYS, Key
 from meshllm.config_kinds import KINDS, ValueKind
 from meshllm.config_routing import TABLE, schema
@@ -28,6 +28,7 @@ def json_schema() -> dict[str, object]:
     settings = {name: _of_kind(name, kind) for name, kind in KINDS.items() if name != "models"}
     models = {"anyOf": [_NAME, _object(MODEL_KEYS, "One model.")]}
     settings[TABLE] = schema()
+    settings |= config_cache.schemas(config_quotas.schema_of_limits())
     settings[config_quotas.TABLE] = config_quotas.schema()
     settings[config_quotas.OTHER_TIMEZONE] = {"type": "string"}
     settings[config_quotas.KEYS_TABLE] = config_quotas.schema_of_keys()

@@ -8,6 +8,7 @@ import difflib
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
+from meshllm.config_cache import AT_THE_TOP
 from meshllm.config_file import ConfigFile
 from meshllm.config_lines import child
 
@@ -26,11 +27,15 @@ SECTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType({
     },
 })  # fmt: skip
 """Table -> its keys -> the settings that they are."""
-OTHER_NAMES = MappingProxyType({"default_model_id": "default_model", "routing_config": "routing"})
+OTHER_NAMES = MappingProxyType({
+    "default_model_id": "default_model", "routing_config": "routing", "cache_config": "cache",
+})  # fmt: skip
 """Other programs' names of settings and tables at the top."""
 COMMANDS = frozenset({"serve", "run"})
 """What `command` may say: other programs use one file for several purposes."""
-TABLES = frozenset({"models", "remotes", "routing", "quotas", "quota_timezone", "keys", "allow_mixed_cpu", "$schema"})
+TABLES = AT_THE_TOP | {
+    "models", "remotes", "routing", "quotas", "cache", "quota_timezone", "keys", "allow_mixed_cpu", "$schema",
+}  # fmt: skip
 """Keys at the top that are no settings; who reads tables reads them, and editors the last."""
 
 
@@ -56,6 +61,8 @@ def unfolded(file: ConfigFile, settings: Collection[str]) -> ConfigFile:
                 "remotes",
                 "routing",
                 "quotas",
+                "cache",
+                *AT_THE_TOP,
                 "quota_timezone",
                 "command",
                 "allow_mixed_cpu",

@@ -125,6 +125,10 @@ class FakeMeshNode:
         """Hand a change to the core."""
         return await self._asking.change_quotas(model, document)
 
+    async def change_caches(self, document: Mapping[str, object]) -> Outcome:
+        """Return how a change of how the prompt cache is shared out ended."""
+        return await self._asking.change_caches(document)
+
     def quota_report(self, model: ModelId) -> dict[str, object]:
         """Return next to nothing: there is no front door that counts."""
         return {"model_id": model, "mode": "normal", "windows": {}}

@@ -114,7 +114,8 @@ def limits() -> str:
     values = module.all_limits()
     page = ["# Limits\n", "Every queue, buffer, retry and wait of the daemon. `mesh-llm doctor` prints them too.\n"]
     rows: list[tuple[str, ...]] = []
-    for line in inspect.getsource(module).splitlines():
+    sources = (inspect.getsource(one) for one in (module, importlib.import_module("meshllm.core.cache_limits")))
+    for line in "\n".join(sources).splitlines():
         section = re.match(r"# -- (.*?) -*$", line)
         name = re.match(r"([A-Z][A-Z0-9_]*): Final = ", line)
         if section:
@@ -273,9 +274,22 @@ def tables_of_configuration() -> str:
         ("`[quotas]`", "`timezone`", "By whose clock hours and days begin; `quota_timezone` at the top is the same.")
     ]
     page += ["### `[quotas]`\n", QUOTAS_TABLE, table(["table", "key", "meaning"], limited)]
+    cache = importlib.import_module("meshllm.config_cache")
+    plain = cache.shown(cache.DEFAULT)
+    rows = [
+        ("`[cache]`", f"`{key}`", f"`{json.dumps(plain[key])}`", meaning) for key, meaning in cache.MEANINGS.items()
+    ]
+    sizes = "; ".join(f"`{name}`: " + json.dumps(said)[1:-1] for name, said in cache.PRESETS.items())
+    rows.append(("`[cache]`", "`preset`", "", f"Sizes by one word, with those of quotas. {sizes}"))
+    rows.append(("`[cache]`", "`per_model_quota`", "", "The same as `[quotas.default]`."))
+    page += ["### `[cache]`\n", CACHE_TABLE, table(["table", "key", "default", "meaning"], rows)]
     return "\n".join(page)
 
 
+CACHE_TABLE = """How this node shares out its prompt cache among its models ([caches](caches.md)). `preset`,
+`per_model_quota`, `global_cache_size_gb`, `allocation_strategy`, `global_eviction_policy` and `model_priorities` may
+stand at the top of the file, too; `[cache_config]` is taken as well. What is written wins over a preset.
+"""
 QUOTAS_TABLE = """What models may be used for at this node, unless `mesh-llm quota` chooses it for the whole mesh:
 `default` is for all models, any other table for the model of that id. Without a number, or with 0, there is no limit.
 """

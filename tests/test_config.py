@@ -244,7 +244,7 @@ def test_loopback_is_what_only_this_machine_reaches(host: str, expected: bool) -
 
 def test_every_setting_has_a_kind() -> None:
     """A field without one could not be set, but for what stands in tables of its own."""
-    tables = {"policies", "remotes", "routing", "quotas", "quota_timezone", "client_keys"}
+    tables = {"policies", "remotes", "routing", "quotas", "quota_timezone", "client_keys", "caches"}
     assert {field.name for field in fields(Config)} == {*KINDS} | tables
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from meshllm import config_cache
 from meshllm.config_kinds import KINDS
 from meshllm.config_routing import TABLE
 from meshllm.config_sections import OTHER_NAMES, SECTIONS
@@ -48,7 +49,7 @@ def test_file_may_say_what_it_is_for(tmp_path: Path, command: str) -> None:
         ("[server]\nport = 'x'", 2, "server.port", "expected a whole number"),
         ("default_model_id = 'a'\ndefault_model = 'b'", 2, "default_model", "given twice: default_model_id"),
         ("[serve]\nport = 1", 1, "serve", "did you mean server?"),
-        ("[cache]\nsize = 1", 1, "cache", "unknown setting"),
+        ("[caching]\nsize = 1", 1, "caching", "unknown setting"),
         ("[[remote]]\nx = 1", 1, "remote", "did you mean remotes?"),
     ],
 )
@@ -66,4 +67,4 @@ def test_sections_name_settings_that_exist() -> None:
     """A key that leads nowhere would be taken and forgotten."""
     named = {setting for keys in SECTIONS.values() for setting in keys.values()} | set(OTHER_NAMES.values())
 
-    assert named <= {*KINDS, TABLE}
+    assert named <= {*KINDS, TABLE, config_cache.TABLE}

@@ -13,6 +13,7 @@ from meshllm import __version__
 from meshllm.api.answers import Handler, errors_as_json
 from meshllm.api.audit import audited
 from meshllm.api.background import Background
+from meshllm.api.cache import Caches
 from meshllm.api.console_files import ConsoleFiles
 from meshllm.api.defaults import Defaults
 from meshllm.api.deps import ManagementDeps
@@ -105,6 +106,12 @@ ROUTES = (
         "POST", "/quotas/{model:.+}", "Change some of it, for the whole mesh: any limit, alone or below `quotas`; "
         "`on_limit`, `soft_limits`, `emergency`, `version`.", "change_quotas",
     ),
+    Route("GET", "/cache/allocation", "How this node's prompt cache is shared out among its models.", "cache"),
+    Route(
+        "POST", "/cache/allocation", "Change some of it: any key of `[cache]`, or `models` with `allocated_mb` and "
+        "`priority`.", "change_cache",
+    ),
+    Route("GET", "/cache/stats", "What engines found in their prompt caches: `?detailed=true`.", "cache_stats"),
     Route("GET", "/health", "How the node is: 200 healthy or degraded, 503 unhealthy.", "health"),
     Route("GET", "/health/model/{model:.+}", "How a model is, node by node.", "model_health"),
     Route("POST", "/health/check", "Look at models now: `model_id`, or all of them.", "health_check"),
@@ -115,6 +122,7 @@ ROUTES = (
         "`--profile`.", "metrics",
     ),
     Route("GET", "/metrics/quotas", "The reports of all models with quotas: `?detailed=true`.", "all_quotas"),
+    Route("GET", "/metrics/cache", "The same as `/cache/stats`.", "cache_stats"),
     Route("GET", "/metrics/routing", "The same as `/routing/stats`.", "routing_stats"),
 )  # fmt: skip
 """Every route, in the order in which they are matched."""
@@ -144,6 +152,7 @@ def _handlers(deps: ManagementDeps, background: Background, console: ConsoleFile
     lifecycle, files = Lifecycle(deps, background), Files(deps, background)
     diagnostics, health, trust = Diagnostics(deps, background), Health(deps), Trust(deps)
     registry, model_health, routing, quotas = Registry(deps), ModelHealth(deps), Routing(deps), Quotas(deps)
+    caches = Caches(deps)
     return {
         "index": console.index, "status": stream.status, "events": stream.events,
         "unload": lifecycle.unload, "reload": lifecycle.reload, "model_status": lifecycle.status,
@@ -156,6 +165,7 @@ def _handlers(deps: ManagementDeps, background: Background, console: ConsoleFile
         "routing": routing.config, "change_routing": routing.change, "routing_stats": routing.stats,
         "explain": routing.explain, "quotas": quotas.quotas, "change_quotas": quotas.change,
         "quota_report": quotas.report, "all_quotas": quotas.all,
+        "cache": caches.allocation, "change_cache": caches.change, "cache_stats": caches.stats,
         "logs": diagnostics.logs, "journal": diagnostics.journal, "limits": diagnostics.limits,
         "health": health.health, "live": health.live, "ready": health.ready,
         "metrics": Metrics(deps, __version__).metrics,

@@ -132,6 +132,9 @@ class ManagementDeps(Protocol):
     async def change_quotas(self, model: ModelId, document: Mapping[str, object]) -> Outcome:
         """Return how a change of a model's quotas ended. Cancelling stops the waiting, not the change."""
 
+    async def change_caches(self, document: Mapping[str, object]) -> Outcome:
+        """Return how a change of how the prompt cache is shared out ended. Cancelling stops the waiting alone."""
+
     def quota_report(self, model: ModelId) -> dict[str, object]:
         """Return how much of a model's quotas is used, as far as this node knows."""
 

@@ -22,6 +22,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from meshllm.api.cache_series import caches
 from meshllm.api.deps import ManagementDeps
 from meshllm.api.engine_series import engine_series
 from meshllm.api.http_series import http_series
@@ -145,6 +146,7 @@ class ViewCollector(Collector):
         yield up
         yield from _routing(self._deps.routes.stats)
         yield from _quotas(self._deps)
+        yield from caches(view)
         for name, value in sorted(self._deps.counters().items()):
             series = _NOT_A_NAME.sub("_", name).strip("_")
             yield CounterMetricFamily(f"meshllm_{series}", f"Front door: {series.replace('_', ' ')}.", value)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from meshllm.core.announcement import Address, DefaultChoice, ModelOrder
+from meshllm.core.cache_config import CacheConfig
 from meshllm.core.catalog import ModelReference
 from meshllm.core.credentials import RejectCode, Revocation, TokenRecord
 from meshllm.core.engines import EnginePlan
@@ -217,6 +218,8 @@ class KeptOrders:
     """What models may be used for, as it last heard."""
     quota_uses: tuple[QuotaUse, ...] = ()
     """What its engines used of that in the running hour and day."""
+    caches: CacheConfig | None = None
+    """How its prompt cache is shared out, where somebody chose that."""
     held: tuple[ModelId, ...] = ()
     """Models that no request brings back at this node."""
     dropped: tuple[ModelId, ...] = ()

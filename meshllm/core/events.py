@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from meshllm.core.announcement import Address
+from meshllm.core.cache_use import CacheReading
 from meshllm.core.catalog import ModelProblem, ModelReference, ModelSpec
 from meshllm.core.credentials import Claim, RejectCode, Revocation, TokenRecord
 from meshllm.core.engines import EngineBuild, EngineEndpoint, EngineFailure
@@ -259,6 +260,23 @@ class QuotaUsed(_Stamped):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheChangeAsked(_Stamped):
+    """A person or program asked for the prompt cache to be shared out differently. Answer: Answer, same request id."""
+
+    request_id: str
+    document: Mapping[str, object]
+    """As it came: the body of `POST /cache/allocation`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheMeasured(_Stamped):
+    """An engine that was used tells what its prompt cache did since its start."""
+
+    model: ModelId
+    reading: CacheReading
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LeaveRequested(_Stamped):
     """The daemon was asked to end: drain, stop the engines, go."""
 
@@ -451,7 +469,8 @@ Event = (
     | LendingReady | LendingEnded
     | ModelWanted | TrafficMeasured | RemoteProbed | RemoteDoubted | RegistryChanged | HealthAsked
     | DownloadProgressed | DownloadFinished | DownloadFailed | ModelAsked
-    | IntentReceived | RoutingChangeAsked | QuotaChangeAsked | QuotaUsed | LeaveRequested | TaskFailed
+    | IntentReceived | RoutingChangeAsked | QuotaChangeAsked | QuotaUsed | CacheChangeAsked
+    | CacheMeasured | LeaveRequested | TaskFailed
     | RightsGranted | AdmissionAsked | HandshakeFailed | TokenMade | TokenRevoked | TokensRotated | NodeRevoked
     | PeerConnected | PeerLost | DialFailed | MessageReceived | AddressFound | OwnAddressesChanged | RoundTripMeasured
     | PathFailed | PeerWanted | NodesRevoked | LoopLagged | Slept

@@ -6,6 +6,8 @@ The reasons stand beside the values; `reference` rows are those of the failure m
 
 from typing import Final
 
+from meshllm.core import cache_limits
+
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
@@ -503,7 +505,7 @@ def all_limits() -> dict[str, int | float]:
     """Return every limit by name, in the order of this file."""
     return {
         name: value
-        for name, value in globals().items()
+        for name, value in (globals() | vars(cache_limits)).items()
         if name.isupper() and name not in {"KIB", "MIB", "GIB"} and isinstance(value, int | float)
     }
 

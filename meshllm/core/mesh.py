@@ -74,7 +74,15 @@ class CoreConfig:
     """None: as patient as the round trips that are measured call for."""
 
 
-_QUIET = (ev.EngineProgressed, ev.DownloadProgressed, ev.TrafficMeasured, ev.QuotaUsed, ev.Woke, ev.TaskFailed)
+_QUIET = (
+    ev.EngineProgressed,
+    ev.DownloadProgressed,
+    ev.TrafficMeasured,
+    ev.QuotaUsed,
+    ev.CacheMeasured,
+    ev.Woke,
+    ev.TaskFailed,
+)
 """Events that by themselves change nothing about who should serve what."""
 
 
@@ -289,11 +297,13 @@ class MeshCore:
         if effects and not is_leaving:
             effects = self._orders.sorted_out(effects + self._settle(now_s), self.view, now_s)
             self._refresh(now_s, is_serving=True)
-        effects += self._routing.taken_notices() + self._quotas.taken_notices()
+        caches = self._serving.held.caches
+        effects += self._routing.taken_notices() + self._quotas.taken_notices() + caches.taken_notices()
         routing, routing_here = self._routing.remembered()
         quotas, uses = self._quotas.remembered(now_s)
         kept = replace(
-            self._serving.orders.kept(), routing=routing, routing_here=routing_here, quotas=quotas, quota_uses=uses
+            self._serving.orders.kept(), routing=routing, routing_here=routing_here, quotas=quotas, quota_uses=uses,
+            caches=caches.remembered,
         )  # fmt: skip
         if kept != self._kept and not is_leaving:
             self._kept = kept
@@ -360,33 +370,44 @@ class MeshCore:
                 return serving.on_asked(event)
             case ev.IntentReceived():
                 return self._orders.on_intent(event.intent, self.view, now_s)
-            case ev.RoutingChangeAsked() | ev.QuotaChangeAsked() | ev.QuotaUsed():
+            case ev.RoutingChangeAsked() | ev.QuotaChangeAsked() | ev.CacheChangeAsked():
                 return self._chosen(event)
+            case ev.QuotaUsed() | ev.CacheMeasured():
+                return self._counted(event)
             case ev.LeaveRequested():
                 return serving.leave(event.reason)
-            case ev.RightsGranted():
-                self._trust.rights = event.rights
-                return []
-            case ev.OwnAddressesChanged():
-                self._addresses, self._bulk_port = event.addresses, event.bulk_port
-                return []
+            case ev.RightsGranted() | ev.OwnAddressesChanged():
+                return self._hear_of_itself(event)
             case ev.TaskFailed():
                 said = (("task", event.task), ("error", event.message))
                 return [Notify(level=Level.ERROR, message="task failed", fields=said)]
             case _:
                 return []  # of members: handled before; or a moment that came
 
-    def _chosen(self, event: ev.RoutingChangeAsked | ev.QuotaChangeAsked | ev.QuotaUsed) -> list[Effect]:
-        """Take what people choose about requests, and what these used of it."""
-        match event:
-            case ev.RoutingChangeAsked():
-                return [Answer(request_id=event.request_id, outcome=self._routing.change(event.document))]
-            case ev.QuotaChangeAsked():
-                outcome = self._quotas.change(event.model, event.document)
-                return [Answer(request_id=event.request_id, outcome=outcome)]
-            case ev.QuotaUsed():
-                self._quotas.used = event.uses
+    def _hear_of_itself(self, event: ev.RightsGranted | ev.OwnAddressesChanged) -> list[Effect]:
+        """Take what this node may do, or where it is."""
+        if isinstance(event, ev.RightsGranted):
+            self._trust.rights = event.rights
+        else:
+            self._addresses, self._bulk_port = event.addresses, event.bulk_port
         return []
+
+    def _chosen(self, event: ev.RoutingChangeAsked | ev.QuotaChangeAsked | ev.CacheChangeAsked) -> list[Effect]:
+        """Take what people choose about requests, and about the memory for their prompts."""
+        if isinstance(event, ev.RoutingChangeAsked):
+            outcome = self._routing.change(event.document)
+        elif isinstance(event, ev.QuotaChangeAsked):
+            outcome = self._quotas.change(event.model, event.document)
+        else:
+            outcome = self._serving.held.caches.change(event.document)
+        return [Answer(request_id=event.request_id, outcome=outcome)]
+
+    def _counted(self, event: ev.QuotaUsed | ev.CacheMeasured) -> list[Effect]:
+        """Take what requests used."""
+        if isinstance(event, ev.QuotaUsed):
+            self._quotas.used = event.uses
+            return []
+        return self._serving.caches.on_measured(event)
 
     def _refresh(self, now_s: float, *, is_serving: bool) -> None:
         """Renew the own statement and the view, in the halves that may have changed."""
@@ -397,7 +418,7 @@ class MeshCore:
             return  # nearly all events: somebody was asked whether they live, and does
         if is_serving:
             self._default.first_asked(self._serving.names, self._serving.fetching.unresolved)
-            changes = picture.of_serving(self._serving, self._problems)
+            changes = picture.of_serving(self._serving, self._problems, now_s)
             said = self._serving.statement(own.announcement, now_s, is_client=self._config.is_client)
             self._serving.gap_filling.settled(said)
             for register in (self._routing, self._quotas):

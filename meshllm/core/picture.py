@@ -51,14 +51,14 @@ class Picture:
         if differing:
             self.view = replace(old, **differing, epoch=old.epoch + 1, at_s=now_s)  # type: ignore[arg-type]
 
-    def of_serving(self, serving: Lifecycle, problems: tuple[ModelProblem, ...]) -> dict[str, object]:
+    def of_serving(self, serving: Lifecycle, problems: tuple[ModelProblem, ...], now_s: float) -> dict[str, object]:
         """Return the fields that this node's own models fill."""
         held, old = serving.held, self.view
         local = {model: _shown(record, held.book) for model, record in held.records.items()} | serving.adopted.models
         same = {model: (old.local[model] if old.local.get(model) == entry else entry) for model, entry in local.items()}
         return {
             "local": MappingProxyType(same), "resources": held.resources, "problems": problems,
-            "registered": held.registered,
+            "registered": held.registered, "caches": held.caches.picture(now_s),
             "remotes": serving.adopted.states,
             "engine_build": held.build, "engine_failure": held.build_failure, "leaving": serving.leaving is not None,
             "has_inventory": serving.has_inventory, "unresolved": MappingProxyType(dict(serving.fetching.unresolved)),

@@ -10,6 +10,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from meshllm.core.announcement import Announcement, DefaultChoice, ModelOrder, ServedModel, SharedModel
+from meshllm.core.cache_use import NO_CACHES, CachePicture
 from meshllm.core.catalog import ModelProblem, ModelSpec
 from meshllm.core.credentials import Revocation, TokenRecord
 from meshllm.core.engines import EngineBuild, EngineEndpoint, EngineFailure, EnginePlan, EngineState
@@ -222,6 +223,8 @@ class MeshView:
     """How requests are routed: what was chosen mesh-wide, and for this node."""
     quotas: QuotaRegister = NO_QUOTAS
     """What models may be used for: as chosen mesh-wide, and as this node's configuration says."""
+    caches: CachePicture = NO_CACHES
+    """How this node's prompt cache is shared out, and what its engines found in it."""
     policies: Mapping[ModelId, ModelPolicy] = field(default_factory=lambda: MappingProxyType({}))
     """What this node's configuration says, by model."""
     assignment: Assignment | None = None

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from meshllm.core.events import Event, IntentReceived, QuotaChangeAsked, RoutingChangeAsked
+from meshllm.core.events import CacheChangeAsked, Event, IntentReceived, QuotaChangeAsked, RoutingChangeAsked
 from meshllm.core.ids import ModelId
 from meshllm.core.intents import Intent, Outcome
 
@@ -37,6 +37,10 @@ class Asking:
     async def change_quotas(self, model: ModelId, document: Mapping[str, object]) -> Outcome:
         """Return how a change of a model's quotas ended. Cancelling stops the waiting, not the change."""
         return await self._answer(lambda name: QuotaChangeAsked(request_id=name, model=model, document=document))
+
+    async def change_caches(self, document: Mapping[str, object]) -> Outcome:
+        """Return how a change of how the prompt cache is shared out ended. Cancelling stops the waiting alone."""
+        return await self._answer(lambda name: CacheChangeAsked(request_id=name, document=document))
 
     async def _answer(self, asked: Callable[[str], Event]) -> Outcome:
         request_id = f"i{next(self._ids)}"

@@ -104,7 +104,7 @@ def core_config(config: Config, start: MeshStart) -> CoreConfig:
         default_model=named(config.default_model), fills_gaps=fills_gaps,
         downloads=fills_gaps and not is_told and not config.offline,
         serves_all=config.serve_all and not config.client, is_controllable=not config.no_remote_control,
-        remotes=() if config.client else config.remotes, forces_splits=config.split,
+        remotes=() if config.client else config.remotes, forces_splits=config.split, caches=config.caches,
     )  # fmt: skip
     membership = start.place.membership
     return CoreConfig(

@@ -363,6 +363,10 @@ class Node:
         """Return how a change of a model's quotas ended."""
         return await self._asking.change_quotas(model, document)
 
+    async def change_caches(self, document: Mapping[str, object]) -> Outcome:
+        """Return how a change of how the prompt cache is shared out ended."""
+        return await self._asking.change_caches(document)
+
     def quota_report(self, model: ModelId) -> dict[str, object]:
         """Return how much of a model's quotas is used."""
         return self._door.metering.report(model)

@@ -102,6 +102,15 @@ async def completed(endpoint: EngineEndpoint, prompt: str, tokens: int, within_s
         raise ProbeError(msg) from error
 
 
+async def text(endpoint: EngineEndpoint, path: str, within_s: float) -> str:
+    """Return what an engine answers at a path, as text. Raises ProbeError."""
+    status, body = await _get(endpoint, path, within_s)
+    if status != OK:
+        msg = f"{path} answered {status}"
+        raise ProbeError(msg)
+    return body.decode("utf-8", "replace")
+
+
 def _counters(slot: dict[str, Any]) -> tuple[int, ...]:
     """Return what moves while a slot works: the task, prompt tokens done, tokens made."""
     made = slot.get("next_token")

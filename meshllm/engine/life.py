@@ -19,10 +19,19 @@ from typing import Protocol
 
 from meshllm.core import limits
 from meshllm.core.engines import EngineBuild, EngineEndpoint, EngineFailure, EngineFault, EnginePlan
-from meshllm.core.events import EngineExited, EngineHung, EngineProgressed, EngineReady, EngineStarted, Event
+from meshllm.core.events import (
+    CacheMeasured,
+    EngineExited,
+    EngineHung,
+    EngineProgressed,
+    EngineReady,
+    EngineStarted,
+    Event,
+)
 from meshllm.core.ids import ModelId
 from meshllm.core.serving.stall import StallBudget, StallSample, observe, start_clock
 from meshllm.engine import health
+from meshllm.engine.cache_reader import CacheReader
 from meshllm.engine.command import Host, make_command
 from meshllm.engine.output import LogRing, explain
 from meshllm.engine.process import Process, spawn
@@ -40,6 +49,8 @@ SAMPLES_PER_BUDGET = 5
 """At least so many looks before work is called hung."""
 GAP_INTERVALS = 2
 """One interval between two looks, one for the answer."""
+CACHE_READ_S = 1.0
+"""Longest wait for what an engine says of its prompt cache."""
 GAP_LATE_S = 2.0
 """What a busy event loop may add; more is a machine that slept."""
 
@@ -303,11 +314,22 @@ class EngineLife:
         """Return when work is in flight that doesn't get on, with the reason in `_hung`."""
         times = self._context.times
         clock = start_clock(await self._sample(process))
+        cache = CacheReader(self._endpoint, self.log, process.usage)
         while not self._hung:
             await asyncio.sleep(times.sample_interval_s)
-            clock, hung = observe(clock, await self._sample(process), times.stall)
+            sample = await self._sample(process)
+            clock, hung = observe(clock, sample, times.stall)
             self._hung = hung.reason if hung else ""
             self._context.traffic.moved(self._model, clock.moved_s)
+            if not sample.in_flight or sample.progress is not None:
+                await self._tell_of_cache(cache)
+
+    async def _tell_of_cache(self, cache: CacheReader) -> None:
+        """Tell what the engine's prompt cache did, if that is news. Half a look is left for it: looks must not gap."""
+        passed_s = self._context.traffic.last_progress_s(self._model)
+        reading = await cache.news(passed_s, min(self._context.times.sample_interval_s / 2, CACHE_READ_S))
+        if reading is not None and self._end is None:
+            self._context.post(CacheMeasured(model=self._model, reading=reading))
 
     async def _sample(self, process: Process) -> StallSample:
         """Look at the engine's work; an idle engine is left in peace."""

@@ -1,6 +1,6 @@
 """What a process takes of the machine, read from /proc; nothing where the system has no such folder.
 
-Owns the reading of two numbers of one process (memory, processor time) and of the kernel's count of
+Owns the reading of three numbers of one process (memory twice, processor time) and of the kernel's count of
 processes that it ended for want of memory. Decides nothing. Doesn't know what the process is.
 """
 
@@ -19,6 +19,8 @@ class Usage:
     """What one process takes."""
 
     resident_bytes: int
+    anonymous_bytes: int
+    """Of these, what is no file's page: what the process itself wrote."""
     cpu_s: float
     """Processor time since its start, of all its threads."""
 
@@ -31,10 +33,20 @@ def usage_of(pid: int, proc: Path = PROC) -> Usage | None:
         ticks = int(fields[USER_TIME_FIELD]) + int(fields[SYSTEM_TIME_FIELD])
         return Usage(
             resident_bytes=int(fields[RESIDENT_FIELD]) * os.sysconf("SC_PAGE_SIZE"),
+            anonymous_bytes=_anonymous_pages(pid, proc) * os.sysconf("SC_PAGE_SIZE"),
             cpu_s=ticks / os.sysconf("SC_CLK_TCK"),
         )
     except (OSError, ValueError, IndexError):
         return None
+
+
+def _anonymous_pages(pid: int, proc: Path) -> int:
+    """Return the pages that a process wrote itself; 0 where the system does not tell."""
+    try:
+        resident, shared = (proc / str(pid) / "statm").read_text(encoding="ascii").split()[1:3]
+        return int(resident) - int(shared)
+    except (OSError, ValueError):
+        return 0
 
 
 def oom_kills(proc: Path = PROC, cgroups: Path = CGROUPS) -> int:

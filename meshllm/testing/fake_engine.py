@@ -67,6 +67,9 @@ class FakeEngine:
     is_ready: bool = False
     slots: list[Slot] = field(default_factory=list)
     tasks: int = 0
+    hit_tokens: int = 0
+    """Of all prompts; likewise those that were computed."""
+    miss_tokens: int = 0
     prompts: SeenPrompts = field(default_factory=SeenPrompts)
     free: asyncio.Condition = field(default_factory=asyncio.Condition)
     workers: Workers = field(default_factory=Workers)
@@ -270,6 +273,8 @@ async def completion(engine: FakeEngine, request: Request, writer: asyncio.Strea
         prompt_tokens, cached = engine.prompts.read(request.body)
     async with engine.slot(prompt_tokens) as slot:
         slot.n_cached = cached
+        engine.hit_tokens += min(cached, prompt_tokens)
+        engine.miss_tokens += prompt_tokens - min(cached, prompt_tokens)
         if await make_early_trouble(request, writer):
             return
         style = STYLES[request.path]
@@ -361,6 +366,8 @@ async def show_metrics(engine: FakeEngine, _request: Request, writer: asyncio.St
         f"# TYPE llamacpp:requests_processing gauge\nllamacpp:requests_processing {busy}\n"
         "# HELP llamacpp:tasks_total Number of tasks.\n"
         f"# TYPE llamacpp:tasks_total counter\nllamacpp:tasks_total {engine.tasks}\n"
+        f"llamacpp:prompt_tokens_total {engine.miss_tokens}\n"
+        f"llamacpp:prompt_tokens_cached_total {engine.hit_tokens}\n"
     )
     head = f"HTTP/1.1 200 Fake\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {len(text)}\r\n\r\n"
     writer.write((head + text).encode())

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import msgspec
 
+from meshllm.core.cache_config import CacheConfig, CacheConfigError
+from meshllm.core.cache_config import checked as checked_caches
 from meshllm.core.effects import KeptOrders
 from meshllm.core.limits import ANNOUNCED_ORDERS, MODELS_PER_NODE, ORDER_VERSION_MAX, QUOTA_MODELS
 from meshllm.core.quota_config import QuotaChoice, QuotaError
@@ -39,6 +41,15 @@ def check_quotas(choices: tuple[QuotaChoice, ...], uses: tuple[QuotaUse, ...]) -
             raise malformed(error.message) from error
 
 
+def check_caches(config: CacheConfig | None) -> None:
+    """Refuse a way to share out the prompt cache that nobody could have chosen. Raises WireError."""
+    try:
+        if config is not None:
+            checked_caches(config)
+    except CacheConfigError as error:
+        raise malformed(error.message) from error
+
+
 def kept_orders(kept: KeptOrders) -> dict[str, object]:
     """Return what a node remembers of orders as a document."""
     sayable = tuple(order for order in kept.orders if is_model_id(order.model))
@@ -65,6 +76,7 @@ def read_orders(document: Mapping[str, object]) -> KeptOrders:
         if not 0 <= kept.routing.version <= ORDER_VERSION_MAX:
             raise malformed("a version that no choice of routing reaches")
     check_quotas(kept.quotas, kept.quota_uses)
+    check_caches(kept.caches)
     if any(not 0 <= choice.version <= ORDER_VERSION_MAX for choice in kept.quotas):
         raise malformed("a version that no choice of quotas reaches")
     if len(kept.orders) > ANNOUNCED_ORDERS or max(len(kept.held), len(kept.dropped), len(kept.pins)) > MODELS_PER_NODE:

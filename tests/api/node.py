@@ -19,6 +19,7 @@ from meshllm.core.catalog import ModelSpec
 from meshllm.core.durations import Histogram
 from meshllm.core.effects import Answer
 from meshllm.core.events import (
+    CacheChangeAsked,
     EngineDrained,
     Event,
     HealthAsked,
@@ -148,6 +149,11 @@ class FakeNode:
     async def change_quotas(self, model: ModelId, document: Mapping[str, object]) -> Outcome:
         """Hand a change to the core, which answers at once."""
         self.tell(QuotaChangeAsked(request_id="quotas", model=model, document=document))
+        return [one.outcome for one in self.story.effects if isinstance(one, Answer)][-1]
+
+    async def change_caches(self, document: Mapping[str, object]) -> Outcome:
+        """Hand a change to the core, which answers at once."""
+        self.tell(CacheChangeAsked(request_id="caches", document=document))
         return [one.outcome for one in self.story.effects if isinstance(one, Answer)][-1]
 
     def quota_report(self, model: ModelId) -> dict[str, object]:

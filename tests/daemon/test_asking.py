@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from meshllm.core.events import Event, IntentReceived, QuotaChangeAsked, RoutingChangeAsked
+from meshllm.core.events import CacheChangeAsked, Event, IntentReceived, QuotaChangeAsked, RoutingChangeAsked
 from meshllm.core.ids import ModelId
 from meshllm.core.intents import Intent, Outcome, OutcomeCode, Verb
 from meshllm.daemon.asking import Asking
@@ -74,3 +74,19 @@ async def answer_in_reverse(asking: Asking, events: list[Event]) -> None:
     ids = [event.intent.request_id for event in events if isinstance(event, IntentReceived)]
     for request_id, message in reversed(list(zip(ids, ("first", "second"), strict=True))):
         asking.answer(request_id, Outcome(code=OutcomeCode.DONE, message=message))
+
+
+async def test_a_change_of_caches_is_answered_by_its_name_too() -> None:
+    """It is about this node as a whole."""
+    events: list[Event] = []
+    asking = Asking(events.append)
+
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        asker = group.create_task(asking.change_caches({"min_ram_mb": 1}))
+        await asyncio.sleep(0)
+        (asked,) = events
+        assert isinstance(asked, CacheChangeAsked)
+        asking.answer(asked.request_id, Outcome(code=OutcomeCode.DONE, message="done"))
+
+    assert asked.document == {"min_ram_mb": 1}
+    assert asker.result().is_done

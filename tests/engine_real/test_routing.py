@@ -115,6 +115,7 @@ def converse(entry: Daemon, strategy: str) -> Found:
     return found
 
 
+@pytest.mark.rows("CAC-12")
 def test_conversations_find_their_prompts_cached_and_share_the_hosts(mesh: Mesh) -> None:
     """Nine tenths of what could be found, much more than by turns, and no host has more than its share."""
     aware, even = converse(mesh.entry, "cache_aware"), converse(mesh.entry, "round_robin")

@@ -20,6 +20,7 @@ def best_oracle(load: Load) -> Outcome:
     return max((outcome(load, oracle), outcome(load, careful_oracle)), key=lambda one: one.hit_rate)
 
 
+@pytest.mark.rows("CAC-12")
 @pytest.mark.parametrize("seed", [3, 4])
 def test_three_hosts_find_most_prompts_cached_and_share_the_work(seed: int) -> None:
     """What can be found is found, whatever the caches forget, and nobody pays for it with a queue."""

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from meshllm.core.announcement import DefaultChoice, ModelOrder
+from meshllm.core.cache_config import CacheConfig
 from meshllm.core.effects import KeptOrders
 from meshllm.core.ids import ModelId
 from meshllm.core.intents import Verb
@@ -23,6 +24,7 @@ KEPT = KeptOrders(
     routing=RoutingChoice(config=ROUTED, version=5, author=NODE), routing_here=ROUTED, quotas=QUOTAS,
     quota_uses=(QuotaUse(model=ModelId("m"), hour=Spent(3600, 5, 1), day=Spent(0, 9, 2)),), held=(ModelId("h"),),
     dropped=(ModelId("d"),), pins=((ModelId("p"), True), (ModelId("q"), False)),
+    caches=CacheConfig(global_cache_size_gb=2.0, model_priorities=(("m", 3),)),
 )  # fmt: skip
 
 
@@ -52,6 +54,7 @@ def test_a_model_that_nobody_could_be_told_of_is_not_kept() -> None:
         {"quotas": [{"model": "m", "quotas": {"max_ram_mb": -1}, "version": 1, "author": NODE}]},
         {"quotas": [{"model": "m", "quotas": {}, "version": 1, "author": "me"}]},
         {"quotas": [kept_orders(KEPT)["quotas"][0]] * (QUOTA_MODELS + 1)},  # type: ignore[index]
+        {"caches": {"min_ram_mb": -1}}, {"caches": {"global_cache_size_gb": 1.0, "allocation_strategy": "x"}},
         {"held": [1]}, {"override": "\ud800x", "held": None},
     ],
 )  # fmt: skip

@@ -12,6 +12,7 @@ the process itself.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from meshllm.core.cache_limits import CACHE_ROOM_SHARE
 from meshllm.core.catalog import ModelSpec
 from meshllm.core.engines import EngineBuild, EngineOptions, EnginePlan, MemoryNeed
 from meshllm.core.ids import ModelId
@@ -49,6 +50,8 @@ class EngineWishes:
     max_memory: MemoryLimit = MemoryLimit(share=0.9)
     most_bytes: int | None = None
     """What this one engine may take in all, by its model's quotas."""
+    prompt_cache_bytes: int | None = None
+    """Its share of the node's prompt cache; None where none is shared out, and the arithmetic chooses."""
     options: EngineOptions = EngineOptions()
 
     def for_model(self, policy: ModelPolicy) -> "EngineWishes":
@@ -157,7 +160,7 @@ def plan_engine(
     on_gpu = int((fixed + kv) * min(gpu_layers / (layers or 1), 1.0))
     host_rest = max(room.host_bytes - (fixed + kv - on_gpu), 0)
     host_rest = host_rest if most is None else min(host_rest, most - fixed - kv)
-    cache = int(min(host_rest * PROMPT_CACHE_SHARE, PROMPT_CACHE_MAX_BYTES, 4 * kv))
+    cache = _prompt_cache_bytes(host_rest, kv, wishes.prompt_cache_bytes)
     need = MemoryNeed(
         weights_bytes=spec.size_bytes, kv_bytes=kv, overhead_bytes=overhead_bytes(spec), prompt_cache_bytes=cache
     )
@@ -166,6 +169,13 @@ def plan_engine(
         model=spec, context_tokens=context, slots=slots, gpu_layers=gpu_layers, threads=threads, memory=need,
         options=wishes.options,
     )  # fmt: skip
+
+
+def _prompt_cache_bytes(room_bytes: int, kv_bytes: int, share_bytes: int | None) -> int:
+    """Return the prompt cache of an engine: its share, as far as memory is left, or what is modest without one."""
+    if share_bytes is not None:
+        return int(min(share_bytes, room_bytes * CACHE_ROOM_SHARE))
+    return int(min(room_bytes * PROMPT_CACHE_SHARE, PROMPT_CACHE_MAX_BYTES, 4 * kv_bytes))
 
 
 def _gpu_share(wishes: EngineWishes, layers: int) -> float | None:

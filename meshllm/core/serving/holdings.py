@@ -17,6 +17,7 @@ from meshllm.core.policy import ModelPolicy
 from meshllm.core.quota_config import NO_QUOTAS
 from meshllm.core.registration import NO_NOTES, Registration, RegistryNotes
 from meshllm.core.resources import MemoryLimit, Resources
+from meshllm.core.serving.cache_book import CacheBook
 from meshllm.core.serving.capacity import EngineWishes, NoRoom, Room, plan_engine, room_for_one_more
 from meshllm.core.serving.loans import Loan, lent_bytes
 from meshllm.core.serving.order_book import OrderBook
@@ -44,6 +45,8 @@ class Holdings:
         self.order: list[ModelId] = []
         """Models in the order in which they were asked for."""
         self.names = NameIndex(())
+        self.caches = CacheBook()
+        """How much of the prompt cache each engine gets."""
         self.quotas = NO_QUOTAS
         """What models may be used for: how much memory and disk they may take is part of it."""
         self.resources: Resources | None = None
@@ -82,8 +85,16 @@ class Holdings:
         temperature = notes.temperature if said.temperature is None else said.temperature
         max_tokens = notes.max_tokens if said.max_tokens is None else said.max_tokens
         wishes = self.wishes.for_model(replace(said, temperature=temperature, max_tokens=max_tokens))
+        if self.caches.config.is_dividing:
+            wishes = replace(wishes, prompt_cache_bytes=self._cache_bytes(model))
         most_mb = self.quotas.of(model).max_ram_mb
         return replace(wishes, most_bytes=most_mb * MIB) if most_mb else wishes
+
+    def _cache_bytes(self, model: ModelId) -> int | None:
+        """Return the prompt cache that a model's engine may be started with beside those that run."""
+        others = (self.records.get(other) for other in self.order if other != model)
+        taken = (one.plan.memory for one in others if one is not None and one.plan is not None and one.split is None)
+        return self.caches.allowed(model, sum(memory.prompt_cache_bytes for memory in taken))
 
     def _notes_of(self, model: ModelId) -> RegistryNotes:
         """Return what was written down last with a version that is this model's file."""

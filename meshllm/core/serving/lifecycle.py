@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from meshllm.core import events as ev
 from meshllm.core.announcement import Announcement, Role
+from meshllm.core.cache_config import CacheConfig
 from meshllm.core.effects import KeptOrders, Leave, Level
 from meshllm.core.engines import EngineFailure, EngineFault, EngineState
 from meshllm.core.ids import NodeId
@@ -22,6 +23,8 @@ from meshllm.core.names import NameIndex
 from meshllm.core.policy import LoadMode, ModelPolicy
 from meshllm.core.remotes import RemoteBackend
 from meshllm.core.serving.adopted import Adopted
+from meshllm.core.serving.cache_book import CacheBook
+from meshllm.core.serving.cache_keeping import CacheKeeping
 from meshllm.core.serving.capacity import EngineWishes
 from meshllm.core.serving.engine_life import EngineLife
 from meshllm.core.serving.engine_state import Signal
@@ -64,6 +67,8 @@ class ServingPolicy:
     """Obey other nodes that have the right to administer."""
     forces_splits: bool = False
     """Share what is requested with other nodes, though it may fit here."""
+    caches: CacheConfig | None = None
+    """How the prompt cache is shared out, where the configuration says so."""
     remotes: tuple[RemoteBackend, ...] = ()
     """Servers that run elsewhere and whose models this node serves as its own."""
 
@@ -78,10 +83,12 @@ class Lifecycle:
         self.policy = policy
         self.held = Holdings(policy.wishes, policy.models, book)
         self.held.forces_splits = policy.forces_splits
+        self.held.caches = CacheBook(kept.caches, policy.caches)
         stock = Stock()
         self.fetching = Fetching(self.held, policy.requested, _eager(policy.models), me=me, stock=stock)
         self.engines = EngineLife(self.held, policy.drain_s)
         self.upkeep = Upkeep(me, self.held, self.engines, stock, fills_gaps=policy.fills_gaps and not policy.serves_all)
+        self.caches = CacheKeeping(self.held, self.engines)
         rules = GapRules(
             fills_gaps=policy.fills_gaps, serves_all=policy.serves_all, has_names=bool(self.fetching.names),
             min_unasked_bytes=policy.min_unasked_bytes,
@@ -153,6 +160,7 @@ class Lifecycle:
         if record is not None and record.plan is not None:
             path = record.plan.model.path
             self.held.note_freed(record.plan.memory.total_bytes)
+        self.caches.on_exited(event.model, now_s)
         effects = self.engines.on_exited(event, now_s)
         if record is not None and record.spec is None:
             effects += self._lose_file(record, path)
@@ -178,6 +186,7 @@ class Lifecycle:
         """Count requests: as use of the engines here, and as demand where they came in here."""
         self.adopted.on_traffic(event, now_s)
         self.health.count(event, now_s)
+        self.caches.on_traffic(event, now_s)
         in_flight = dict(event.in_flight)
         for model, count in event.finished:
             if (record := self.held.records.get(model)) is not None:
@@ -275,6 +284,7 @@ class Lifecycle:
         effects += self.lending.settle(now_s) + self.splits.settle(self.gap_filling.needs, now_s)
         if self.splits.unshared.keys() != unshared.keys():
             self.gap_filling.split_judged(now_s)
+        effects += self.caches.settle(now_s)
         for model in list(self.held.order):
             if (record := self.held.records.get(model)) is not None and record.wanted:
                 effects += self._pursue(record, now_s)
@@ -309,7 +319,7 @@ class Lifecycle:
         """Return when a restart, a start, a question to an adopted server, or a look at who serves what is due."""
         due: list[float | None] = []
         if self.leaving is None:  # a node that goes looks at none of these again
-            due += [self.gap_filling.next_s(now_s), self.splits.next_s(), self.lending.next_s()]
+            due += [self.gap_filling.next_s(now_s), self.splits.next_s(), self.lending.next_s(), self.caches.next_s()]
         due.append(self.health.next_s())
         due.append(self.adopted.next_s() if self.has_inventory else None)
         for record in self.held.records.values():

@@ -10,8 +10,10 @@ gap between the two thresholds that one host more or less cannot bridge.
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.cache_config import EvictionPolicy
+from meshllm.core.ids import NO_MODEL, ModelId, NodeId
 from meshllm.core.limits import COOL_PER_SLOT, COOL_S, HOT_PER_SLOT, HOT_S
+from meshllm.core.serving.cache_victims import Occupant, in_order
 from meshllm.core.serving.election import preference
 
 
@@ -89,23 +91,16 @@ def may_go(me: NodeId, ready: Iterable[NodeId], model: ModelId, floor: int) -> b
     return len(staying) >= floor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Occupant:
-    """A model in this node's memory that could go."""
-
-    model: ModelId
-    last_used_s: float
-
-
 def victims(
-    occupants: Collection[Occupant], is_enough: Callable[[frozenset[ModelId]], bool]
-) -> tuple[ModelId, ...] | None:
-    """Return which models have to go, the one that was used longest ago first; None when all are too few.
+    occupants: Collection[Occupant], is_enough: Callable[[frozenset[ModelId]], bool],
+    policy: EvictionPolicy = EvictionPolicy.LRU, last: ModelId = NO_MODEL,
+) -> tuple[ModelId, ...] | None:  # fmt: skip
+    """Return which models have to go, by a policy whose last one was `last`; None when all are too few.
 
     As few as it takes: what was picked early and turns out not to be needed stays.
     """
     chosen: list[ModelId] = []
-    for occupant in sorted(occupants, key=lambda one: (one.last_used_s, one.model)):
+    for occupant in in_order(occupants, policy, last):
         if is_enough(frozenset(chosen)):
             break
         chosen.append(occupant.model)

@@ -10,11 +10,12 @@ from meshllm.core.effects import Level
 from meshllm.core.engines import EngineState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.resources import format_bytes
+from meshllm.core.serving.cache_victims import WHY, Occupant
 from meshllm.core.serving.capacity import NoRoom
 from meshllm.core.serving.claims import Claim, must_yield
 from meshllm.core.serving.engine_life import EngineLife
 from meshllm.core.serving.holdings import Holdings
-from meshllm.core.serving.rebalance import Heat, Occupant, may_go, victims
+from meshllm.core.serving.rebalance import Heat, may_go, victims
 from meshllm.core.serving.records import Record
 from meshllm.core.serving.replies import Effects, notice
 from meshllm.core.serving.stock import Stock
@@ -133,13 +134,19 @@ class Upkeep:
         going = frozenset(one.id for one in self._held.records.values() if one.state in _GOING)
         if not self._held.is_stale and not going and not self.occupants(record):
             return None
-        chosen = victims(self.occupants(record), lambda gone: self._fits(record, gone | going))
+        caches = self._held.caches
+        policy = caches.config.global_eviction_policy
+        chosen = victims(
+            self.occupants(record), lambda gone: self._fits(record, gone | going), policy, caches.last_victim
+        )
         if chosen is None:
             return None
+        caches.going |= set(chosen)
+        caches.last_victim = chosen[-1] if chosen else caches.last_victim
         effects: Effects = []
         for model in chosen:
             needed = f"{record.id} needs {format_bytes(lack.needed_bytes)}, {format_bytes(lack.free_bytes)} are free"
-            effects += self._let_go(self._held.records[model], f"it was used longest ago, and {needed}")
+            effects += self._let_go(self._held.records[model], f"{WHY[policy]}, and {needed}")
         return effects
 
     def occupants(self, for_record: Record | None = None) -> list[Occupant]:
@@ -155,7 +162,13 @@ class Upkeep:
                 floor = max(entry.floor, 1)  # it would only dig another hole
             others = len(entry.ready) - 1 if entry is not None else 0
             if others >= floor and record is not for_record:
-                found.append(Occupant(model=record.id, last_used_s=_used_s(record)))
+                spec = record.served_spec
+                found.append(
+                    Occupant(
+                        model=record.id, last_used_s=_used_s(record), requests=record.requests,
+                        size_bytes=spec.size_bytes if spec is not None else 0,
+                    )
+                )  # fmt: skip
         return found
 
     def _fits(self, record: Record, gone: frozenset[ModelId]) -> bool:

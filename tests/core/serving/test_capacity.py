@@ -270,3 +270,16 @@ def test_a_model_on_both_takes_no_more_of_either_than_there_is(gpu: int, host: i
         on_gpu = int(device * min(plan.gpu_layers / layers, 1.0))
         assert on_gpu <= gpu
         assert device - on_gpu + plan.memory.prompt_cache_bytes <= host + 1
+
+
+@pytest.mark.parametrize(("share_bytes", "room_bytes"), [(64 * MIB, 8 * GIB), (100 * GIB, 8 * GIB), (0, 8 * GIB)])
+def test_a_share_of_the_prompt_cache_is_given_as_far_as_memory_is_left(share_bytes: int, room_bytes: int) -> None:
+    """Half of the room beside a model at most: the rest is for other models. What is modest does not count then."""
+    room = Room(gpu_bytes=0, host_bytes=room_bytes)
+
+    plan = plan_engine(a_spec(), room, EngineWishes(prompt_cache_bytes=share_bytes), a_machine())
+
+    assert isinstance(plan, EnginePlan)
+    need = plan.memory
+    beside = room_bytes - (need.total_bytes - need.prompt_cache_bytes)
+    assert need.prompt_cache_bytes == min(share_bytes, beside // 2)

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.limits import COOL_PER_SLOT, COOL_S, HOT_PER_SLOT, HOT_S
-from meshllm.core.serving.rebalance import Heat, Load, Occupant, may_go, victims
+from meshllm.core.serving.cache_victims import Occupant
+from meshllm.core.serving.rebalance import Heat, Load, may_go, victims
 
 M = ModelId("m")
 

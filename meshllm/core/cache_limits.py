@@ -1,0 +1,21 @@
+"""The written limits about prompt caches: a part of `limits`, which shows them with all others.
+
+Owns these numbers. Decides nothing. Doesn't know who keeps to them.
+"""
+
+from typing import Final
+
+# -- prompt caches -------------------------------------------------------------------------------------
+CACHE_DIVIDE_S: Final = 60.0  # between two looks at demand, where shares follow it
+CACHE_HYSTERESIS: Final = 0.1  # of a share: smaller changes are not worth a new division
+CACHE_MODELS: Final = 64  # that one node's configuration may name
+CACHE_GB_MOST: Final = 1_000_000.0  # of the whole
+CACHE_BODY_BYTES: Final = 16_384  # of a change of it
+CACHE_REST_S: Final = 10.0  # without a request, before an engine is started anew with another share
+CACHE_PAUSE_S: Final = 60.0  # between two such starts that only make a cache larger
+CACHE_FULL_SHARE: Final = 0.8  # of its cache in use: then a larger one helps
+CACHE_ROOM_SHARE: Final = 0.5  # of the memory that is left beside a model: its cache takes no more, whatever its share
+CACHE_LEAST_BYTES: Final = 1_048_576  # of a cache: what a process grows less than this is none worth freeing
+CACHE_LOW_HIT_RATE: Final = 0.3  # below it, people are told what helps
+CACHE_JUDGED_TOKENS: Final = 512  # of prompts, before a hit rate means anything
+CACHE_EVICTIONS_PER_HOUR: Final = 6  # more of them, and people are told

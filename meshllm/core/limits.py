@@ -1,4 +1,4 @@
-"""Every written limit of the daemon, in one place; `mesh-llm doctor` prints them.
+"""Every written limit of the daemon, with those of two subjects beside it; `mesh-llm doctor` prints them all.
 
 A queue, buffer, retry or wait that has no line here is a bug. Sizes are bytes, durations seconds.
 The reasons stand beside the values; `reference` rows are those of the failure model in docs/.
@@ -6,7 +6,7 @@ The reasons stand beside the values; `reference` rows are those of the failure m
 
 from typing import Final
 
-from meshllm.core import cache_limits
+from meshllm.core import cache_limits, split_limits
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -314,25 +314,6 @@ COOL_PER_SLOT: Final = 5.0  # ...and, with a host less, below which it has coole
 HOT_S: Final = 30.0  # it has been hot for this long before a host is added
 COOL_S: Final = 600.0  # it has been cool for this long before an added host is taken away
 
-# -- models that no node holds alone -----------------------------------------------------------------
-SPLIT_ROUND_TRIP_S: Final = 0.03  # to a worker at most; two of them at this distance leave nine tokens a second
-SPLIT_ROUND_TRIP_STEP_S: Final = 0.002  # round trips are compared in steps: a breath of jitter changes no plan
-SPLIT_WORKERS: Final = 7  # of one split; each costs every token two round trips
-SPLIT_LAYERS: Final = 10_000  # of one model
-SPLIT_SETTLE_S: Final = 3.0  # a model fits nowhere for so long before it is shared: another node may be about to join
-SPLIT_AGREE_S: Final = 660.0  # for all workers to start their servers; filling a cache from a disk may take ten minutes
-SPLIT_ASK_S: Final = 5.0  # an offer is repeated so often: a connection that was replaced took its last words with it
-SPLIT_LOAD_STALL_S: Final = 60.0  # a load that sends no worker a byte for so long has lost one that says nothing
-SPLIT_LOOK_S: Final = 2.0  # between two looks at a model that nobody can share yet
-SPLIT_REACH_S: Final = 120.0  # how long a host stays connected to whom it needs, unless it needs them again
-SPLIT_AGAIN_S: Final = 0.3  # after the first split that was lost: by then its members have said what is free again
-SPLIT_RETRY_S: Final = 2.0  # after a split that came to nothing, doubled with each one in a row
-SPLIT_RETURN_S: Final = 4.0  # in a pause of up to so long requests wait for the next split; in a longer one nobody does
-SPLIT_RETRY_MOST_S: Final = 60.0  # what the pause grows to
-SPLIT_FORGOTTEN_S: Final = 30.0  # a host that does not speak of what it is lent for so long has forgotten it
-SPLIT_FENCES: Final = 256  # models of which a worker remembers the highest epoch
-SPLIT_EPOCH_MOST: Final = 2**53  # of one split's numbers; a larger one is forged
-
 # -- orders between nodes ----------------------------------------------------------------------------
 ORDER_VERSION_MAX: Final = 2**53  # a clock that counts orders never comes near; what claims more is not counted
 ORDER_REACH_S: Final = 15.0  # for a connection to a node that is to do something
@@ -471,10 +452,6 @@ DIAL_REFUSED_GRACE_S: Final = 0.5  # a refusal (ICMP) can be forged: an answer t
 
 RPC_SELF_TEST_S: Final = 60.0  # of a build that shares models: two programs start, and a tiny model answers
 
-# -- building an engine ------------------------------------------------------------------------------
-RPC_BUILD_S: Final = 7200.0  # minutes for processors, an hour or more for some GPUs
-RPC_BUILD_DISK_BYTES: Final = 3 * GIB  # sources, objects and what comes of them
-
 # -- quotas --------------------------------------------------------------------------------------------
 QUOTA_MOST: Final = 2**53  # of any limit; what every JSON reader can hold
 QUOTA_MODELS: Final = 64  # models that somebody chose limits for, mesh-wide; each is told to every node
@@ -505,7 +482,7 @@ def all_limits() -> dict[str, int | float]:
     """Return every limit by name, in the order of this file."""
     return {
         name: value
-        for name, value in (globals() | vars(cache_limits)).items()
+        for name, value in (globals() | vars(cache_limits) | vars(split_limits)).items()
         if name.isupper() and name not in {"KIB", "MIB", "GIB"} and isinstance(value, int | float)
     }
 

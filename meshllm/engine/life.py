@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from meshllm.core import limits
+from meshllm.core import limits, split_limits
 from meshllm.core.engines import EngineBuild, EngineEndpoint, EngineFailure, EngineFault, EnginePlan
 from meshllm.core.events import (
     CacheMeasured,
@@ -155,7 +155,7 @@ class EngineLife:
         self._context = context
         self._load_timeout_s = plan.options.load_timeout_s or context.times.load_timeout_s
         if plan.split is not None:
-            self._load_timeout_s = min(self._load_timeout_s, limits.SPLIT_LOAD_STALL_S)
+            self._load_timeout_s = min(self._load_timeout_s, split_limits.SPLIT_LOAD_STALL_S)
         self._process: Process | None = None
         self._hung = ""
         self._end: EngineFailure | None = None

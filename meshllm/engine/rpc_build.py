@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from meshllm.core import limits
+from meshllm.core import limits, split_limits
 from meshllm.core.engines import RpcBuild
 from meshllm.core.resources import format_bytes
 from meshllm.engine.command import Command, Host, guarded, this_host
@@ -159,10 +159,12 @@ class _Build:
         with log_path.open("wb") as file:
             heard = Heard(file.write, self._tell)
             try:
-                async with asyncio.timeout(limits.RPC_BUILD_S):
+                async with asyncio.timeout(split_limits.RPC_BUILD_S):
                     code = await _run_to_end(self._command(host), heard)
             except TimeoutError as error:
-                raise RpcBuildError(f"the build was not done within {limits.RPC_BUILD_S / 3600:g} hours") from error
+                raise RpcBuildError(
+                    f"the build was not done within {split_limits.RPC_BUILD_S / 3600:g} hours"
+                ) from error
         wheels = sorted((self._work / "wheels").glob("*.whl"))
         if code or not wheels:
             raise RpcBuildError(f"{why_failed(heard.lines, self._flags)}; the whole log is {log_path}")
@@ -215,8 +217,8 @@ def _check_means(work: Path, environ: Mapping[str, str]) -> None:
         )
         raise RpcBuildError(message)
     free = shutil.disk_usage(work.parent).free
-    if free < limits.RPC_BUILD_DISK_BYTES:
-        needed = format_bytes(limits.RPC_BUILD_DISK_BYTES)
+    if free < split_limits.RPC_BUILD_DISK_BYTES:
+        needed = format_bytes(split_limits.RPC_BUILD_DISK_BYTES)
         raise RpcBuildError(f"a build takes {needed} of disk, and {work.parent} has {format_bytes(free)}; see --help")
 
 

@@ -20,10 +20,10 @@ from meshllm.core.limits import (
     ANNOUNCEMENT_BYTES,
     MODELS_PER_NODE,
     QUOTA_MODELS,
-    SPLIT_WORKERS,
 )
 from meshllm.core.resources import Resources
 from meshllm.core.rights import OWN_MACHINE
+from meshllm.core.split_limits import SPLIT_WORKERS
 from meshllm.wire.names import (
     check_digest,
     check_epoch,

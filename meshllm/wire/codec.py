@@ -13,8 +13,9 @@ from meshllm.core.announcement import Announcement, Record
 from meshllm.core.credentials import Revocation
 from meshllm.core.ids import NodeId
 from meshllm.core.intents import Verb
-from meshllm.core.limits import ORDER_MESSAGE_CHARS, SPLIT_LAYERS
+from meshllm.core.limits import ORDER_MESSAGE_CHARS
 from meshllm.core.messages import KINDS, Message
+from meshllm.core.split_limits import SPLIT_LAYERS
 from meshllm.wire.errors import WireCode, WireError
 from meshllm.wire.names import (
     check_digest,

@@ -6,13 +6,8 @@ shows a name later need not ask where it came from. Doesn't know whom a name bel
 
 import re
 
-from meshllm.core.limits import (
-    ANNOUNCED_TEXT_CHARS,
-    MODEL_ID_CHARS,
-    NODE_NAME_CHARS,
-    REMOTE_ERROR_TEXT_BYTES,
-    SPLIT_EPOCH_MOST,
-)
+from meshllm.core.limits import ANNOUNCED_TEXT_CHARS, MODEL_ID_CHARS, NODE_NAME_CHARS, REMOTE_ERROR_TEXT_BYTES
+from meshllm.core.split_limits import SPLIT_EPOCH_MOST
 from meshllm.wire.ids import is_id
 from meshllm.wire.packing import malformed
 

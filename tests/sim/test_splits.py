@@ -9,17 +9,9 @@ from meshllm.core import events as ev
 from meshllm.core.announcement import ServingState
 from meshllm.core.engines import EngineState
 from meshllm.core.ids import ModelId, NodeId
-from meshllm.core.limits import (
-    ASSIGN_INTERVAL_S,
-    FULL_MESH_MEMBERS,
-    GIB,
-    NUMBERS_INTERVAL_S,
-    SPLIT_LOOK_S,
-    SPLIT_REACH_S,
-    SPLIT_SETTLE_S,
-    UNCLAIMED_WAIT_S,
-)
+from meshllm.core.limits import ASSIGN_INTERVAL_S, FULL_MESH_MEMBERS, GIB, NUMBERS_INTERVAL_S, UNCLAIMED_WAIT_S
 from meshllm.core.serving.lifecycle import ServingPolicy
+from meshllm.core.split_limits import SPLIT_LOOK_S, SPLIT_REACH_S, SPLIT_SETTLE_S
 from meshllm.testing.sim import SimMesh
 from meshllm.testing.sim_models import Machine
 from meshllm.testing.sim_network import Weather

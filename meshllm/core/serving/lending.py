@@ -11,7 +11,6 @@ from meshllm.core import events as ev
 from meshllm.core.announcement import ServedModel, ServingState
 from meshllm.core.effects import EndLending, Lend, Level, Send
 from meshllm.core.ids import ModelId, NodeId, short
-from meshllm.core.limits import SPLIT_FENCES, SPLIT_FORGOTTEN_S
 from meshllm.core.messages import SplitAnswer, SplitEnded, SplitOffer, SplitRelease
 from meshllm.core.resources import format_bytes
 from meshllm.core.rights import Rights
@@ -20,6 +19,7 @@ from meshllm.core.serving.loans import Loan
 from meshllm.core.serving.neighbourhood import Neighbourhood, alone
 from meshllm.core.serving.replies import Effects, notice
 from meshllm.core.serving.split_epochs import Fence, FenceVerdict
+from meshllm.core.split_limits import SPLIT_FENCES, SPLIT_FORGOTTEN_S
 
 _LOADED = frozenset({ServingState.READY, ServingState.DRAINING})
 _BORROWS = Rights.HOST | Rights.RPC

@@ -14,9 +14,9 @@ from enum import StrEnum
 
 from meshllm.core.announcement import Announcement
 from meshllm.core.ids import NodeId
-from meshllm.core.limits import SPLIT_EPOCH_MOST
 from meshllm.core.serving.election import in_order
 from meshllm.core.serving.split_plan import SplitPlan
+from meshllm.core.split_limits import SPLIT_EPOCH_MOST
 
 
 class EpochState(StrEnum):

@@ -13,12 +13,12 @@ from enum import StrEnum
 
 from meshllm.core.announcement import Announcement, Role
 from meshllm.core.ids import ModelId, NodeId, short
-from meshllm.core.limits import SPLIT_ROUND_TRIP_S
 from meshllm.core.resources import format_bytes
 from meshllm.core.rights import Rights
 from meshllm.core.serving.election import in_order
 from meshllm.core.serving.sites import may_host, more, need_bytes, room_of, whole_of
 from meshllm.core.serving.split_model import SplitModel
+from meshllm.core.split_limits import SPLIT_ROUND_TRIP_S
 from meshllm.core.standing import LIVE, MemberState
 from meshllm.core.view import Member
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from meshllm.core.announcement import SharedModel, SharedPart
 from meshllm.core.engines import SplitPart, SplitRun
 from meshllm.core.ids import ModelId, NodeId
-from meshllm.core.limits import SPLIT_ROUND_TRIP_STEP_S, SPLIT_WORKERS
 from meshllm.core.resources import format_bytes
 from meshllm.core.serving.split_lenders import (
     PASSING,
@@ -28,6 +27,7 @@ from meshllm.core.serving.split_lenders import (
     standing,
 )
 from meshllm.core.serving.split_model import SplitModel
+from meshllm.core.split_limits import SPLIT_ROUND_TRIP_STEP_S, SPLIT_WORKERS
 
 _NAMED = 2
 """Nodes that a sentence names."""

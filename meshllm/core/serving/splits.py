@@ -16,19 +16,6 @@ from meshllm.core.catalog import ModelSpec
 from meshllm.core.effects import Level, Send, SplitPeer, StartEngine
 from meshllm.core.engines import EnginePlan, EngineState, MemoryNeed
 from meshllm.core.ids import ModelId, NodeId
-from meshllm.core.limits import (
-    SPLIT_AGAIN_S,
-    SPLIT_AGREE_S,
-    SPLIT_ASK_S,
-    SPLIT_EPOCH_MOST,
-    SPLIT_LOOK_S,
-    SPLIT_REACH_S,
-    SPLIT_RETRY_MOST_S,
-    SPLIT_RETRY_S,
-    SPLIT_RETURN_S,
-    SPLIT_SETTLE_S,
-    SPLIT_WORKERS,
-)
 from meshllm.core.messages import SplitAnswer, SplitEnded, SplitOffer, SplitRelease
 from meshllm.core.policy import LoadMode
 from meshllm.core.serving.assignment import Need, Urgency
@@ -44,6 +31,19 @@ from meshllm.core.serving.split_lenders import Conditions, Lender, SplitLack
 from meshllm.core.serving.split_model import split_model
 from meshllm.core.serving.split_plan import NoSplit, SplitPlan, SplitQuestion, plan_split
 from meshllm.core.serving.stock import Stock
+from meshllm.core.split_limits import (
+    SPLIT_AGAIN_S,
+    SPLIT_AGREE_S,
+    SPLIT_ASK_S,
+    SPLIT_EPOCH_MOST,
+    SPLIT_LOOK_S,
+    SPLIT_REACH_S,
+    SPLIT_RETRY_MOST_S,
+    SPLIT_RETRY_S,
+    SPLIT_RETURN_S,
+    SPLIT_SETTLE_S,
+    SPLIT_WORKERS,
+)
 from meshllm.core.view import Reason
 
 _IDLE = frozenset({EngineState.STOPPED, EngineState.BACKING_OFF})

@@ -9,10 +9,11 @@ from meshllm.core.announcement import Address, Announcement, ServedModel, Servin
 from meshllm.core.effects import EndLending, Leave, Lend, Send
 from meshllm.core.engines import RpcBuild
 from meshllm.core.ids import ConnectionId, ModelId, NodeId
-from meshllm.core.limits import GIB, SPLIT_FENCES, SPLIT_FORGOTTEN_S
+from meshllm.core.limits import GIB
 from meshllm.core.messages import Message, SplitAnswer, SplitEnded, SplitOffer, SplitRelease
 from meshllm.core.rights import GUEST, OWN_MACHINE, Rights
 from meshllm.core.serving.lifecycle import ServingPolicy
+from meshllm.core.split_limits import SPLIT_FENCES, SPLIT_FORGOTTEN_S
 from tests.core.builders import A_BUILD, a_machine, a_spec
 from tests.core.serving.neighbours import ME, PEER, Neighbourhood, a_node
 

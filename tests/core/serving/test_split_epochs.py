@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshllm.core.ids import NodeId
-from meshllm.core.limits import GIB, SPLIT_EPOCH_MOST
+from meshllm.core.limits import GIB
 from meshllm.core.serving.split_epochs import (
     IN_USE,
     STEPS,
@@ -20,6 +20,7 @@ from meshllm.core.serving.split_epochs import (
     SplitEpoch,
     prevailing,
 )
+from meshllm.core.split_limits import SPLIT_EPOCH_MOST
 from tests.core.serving.lent import a_lender, a_question, planned
 
 PLAN = planned(a_question(a_lender("a", 8 * GIB, has_file=True), a_lender("b", 9 * GIB), a_lender("c", 9 * GIB)))

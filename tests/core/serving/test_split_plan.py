@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from meshllm.core.announcement import Role
 from meshllm.core.ids import NodeId
-from meshllm.core.limits import GIB, MIB, SPLIT_ROUND_TRIP_S, SPLIT_WORKERS
+from meshllm.core.limits import GIB, MIB
 from meshllm.core.rights import GUEST, Rights
 from meshllm.core.serving.split_lenders import Conditions, Lender, SplitLack
 from meshllm.core.serving.split_plan import NoSplit, Solo, SplitPlan, SplitQuestion, is_whole, plan_split
+from meshllm.core.split_limits import SPLIT_ROUND_TRIP_S, SPLIT_WORKERS
 from tests.core.builders import a_gpu, a_machine
 from tests.core.serving.lent import BIG, a_big, a_lender, a_question, counts, planned, saying
 from tests.core.serving.test_sites import a_served

@@ -20,10 +20,11 @@ from meshllm.core.effects import Send, StartEngine, StopEngine
 from meshllm.core.engines import EngineFault, EngineState, RpcBuild
 from meshllm.core.ids import ConnectionId, ModelId
 from meshllm.core.intents import Verb
-from meshllm.core.limits import (
-    ENGINE_BACKOFF_MAX_S,
-    ENGINE_LOAD_FAILURES_MAX,
-    GIB,
+from meshllm.core.limits import ENGINE_BACKOFF_MAX_S, ENGINE_LOAD_FAILURES_MAX, GIB
+from meshllm.core.messages import Message, SplitAnswer, SplitEnded, SplitOffer, SplitRelease
+from meshllm.core.rights import OWN_MACHINE
+from meshllm.core.serving.lifecycle import ServingPolicy
+from meshllm.core.split_limits import (
     SPLIT_AGREE_S,
     SPLIT_ASK_S,
     SPLIT_EPOCH_MOST,
@@ -32,9 +33,6 @@ from meshllm.core.limits import (
     SPLIT_RETRY_S,
     SPLIT_SETTLE_S,
 )
-from meshllm.core.messages import Message, SplitAnswer, SplitEnded, SplitOffer, SplitRelease
-from meshllm.core.rights import OWN_MACHINE
-from meshllm.core.serving.lifecycle import ServingPolicy
 from tests.core.builders import A_BUILD, a_machine, a_spec, exited
 from tests.core.serving.neighbours import ME, PEER, Neighbourhood, a_node
 

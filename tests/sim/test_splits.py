@@ -173,6 +173,7 @@ def test_who_asks_for_what_nobody_can_share_is_told_so_wherever_they_ask(seed: i
     check_settled(mesh, seed)
 
 
+@pytest.mark.slow
 def test_in_a_large_mesh_the_host_finds_the_one_that_lends() -> None:
     """Nobody is connected to all; who could lend is dialled, and stays connected while it does."""
     mesh = SimMesh(1, Weather(delay_s=0.002, jitter_s=0.001))

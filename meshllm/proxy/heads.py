@@ -86,7 +86,7 @@ class Heads:
         self._local_address = local_address
         self._intakes: dict[bytes, Intake] = {}
         self._by_rest: dict[tuple[bytes, bool], Arrival] = {}
-        """By what is left of a head without its length and id, and whether there was an id to leave out."""
+        """Straight ones, by what is left of a head without length and id, and whether there was an id to leave out."""
         self.is_leaving = False
         self.known: dict[bytes, Arrival] = {}
         """By exact bytes; read directly on the fast path."""
@@ -99,13 +99,16 @@ class Heads:
         if len(block) > limits.HEAD_REMEMBERED_BYTES:
             return self._read_anew(block)
         rest, length, request_id = _taken_apart(block)
-        arrival = self._with_another_length(rest, length, request_id) or self._varied(block) or self._read_anew(block)
         if len(self.known) >= limits.HEADS_REMEMBERED:
             self.known.clear()
-            self._by_rest.clear()
+        arrival = self._with_another_length(rest, length, request_id)
+        if arrival is None:
+            arrival = self._varied(block) or self._read_anew(block)
+            if arrival.is_straight and length:
+                if len(self._by_rest) >= limits.HEADS_REMEMBERED:
+                    self._by_rest.clear()
+                self._by_rest[rest, request_id != b""] = arrival
         self.known[block] = arrival
-        if arrival.is_straight and length:
-            self._by_rest[rest, request_id != b""] = arrival
         return arrival
 
     def forget(self) -> None:
@@ -124,7 +127,12 @@ class Heads:
         known = self._by_rest.get((rest, request_id != b""))
         if known is None:
             return None
-        return _arrival(known.intake, int(length), request_id or known.request_id, known.trace)
+        intake, size = known.intake, int(length)
+        return Arrival(
+            intake, size, size if size <= intake.body_limit_bytes else -1, request_id or known.request_id,
+            is_straight=True, path=known.path, trace=known.trace,
+            engine_start=b"%bContent-Length: %d\r\n" % (intake.engine_lines, size),
+        )  # fmt: skip
 
     def _varied(self, block: bytes) -> Arrival | None:
         """Return the verdict on a head that differs from a known one only in what makes no difference."""
@@ -164,7 +172,7 @@ def _taken_apart(block: bytes) -> tuple[bytes, bytes, bytes]:
     """
     start, end = _value(block, b"\r\nX-Request-ID: ", b"\r\nx-request-id: ")
     request_id = block[start:end]
-    if _SANE_ID.fullmatch(request_id):
+    if request_id and _SANE_ID.fullmatch(request_id):
         block = block[:start] + block[end:]
     else:
         request_id = b""

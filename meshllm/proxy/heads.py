@@ -86,7 +86,7 @@ class Heads:
         self._local_address = local_address
         self._intakes: dict[bytes, Intake] = {}
         self._by_rest: dict[tuple[bytes, bool], Arrival] = {}
-        """Straight ones by what is left of a head without its length and id, and whether there was an id in it."""
+        """Straight ones, by what is left of a head without length and id, and whether there was an id in it."""
         self.is_leaving = False
         self.known: dict[bytes, Arrival] = {}
         """By exact bytes; read directly on the fast path."""

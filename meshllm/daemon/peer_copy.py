@@ -1,10 +1,10 @@
 """Copies one file from several peers at once: a thread for each peer, one that hashes, one file in the making.
 
-What a peer's thread has received it writes, and leaves in memory for the thread that hashes: in the order of the file,
-while the next pieces come. Only what came too early for that is read from the disk again.
-
 Owns the copy while it runs. Decides nothing about sources or order: `core.serving.sources` and `.pieces` do. What has
 arrived is kept whatever happens, except a whole file with the wrong digest: that is deleted, and said who sent it.
+
+What a peer's thread has received it writes, and leaves in memory for the thread that hashes: in the order of the file,
+while the next pieces come. Only what came too early for that is read from the disk again.
 """
 
 import asyncio

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +205,7 @@ def test_both_halves_of_a_mesh_share_it_and_one_goes_on_when_it_heals(lab: Calla
         until(lambda: found.ask("a", "GET", "/api/status")[1]["models"][0]["in_flight"], "a stream", RUNS_S)
         found.lab.cut(["a", "b"], ["c", "d"])
         halves = {
-            host: until(lambda host=host, both=both: members(found, host) == both, f"a split of {both}", RUNS_S)
+            host: until(partial(is_split_of, found, host, both), f"a split of {both}", RUNS_S)
             for host, both in (("a", {"a", "b"}), ("c", {"c", "d"}))
         }
         said += [pool.submit(stream, found, name) for name in "abd"]
@@ -219,11 +220,11 @@ def test_both_halves_of_a_mesh_share_it_and_one_goes_on_when_it_heals(lab: Calla
     assert len(all_servers(found)) == 1
 
 
-def members(found: Sharing, host: str) -> set[str]:
-    """Return who shares the model that a node hosts and answers for."""
+def is_split_of(found: Sharing, host: str, both: set[str]) -> bool:
+    """Tell whether a node hosts the model and answers for just these."""
     split = found.shared(name=host)
     is_host = split is not None and split["shares"][-1]["node"] == host
-    return {share["node"] for share in split["shares"]} if split is not None and is_host else set()
+    return split is not None and is_host and {share["node"] for share in split["shares"]} == both
 
 
 def all_servers(found: Sharing) -> list[psutil.Process]:

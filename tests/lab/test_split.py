@@ -208,7 +208,7 @@ def test_both_halves_of_a_mesh_share_it_and_one_goes_on_when_it_heals(lab: Calla
             host: until(partial(is_split_of, found, host, both), f"a split of {both}", RUNS_S)
             for host, both in (("a", {"a", "b"}), ("c", {"c", "d"}))
         }
-        said += [pool.submit(stream, found, name) for name in "abd"]
+        said += [pool.submit(stream, found, name) for name in ("a", "b", "d")]
         until(lambda: len(all_servers(found)) == 2, "a server in each half", RUNS_S)
         found.lab.heal()
         until(lambda: len(all_servers(found)) == 1 and is_one_view(found), "one split", RUNS_S)

@@ -14,8 +14,10 @@ from aiohttp import web
 from meshllm.api.answers import ApiError, Handler
 from meshllm.api.bodies import arrived
 from meshllm.api.deps import ManagementDeps
+from meshllm.api.status import is_pinned
 from meshllm.api.trust import find_node
 from meshllm.core.ids import ModelId
+from meshllm.core.serving.cache_report import allocation
 from meshllm.core.serving.meaning import meaning
 from meshllm.core.serving.registry import versions_of
 from meshllm.core.serving.routes import RouteRequest
@@ -79,10 +81,20 @@ def _quotas(deps: ManagementDeps, name: str, _: Values) -> object:
     return deps.views.newest.quotas.shown(model, deps.quota_timezone)
 
 
+def _caches(deps: ManagementDeps, _name: str, _: Values) -> object:
+    return allocation(deps.views.newest)
+
+
+def _pin(deps: ManagementDeps, name: str, _: Values) -> object:
+    found = meaning(deps.views.newest, RouteRequest(model=name))
+    return {"pinned": is_pinned(deps.views.newest, found[0] if isinstance(found, tuple) else ModelId(name))}
+
+
 READERS: Mapping[str, Reader] = MappingProxyType({
     "unload": _model, "reload": _model, "drop": _model, "pull": _model, "remove": _model, "default": _default,
     "register": _versions, "unregister": _versions, "expel": _member, "make_token": _tokens,
     "rotate_tokens": _tokens, "revoke_token": _tokens, "change_routing": _routing, "change_quotas": _quotas,
+    "change_cache": _caches, "pin": _pin,
 })  # fmt: skip
 """What is read before and after, by the handler of what changes something."""
 CHANGES_NOTHING = frozenset({
@@ -112,7 +124,7 @@ def audited(deps: ManagementDeps, name: str, handler: Handler) -> Handler:
                 "action": name, "path": request.path[:_SAID_CHARS], "said": _cut(said), "before": before,
                 "after": read(deps, about, said), "status": status,
             }  # fmt: skip
-            if read in {_model, _quotas, _versions} and about:
+            if read in {_model, _quotas, _versions, _pin} and about:
                 fields["model"] = about
             audit_log.info("admin change", extra={"fields": fields})
         return answer

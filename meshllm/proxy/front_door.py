@@ -495,5 +495,5 @@ class FrontDoor:
                 self._post(used)
         if now_s - self._timed_at_s >= _TIMED_INTERVAL_S:
             self._timed_at_s = now_s
-            self._targets.known.clear()
+            self._targets.time_next()
         self._sweep_handle = asyncio.get_running_loop().call_later(limits.HTTP_SWEEP_INTERVAL_S, self._sweep)

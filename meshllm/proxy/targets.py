@@ -157,6 +157,11 @@ class Targets:
                 self._off_lane[key] = self.known.pop(key)
         return min(target.at_once, target.engine_room(priority))
 
+    def time_next(self) -> None:
+        """Let the next request of each kind take the general path, where it is timed."""
+        self.known.clear()
+        self.chats.clear()
+
     def close(self) -> None:
         """Hang up on every engine."""
         for pool in (*self._pools.values(), self._management_pool):

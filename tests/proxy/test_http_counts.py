@@ -70,6 +70,19 @@ async def test_requests_on_the_straight_lane_are_counted_with_the_others() -> No
         assert house.door.http.durations[CHAT, "tiny"].steps[-1][1] == asked - 1
 
 
+async def test_one_request_now_and_then_leaves_the_straight_lane_to_be_timed() -> None:
+    """The one after the targets were forgotten, whichever that is; the lane takes the others as before."""
+    async with a_house() as house:
+        while not sum(count for _, count in house.door.traffic.on_lane()):
+            await ask(house)
+        timing = house.door.http.durations[CHAT, "tiny"]
+        before = timing.steps[-1][1]
+        house.door.routes.time_next()
+        await ask(house)
+
+        assert timing.steps[-1][1] == before + 1
+
+
 @pytest.mark.rows("MET-8")
 async def test_streams_are_timed_to_their_first_piece_and_between_pieces() -> None:
     """From what passes, without reading it."""

@@ -12,10 +12,12 @@ from meshllm.core.limits import MANAGEMENT_BODY_BYTES
 from tests.api.node import FakeNode, a_node
 from tests.core.builders import a_spec, a_story
 
+NAMES_NONE = {"/health/check", "/cache/allocation"}
+"""Of all models where none is named."""
 POSTS_WITH_MODEL = [
     route.path
     for route in ROUTES
-    if route.method == "POST" and "`model" in route.summary and route.path != "/health/check"  # which needs none
+    if route.method == "POST" and "`model" in route.summary and route.path not in NAMES_NONE
 ]
 PLAIN_GETS = [route.path for route in ROUTES if route.method == "GET" and route.path != "/api/events"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from meshllm.core import limits
+from meshllm.core import split_limits
 from meshllm.engine import rpc_build
 from meshllm.engine.rpc_build import BuildWishes, RpcBuildError, build_rpc
 from meshllm.engine.rpc_build_log import BuildProgress
@@ -159,7 +159,7 @@ async def test_what_is_missing_is_said_before_anything_is_fetched(
         await made(tmp_path / "cache", wheel=tmp_path / "no.whl")
     with pytest.raises(RpcBuildError, match="offline"):
         await made(tmp_path / "cache", offline=True)
-    monkeypatch.setattr(limits, "RPC_BUILD_DISK_BYTES", 2**60)
+    monkeypatch.setattr(split_limits, "RPC_BUILD_DISK_BYTES", 2**60)
     with pytest.raises(RpcBuildError, match="of disk"):
         await made(tmp_path / "cache")
     monkeypatch.setattr(shutil, "which", lambda _: None)

@@ -21,9 +21,9 @@ from meshllm.core.ids import MeshId, ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent, Outcome
 from meshllm.core.registration import Registration
 from meshllm.core.rights import OWN_MACHINE, Rights
-from meshllm.core.serving.explain import Amount
-from meshllm.core.serving.prospect import Question, foresee
-from meshllm.core.serving.route_memory import RouteMemory
+from meshllm.core.routing.explain import Amount
+from meshllm.core.routing.prospect import Question, foresee
+from meshllm.core.routing.route_memory import RouteMemory
 from meshllm.daemon.asking import Asking
 from meshllm.daemon.current_view import CurrentView
 from meshllm.daemon.journal import Entry, Journal

@@ -16,11 +16,11 @@ from meshllm.api.bodies import arrived
 from meshllm.api.deps import ManagementDeps
 from meshllm.api.status import is_pinned
 from meshllm.api.trust import find_node
+from meshllm.core.caches.report import allocation
 from meshllm.core.ids import ModelId
-from meshllm.core.serving.cache_report import allocation
-from meshllm.core.serving.meaning import meaning
+from meshllm.core.routing.meaning import meaning
+from meshllm.core.routing.routes import RouteRequest
 from meshllm.core.serving.registry import versions_of
-from meshllm.core.serving.routes import RouteRequest
 
 audit_log = logging.getLogger("meshllm.audit")
 

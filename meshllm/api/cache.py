@@ -13,8 +13,8 @@ from meshllm.api.lifecycle import refusal
 from meshllm.api.names import refuse_stand_in, require_anywhere
 from meshllm.core.cache_config import NAMING_KEYS, CacheConfigError, unwrapped
 from meshllm.core.cache_limits import CACHE_BODY_BYTES
+from meshllm.core.caches.report import allocation, stats
 from meshllm.core.intents import Outcome, OutcomeCode
-from meshllm.core.serving.cache_report import allocation, stats
 
 _YES = frozenset({"1", "true", "yes", ""})
 

@@ -16,7 +16,7 @@ from meshllm.core.ids import MeshId, ModelId, NodeId, TokenId
 from meshllm.core.intents import Intent, Outcome
 from meshllm.core.registration import NO_NOTES, Registration, RegistryNotes
 from meshllm.core.rights import Rights
-from meshllm.core.serving.route_memory import RouteMemory
+from meshllm.core.routing.route_memory import RouteMemory
 from meshllm.core.view import MeshView
 
 

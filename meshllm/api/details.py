@@ -13,7 +13,7 @@ from meshllm.api.names import require_anywhere
 from meshllm.api.registry import version_documents
 from meshllm.api.status import model_document
 from meshllm.core.ids import ModelId
-from meshllm.core.serving.hosts import Host, best_health, best_status, hosts_of
+from meshllm.core.routing.hosts import Host, best_health, best_status, hosts_of
 from meshllm.core.view import MeshView
 
 _PHASES = {"loaded": "ready", "reloading": "loading", "unloaded": "unloaded"}

@@ -7,7 +7,7 @@ than their phase: the status document has them in detail.
 from collections.abc import Callable
 
 from meshllm.core.ids import ModelId, NodeId
-from meshllm.core.serving.hosts import serving_host
+from meshllm.core.routing.hosts import serving_host
 from meshllm.core.standing import LIVE
 from meshllm.core.view import LocalModel, MeshView
 

@@ -15,7 +15,7 @@ from meshllm.api.deps import ManagementDeps
 from meshllm.api.names import require_anywhere
 from meshllm.core.health import HealthState
 from meshllm.core.ids import ModelId
-from meshllm.core.serving.hosts import Host, best_health, best_status, hosts_of
+from meshllm.core.routing.hosts import Host, best_health, best_status, hosts_of
 from meshllm.core.view import MeshView
 
 _NOT_MEASURED = {"file_integrity": "unknown", "memory": "unknown", "response_time_s": None, "error_rate": None}

@@ -6,7 +6,7 @@ HTTP.
 
 from meshllm.api.status import lifecycle_status, phase_of
 from meshllm.core.ids import ModelId
-from meshllm.core.serving.hosts import hosts_elsewhere
+from meshllm.core.routing.hosts import hosts_elsewhere
 from meshllm.core.view import LocalModel, MeshView
 
 _RANK = ("loaded", "reloading", "unloaded", "no_loader_config")

@@ -8,8 +8,8 @@ from aiohttp import web
 from meshllm.api.answers import ApiError
 from meshllm.core.ids import ModelId
 from meshllm.core.names import AUTO_NAME, RESERVED_NAMES, Unknown
-from meshllm.core.serving.meaning import meaning
-from meshllm.core.serving.routes import Refusal, RefusalCode, RouteRequest, Wait
+from meshllm.core.routing.meaning import meaning
+from meshllm.core.routing.routes import Refusal, RefusalCode, RouteRequest, Wait
 from meshllm.core.view import LocalModel, MeshView
 
 

@@ -15,8 +15,9 @@ from meshllm.api.lifecycle import refusal
 from meshllm.api.names import require_anywhere
 from meshllm.core.ids import ModelId
 from meshllm.core.limits import DECISIONS_SHOWN, ROUTING_BODY_BYTES
-from meshllm.core.serving import explain, split_forecast
-from meshllm.core.serving.prospect import Prospect, Question, foresee
+from meshllm.core.routing import explain
+from meshllm.core.routing.prospect import Prospect, Question, foresee
+from meshllm.core.serving.splits import forecast
 
 _YES = frozenset({"1", "true", "yes", ""})
 
@@ -66,7 +67,7 @@ class Routing:
         now_s = asyncio.get_running_loop().time()
         question = Question(asked=asked, model=model, tokens=_number(request, "tokens", 0))
         found = foresee(view, self._deps.routes, question, self._deps, now_s)
-        split = split_forecast.told(view, model)
+        split = forecast.told(view, model)
         return json_answer({**_shown(found), "split": split, "decisions": self._decisions(model, count)})
 
     def _decisions(self, model: ModelId | None, count: int = DECISIONS_SHOWN) -> list[dict[str, object]]:

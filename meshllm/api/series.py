@@ -32,9 +32,9 @@ from meshllm.api.quotas import limited
 from meshllm.api.status import PHASES, phase_of
 from meshllm.core.durations import STEPS_S
 from meshllm.core.ids import ModelId, NodeId
-from meshllm.core.serving.quota_kinds import Mode
-from meshllm.core.serving.quota_report import remaining_tokens, usage
-from meshllm.core.serving.routing_stats import RoutingStats
+from meshllm.core.quotas.kinds import Mode
+from meshllm.core.quotas.report import remaining_tokens, usage
+from meshllm.core.routing.stats import RoutingStats
 from meshllm.core.view import MeshView
 
 _NOT_A_NAME = re.compile(r"[^a-zA-Z0-9_]+")

@@ -26,16 +26,16 @@ from meshllm.core.messages import HealthQuestion, Order, OrderResult, SplitAnswe
 from meshllm.core.names import NameIndex
 from meshllm.core.picture import Picture
 from meshllm.core.quota_config import Quotas
+from meshllm.core.quotas.book import QuotaBook
 from meshllm.core.rights import OWN_MACHINE, Rights
+from meshllm.core.routing.book import RoutingBook
 from meshllm.core.routing_config import RoutingConfig
 from meshllm.core.serving.default_model import DefaultModel
 from meshllm.core.serving.lifecycle import Lifecycle, ServingPolicy
-from meshllm.core.serving.neighbourhood import Neighbourhood
 from meshllm.core.serving.order_book import NOTHING_KEPT, OrderBook
-from meshllm.core.serving.quota_book import QuotaBook
 from meshllm.core.serving.remote_orders import RemoteOrders, Surroundings
-from meshllm.core.serving.routing_book import RoutingBook
-from meshllm.core.serving.split_lenders import Lender
+from meshllm.core.serving.splits.lenders import Lender
+from meshllm.core.serving.splits.neighbourhood import Neighbourhood
 from meshllm.core.standing import MemberState
 from meshllm.core.statement import OwnStatement
 from meshllm.core.view import MeshView

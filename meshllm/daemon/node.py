@@ -30,7 +30,7 @@ from meshllm.core.limits import ENGINE_STOP_POLITE_S, JOURNAL_EVENTS
 from meshllm.core.mesh import MeshCore
 from meshllm.core.registration import Registration
 from meshllm.core.rights import Rights
-from meshllm.core.serving.route_memory import RouteMemory
+from meshllm.core.routing.route_memory import RouteMemory
 from meshllm.core.view import MeshView
 from meshllm.daemon import frugal, logs
 from meshllm.daemon.asking import Asking

@@ -1,12 +1,12 @@
 """Time zones, for quotas: how far a clock on the wall is ahead of UTC at a moment.
 
-Owns the reading of the system's table of zones. Decides nothing. Doesn't know windows; `core.serving.quota_windows`
+Owns the reading of the system's table of zones. Decides nothing. Doesn't know windows; `core.quotas.windows`
 does.
 """
 
 from datetime import datetime, timedelta
 
-from meshllm.core.serving.quota_windows import Zone, utc
+from meshllm.core.quotas.windows import Zone, utc
 
 
 def zone_of(name: str) -> Zone:

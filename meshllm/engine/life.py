@@ -29,7 +29,7 @@ from meshllm.core.events import (
     Event,
 )
 from meshllm.core.ids import ModelId
-from meshllm.core.serving.stall import StallBudget, StallSample, observe, start_clock
+from meshllm.core.routing.stall import StallBudget, StallSample, observe, start_clock
 from meshllm.engine import health
 from meshllm.engine.cache_reader import CacheReader
 from meshllm.engine.command import Host, make_command

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from meshllm.core.routing.prefix_index import NO_PROMPT, Prompt, prompt_of
+from meshllm.core.routing.route_memory import Ask, Report
+from meshllm.core.routing.routes import Capability
 from meshllm.core.routing_config import RoutingConfig
-from meshllm.core.serving.prefix_index import NO_PROMPT, Prompt, prompt_of
-from meshllm.core.serving.route_memory import Ask, Report
-from meshllm.core.serving.routes import Capability
 from meshllm.proxy.framing import payload_of
 from meshllm.proxy.intake import Intake
 

@@ -6,7 +6,7 @@ connections, nor what was answered.
 
 from meshllm.core.engines import EngineEndpoint
 from meshllm.core.ids import ModelId
-from meshllm.core.serving.attempts import Setback
+from meshllm.core.routing.attempts import Setback
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.plan import Plan
 from meshllm.proxy.pool import TunnelEnd

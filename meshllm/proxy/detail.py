@@ -11,10 +11,10 @@ from meshllm.core.catalog import CatalogModel
 from meshllm.core.ids import ModelId
 from meshllm.core.names import AUTO_NAME, RESERVED_NAMES
 from meshllm.core.registration import FIRST_VERSION
-from meshllm.core.serving.hosts import best_health, hosts_of
-from meshllm.core.serving.meaning import meaning
+from meshllm.core.routing.hosts import best_health, hosts_of
+from meshllm.core.routing.meaning import meaning
+from meshllm.core.routing.routes import Refusal, RefusalCode, RouteRequest, Wait
 from meshllm.core.serving.registry import KnownVersion, registered_names, versions_of
-from meshllm.core.serving.routes import Refusal, RefusalCode, RouteRequest, Wait
 from meshllm.core.view import MeshView
 from meshllm.proxy.listing import base_name, catalog_entries, mesh_entry, pseudo_entry, uses_elsewhere
 from meshllm.proxy.listing_elsewhere import Document

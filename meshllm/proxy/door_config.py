@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from meshllm.core import limits
 from meshllm.core.ids import NodeId
-from meshllm.core.serving.quota_windows import Zone, utc
+from meshllm.core.quotas.windows import Zone, utc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

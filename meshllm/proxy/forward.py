@@ -10,7 +10,7 @@ from enum import IntEnum
 from time import monotonic
 
 from meshllm.core import limits
-from meshllm.core.serving.attempts import Setback
+from meshllm.core.routing.attempts import Setback
 from meshllm.proxy import openai, sse
 from meshllm.proxy.attempts import Attempts
 from meshllm.proxy.engine_errors import Asked, engine_problem, error_in_stream

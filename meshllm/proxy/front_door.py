@@ -25,9 +25,9 @@ from meshllm.core.events import Event
 from meshllm.core.http_numbers import HttpNumbers
 from meshllm.core.ids import ModelId, NodeId, short
 from meshllm.core.names import AUTO_NAME
-from meshllm.core.serving.asleep import unloaded
-from meshllm.core.serving.route_memory import RouteMemory
-from meshllm.core.serving.routes import Refusal
+from meshllm.core.routing.asleep import unloaded
+from meshllm.core.routing.route_memory import RouteMemory
+from meshllm.core.routing.routes import Refusal
 from meshllm.proxy import openai, paths
 from meshllm.proxy.access import AccessRules
 from meshllm.proxy.client import ClientConnection

@@ -13,7 +13,7 @@ import re
 import msgspec
 
 from meshllm.core import limits
-from meshllm.core.serving.priorities import Priority
+from meshllm.core.routing.priorities import Priority
 from meshllm.proxy.access import AccessRules
 from meshllm.proxy.http1 import ONCE_ONLY, is_well_formed, parse_head
 from meshllm.proxy.intake import SANE_REQUEST_ID, TRACEPARENT, Door, Intake, take_in

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from meshllm.core import limits
+from meshllm.core.routing.priorities import NAMES, Priority
 from meshllm.core.routing_config import ConfigFault, Strategy
-from meshllm.core.serving.priorities import NAMES, Priority
 from meshllm.proxy import paths
 from meshllm.proxy.access import Access, AccessRules, check_access
 from meshllm.proxy.http1 import HOP_BY_HOP, Head

@@ -15,7 +15,7 @@ from meshllm.core.engines import EngineState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.known_models import find
 from meshllm.core.policy import LoadMode
-from meshllm.core.serving.abilities import tags_here
+from meshllm.core.routing.abilities import tags_here
 from meshllm.core.serving.health import local_health
 from meshllm.core.standing import LIVE
 from meshllm.core.view import LocalModel, MeshView

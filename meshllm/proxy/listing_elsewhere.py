@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from meshllm.core.announcement import ServedModel, ServingState
 from meshllm.core.ids import ModelId
-from meshllm.core.serving.hosts import Host, serving_host
-from meshllm.core.serving.replicas import is_usable
+from meshllm.core.routing.hosts import Host, serving_host
+from meshllm.core.routing.replicas import is_usable
 from meshllm.core.view import Replica
 
 _FURTHEST = {state: number for number, state in enumerate([

@@ -20,14 +20,14 @@ from meshllm.core.events import QuotaUsed
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.quota_config import OF_CLIENT
 from meshllm.core.quota_use import QuotaUse, merged
-from meshllm.core.serving.priorities import Priority
-from meshllm.core.serving.quota_hosts import emergencies_of, hosts_of, is_crowd
-from meshllm.core.serving.quota_kinds import Admitted, Charge, Kind, Refused, Wanted
-from meshllm.core.serving.quota_ledger import QuotaLedger
-from meshllm.core.serving.quota_report import rate_limits, report
-from meshllm.core.serving.quota_windows import DAY_S, Zone, utc
-from meshllm.core.serving.ratings import Candidate
-from meshllm.core.serving.routes import Capability
+from meshllm.core.quotas.hosts import emergencies_of, hosts_of, is_crowd
+from meshllm.core.quotas.kinds import Admitted, Charge, Kind, Refused, Wanted
+from meshllm.core.quotas.ledger import QuotaLedger
+from meshllm.core.quotas.report import rate_limits, report
+from meshllm.core.quotas.windows import DAY_S, Zone, utc
+from meshllm.core.routing.priorities import Priority
+from meshllm.core.routing.ratings import Candidate
+from meshllm.core.routing.routes import Capability
 from meshllm.core.view import MeshView
 from meshllm.proxy.asks import tokens_of, tokens_of_events
 from meshllm.proxy.forward import Exchange

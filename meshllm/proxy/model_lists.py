@@ -11,7 +11,7 @@ import msgspec
 
 from meshllm.core import limits
 from meshllm.core.known_models import CATALOG
-from meshllm.core.serving.routes import Refusal
+from meshllm.core.routing.routes import Refusal
 from meshllm.core.view import MeshView
 from meshllm.proxy import openai
 from meshllm.proxy.detail import model_detail

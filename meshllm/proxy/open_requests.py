@@ -15,13 +15,13 @@ import msgspec
 
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.names import AUTO_NAME
+from meshllm.core.routing.candidates import hosts_of
+from meshllm.core.routing.open_model import capable, most_preferred
+from meshllm.core.routing.ratings import Candidate
+from meshllm.core.routing.route_memory import OPEN_MODEL, Ask
+from meshllm.core.routing.routes import RouteRequest
+from meshllm.core.routing.variants import Variants, compared, rolled_out
 from meshllm.core.routing_config import RoutingConfig
-from meshllm.core.serving.candidates import hosts_of
-from meshllm.core.serving.open_model import capable, most_preferred
-from meshllm.core.serving.ratings import Candidate
-from meshllm.core.serving.route_memory import OPEN_MODEL, Ask
-from meshllm.core.serving.routes import RouteRequest
-from meshllm.core.serving.variants import Variants, compared, rolled_out
 from meshllm.core.view import MeshView
 from meshllm.proxy.asks import ask_of
 from meshllm.proxy.forward import Exchange

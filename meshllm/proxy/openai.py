@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from meshllm.core import limits
-from meshllm.core.serving.routes import Refusal, RefusalCode
+from meshllm.core.routing.routes import Refusal, RefusalCode
 
 CONTEXT_TOO_LONG = RefusalCode.CONTEXT_TOO_LONG.value
 INVALID_JSON = "invalid_json"

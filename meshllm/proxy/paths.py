@@ -7,7 +7,7 @@ by exact path. Doesn't know how a request is carried out.
 import re
 from dataclasses import dataclass
 
-from meshllm.core.serving.routes import Capability
+from meshllm.core.routing.routes import Capability
 from meshllm.proxy import shapes
 
 

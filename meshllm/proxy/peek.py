@@ -16,7 +16,7 @@ from typing import NoReturn
 import msgspec
 
 from meshllm.core import limits
-from meshllm.core.serving.routes import NO_WISHES, Wishes
+from meshllm.core.routing.routes import NO_WISHES, Wishes
 from meshllm.proxy import json_rules
 from meshllm.proxy.openai import INVALID_JSON
 from meshllm.proxy.shapes import OWN_FIELDS, Chat, Common, PlainChat

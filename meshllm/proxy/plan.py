@@ -16,13 +16,13 @@ from typing import Protocol
 
 from meshllm.core import limits
 from meshllm.core.ids import NodeId
+from meshllm.core.routing.attempts import RetryBudget
+from meshllm.core.routing.candidates import engines_of, mark_of
+from meshllm.core.routing.experiments import Trial
+from meshllm.core.routing.explain import Amount, Decision, Kept
+from meshllm.core.routing.ratings import Candidate, Rating
+from meshllm.core.routing.route_memory import NO_REPORT, Ask, Report, Reservation, RouteMemory
 from meshllm.core.routing_config import RoutingConfig
-from meshllm.core.serving.attempts import RetryBudget
-from meshllm.core.serving.candidates import engines_of, mark_of
-from meshllm.core.serving.experiments import Trial
-from meshllm.core.serving.explain import Amount, Decision, Kept
-from meshllm.core.serving.ratings import Candidate, Rating
-from meshllm.core.serving.route_memory import NO_REPORT, Ask, Report, Reservation, RouteMemory
 from meshllm.core.view import MeshView
 from meshllm.proxy.asks import ask_of, report_of, report_of_events
 from meshllm.proxy.intake import Intake

@@ -16,10 +16,10 @@ from time import monotonic
 from meshllm.core import limits
 from meshllm.core.events import Event, ModelWanted
 from meshllm.core.ids import ModelId
-from meshllm.core.serving.asleep import coming, order_version, unloaded, unloaded_since
-from meshllm.core.serving.attempts import Setback, Trail, pause_s
-from meshllm.core.serving.priorities import Priority, aged
-from meshllm.core.serving.routes import Refusal, RefusalCode, Wait
+from meshllm.core.routing.asleep import coming, order_version, unloaded, unloaded_since
+from meshllm.core.routing.attempts import Setback, Trail, pause_s
+from meshllm.core.routing.priorities import Priority, aged
+from meshllm.core.routing.routes import Refusal, RefusalCode, Wait
 from meshllm.core.view import MeshView
 from meshllm.proxy import openai
 from meshllm.proxy.forward import Exchange

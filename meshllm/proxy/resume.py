@@ -14,7 +14,7 @@ import msgspec
 
 from meshllm.core import limits
 from meshllm.core.ids import short
-from meshllm.core.serving.attempts import Setback
+from meshllm.core.routing.attempts import Setback
 from meshllm.core.view import MeshView
 from meshllm.proxy import sse, thoughts
 from meshllm.proxy.forward import Exchange

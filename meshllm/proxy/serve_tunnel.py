@@ -2,7 +2,7 @@
 
 Owns the tunnels that are open here and the `House` that their requests come into: inference only, one request each,
 no rules about Host, Origin or key, since a peer was let in before. Decides when a tunnel is idle or its request has
-had its time; `core.serving.tunnel_admission` decides who comes in. Doesn't know how tunnels travel.
+had its time; `core.routing.tunnel_admission` decides who comes in. Doesn't know how tunnels travel.
 
 Invariant: a request that came through a tunnel is served here or answered with an error; it never goes on to another
 node, and is never sent again to an engine that it may have ended.
@@ -18,11 +18,11 @@ from meshllm.core import limits
 from meshllm.core.events import TrafficMeasured
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.rights import Rights
-from meshllm.core.serving.asleep import unloaded
-from meshllm.core.serving.pace import Pace
-from meshllm.core.serving.priorities import Priority, of_peer
-from meshllm.core.serving.routes import Refusal
-from meshllm.core.serving.tunnel_admission import Crowd, TunnelAsked, admit_tunnel
+from meshllm.core.routing.asleep import unloaded
+from meshllm.core.routing.pace import Pace
+from meshllm.core.routing.priorities import Priority, of_peer
+from meshllm.core.routing.routes import Refusal
+from meshllm.core.routing.tunnel_admission import Crowd, TunnelAsked, admit_tunnel
 from meshllm.proxy import openai
 from meshllm.proxy.client import ClientConnection, ClientTimes
 from meshllm.proxy.forward import Exchange

@@ -1,7 +1,7 @@
 """Copies of requests, sent to another model once the request itself was answered; nobody sees what comes back.
 
 Owns the copies that are under way: each is an exchange of its own, with nobody at its other end. Decides nothing:
-`core.serving.shadowing` says which requests are copied and where to. Doesn't know clients; a copy waits for nothing, is
+`core.routing.shadowing` says which requests are copied and where to. Doesn't know clients; a copy waits for nothing, is
 tried at one host alone, and is asked no quota, nor charged to one.
 
 Invariant: a copy begins after its request was let in and is over, so it never delays that.
@@ -14,11 +14,11 @@ from dataclasses import replace
 
 from meshllm.core import limits
 from meshllm.core.ids import ModelId
+from meshllm.core.routing.experiments import Trial
+from meshllm.core.routing.priorities import Priority
+from meshllm.core.routing.route_memory import NO_REPORT, Report
+from meshllm.core.routing.shadowing import Shadows, host_of
 from meshllm.core.routing_config import Shadow
-from meshllm.core.serving.experiments import Trial
-from meshllm.core.serving.priorities import Priority
-from meshllm.core.serving.route_memory import NO_REPORT, Report
-from meshllm.core.serving.shadowing import Shadows, host_of
 from meshllm.proxy.asks import report_of, report_of_events
 from meshllm.proxy.forward import Exchange
 from meshllm.proxy.journal import Journal

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from meshllm.core.ids import ModelId, NodeId
-from meshllm.core.serving.attempts import Setback, Trail
-from meshllm.core.serving.priorities import Priority, engine_room, room
-from meshllm.core.serving.ratings import Candidate
+from meshllm.core.routing.attempts import Setback, Trail
+from meshllm.core.routing.priorities import Priority, engine_room, room
+from meshllm.core.routing.ratings import Candidate
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.pool import Pool
 from meshllm.proxy.traffic import ModelTraffic

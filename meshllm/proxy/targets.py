@@ -13,9 +13,10 @@ from urllib.parse import quote
 from meshllm.core import limits
 from meshllm.core.engines import EngineEndpoint
 from meshllm.core.ids import ModelId, NodeId
-from meshllm.core.serving.candidates import candidate_of
-from meshllm.core.serving.priorities import Priority
-from meshllm.core.serving.routes import (
+from meshllm.core.routing.candidates import candidate_of
+from meshllm.core.routing.plan_routes import plan_routes
+from meshllm.core.routing.priorities import Priority
+from meshllm.core.routing.routes import (
     FALLBACK,
     NO_WISHES,
     Local,
@@ -27,7 +28,6 @@ from meshllm.core.serving.routes import (
     Wait,
     Wishes,
 )
-from meshllm.core.serving.routing import plan_routes
 from meshllm.core.view import MeshView
 from meshllm.proxy.adopted_pool import AdoptedPool
 from meshllm.proxy.paths import InferenceDoor

@@ -13,8 +13,8 @@ from meshllm.core import limits
 from meshllm.core.events import TrafficMeasured
 from meshllm.core.health import first_token_step
 from meshllm.core.ids import ModelId
-from meshllm.core.serving.fair_turns import FairTurns, Waiting, before
-from meshllm.core.serving.priorities import Priority
+from meshllm.core.routing.fair_turns import FairTurns, Waiting, before
+from meshllm.core.routing.priorities import Priority
 
 STATUS_CLASSES = range(1, 6)
 """First digits that HTTP gives a status; an engine's odd one is counted as a request alone."""

@@ -1,7 +1,7 @@
 """Which of several ways a request takes, and what it is told when none is left.
 
 Owns the memory of which nodes failed lately, and the translation of what far ends say into setbacks. Decides nothing
-by itself: `plan` asks in which order, `core.serving.attempts` chooses, `core.serving.ejection` says who is left out.
+by itself: `plan` asks in which order, `core.routing.attempts` chooses, `core.routing.ejection` says who is left out.
 Doesn't wait nor connect; `pursuit` does.
 """
 
@@ -14,11 +14,11 @@ from time import monotonic
 from meshllm.core import limits
 from meshllm.core.events import Event, PathFailed, RemoteDoubted
 from meshllm.core.ids import ModelId, NodeId
-from meshllm.core.serving.attempts import Setback, Trail, Way, choose, may_come_back, verdict
-from meshllm.core.serving.ejection import Ejections
-from meshllm.core.serving.first_byte import patience_s
-from meshllm.core.serving.priorities import Priority
-from meshllm.core.serving.routes import Wait
+from meshllm.core.routing.attempts import Setback, Trail, Way, choose, may_come_back, verdict
+from meshllm.core.routing.ejection import Ejections
+from meshllm.core.routing.first_byte import patience_s
+from meshllm.core.routing.priorities import Priority
+from meshllm.core.routing.routes import Wait
 from meshllm.proxy import openai
 from meshllm.proxy.engine_errors import context_message
 from meshllm.proxy.forward import Exchange

@@ -20,10 +20,10 @@ from meshllm.core.events import Event
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.limits import LOAD_WAIT_S, TUNNEL_OPEN_TIMEOUT_S, TUNNEL_SILENCE_S
 from meshllm.core.rights import OWN_MACHINE
-from meshllm.core.serving.attempts import Setback, Trail, Way, choose, verdict
-from meshllm.core.serving.routes import Local, Refusal, Remote, Route, RouteRequest, Routes, Wait
-from meshllm.core.serving.routing import plan_routes
-from meshllm.core.serving.tunnel_admission import Crowd, DenialCode, TunnelAsked, admit_tunnel
+from meshllm.core.routing.attempts import Setback, Trail, Way, choose, verdict
+from meshllm.core.routing.plan_routes import plan_routes
+from meshllm.core.routing.routes import Local, Refusal, Remote, Route, RouteRequest, Routes, Wait
+from meshllm.core.routing.tunnel_admission import Crowd, DenialCode, TunnelAsked, admit_tunnel
 from meshllm.testing.sim import SimMesh, SimNode
 from meshllm.testing.sim_machine import Job
 

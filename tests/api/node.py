@@ -34,8 +34,8 @@ from meshllm.core.intents import Intent, Outcome, Verb
 from meshllm.core.registration import Registration
 from meshllm.core.remotes import RemoteBackend
 from meshllm.core.rights import OWN_MACHINE, Rights
-from meshllm.core.serving.replicas import replicas_of
-from meshllm.core.serving.route_memory import RouteMemory
+from meshllm.core.routing.replicas import replicas_of
+from meshllm.core.routing.route_memory import RouteMemory
 from meshllm.core.view import Member
 from meshllm.daemon.current_view import CurrentView
 from meshllm.daemon.journal import Journal

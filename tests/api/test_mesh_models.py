@@ -7,7 +7,7 @@ from meshllm.api.mesh_models import WARMTHS, mesh_model_documents
 from meshllm.api.status import phase_of
 from meshllm.core.announcement import DiskModel
 from meshllm.core.ids import ModelId
-from meshllm.core.serving.replicas import replicas_of
+from meshllm.core.routing.replicas import replicas_of
 from meshllm.core.view import ColdModel, Member, MeshView
 from tests.core.builders import a_member, a_spec, a_story, ready
 

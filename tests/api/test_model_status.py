@@ -10,7 +10,7 @@ from meshllm.core.announcement import DiskModel, ModelOrder, ServedModel, Servin
 from meshllm.core.engines import EngineFault
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.intents import Verb
-from meshllm.core.serving.replicas import replicas_of
+from meshllm.core.routing.replicas import replicas_of
 from meshllm.core.view import ColdModel, Member, MeshView
 from tests.core.builders import a_member, a_spec, a_story, exited, ready
 

@@ -4,8 +4,8 @@ import pytest
 
 from meshllm.core.events import RightsGranted
 from meshllm.core.ids import ModelId
+from meshllm.core.quotas.kinds import Admitted, Wanted
 from meshllm.core.rights import GUEST
-from meshllm.core.serving.quota_kinds import Admitted, Wanted
 from tests.api.node import Client, FakeNode, a_node
 from tests.api.test_lifecycle import post
 from tests.api.test_routing import got

@@ -13,13 +13,13 @@ from meshllm.core.events import RightsGranted
 from meshllm.core.ids import ModelId
 from meshllm.core.limits import GIB
 from meshllm.core.rights import GUEST
+from meshllm.core.routing.explain import Decision
+from meshllm.core.routing.route_memory import Ask
 from meshllm.core.routing_config import DEFAULT, Strategy
-from meshllm.core.serving.explain import Decision
-from meshllm.core.serving.route_memory import Ask
 from tests.api.node import Client, FakeNode, a_node
 from tests.api.test_lifecycle import post
 from tests.core.builders import a_member, a_spec
-from tests.core.serving.routed import a_candidate
+from tests.core.routing.routed import a_candidate
 
 PATH = "/routing/config"
 DOCUMENTS = Path(__file__).parent / "documents" / "routing"

@@ -24,7 +24,7 @@ from meshllm.core.limits import GIB
 from meshllm.core.remotes import ListedModel, RemoteBackend
 from meshllm.core.resources import Resources
 from meshllm.core.rights import OWN_MACHINE
-from meshllm.core.serving.replicas import replicas_of
+from meshllm.core.routing.replicas import replicas_of
 from meshllm.core.view import LoadProgress, LocalModel, Member, MeshView
 from tests.core.builders import (
     A_GPU_BUILD,

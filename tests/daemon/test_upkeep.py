@@ -10,7 +10,7 @@ from meshllm.core.catalog import ModelSpec
 from meshllm.core.events import Event
 from meshllm.core.health import HealthChecks
 from meshllm.core.ids import ModelId
-from meshllm.core.serving.replicas import replicas_of
+from meshllm.core.routing.replicas import replicas_of
 from meshllm.core.view import LocalModel, MeshView
 from meshllm.daemon import upkeep
 from meshllm.daemon.current_view import CurrentView

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from meshllm.core.routing.prefix_index import NO_PROMPT
+from meshllm.core.routing.route_memory import Ask, Report
 from meshllm.core.routing_config import DEFAULT, RoutingConfig, Strategy
-from meshllm.core.serving.prefix_index import NO_PROMPT
-from meshllm.core.serving.route_memory import Ask, Report
 from meshllm.proxy.asks import ask_of, report_of, report_of_events, tokens_of, tokens_of_events
 from meshllm.proxy.framing import chunk
 from meshllm.proxy.http1 import parse_head

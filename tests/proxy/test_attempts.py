@@ -4,7 +4,7 @@ from pathlib import Path
 
 from meshllm.core.engines import EngineEndpoint
 from meshllm.core.ids import ModelId, NodeId
-from meshllm.core.serving.attempts import Setback
+from meshllm.core.routing.attempts import Setback
 from meshllm.proxy.attempts import Attempts
 from meshllm.proxy.pool import EnginePool, TunnelEnd
 from meshllm.proxy.target import Target

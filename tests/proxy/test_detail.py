@@ -11,7 +11,7 @@ from meshllm.core.health import HealthChecks, Integrity
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.names import GivenName
 from meshllm.core.registration import Registration
-from meshllm.core.serving.routes import Refusal, RefusalCode
+from meshllm.core.routing.routes import Refusal, RefusalCode
 from meshllm.core.standing import MemberState
 from meshllm.core.view import ColdModel, Member, MeshView
 from meshllm.proxy.detail import model_detail

@@ -3,7 +3,7 @@
 import pytest
 
 from meshllm.core import limits
-from meshllm.core.serving.priorities import Priority
+from meshllm.core.routing.priorities import Priority
 from meshllm.proxy.access import AccessRules
 from meshllm.proxy.http1 import parse_head
 from meshllm.proxy.intake import Door, Intake, take_in

@@ -7,7 +7,7 @@ import pytest
 
 from meshllm.core.announcement import ServingState
 from meshllm.core.engines import EngineFailure, EngineFault, EngineState
-from meshllm.core.serving.routes import Refusal
+from meshllm.core.routing.routes import Refusal
 from meshllm.core.view import LocalModel
 from meshllm.proxy.detail import model_detail
 from meshllm.proxy.listing import ListOptions, model_list

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from meshllm.core.serving.routes import Refusal, RefusalCode
+from meshllm.core.routing.routes import Refusal, RefusalCode
 from meshllm.proxy.openai import Problem, error_document, reason_phrase, refused, unknown_model
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshllm.core import limits
-from meshllm.core.serving.routes import NO_WISHES, Wishes
+from meshllm.core.routing.routes import NO_WISHES, Wishes
 from meshllm.proxy.peek import BodyError, Peek, peek, peek_fully, plain_chat, prompt_bytes, with_model, without
 from meshllm.proxy.shapes import OWN_FIELDS, Chat, Common, Completion
 

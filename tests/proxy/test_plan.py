@@ -11,9 +11,9 @@ import pytest
 from meshllm.core import limits
 from meshllm.core.announcement import ServingState
 from meshllm.core.ids import NodeId
+from meshllm.core.routing import explain
+from meshllm.core.routing.attempts import Setback
 from meshllm.core.routing_config import DEFAULT, RoutingConfig, RoutingRegister, Strategy
-from meshllm.core.serving import explain
-from meshllm.core.serving.attempts import Setback
 from meshllm.proxy.front_door import FrontDoor
 from meshllm.wire.tunnel_frames import TunnelRefusal
 from tests.proxy.builders import (

@@ -15,7 +15,7 @@ from meshllm.core.engines import EngineState
 from meshllm.core.events import PathFailed, TrafficMeasured
 from meshllm.core.ids import ModelId
 from meshllm.core.rights import CLIENT_ONLY, GUEST, Rights
-from meshllm.core.serving.priorities import Priority
+from meshllm.core.routing.priorities import Priority
 from meshllm.core.view import LocalModel
 from meshllm.wire.tunnel_errors import TunnelFailed
 from meshllm.wire.tunnel_frames import TunnelHead, TunnelProgress, TunnelRefusal

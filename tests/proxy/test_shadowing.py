@@ -12,8 +12,8 @@ import pytest
 from meshllm.core.events import ModelWanted
 from meshllm.core.ids import ModelId
 from meshllm.core.quota_config import NO_QUOTAS
+from meshllm.core.routing.priorities import Priority
 from meshllm.core.routing_config import DEFAULT, Shadow
-from meshllm.core.serving.priorities import Priority
 from meshllm.core.view import LocalModel
 from meshllm.wire.tunnel_frames import TunnelRefusal
 from tests.proxy.builders import (

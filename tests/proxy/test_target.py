@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from meshllm.core.serving.attempts import Setback
+from meshllm.core.routing.attempts import Setback
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.target import Trip
 from meshllm.proxy.targets import Targets, Tunnels

@@ -6,8 +6,8 @@ import pytest
 
 from meshllm.core.engines import EngineEndpoint, EngineState
 from meshllm.core.ids import ModelId
+from meshllm.core.routing.routes import Refusal, Wait
 from meshllm.core.routing_config import RoutingRegister
-from meshllm.core.serving.routes import Refusal, Wait
 from meshllm.proxy.paths import INFERENCE
 from meshllm.proxy.target import Target
 from meshllm.proxy.targets import Targets, Tunnels

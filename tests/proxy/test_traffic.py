@@ -8,8 +8,8 @@ from meshllm.core import limits
 from meshllm.core.events import TrafficMeasured
 from meshllm.core.health import first_token_step
 from meshllm.core.ids import ModelId
-from meshllm.core.serving.fair_turns import Waiting
-from meshllm.core.serving.priorities import Priority
+from meshllm.core.routing.fair_turns import Waiting
+from meshllm.core.routing.priorities import Priority
 from meshllm.proxy.traffic import Traffic, admitted
 
 

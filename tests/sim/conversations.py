@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.routing.prefix_index import Prompt
+from meshllm.core.routing.ratings import Candidate
+from meshllm.core.routing.route_memory import Ask, Report, RouteMemory
 from meshllm.core.routing_config import RoutingConfig, Strategy
-from meshllm.core.serving.prefix_index import Prompt
-from meshllm.core.serving.ratings import Candidate
-from meshllm.core.serving.route_memory import Ask, Report, RouteMemory
 
 MODEL = ModelId("m")
 BYTES_PER_TOKEN = 4

@@ -1,1 +1,1 @@
-"""Who does what: memory, engines' lives, names and routes. Pure."""
+"""Who serves what: memory, engines' lives, orders and names. Pure."""

@@ -19,7 +19,7 @@ from meshllm.core.ids import ModelId
 from meshllm.core.limits import GIB, MIB
 from meshllm.core.policy import ModelPolicy
 from meshllm.core.resources import MemoryLimit, Resources, format_bytes
-from meshllm.core.serving.loans import NOTHING_LENT, LentBytes
+from meshllm.core.serving.splits.loans import NOTHING_LENT, LentBytes
 
 MICRO_BATCH_TOKENS = 512
 """llama.cpp's default physical batch; its computation buffer is what overhead is made of."""

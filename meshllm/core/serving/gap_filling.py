@@ -42,7 +42,7 @@ from meshllm.core.serving.holdings import Holdings
 from meshllm.core.serving.records import Record
 from meshllm.core.serving.replies import Effects, notice
 from meshllm.core.serving.sites import Site, estimated, less, need_bytes, site_of
-from meshllm.core.serving.split_lenders import unshareable
+from meshllm.core.serving.splits.lenders import unshareable
 from meshllm.core.serving.stock import Change, Newest, Stock
 from meshllm.core.serving.upkeep import Upkeep
 from meshllm.core.standing import LIVE, MemberState

@@ -7,6 +7,7 @@ nothing: `fetching`, `engine_life` and `orders` do, each about its own matter.
 from collections.abc import Collection
 from dataclasses import replace
 
+from meshllm.core.caches.book import CacheBook
 from meshllm.core.catalog import ModelReference, ModelSpec
 from meshllm.core.engines import EngineBuild, EngineFailure, EnginePlan, EngineState
 from meshllm.core.ids import ModelId, NodeId
@@ -17,11 +18,10 @@ from meshllm.core.policy import ModelPolicy
 from meshllm.core.quota_config import NO_QUOTAS
 from meshllm.core.registration import NO_NOTES, Registration, RegistryNotes
 from meshllm.core.resources import MemoryLimit, Resources
-from meshllm.core.serving.cache_book import CacheBook
 from meshllm.core.serving.capacity import EngineWishes, NoRoom, Room, plan_engine, room_for_one_more
-from meshllm.core.serving.loans import Loan, lent_bytes
 from meshllm.core.serving.order_book import OrderBook
 from meshllm.core.serving.records import Record
+from meshllm.core.serving.splits.loans import Loan, lent_bytes
 from meshllm.core.view import Reason
 
 _NOTHING_SAID = ModelPolicy(name="")

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from meshllm.core import events as ev
 from meshllm.core.announcement import Announcement, Role
 from meshllm.core.cache_config import CacheConfig
+from meshllm.core.caches.book import CacheBook
+from meshllm.core.caches.keeping import CacheKeeping
 from meshllm.core.effects import KeptOrders, Leave, Level
 from meshllm.core.engines import EngineFailure, EngineFault, EngineState
 from meshllm.core.ids import NodeId
@@ -23,8 +25,6 @@ from meshllm.core.names import NameIndex
 from meshllm.core.policy import LoadMode, ModelPolicy
 from meshllm.core.remotes import RemoteBackend
 from meshllm.core.serving.adopted import Adopted
-from meshllm.core.serving.cache_book import CacheBook
-from meshllm.core.serving.cache_keeping import CacheKeeping
 from meshllm.core.serving.capacity import EngineWishes
 from meshllm.core.serving.engine_life import EngineLife
 from meshllm.core.serving.engine_state import Signal
@@ -32,12 +32,12 @@ from meshllm.core.serving.fetching import Fetching
 from meshllm.core.serving.gap_filling import GapFilling, GapRules
 from meshllm.core.serving.health import HealthLedger
 from meshllm.core.serving.holdings import Holdings
-from meshllm.core.serving.lending import Lending
 from meshllm.core.serving.order_book import NOTHING_KEPT, OrderBook
 from meshllm.core.serving.orders import Orders
 from meshllm.core.serving.records import Record
 from meshllm.core.serving.replies import Effects, answer, answers, notice, taken
-from meshllm.core.serving.splits import Splits
+from meshllm.core.serving.splits.host import Splits
+from meshllm.core.serving.splits.lending import Lending
 from meshllm.core.serving.stock import Stock
 from meshllm.core.serving.telling import told
 from meshllm.core.serving.upkeep import Upkeep

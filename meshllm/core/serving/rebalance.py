@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from meshllm.core.cache_config import EvictionPolicy
+from meshllm.core.caches.victims import Occupant, in_order
 from meshllm.core.ids import NO_MODEL, ModelId, NodeId
 from meshllm.core.limits import COOL_PER_SLOT, COOL_S, HOT_PER_SLOT, HOT_S
-from meshllm.core.serving.cache_victims import Occupant, in_order
 from meshllm.core.serving.election import preference
 
 

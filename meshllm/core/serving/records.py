@@ -17,7 +17,7 @@ from meshllm.core.limits import (
     ENGINE_FAILURE_WINDOW_S,
 )
 from meshllm.core.serving.engine_state import HAS_PROCESS, Signal, next_state
-from meshllm.core.serving.split_plan import SplitPlan
+from meshllm.core.serving.splits.plan import SplitPlan
 from meshllm.core.view import LoadProgress, LocalModel, Reason
 
 

@@ -27,8 +27,8 @@ from meshllm.core.limits import (
 from meshllm.core.messages import Order, OrderResult
 from meshllm.core.names import RESERVED_NAMES, Ambiguous, Unknown
 from meshllm.core.rights import Rights
+from meshllm.core.routing.meaning import is_known
 from meshllm.core.serving import scopes
-from meshllm.core.serving.meaning import is_known
 from meshllm.core.serving.order_book import OrderBook
 from meshllm.core.serving.replies import Effects, answer, notice
 from meshllm.core.standing import LIVE

@@ -13,8 +13,8 @@ from typing import TypeVar
 
 from meshllm.core.announcement import Announcement, ServedModel
 from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.routing.replicas import replicas_of
 from meshllm.core.serving.groups import group_key, group_of, hosted_by
-from meshllm.core.serving.replicas import replicas_of
 from meshllm.core.view import Group, Member, Replica
 
 _Key = TypeVar("_Key", str, ModelId)

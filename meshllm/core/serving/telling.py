@@ -18,7 +18,7 @@ from meshllm.core.known_models import find, reference_of
 from meshllm.core.limits import ANNOUNCED_REQUESTS
 from meshllm.core.policy import LoadMode, ModelPolicy
 from meshllm.core.resources import Usable
-from meshllm.core.serving.abilities import tags_of
+from meshllm.core.routing.abilities import tags_of
 from meshllm.core.serving.demand import coarse_count
 from meshllm.core.serving.fetching import Fetching
 from meshllm.core.serving.health import local_health

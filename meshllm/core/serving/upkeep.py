@@ -6,11 +6,11 @@ know what it should take instead: `gap_filling` does.
 
 from collections.abc import Mapping
 
+from meshllm.core.caches.victims import WHY, Occupant
 from meshllm.core.effects import Level
 from meshllm.core.engines import EngineState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.resources import format_bytes
-from meshllm.core.serving.cache_victims import WHY, Occupant
 from meshllm.core.serving.capacity import NoRoom
 from meshllm.core.serving.claims import Claim, must_yield
 from meshllm.core.serving.engine_life import EngineLife

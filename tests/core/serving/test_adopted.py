@@ -16,11 +16,11 @@ from meshllm.core.intents import OutcomeCode, Verb
 from meshllm.core.mesh import CoreConfig, MeshCore
 from meshllm.core.remotes import ListedModel, RemoteBackend
 from meshllm.core.rights import OWN_MACHINE
-from meshllm.core.serving.hosts import hosts_of
+from meshllm.core.routing.hosts import hosts_of
+from meshllm.core.routing.plan_routes import plan_routes
+from meshllm.core.routing.routes import Refusal, RefusalCode, RouteRequest, Routes, Wait
+from meshllm.core.routing.tunnel_admission import Crowd, TunnelAsked, admit_tunnel
 from meshllm.core.serving.lifecycle import ServingPolicy
-from meshllm.core.serving.routes import Refusal, RefusalCode, RouteRequest, Routes, Wait
-from meshllm.core.serving.routing import plan_routes
-from meshllm.core.serving.tunnel_admission import Crowd, TunnelAsked, admit_tunnel
 from tests.core.builders import Story, a_failure, a_spec, a_story, ready
 from tests.core.serving.neighbours import Neighbourhood, a_node, a_served
 

@@ -12,11 +12,11 @@ from meshllm.core.engines import EngineFault, EngineState
 from meshllm.core.health import Allocation, HealthChecks, HealthState, Integrity, first_token_step
 from meshllm.core.ids import ModelId
 from meshllm.core.registration import Registration
+from meshllm.core.routing.plan_routes import plan_routes
+from meshllm.core.routing.routes import Refusal, RefusalCode, RouteRequest, Routes
 from meshllm.core.serving.health import local_health, remote_checks, remote_health
-from meshllm.core.serving.routes import Refusal, RefusalCode, RouteRequest, Routes
-from meshllm.core.serving.routing import plan_routes
 from tests.core.builders import Story, a_spec, a_story, exited, ready
-from tests.core.serving.test_replicas import a_served
+from tests.core.routing.test_replicas import a_served
 
 TINY = ModelId("tiny")
 

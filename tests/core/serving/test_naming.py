@@ -8,7 +8,7 @@ from meshllm.core.announcement import Announcement, DiskModel, NamedModel, Reque
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.names import Ambiguous, NameIndex, Unknown
 from meshllm.core.serving.naming import Naming
-from tests.core.serving.test_replicas import a_served
+from tests.core.routing.test_replicas import a_served
 
 A, B = NodeId("a"), NodeId("b")
 

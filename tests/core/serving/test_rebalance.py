@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
+from meshllm.core.caches.victims import Occupant
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.limits import COOL_PER_SLOT, COOL_S, HOT_PER_SLOT, HOT_S
-from meshllm.core.serving.cache_victims import Occupant
 from meshllm.core.serving.rebalance import Heat, Load, may_go, victims
 
 M = ModelId("m")

@@ -7,8 +7,8 @@ from dataclasses import replace
 from meshllm.core.announcement import Announcement, ServedModel, ServingState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.rights import Rights
+from meshllm.core.routing.replicas import replicas_of
 from meshllm.core.serving.groups import group_key, group_of, hosted_by
-from meshllm.core.serving.replicas import replicas_of
 from meshllm.core.serving.roll import Roll
 from meshllm.core.standing import MemberState
 from meshllm.core.view import Group, Member

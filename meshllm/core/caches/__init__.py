@@ -1,0 +1,1 @@
+"""How a node's prompt caches are shared out among its models. Pure."""

@@ -1,0 +1,1 @@
+"""What models may be used for, and what is left of that. Pure."""

@@ -1,0 +1,1 @@
+"""Models that no node holds alone: who shares one, for how long, and what becomes of it. Pure."""

@@ -21,7 +21,7 @@ from meshllm.proxy.openai import Problem
 from meshllm.proxy.peek import NOTHING_SEEN, with_model
 from meshllm.proxy.pool import EngineConnection
 from meshllm.proxy.problem_answers import problem_answer
-from meshllm.proxy.sides import ClientSide, Gauge, Recovery, Rejoinder
+from meshllm.proxy.sides import ClientSide, Gauge, Listener, Recovery, Rejoinder
 from meshllm.proxy.target import Target
 from meshllm.wire.tunnel_frames import TunnelProgress, TunnelRefusal
 
@@ -65,6 +65,8 @@ class Exchange(Attempts):
     """When a stream that waits hears the next comment."""
     meter: Gauge | None = None
     """What keeps count, where its model has quotas."""
+    keeper: Listener | None = None
+    """What keeps the answer, where it may be told again."""
     again: Rejoinder | None = None
     """What it asks since its engine was lost in the middle of its answer."""
     has_begun = False
@@ -81,6 +83,7 @@ class Exchange(Attempts):
     """The head is out and the body goes out as it comes: nothing is left to think about."""
     _journal: Journal | None = None
     _is_event_stream = False
+    _is_kept_chunked = False
     _is_sized = False
     """The client was told how many bytes come."""
     _failed: Problem | None = None
@@ -147,6 +150,8 @@ class Exchange(Attempts):
             self.plan.answered(body)
         if self.meter is not None and head.status < 400:
             self.meter.answered(body)
+        if self.keeper is not None and head.status == 200 and not self._has_body:
+            self.keeper.answered(self.target, body)
         if self.intake.inference is not None and head.status >= 400:
             self._answer_or_turn(self._problem(head.status, body))
             return
@@ -183,6 +188,8 @@ class Exchange(Attempts):
             self.plan.tail.append(data)
         if self.meter is not None:
             self.meter.piece(data)
+        if self.keeper is not None:
+            self._listen(self.keeper, data)
         if self._head is not None:
             if self.sent_s:
                 self.traffic.first_token(monotonic() - self.sent_s)
@@ -198,11 +205,21 @@ class Exchange(Attempts):
             self._head = None
             self._has_body = True
             self._passes = self._mode is _PASS and self._failed is None and self.plan is None
-            self._passes = self._passes and self.meter is None
+            self._passes = self._passes and self.meter is None and self.keeper is None
         else:
             data = self._framed(data)
         if data:
             self.client.send(data)
+
+    def _listen(self, keeper: Listener, data: bytes) -> None:
+        """Let an answer in pieces be kept that is a good stream of events of one engine."""
+        head = self._head
+        if head is not None:
+            self._is_kept_chunked = head.is_chunked
+            if not head.is_event_stream or head.status != 200 or self.again is not None:
+                self.keeper = None
+                return
+        keeper.piece(data, is_chunked=self._is_kept_chunked)
 
     def _before_error(self, data: bytes) -> bytes:
         """Return what comes before the engine's own error event, if there is one; that is told at the end, as ours."""
@@ -211,6 +228,7 @@ class Exchange(Attempts):
         if found is None:
             return data
         start, self._failed = found
+        self.keeper = None
         self._passes = False
         return chunk(payload[:start]) if start else b""
 
@@ -229,6 +247,8 @@ class Exchange(Attempts):
             self.client.send(LAST_CHUNK)
         if self.plan is not None and self._is_event_stream:
             self.plan.told()
+        if self.keeper is not None and self.again is None:
+            self.keeper.ended(self.target)
         self._finish(is_failure=self._status >= 500)
 
     def on_lost(self, *, was_stale: bool, is_between: bool, chunks: int) -> None:

@@ -32,6 +32,7 @@ from meshllm.core.serving.routes import Refusal
 from meshllm.proxy import openai, paths
 from meshllm.proxy.access import AccessRules
 from meshllm.proxy.client import ClientConnection
+from meshllm.proxy.completion_cache import CompletionCache
 from meshllm.proxy.forward import Exchange
 from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.intake import Door, connection_line
@@ -111,6 +112,7 @@ class FrontDoor:
         self._targets = self.routes = Targets(
             views, self.traffic, config.node, management_socket, Tunnels(tunnels or NoTunnels(), reach)
         )
+        self.completions = CompletionCache(views, self._targets.management.client_lines)
         patience = Patience(config.load_wait_s, config.comment_s, rng)
         self.metering = Metering(views, config.node, config.quota_zone)
         self._pursuit = self.pursuit = Pursuit(self._targets, self.traffic, reach, self.planner, post, patience)
@@ -227,7 +229,8 @@ class FrontDoor:
 
     def counters(self) -> Mapping[str, float]:
         """Return what was counted since the start: only ever growing numbers, by name."""
-        return self.traffic.counters() | self.far_end.counters() | {"connections": self._accepted}
+        own: dict[str, float] = {"connections": self._accepted}
+        return own | self.traffic.counters() | self.far_end.counters() | self.completions.counters()
 
     # -- House: for connections -----------------------------------------------------------------------
 
@@ -388,6 +391,9 @@ class FrontDoor:
             _note(exchange, seen, arrival)
             self._pursue(exchange)
             return exchange
+        keeper = self.completions.keeper(found, seen, intake)
+        if keeper is not None and keeper.tells(client, intake, request_id):
+            return None
         trip = None
         most = found.at_once if intake.priority is not Priority.LOW else min(found.at_once, found.room(intake.priority))
         if found.traffic.in_flight >= most or len(body) > found.unasked_bytes:
@@ -399,7 +405,7 @@ class FrontDoor:
             trip = looked_at
         exchange = Exchange(client, intake, body, request_id, self, found)
         _note(exchange, seen, arrival)
-        exchange.trip = trip
+        exchange.trip, exchange.keeper = trip, keeper
         return self._set_out(client, arrival, exchange, found)
 
     def _set_out(

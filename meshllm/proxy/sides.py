@@ -90,6 +90,19 @@ class Gauge(Protocol):
         """Return the fields of an answer that say how much is left."""
 
 
+class Listener(Protocol):
+    """What keeps the answer of one request, so that it can be told again."""
+
+    def answered(self, target: Target, body: bytes) -> None:
+        """Take a whole answer of that target."""
+
+    def piece(self, data: bytes, *, is_chunked: bool) -> None:
+        """Take a piece of a stream of events, in the chunks that it came in."""
+
+    def ended(self, target: Target) -> None:
+        """Take the end of a stream that came whole from that target."""
+
+
 class Rejoinder(Protocol):
     """What an exchange asks after its engine was lost in the middle of its answer."""
 

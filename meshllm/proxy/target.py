@@ -50,6 +50,8 @@ class Target:
     """The part of `client_lines` that says why it goes there."""
     is_metered: bool = False
     """Its model has quotas: each request is looked at before it goes."""
+    recipe: str = ""
+    """What answers there depend on beside the request; empty where it is not known, or does not matter."""
     others: "tuple[Target, ...]" = ()
     """Where the same requests may go too, in order; only the first of them all has them."""
 

@@ -14,6 +14,7 @@ from meshllm.core import limits
 from meshllm.core.engines import EngineEndpoint
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.serving.candidates import candidate_of
+from meshllm.core.serving.completions import recipe_of
 from meshllm.core.serving.routes import (
     FALLBACK,
     NO_WISHES,
@@ -81,7 +82,7 @@ class Targets:
         self._wished: dict[Hashable, Target] = {}
         """Those of requests that say what their model has to be like."""
         self._off_lane: dict[Hashable, Target] = {}
-        """Those of which each request is looked at: adopted servers want a word changed, quotas are asked."""
+        """Those of which each request is looked at: for a word to be changed, for quotas, for kept answers."""
         self._known_here: dict[Hashable, Target] = {}
         """The same for requests that other nodes sent here."""
         self._tunnels = tunnels
@@ -89,7 +90,7 @@ class Targets:
         endpoint = EngineEndpoint(socket_path=str(management))
         management_traffic = ModelTraffic(ModelId("management"))
         self._management_pool = EnginePool(endpoint, _MANAGEMENT_CONNECTIONS, management_traffic)
-        node_line = b"X-Mesh-Node: %b\r\n" % _visible(node)
+        node_line = b"X-Mesh-Node: %b\r\n" % visible(node)
         self.management = Target(
             model=ModelId("management"), node=node, pool=self._management_pool, traffic=management_traffic,
             admitted=_ANY_NUMBER, at_once=_ANY_NUMBER, context_tokens=0, unasked_bytes=_ANY_BYTES,
@@ -122,7 +123,8 @@ class Targets:
             return planned
         first, *others = planned.routes
         target = self._prepare(first, view, tuple(self._prepare(route, view) for route in others))
-        if (isinstance(target.pool, AdoptedPool) or target.is_metered) and not request.is_forwarded:
+        is_looked_at = isinstance(target.pool, AdoptedPool) or target.is_metered or view.caches.config.completions
+        if is_looked_at and not request.is_forwarded:
             known = self._off_lane
         if len(known) < _REMEMBERED:
             known[key] = target
@@ -137,8 +139,8 @@ class Targets:
         to = route.target
         is_here = isinstance(to, Local)
         pool = self._pool_of(route)
-        reason_line = b"X-Mesh-Route-Reason: %b\r\n" % _visible(route.reason)
-        lines = b"X-Mesh-Node: %b\r\nX-Mesh-Model: %b\r\n" % (_visible(route.node), _visible(route.model)) + reason_line
+        reason_line = b"X-Mesh-Route-Reason: %b\r\n" % visible(route.reason)
+        lines = b"X-Mesh-Node: %b\r\nX-Mesh-Model: %b\r\n" % (visible(route.node), visible(route.model)) + reason_line
         is_fallback = route.reason == FALLBACK
         if is_fallback:
             lines += b"X-Mesh-Fallback: unknown_model\r\n"
@@ -154,6 +156,7 @@ class Targets:
             peer=None if is_here else route.node, word=_word_of(view, route.node), is_fallback=is_fallback,
             candidate=candidate_of(view, route), reason_line=reason_line,
             is_metered=view.quotas.is_limiting and view.quotas.of(route.model).is_limiting,
+            recipe=_recipe(view, route) if view.caches.config.completions else "",
         )  # fmt: skip
 
     def _pool_of(self, route: Route) -> Pool:
@@ -195,6 +198,15 @@ def _unasked_bytes(to: Local | Remote) -> int:
     return to.context_tokens * limits.PROMPT_BYTES_PER_TOKEN or _ANY_BYTES
 
 
+def _recipe(view: MeshView, route: Route) -> str:
+    """Return what answers of an engine depend on beside the request; empty where that is not known."""
+    if isinstance(route.target, Local):
+        model = view.local.get(route.model)
+        return recipe_of(model, view.engine_build) if model is not None else ""
+    replicas = view.replicas.get(route.model, ())
+    return next((one.served.recipe for one in replicas if one.node == route.node), "")
+
+
 def _word_of(view: MeshView, node: NodeId) -> object:
     """Return what changes whenever a node says something."""
     member = view.members.get(node)
@@ -203,6 +215,6 @@ def _word_of(view: MeshView, node: NodeId) -> object:
     return (member.announcement.incarnation, member.announcement.version)
 
 
-def _visible(text: str) -> bytes:
+def visible(text: str) -> bytes:
     """Return text for a header: what is not visible ASCII is percent-escaped, so that nothing splits the answer."""
     return quote(text, safe="!#$&'()*+,/:;=?@[]^`{|}~ ").encode()

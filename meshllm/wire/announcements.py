@@ -156,6 +156,7 @@ def _check_served(served: ServedModel) -> None:
         served.trouble,
         served.memory,
         served.file_integrity,
+        served.recipe,
         *served.capabilities,
     )
     if served.shared is not None:

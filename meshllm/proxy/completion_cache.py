@@ -65,7 +65,8 @@ class Keeper:
 
     def answered(self, target: Target, body: bytes) -> None:
         """Take a whole answer of that target."""
-        self._keep(target, told_again(body) if len(body) <= self._most_bytes else None)
+        is_good = not self._is_stream and len(body) <= self._most_bytes
+        self._keep(target, told_again(body) if is_good else None)
 
     def piece(self, data: bytes, *, is_chunked: bool) -> None:
         """Take a piece of a stream of events, in the chunks that it came in."""
@@ -80,7 +81,9 @@ class Keeper:
         """Take the end of a stream that came whole from that target."""
         data = b"".join(self._pieces)
         self._pieces.clear()
-        self._keep(target, events_told_again(payload_of(data) if self._is_chunked else data))
+        self._keep(
+            target, events_told_again(payload_of(data) if self._is_chunked else data) if self._is_stream else None
+        )
 
     def _keep(self, target: Target, answer: bytes | None) -> None:
         if answer is not None:

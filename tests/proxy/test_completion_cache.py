@@ -298,3 +298,21 @@ async def test_what_one_host_said_is_told_where_another_would_say_the_same() -> 
     assert [reply.headers.get("x-cache") for reply in (*replies, mixed)] == [None, "hit", "hit", "hit"]
     assert [reply.headers.get("x-cache") for reply in (others, *unknown)] == [None, None, None]
     assert len(first.asked) + len(second.asked) == len(mesh.asked) == 4
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+async def test_an_answer_of_another_form_than_was_asked_for_is_not_kept(*, is_stream: bool) -> None:
+    """It passes as it is; whoever asks for a stream is never told anything else from memory."""
+
+    async def contrary(request: Request, writer: asyncio.StreamWriter) -> None:
+        if request.json.get("stream"):
+            writer.write(whole({"choices": [{"index": 0, "message": {}, "finish_reason": "stop"}]}))
+        else:
+            writer.write(STREAM_HEAD + an_event("", "stop") + END)
+        await writer.drain()
+
+    async with a_keeping_house(contrary) as house:
+        reply = await house.chat(temperature=0, stream=is_stream)
+        kept = len(house.door.completions.memory)
+
+    assert (reply.status, kept) == (200, 0)

@@ -422,6 +422,7 @@ _HEADERS = (
     ("`X-Session-ID`", "The session: its requests go to the same model and host while those are there."),
     ("`X-Mesh-Strategy`", "How the host of this one request is chosen."),
     ("`X-Priority`", "`high`, `normal` or `low`: who goes first where not all can."),
+    ("`Cache-Control`", "`no-store` or `no-cache`: no answer that was kept, and this one is not kept."),
     ("`X-Request-ID`", "Its id, given back; one is made where there is none."),
 )
 

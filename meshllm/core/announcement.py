@@ -129,6 +129,8 @@ class ServedModel:
     error_rate: float | None = None
     shared: SharedModel | None = None
     """With whom, where the node does not hold it alone."""
+    recipe: str = ""
+    """What its answers depend on beside the request, file, build and settings, as digits; empty while not known."""
 
     @property
     def own_bytes(self) -> int | None:

@@ -1,4 +1,4 @@
-"""How a node shares out its prompt cache, as people set it: the keys of `[cache]` and of `POST /cache/allocation`.
+"""How a node shares out its prompt cache, and whether it keeps completions: the keys of `[cache]`, as people set them.
 
 Owns the keys, their other spellings, bounds and defaults, and the merging of a partial change. Decides what a change
 may say, sums included. Doesn't know models, bytes in use, nor HTTP. Pure.
@@ -99,6 +99,10 @@ class CacheConfig:
     """The same for single models."""
     model_sizes_mb: Numbers = ()
     """Shares that no strategy changes."""
+    completions: bool = False
+    """Whole answers are kept here, and told again to requests that leave nothing to chance."""
+    completions_mb: int = 64
+    """What they may take of this node's memory."""
 
     @property
     def whole_bytes(self) -> int:
@@ -128,6 +132,18 @@ def _size(key: str, value: object, _: object) -> float:
     if not is_number or not 0 <= value <= most:  # type: ignore[operator]
         _refuse(key, f"a number from 0, which shares out nothing, to {most:g}")
     return float(value)  # type: ignore[arg-type]
+
+
+def _switch(key: str, value: object, _: object) -> bool:
+    known = {"on": True, "off": False}
+    found = value if isinstance(value, bool) else known.get(value) if isinstance(value, str) else None
+    if found is None:
+        _refuse(key, "on or off")
+    return found
+
+
+def _completions_size(key: str, value: object, _: object) -> int:
+    return _whole(key, value, 1, cache_limits.COMPLETION_MB_MOST)
 
 
 def _strategy(key: str, value: object, _: object) -> AllocationStrategy:
@@ -184,7 +200,7 @@ def _priority(key: str, value: object) -> int:
 _KEYS: Mapping[str, Callable[[str, object, object], object]] = MappingProxyType({
     "global_cache_size_gb": _size, "allocation_strategy": _strategy, "global_eviction_policy": _policy,
     "model_priorities": _numbers(_priority), "min_ram_mb": _megabytes, "model_floors_mb": _numbers(_megabytes),
-    "model_sizes_mb": _numbers(_megabytes),
+    "model_sizes_mb": _numbers(_megabytes), "completions": _switch, "completions_mb": _completions_size,
 })  # fmt: skip
 KEYS = tuple(_KEYS)
 """Every key, in the order in which they are shown."""
@@ -200,6 +216,8 @@ def shown(config: CacheConfig) -> dict[str, object]:
 def _plain(value: object) -> object:
     if isinstance(value, tuple):
         return dict(value)
+    if isinstance(value, bool):
+        return "on" if value else "off"
     if isinstance(value, StrEnum):
         return str(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value

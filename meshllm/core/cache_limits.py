@@ -19,3 +19,8 @@ CACHE_LEAST_BYTES: Final = 1_048_576  # of a cache: what a process grows less th
 CACHE_LOW_HIT_RATE: Final = 0.3  # below it, people are told what helps
 CACHE_JUDGED_TOKENS: Final = 512  # of prompts, before a hit rate means anything
 CACHE_EVICTIONS_PER_HOUR: Final = 6  # more of them, and people are told
+
+# -- kept completions ----------------------------------------------------------------------------------
+COMPLETION_MB_MOST: Final = 65_536  # of kept completions at one node
+COMPLETION_BYTES_SHARE: Final = 0.125  # of the room, that one answer takes at most
+COMPLETION_BODY_BYTES: Final = 1_048_576  # of a request: larger ones are not looked up, the loop stands still meanwhile

@@ -21,7 +21,7 @@ from meshllm.proxy.openai import Problem
 from meshllm.proxy.peek import NOTHING_SEEN, with_model
 from meshllm.proxy.pool import EngineConnection
 from meshllm.proxy.problem_answers import problem_answer
-from meshllm.proxy.sides import ClientSide, Gauge, Recovery, Rejoinder
+from meshllm.proxy.sides import ClientSide, Gauge, Listener, Recovery, Rejoinder
 from meshllm.proxy.target import Target
 from meshllm.wire.tunnel_frames import TunnelProgress, TunnelRefusal
 
@@ -69,6 +69,8 @@ class Exchange(Attempts):
     """When a stream that waits hears the next comment."""
     meter: Gauge | None = None
     """What keeps count, where its model has quotas."""
+    keeper: Listener | None = None
+    """What keeps the answer, where it may be told again."""
     again: Rejoinder | None = None
     """What it asks since its engine was lost in the middle of its answer."""
     has_begun = False
@@ -155,6 +157,8 @@ class Exchange(Attempts):
             self.plan.answered(body)
         if self.meter is not None and head.status < 400:
             self.meter.answered(body)
+        if self.keeper is not None and head.status == 200 and not self._has_body:
+            self.keeper.answered(self.target, body)
         if self.intake.inference is not None and head.status >= 400:
             self._answer_or_turn(self._problem(head.status, body))
             return
@@ -192,6 +196,8 @@ class Exchange(Attempts):
             self.plan.tail.append(data)
         if self.meter is not None:
             self.meter.piece(data)
+        if self.keeper is not None:
+            self.keeper.piece(data, self._head)
         if self._head is not None:
             self.first_piece_s = monotonic()
             if self.sent_s:
@@ -210,7 +216,7 @@ class Exchange(Attempts):
             self._head = None
             self._has_body = True
             self._passes = self._mode is _PASS and self._failed is None and self.plan is None
-            self._passes = self._passes and self.meter is None
+            self._passes = self._passes and self.meter is None and self.keeper is None
         else:
             data = self._framed(data)
         if data:
@@ -223,6 +229,7 @@ class Exchange(Attempts):
         if found is None:
             return data
         start, self._failed = found
+        self.keeper = None
         self._passes = False
         return chunk(payload[:start]) if start else b""
 
@@ -241,6 +248,8 @@ class Exchange(Attempts):
             self.client.send(LAST_CHUNK)
         if self.plan is not None and self._is_event_stream:
             self.plan.told()
+        if self.keeper is not None and self.again is None:
+            self.keeper.ended(self.target)
         self._finish(is_failure=self._status >= 500)
 
     def on_lost(self, *, was_stale: bool, is_between: bool, chunks: int) -> None:

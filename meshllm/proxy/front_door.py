@@ -9,7 +9,6 @@ nothing.
 """
 
 import asyncio
-import contextlib
 import logging
 import random
 import secrets
@@ -31,6 +30,7 @@ from meshllm.core.routing.routes import Refusal
 from meshllm.proxy import openai, paths
 from meshllm.proxy.access import AccessRules
 from meshllm.proxy.client import ClientConnection
+from meshllm.proxy.completion_cache import CompletionCache
 from meshllm.proxy.door_config import FrontDoorConfig
 from meshllm.proxy.fallbacks import Fallbacks
 from meshllm.proxy.forward import Exchange
@@ -94,6 +94,7 @@ class FrontDoor:
         self._targets = self.routes = Targets(
             views, self.traffic, config.node, management_socket, Tunnels(tunnels or NoTunnels(), reach)
         )
+        self.completions = CompletionCache(views, self._targets.management.client_lines)
         patience = Patience(config.load_wait_s, config.comment_s, rng)
         self.metering = Metering(views, config.node, config.quota_zone)
         self._pursuit = self.pursuit = Pursuit(self._targets, self.traffic, reach, self.planner, post, patience)
@@ -201,12 +202,7 @@ class FrontDoor:
 
     async def idle(self, model: ModelId, within_s: float) -> int:
         """Wait until no request is in flight at a model; return how many still are when the time is over."""
-        traffic = self.traffic.of(model)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                while traffic.in_flight:
-                    await traffic.one_ended()
-        return traffic.in_flight
+        return await self.traffic.of(model).idle(within_s)
 
     @property
     def connections(self) -> int:
@@ -215,7 +211,8 @@ class FrontDoor:
 
     def counters(self) -> Mapping[str, float]:
         """Return what was counted since the start: only ever growing numbers, by name."""
-        return self.traffic.counters() | self.far_end.counters() | {"connections": self._accepted}
+        own: dict[str, float] = {"connections": self._accepted}
+        return own | self.traffic.counters() | self.far_end.counters() | self.completions.counters()
 
     # -- House: for connections -----------------------------------------------------------------------
 
@@ -391,6 +388,9 @@ class FrontDoor:
             self._note(exchange, seen, arrival)
             self._pursue(exchange)
             return exchange
+        keeper = self.completions.keeper(found, seen, intake)
+        if keeper is not None and keeper.tells(client, intake, request_id):
+            return None
         trip = None
         most = self._targets.most(found, intake.priority)
         if found.traffic.in_flight >= most or len(body) > found.unasked_bytes:
@@ -402,7 +402,7 @@ class FrontDoor:
             trip = looked_at
         exchange = Exchange(client, intake, body, request_id, self, found)
         self._note(exchange, seen, arrival)
-        exchange.trip = trip
+        exchange.trip, exchange.keeper = trip, keeper
         return self._set_out(client, arrival, exchange, found)
 
     def _note(self, exchange: Exchange, seen: Peek, arrival: Arrival) -> None:

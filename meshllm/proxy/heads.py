@@ -29,6 +29,7 @@ _SANE_ID = re.compile(SANE_REQUEST_ID.pattern.encode())
 _TRACE = re.compile(TRACEPARENT.encode())
 _MATTERING = ONCE_ONLY | {
     "accept",
+    "cache-control",
     "connection",
     "sec-fetch-mode",
     "x-mesh-resume",

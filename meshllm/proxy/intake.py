@@ -39,6 +39,7 @@ TRACEPARENT = r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"
 """The trace that a request belongs to, as W3C Trace Context writes it."""
 
 
+_BYPASSES = frozenset({"no-cache", "no-store"})
 _NO = frozenset({"off", "false", "0"})
 
 
@@ -87,6 +88,8 @@ class Intake:
     """Whose key it shows, where that is not the node's own: such a client has quotas."""
     may_resume: bool = True
     """As `X-Mesh-Resume` says: another engine may go on with its stream."""
+    may_cache: bool = True
+    """As `Cache-Control` says: its answer may be one that was kept, and may be kept."""
 
     @property
     def is_read_only(self) -> bool:
@@ -128,6 +131,7 @@ def take_in(head: Head, rules: AccessRules | None, local_address: str, *, is_lea
         is_anthropic=inference is not None and inference.is_anthropic, priority=_priority(head) or Priority.NORMAL,
         session=(head.get("x-session-id") or "").strip(), strategy=_STRATEGIES.get(head.get(_STRATEGY_FIELD) or ""),
         may_resume=(head.get("x-mesh-resume") or "").strip().lower() not in _NO,
+        may_cache=_BYPASSES.isdisjoint(re.findall(r"[a-z-]+", (head.get("cache-control") or "").lower())),
     )  # fmt: skip
 
 

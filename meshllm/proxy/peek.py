@@ -61,6 +61,8 @@ class Peek(msgspec.Struct, frozen=True, gc=False):
     session_id: str = ""
     may_resume: bool = True
     """False: the client would rather have a broken answer than one that another host goes on with."""
+    may_cache: bool = True
+    """False: it is neither answered from memory, nor is its answer kept."""
     is_open: bool = False
     """The client left its model open; `model` is the one that was chosen for it."""
     is_compared: bool = False
@@ -99,7 +101,7 @@ def peek_fully(body: bytes, shape: type[Common]) -> Peek:
         return Peek(request.model, request.stream is True, body)
     return Peek(
         request.model, request.stream is True, without(body, OWN_FIELDS), _wishes(request, has_images),
-        request.session_id or "", request.resume is not False,
+        request.session_id or "", request.resume is not False, request.cache is not False,
     )  # fmt: skip
 
 

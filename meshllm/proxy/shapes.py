@@ -28,7 +28,7 @@ _Items = Annotated[list[Json], Meta(min_length=1, max_length=limits.JSON_MESSAGE
 
 _Tag = Annotated[str, Meta(min_length=1, max_length=limits.CAPABILITY_CHARS)]
 _Tags = Annotated[list[_Tag], Meta(max_length=limits.WISHED_CAPABILITIES)]
-OWN_FIELDS = frozenset({"capabilities", "min_context", "preferred_capabilities", "resume", "session_id"})
+OWN_FIELDS = frozenset({"cache", "capabilities", "min_context", "preferred_capabilities", "resume", "session_id"})
 """Fields that speak to the mesh: no engine sees them."""
 
 
@@ -65,6 +65,8 @@ class Common(Struct, gc=False):
     """Tokens that its engine has to take."""
     session_id: Annotated[str, Meta(max_length=limits.SESSION_CHARS)] | None = None
     """What requests of one conversation have in common, where no `X-Session-ID` says it."""
+    cache: bool | None = None
+    """False: an answer that was kept will not do, and this one is not to be kept."""
     resume: bool | None = None
     """False: an answer that breaks off is not continued at another host."""
 

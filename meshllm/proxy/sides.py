@@ -7,6 +7,7 @@ them does its part.
 from typing import TYPE_CHECKING, Protocol
 
 from meshllm.core.ids import ModelId
+from meshllm.proxy.framing import AnswerHead
 from meshllm.proxy.journal import Journal
 from meshllm.proxy.openai import Problem
 from meshllm.proxy.pool import Relay
@@ -88,6 +89,19 @@ class Gauge(Protocol):
 
     def lines(self) -> bytes:
         """Return the fields of an answer that say how much is left."""
+
+
+class Listener(Protocol):
+    """What keeps the answer of one request, so that it can be told again."""
+
+    def answered(self, target: Target, body: bytes) -> None:
+        """Take a whole answer of that target."""
+
+    def piece(self, data: bytes, head: AnswerHead | None) -> None:
+        """Take a piece of an answer, in the chunks that it came in; the first one with its head."""
+
+    def ended(self, target: Target) -> None:
+        """Take the end of a stream that came whole from that target."""
 
 
 class Rejoinder(Protocol):

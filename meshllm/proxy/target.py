@@ -53,6 +53,8 @@ class Target:
     """Its model has quotas: each request is looked at before it goes."""
     is_shadowed: bool = False
     """Some of its requests are copied to another model."""
+    recipe: str = ""
+    """What answers there depend on beside the request; empty where it is not known, or does not matter."""
     others: "tuple[Target, ...]" = ()
     """Where the same requests may go too, in order; only the first of them all has them."""
 

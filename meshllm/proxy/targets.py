@@ -11,6 +11,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 from meshllm.core import limits
+from meshllm.core.caches.completions import recipe_of
 from meshllm.core.engines import EngineEndpoint
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.routing.candidates import candidate_of
@@ -87,17 +88,18 @@ class Targets:
         self._wished: dict[Hashable, Target] = {}
         """Those of requests that say what their model has to be like."""
         self._off_lane: dict[Hashable, Target] = {}
-        """Those of which each request is looked at: adopted servers want a word changed, quotas asked, copies made."""
+        """Those of which each request is looked at: for a word to be changed, quotas, copies, kept answers."""
         self._known_here: dict[Hashable, Target] = {}
         """The same for requests that other nodes sent here."""
         self._shadowed: set[object] = set()
         """Models of whose requests some are copied."""
+        self._keeps_answers = False
         self._tunnels = tunnels
         self._pools: dict[EngineEndpoint | TunnelEnd, Pool] = {}
         endpoint = EngineEndpoint(socket_path=str(management))
         management_traffic = ModelTraffic(ModelId("management"))
         self._management_pool = EnginePool(endpoint, _MANAGEMENT_CONNECTIONS, management_traffic)
-        node_line = b"X-Mesh-Node: %b\r\n" % _visible(node)
+        node_line = b"X-Mesh-Node: %b\r\n" % visible(node)
         self.management = Target(
             model=ModelId("management"), node=node, pool=self._management_pool, traffic=management_traffic,
             admitted=_ANY_NUMBER, at_once=_ANY_NUMBER, context_tokens=0, unasked_bytes=_ANY_BYTES,
@@ -124,7 +126,7 @@ class Targets:
         if target is None and not request.is_forwarded:
             target = self._off_lane.get(key)
             if target is not None and not self._is_looked_at(target):
-                known[key] = self._off_lane.pop(key)  # priorities are not minded any more
+                self._keep(known, key, self._off_lane.pop(key))  # priorities are not minded any more
         if target is not None:
             return target
         planned = plan_routes(view, request)
@@ -135,14 +137,17 @@ class Targets:
         if self._is_looked_at(target) and not request.is_forwarded:
             known = self._off_lane
         if len(known) < _REMEMBERED:
-            known[key] = target
-            if known is self.known and path == CHAT and target.model == request.model:
-                self.chats[target.model] = target
+            self._keep(known, key, target)
         return target
+
+    def _keep(self, known: dict[Hashable, Target], key: tuple[Hashable, ...], target: Target) -> None:
+        known[key] = target
+        if known is self.known and key == (target.model, CHAT):
+            self.chats[target.model] = target
 
     def _is_looked_at(self, target: Target) -> bool:
         """Tell whether each request is looked at, so that none may take the straight lane."""
-        is_odd = isinstance(target.pool, AdoptedPool) or target.is_metered or target.is_shadowed
+        is_odd = isinstance(target.pool, AdoptedPool) or target.is_metered or target.is_shadowed or self._keeps_answers
         return is_odd or self.is_watched or target.traffic.is_minding
 
     def most(self, target: Target, priority: Priority) -> int:
@@ -155,6 +160,8 @@ class Targets:
             traffic.mind(priority)
             for key in [key for key, known in self.known.items() if known.traffic is traffic]:
                 self._off_lane[key] = self.known.pop(key)
+            for model in [model for model, known in self.chats.items() if known.traffic is traffic]:
+                del self.chats[model]
         return min(target.at_once, target.engine_room(priority))
 
     def time_next(self) -> None:
@@ -171,8 +178,8 @@ class Targets:
         to = route.target
         is_here = isinstance(to, Local)
         pool = self._pool_of(route)
-        reason_line = b"X-Mesh-Route-Reason: %b\r\n" % _visible(route.reason)
-        lines = b"X-Mesh-Node: %b\r\nX-Mesh-Model: %b\r\n" % (_visible(route.node), _visible(route.model)) + reason_line
+        reason_line = b"X-Mesh-Route-Reason: %b\r\n" % visible(route.reason)
+        lines = b"X-Mesh-Node: %b\r\nX-Mesh-Model: %b\r\n" % (visible(route.node), visible(route.model)) + reason_line
         is_fallback = route.reason == FALLBACK
         if is_fallback:
             lines += b"X-Mesh-Fallback: unknown_model\r\n"
@@ -189,6 +196,7 @@ class Targets:
             candidate=candidate_of(view, route), reason_line=reason_line,
             is_shadowed=route.model in self._shadowed,
             is_metered=view.quotas.is_limiting and view.quotas.of(route.model).is_limiting,
+            recipe=_recipe(view, route) if view.caches.config.completions else "",
         )  # fmt: skip
 
     def _pool_of(self, route: Route) -> Pool:
@@ -209,6 +217,7 @@ class Targets:
     def _renew(self, view: MeshView) -> None:
         """Forget the routes of the last view and the pools of engines that are gone."""
         self.view = view
+        self._keeps_answers = bool(view.caches.config.completions)
         self._shadowed = {view.names.resolve(one.of) for one in view.routing.effective.shadow if one.sample}
         self.known.clear()
         self.chats.clear()
@@ -232,6 +241,15 @@ def _unasked_bytes(to: Local | Remote) -> int:
     return to.context_tokens * limits.PROMPT_BYTES_PER_TOKEN or _ANY_BYTES
 
 
+def _recipe(view: MeshView, route: Route) -> str:
+    """Return what answers of an engine depend on beside the request; empty where that is not known."""
+    if isinstance(route.target, Local):
+        model = view.local.get(route.model)
+        return recipe_of(model, view.engine_build) if model is not None else ""
+    replicas = view.replicas.get(route.model, ())
+    return next((one.served.recipe for one in replicas if one.node == route.node), "")
+
+
 def _word_of(view: MeshView, node: NodeId) -> object:
     """Return what changes whenever a node says something."""
     member = view.members.get(node)
@@ -240,6 +258,6 @@ def _word_of(view: MeshView, node: NodeId) -> object:
     return (member.announcement.incarnation, member.announcement.version)
 
 
-def _visible(text: str) -> bytes:
+def visible(text: str) -> bytes:
     """Return text for a header: what is not visible ASCII is percent-escaped, so that nothing splits the answer."""
     return quote(text, safe="!#$&'()*+,/:;=?@[]^`{|}~ ").encode()

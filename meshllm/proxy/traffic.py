@@ -4,6 +4,7 @@ Owns the numbers. Decides when an engine has room for one more request. Doesn't 
 """
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Hashable, Iterable
 from collections.abc import Set as AbstractSet
@@ -124,6 +125,14 @@ class ModelTraffic:
     def is_quiet(self) -> bool:
         """Tell whether nothing is in flight and everything was reported."""
         return not (self.in_flight or self.finished_since or self.answered_since or self.failed_since)
+
+    async def idle(self, within_s: float) -> int:
+        """Wait until no request is in flight; return how many still are when the time is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while self.in_flight:
+                    await self.one_ended()
+        return self.in_flight
 
     async def one_ended(self, waiting: Waiting | None = None) -> None:
         """Return when a request ended, in turn for those that wait for its room. The caller sets the deadline."""

@@ -157,6 +157,7 @@ def _check_served(served: ServedModel) -> None:
         served.trouble,
         served.memory,
         served.file_integrity,
+        served.recipe,
         *served.capabilities,
     )
     if served.shared is not None:

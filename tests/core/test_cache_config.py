@@ -135,3 +135,14 @@ def test_what_is_shown_is_what_can_be_set(size_gb: float, priorities: dict[str, 
 
     assert checked(config) == config
     assert tuple(shown(config)) == KEYS
+
+
+def test_completions_are_switched_by_word_or_truth() -> None:
+    """And shown by word; what they may take is a whole number of megabytes."""
+    found = [patched(DEFAULT, {"completions": value}).completions for value in ("on", True, "off", False, None)]
+
+    assert found == [True, True, False, False, False]
+    assert shown(patched(DEFAULT, {"completions": True, "completions_mb": 3}))["completions"] == "on"
+    for change in ({"completions": "maybe"}, {"completions": 1}, {"completions_mb": 0}, {"completions_mb": 1.5}):
+        with pytest.raises(CacheConfigError, match="must be"):
+            patched(DEFAULT, change)

@@ -10,8 +10,9 @@ from functools import lru_cache
 from typing import Any
 
 from meshllm.core.announcement import Announcement, DiskModel, RequestedModel, Role, ServedModel, ServingState
+from meshllm.core.caches.completions import recipe_of
 from meshllm.core.catalog import ModelReference, ModelSpec
-from meshllm.core.engines import EngineState
+from meshllm.core.engines import EngineBuild, EngineState
 from meshllm.core.health import HealthChecks, HealthState
 from meshllm.core.ids import NO_MODEL, ModelId
 from meshllm.core.known_models import find, reference_of
@@ -43,7 +44,9 @@ def told(
 ) -> Announcement:
     """Return what this node's models, and those of servers that it adopted, make true of it; `old` gives the rest."""
     records = [record for _, record in sorted(held.records.items())]
-    served = tuple(one for record in records if (one := _served(record, _tags(held, record.id))) is not None)
+    served = tuple(
+        one for record in records if (one := _served(record, _tags(held, record.id), held.build)) is not None
+    )
     adopted = list(adopted)
     requested = _requested(held, fetching, {model.id for model in adopted})
     served += tuple(_adopted(model) for model in adopted if model.state in _SAID or model.state is EngineState.FAILED)
@@ -94,7 +97,7 @@ def _tags(held: Holdings, model: ModelId) -> frozenset[str]:
     return tags_of(model, held.policies.get(model), held.registered)
 
 
-def _served(record: Record, tags: frozenset[str]) -> ServedModel | None:
+def _served(record: Record, tags: frozenset[str], build: EngineBuild | None) -> ServedModel | None:
     """Return what is announced of a model in memory or on its way, with what people say that it can do."""
     state = told_state(record)
     if state is None:
@@ -114,6 +117,7 @@ def _served(record: Record, tags: frozenset[str]) -> ServedModel | None:
             context_tokens=record.context_tokens,
             busy=busy,
             queued=record.in_flight - busy,
+            recipe=recipe_of(record.snapshot(), build),
         )
     spec = record.served_spec
     if spec is None:

@@ -334,8 +334,7 @@ def test_killed_daemon_leaves_no_engine(runtime_dir: Path, smollm2: str, when: s
     code = textwrap.dedent(f"""
         import asyncio, uvloop
         from pathlib import Path
-        from meshllm.api.engine_series import engine_series
-from meshllm.core import events as ev
+        from meshllm.core import events as ev
         from tests.engine_real.test_real_engine import WHEEL, a_bench, a_plan
 
         async def main():

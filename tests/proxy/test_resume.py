@@ -339,7 +339,7 @@ async def test_a_herd_of_streams_that_lose_their_engine_at_once_goes_on(survivor
         await entry.engine.stop()
         heard = [Heard(Reply(200, {}, body, b"")) for body in await asyncio.gather(*map(the_rest_of, clients))]
 
-        assert {one.text for one in heard} == {STORY.removeprefix("Once upon a time")}
+        assert not [one.data for one in heard if one.text != STORY.removeprefix("Once upon a time")]
         assert all(one.usages == [WHOLE] for one in heard)
         assert {one.data[-1] for one in heard} == {b"[DONE]"}
         assert entry.door.traffic.in_flight == 0

@@ -53,8 +53,6 @@ class Affinity:
         """Start without sessions."""
         self._most = most
         self._bound: OrderedDict[tuple[bytes, ModelId], Bound] = OrderedDict()
-        self.rebinds = 0
-        """How often a session had to move, because its host was gone."""
 
     def __len__(self) -> int:
         """Return how many sessions are remembered."""
@@ -65,14 +63,10 @@ class Affinity:
         bound = self._bound.get((session_key(session), scope))
         return bound.name if bound is not None and now_s < bound.expires_s else None
 
-    def bind(self, session: str, scope: ModelId, name: str, now_s: float, timeout_s: float) -> bool:
-        """Note that a session is used, and where. Tell whether it had to move."""
+    def bind(self, session: str, scope: ModelId, name: str, now_s: float, timeout_s: float) -> None:
+        """Note that a session is used, and where."""
         key = (session_key(session), scope)
-        before = self._bound.get(key)
-        moves = before is not None and now_s < before.expires_s and before.name != name
-        self.rebinds += moves
         self._bound[key] = Bound(name, now_s + timeout_s)
         self._bound.move_to_end(key)
         while len(self._bound) > self._most:
             self._bound.popitem(last=False)
-        return moves

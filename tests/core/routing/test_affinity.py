@@ -62,16 +62,15 @@ def test_a_session_is_bound_until_a_while_after_its_last_use() -> None:
     assert affinity.where("s", ModelId("other"), 1140.0) is None
 
 
-def test_a_session_that_moves_is_counted_and_one_that_begins_anew_is_not() -> None:
-    """After its time it may be anywhere."""
+def test_a_session_that_moves_is_where_it_was_used_last() -> None:
+    """Also after its time, when it may be anywhere."""
     affinity = Affinity()
     affinity.bind("s", MODEL, "a", 0.0, 300.0)
+    affinity.bind("s", MODEL, "b", 20.0, 300.0)
+    moved = affinity.where("s", MODEL, 20.0)
+    affinity.bind("s", MODEL, "c", 400.0, 300.0)
 
-    assert not affinity.bind("s", MODEL, "a", 10.0, 300.0)
-    assert affinity.bind("s", MODEL, "b", 20.0, 300.0)
-    assert not affinity.bind("s", MODEL, "c", 400.0, 300.0)
-
-    assert affinity.rebinds == 1
+    assert (moved, affinity.where("s", MODEL, 400.0)) == ("b", "c")
 
 
 def test_the_sessions_used_last_are_remembered() -> None:

@@ -86,6 +86,7 @@ STREAM_JOURNAL_UNREAD_BYTES: Final = 128 * KIB  # as it came, some 500 tokens: r
 STREAM_RESUMPTIONS: Final = 2  # of one stream
 STREAM_RESUME_PAUSE_S: Final = 0.5  # half to one and a half of it, until hosts that had no room are asked again
 STREAM_RESUME_WAIT_S: Final = 10.0  # for another host, or this node's engine to be back: a start takes some seconds
+STREAM_RESUME_ROOM_S: Final = 30.0  # for room at hosts that are there and full: a herd comes to them at once
 ENGINE_STOP_POLITE_S: Final = 5.0  # SIGTERM, then SIGKILL
 ENGINE_SELF_TEST_S: Final = 30.0  # of a build, at the daemon's start; a cold disk needs some of it
 ENGINE_PROBE_INTERVAL_S: Final = 2.0

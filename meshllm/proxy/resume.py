@@ -178,7 +178,7 @@ class Continuation:
         self._reason, self._has_said, self._events = story.reason, False, 0
         exchange.again = self
         exchange.waits, exchange.wait_most_s = None, limits.STREAM_RESUME_WAIT_S
-        self._ends_s = monotonic() + limits.STREAM_RESUME_WAIT_S
+        self._ends_s = monotonic() + limits.STREAM_RESUME_ROOM_S
         self._look_elsewhere()
         exchange.next_leg(is_failure=True)
         return True
@@ -390,6 +390,7 @@ class Continuation:
         if monotonic() >= self._ends_s or self._has_said or self._house.has_other_way(self._exchange):
             return False
         self._look_elsewhere()
+        self._exchange.waits = None  # hosts answered: the time for which none may be there begins anew
         self._exchange.next_leg(after_s=self._house.pause_s())
         return True
 

@@ -347,6 +347,7 @@ async def test_a_herd_of_streams_that_lose_their_engine_at_once_goes_on(survivor
 
 async def test_a_herd_that_finds_no_room_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """When its time is over each stream ends with one error."""
+    monkeypatch.setattr(limits, "STREAM_RESUME_ROOM_S", 0.3)
     monkeypatch.setattr(limits, "STREAM_RESUME_WAIT_S", 0.3)
     monkeypatch.setattr(limits, "STREAM_RESUME_PAUSE_S", 0.1)
     async with a_mesh(Teller(breaks_after=[6]), Teller()) as (entry, mesh):
@@ -370,6 +371,21 @@ async def test_a_stream_waits_for_a_tunnel_as_it_does_for_room() -> None:
 
     assert (heard.text, heard.is_whole, heard.usages) == (STORY, True, [WHOLE])
     assert len(heard.comments) == 1
+
+
+async def test_a_stream_waits_longer_for_room_than_for_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is full will have room; a herd that comes at once to few hosts takes its time."""
+    monkeypatch.setattr(limits, "STREAM_RESUME_WAIT_S", 0.2)
+    monkeypatch.setattr(limits, "STREAM_RESUME_PAUSE_S", 0.1)
+    async with a_mesh(Teller(breaks_after=[6]), Teller()) as (entry, mesh):
+        mesh.refusals[SECOND] = TunnelRefusal(code="busy", message="no room")
+        client = await entry.connect()
+        await client.send(a_post(a_chat(stream=True, **USAGE)))
+        await until(lambda: mesh.asked.count(SECOND) > 5, "the host to be asked for longer than that", within_s=30)
+        mesh.refusals.clear()
+        heard = Heard(await client.receive())
+
+    assert (heard.text, heard.is_whole, heard.usages) == (STORY, True, [WHOLE])
 
 
 async def the_rest_of(client: Client) -> bytes:

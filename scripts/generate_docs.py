@@ -109,12 +109,13 @@ def _fields(class_: Any) -> str:  # noqa: ANN401 - a dataclass, which has no typ
 
 
 def limits() -> str:
-    """Return the page of written limits, in the order and with the comments of their module."""
+    """Return the page of written limits, in the order and with the comments of their modules."""
     module = importlib.import_module("meshllm.core.limits")
     values = module.all_limits()
     page = ["# Limits\n", "Every queue, buffer, retry and wait of the daemon. `mesh-llm doctor` prints them too.\n"]
     rows: list[tuple[str, ...]] = []
-    sources = (inspect.getsource(one) for one in (module, importlib.import_module("meshllm.core.cache_limits")))
+    parts = [importlib.import_module(f"meshllm.core.{part}_limits") for part in ("cache", "line", "split")]
+    sources = (inspect.getsource(one) for one in (module, *parts))
     for line in "\n".join(sources).splitlines():
         section = re.match(r"# -- (.*?) -*$", line)
         name = re.match(r"([A-Z][A-Z0-9_]*): Final = ", line)

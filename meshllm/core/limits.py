@@ -6,7 +6,7 @@ The reasons stand beside the values; `reference` rows are those of the failure m
 
 from typing import Final
 
-from meshllm.core import cache_limits, split_limits
+from meshllm.core import cache_limits, line_limits, split_limits
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -483,7 +483,7 @@ def all_limits() -> dict[str, int | float]:
     """Return every limit by name, in the order of this file."""
     return {
         name: value
-        for name, value in (globals() | vars(cache_limits) | vars(split_limits)).items()
+        for name, value in (globals() | vars(cache_limits) | vars(line_limits) | vars(split_limits)).items()
         if name.isupper() and name not in {"KIB", "MIB", "GIB"} and isinstance(value, int | float)
     }
 

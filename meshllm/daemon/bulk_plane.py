@@ -8,8 +8,9 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 
+from meshllm.core.announcement import Address
 from meshllm.core.credentials import Claim
 from meshllm.core.effects import PeerSource, SplitPeer
 from meshllm.core.ids import NodeId
@@ -43,6 +44,7 @@ class BulkPlane:
         self._files = BulkFiles(newest, lambda peer: peer not in self._revoked())
         self._listener: BulkListener | None = None
         self._lend: Callable[[BulkChannel], None] | None = None
+        self._take_line: Callable[[BulkChannel], None] | None = None
 
     @property
     def port(self) -> int:
@@ -55,7 +57,8 @@ class BulkPlane:
             credentials=self._credentials, terms=self._terms,
             judge=self._judge,
             refusal=lambda use, theirs: refusal_of(use, theirs, self._newest().me.rights),
-            serve={BulkUse.FILE: self._files.serve, BulkUse.RPC: self._serve_split}, start_task=start_task,
+            serve={BulkUse.FILE: self._files.serve, BulkUse.RPC: self._serve_split, BulkUse.LINE: self._serve_line},
+            start_task=start_task,
         )  # fmt: skip
         try:
             self._listener = BulkListener.open(host, port, identity, user)
@@ -65,6 +68,10 @@ class BulkPlane:
     def lends_by(self, serve: Callable[[BulkChannel], None]) -> None:
         """Serve hosts of splits so from here on; nobody lends before."""
         self._lend = serve
+
+    def takes_lines_by(self, serve: Callable[[BulkChannel], None]) -> None:
+        """Take lines of peers so from here on; nobody does before."""
+        self._take_line = serve
 
     async def run(self) -> None:
         """Serve other nodes until cancelled."""
@@ -83,6 +90,17 @@ class BulkPlane:
     def dial_worker(self, peer: SplitPeer, opened: Callable[[BulkChannel], None]) -> BulkChannel:
         """Return a connection on which a peer lets hosts at the servers that it lends. Blocks. Raises BulkError."""
         return dial_bulk(peer.node, peer.addresses, BulkUse.RPC, self._credentials(), self._terms(), opened)
+
+    def dial_line(
+        self, peer: NodeId, addresses: Sequence[Address], opened: Callable[[BulkChannel], None]
+    ) -> BulkChannel:
+        """Return a connection for tunnels to a peer. Blocks. Raises BulkError."""
+        return dial_bulk(peer, addresses, BulkUse.LINE, self._credentials(), self._terms(), opened)
+
+    def _serve_line(self, channel: BulkChannel) -> None:
+        if self._take_line is None:
+            raise BulkError(BulkCode.LOST, "this node has not begun to take lines")
+        self._take_line(channel)
 
     def _serve_split(self, channel: BulkChannel) -> None:
         if self._lend is None:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from meshllm.api.deps import MeshFacts
 from meshllm.config import Config
 from meshllm.core import effects as do
+from meshllm.core.announcement import Address
 from meshllm.core.events import Event, PeerWanted, RightsGranted
 from meshllm.core.ids import NodeId
 from meshllm.core.limits import TOKEN_TTL_S
@@ -34,6 +35,7 @@ from meshllm.daemon.whereabouts import Reach, Whereabouts
 from meshllm.transport.certificates import Issuer, better_delegation
 from meshllm.transport.endpoint import Endpoint
 from meshllm.transport.handshake import Credentials, Welcomed
+from meshllm.transport.lines import Lines, LinesUser
 from meshllm.transport.peers import Peers, PeersSettings, PeersUser
 from meshllm.transport.tunnels import TunnelHandler
 from meshllm.wire.errors import WireError
@@ -64,6 +66,7 @@ class MeshLink:
         self._peers: Peers
         self._whereabouts: Whereabouts
         self._tasks: Tasks | None = None
+        self._lines: Lines
         self._handler = handler
         self.bulk = BulkPlane(lambda: self._peers.credentials, lambda: views.newest, config.name, unix_s)
         self.invitations = Invitations(self._standing, lambda: views.newest.tokens, post, unix_s)
@@ -88,6 +91,10 @@ class MeshLink:
         """Open the port for other nodes. Raises PortInUseError, AddressChoiceError or StartError."""
         config, start = self._config, self._start
         endpoint = await self._opened()
+        self._lines = Lines(
+            LinesUser(addresses=self._line_addresses, dial=self.bulk.dial_line, start_task=self._start_task)
+        )
+        self.bulk.takes_lines_by(self._lines.serve)
         if not config.client:
             self.bulk.open(config.bind_ip, endpoint.address.port, start.identity, self._start_task)
         self._whereabouts = Whereabouts(
@@ -103,7 +110,7 @@ class MeshLink:
             PeersUser(
                 post=self._post, start_task=self._start_task, joined=self._joined,
                 wanted=lambda peer: self._post(PeerWanted(peer=peer)), handler=self._handler,
-                revoked=lambda: frozenset(entry.node for entry in self._views.newest.revocations),
+                revoked=lambda: frozenset(entry.node for entry in self._views.newest.revocations), lines=self._lines,
             ),
             PeersSettings(
                 name=config.name, allow_loopback=_is_loopback(config.bind_ip), now_unix_s=self._unix_s
@@ -153,6 +160,7 @@ class MeshLink:
         if self._views.newest.members.keys() - {self._start.node}:
             await asyncio.sleep(FAREWELL_S)
         await self.bulk.close()
+        await self._lines.close()
         self._peers.close()
 
     @property
@@ -168,6 +176,15 @@ class MeshLink:
     async def open_tunnel(self, peer: NodeId, head: TunnelHead, user: asyncio.Protocol) -> asyncio.Transport:
         """Open a tunnel to a peer. Raises OSError."""
         return await self._peers.open_tunnel(peer, head, user)
+
+    def _line_addresses(self, peer: NodeId) -> tuple[Address, ...]:
+        """Return where a peer takes lines: first where it is known to be."""
+        member, remote = self._views.newest.members.get(peer), self._peers.remote(peer)
+        if member is None or not member.announcement.bulk_port:
+            return ()
+        own = member.announcement.bulk_addresses
+        known = () if remote is None else (Address(remote.host, member.announcement.bulk_port),)
+        return tuple(dict.fromkeys((*known, *own)))
 
     # -- what the core orders ------------------------------------------------------------------------
 

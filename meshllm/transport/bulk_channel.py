@@ -14,6 +14,7 @@ import struct
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import cast
@@ -89,6 +90,17 @@ def _context(side: ssl._SSLMethod) -> ssl.SSLContext:
     return context
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """A connection on which both sides have proved themselves: the socket, and what encrypts for it."""
+
+    socket: socket.socket
+    tls: ssl.SSLObject
+    incoming: ssl.MemoryBIO
+    outgoing: ssl.MemoryBIO
+    peer: NodeId
+
+
 class BulkChannel:
     """Payloads and bytes on one connection. `peer` and `rights` are the other side's, once it has proved itself."""
 
@@ -109,6 +121,7 @@ class BulkChannel:
         self._read = cast("Callable[[int, memoryview], int]", self._tls.read)
         self._arrived = memoryview(bytearray(BULK_READ_BYTES))
         self._unsent = memoryview(b"")
+        self._is_given = False
         self.peer = NodeId("")
         self.rights = Rights.NONE
 
@@ -238,13 +251,23 @@ class BulkChannel:
 
     # -- the end -----------------------------------------------------------------------------------------
 
+    def hand_over(self) -> "Sealed":
+        """Give the connection away, to be used without a thread of its own; this channel is of no more use."""
+        self._is_given = True
+        return Sealed(
+            socket=self._socket, tls=self._tls, incoming=self._incoming, outgoing=self._outgoing, peer=self.peer
+        )
+
     def close(self) -> None:
         """Close the connection, without waiting for anything. For its own thread."""
-        self.abort()
-        self._socket.close()
+        if not self._is_given:
+            self.abort()
+            self._socket.close()
 
     def abort(self) -> None:
         """Make its thread's calls fail, from another thread."""
+        if self._is_given:
+            return
         with contextlib.suppress(OSError):
             # Of the socket: the TLS object belongs to the other thread.
             self._socket.shutdown(socket.SHUT_RDWR)

@@ -21,6 +21,7 @@ from meshllm.core.announcement import Address
 from meshllm.core.credentials import Claim, RejectCode
 from meshllm.core.events import Event
 from meshllm.core.ids import ConnectionId, NodeId, short
+from meshllm.core.line_limits import LINE_ROUND_TRIP_S
 from meshllm.core.messages import Message
 from meshllm.core.rights import Rights
 from meshllm.transport.certificates import CertificateError, Grant, Issuer, issue
@@ -33,6 +34,8 @@ from meshllm.transport.door import CLOSES, Door, DoorUser
 from meshllm.transport.endpoint import Endpoint, dial_code
 from meshllm.transport.greeting import AcceptorGreeting, DiallerGreeting
 from meshllm.transport.handshake import Credentials, DiallerHandshake, HandshakeError, Terms, Welcomed
+from meshllm.transport.line import LineStream
+from meshllm.transport.lines import Lines
 from meshllm.transport.link import Link, LinkPeer, LinkUser
 from meshllm.transport.stream import Stream, StreamLost
 from meshllm.transport.tunnels import NearTunnel, TunnelHandler
@@ -62,6 +65,8 @@ class PeersUser:
     """Returns the nodes that were expelled."""
     handler: TunnelHandler | None = None
     """Serves other nodes' tunnels."""
+    lines: Lines | None = None
+    """Faster ways to near peers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +112,8 @@ class Peers:
                 is_banned=lambda node: self._banned.get(node, 0.0) > monotonic(), connected=self._connected,
             )
         )  # fmt: skip
+        if user.lines is not None:
+            user.lines.on_stream = self._on_line_stream
         endpoint.on_accept = self._door.on_accept
         endpoint.on_path_failed = self._on_path_failed
 
@@ -124,6 +131,11 @@ class Peers:
     def is_connected(self, peer: NodeId) -> bool:
         """Tell whether new work can go to a peer at once."""
         return bool(self._links.get(peer))
+
+    def remote(self, peer: NodeId) -> Address | None:
+        """Return where a connected peer is."""
+        links = self._links.get(peer)
+        return links[-1].connection.remote if links else None
 
     def tunnels(self, peer: NodeId) -> int:
         """Return how many exchanges with a peer are under way, in both directions, on any connection."""
@@ -262,7 +274,7 @@ class Peers:
     ) -> None:
         user = LinkUser(
             on_message=self._on_message, on_lost=self._on_lost, on_abuse=self._on_abuse, on_silence=self._on_silence,
-            handler=self._user.handler,
+            handler=self._user.handler, line=self._line,
         )  # fmt: skip
         link = Link(connection, peer, stream, self._codec, user, (greeting.reader, greeting.behind))
         self._links.setdefault(peer.node, []).append(link)
@@ -276,6 +288,19 @@ class Peers:
             if not future.done():
                 future.set_result(link)
 
+    def _line(self, link: Link) -> LineStream | None:
+        """Return a stream on a line to a near peer, where one rests."""
+        lines = self._user.lines
+        is_near = link.connection.rtt_s <= LINE_ROUND_TRIP_S
+        return lines.take(link.peer.node) if lines is not None and is_near else None
+
+    def _on_line_stream(self, peer: NodeId, stream: LineStream) -> None:
+        """Serve what a peer begins on a line, with the rights that it has on its connection; nothing without one."""
+        if links := self._links.get(peer):
+            links[-1].take_stream(stream)
+        else:
+            stream.abort()
+
     def _on_message(self, link: Link, message: Message) -> None:
         self._user.post(ev.MessageReceived(peer=link.peer.node, connection=link.connection.id, message=message))
 
@@ -286,6 +311,8 @@ class Peers:
             links.remove(link)
             if not links:
                 del self._links[peer]
+                if self._user.lines is not None and link.connection.is_closed:
+                    self._user.lines.cut(peer, code, message)
         if not link.connection.is_closed:
             self._retired.add(link)
         self._user.post(ev.PeerLost(peer=peer, connection=link.connection.id, code=code, message=message))

@@ -17,6 +17,7 @@ from meshllm.core import limits
 from meshllm.core.ids import NodeId
 from meshllm.core.rights import Rights
 from meshllm.transport.codes import StreamCode, StreamKind
+from meshllm.transport.line import LineStream
 from meshllm.transport.stream import Bytes, Stream, StreamLost
 from meshllm.wire.errors import WireError
 from meshllm.wire.tunnel_errors import TunnelFailed, TunnelLost, TunnelRefused
@@ -36,6 +37,8 @@ from meshllm.wire.tunnel_frames import (
     tunnel_frame,
 )
 
+TunnelStream = Stream | LineStream
+"""What carries an exchange."""
 _WAITING = TunnelProgress(stage="waiting")
 _LATE_SHARE = 0.1
 """Of the patience with silence: a look that comes later than this after its time says nothing about the far end."""
@@ -51,7 +54,7 @@ class TunnelHandler(Protocol):
 class Tunnel(asyncio.Transport, asyncio.Protocol):
     """What both ends share: a transport to its user, a protocol to its stream."""
 
-    def __init__(self, stream: Stream, *, is_near: bool, on_over: Callable[["Tunnel"], None]) -> None:
+    def __init__(self, stream: TunnelStream, *, is_near: bool, on_over: Callable[["Tunnel"], None]) -> None:
         """Frame one stream. `on_over` is called once, when the stream is over."""
         super().__init__()
         self._stream = stream
@@ -207,7 +210,7 @@ class NearTunnel(Tunnel):
     """The end of whoever asks."""
 
     def __init__(
-        self, stream: Stream, head: TunnelHead, user: asyncio.Protocol,
+        self, stream: TunnelStream, head: TunnelHead, user: asyncio.Protocol,
         on_over: Callable[[Tunnel], None], on_silence: Callable[[], None],
     ) -> None:  # fmt: skip
         """Send the head, and expect a sign of life now and then; without one `on_silence` is called, and it is over."""
@@ -282,7 +285,7 @@ class FarTunnel(Tunnel):
     """The end of whoever answers. Says by itself that it lives while there is nothing else to say."""
 
     def __init__(
-        self, stream: Stream, choose: Callable[[TunnelHead], asyncio.Protocol | TunnelRefusal],
+        self, stream: TunnelStream, choose: Callable[[TunnelHead], asyncio.Protocol | TunnelRefusal],
         on_over: Callable[[Tunnel], None],
     ) -> None:  # fmt: skip
         """Wait for the head, then ask `choose` who takes the exchange."""

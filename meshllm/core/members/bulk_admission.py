@@ -26,9 +26,13 @@ class BulkUse(StrEnum):
     """Ranges of model files."""
     RPC = "rpc"
     """The tensor traffic of a split."""
+    LINE = "line"
+    """Tunnels, one after another."""
 
 
-RIGHTS_NEEDED: Mapping[BulkUse, Rights] = {BulkUse.FILE: Rights.HOST, BulkUse.RPC: Rights.RPC}
+RIGHTS_NEEDED: Mapping[BulkUse, Rights] = {
+    BulkUse.FILE: Rights.HOST, BulkUse.RPC: Rights.RPC, BulkUse.LINE: Rights.INFER,
+}  # fmt: skip
 """What both sides need."""
 
 

@@ -61,6 +61,8 @@ class BulkListener:
         self._user = user
         self._threads = ThreadPoolExecutor(BULK_CONNECTIONS, thread_name_prefix="bulk")
         self._failures = Failures()
+        self._unserved: set[socket.socket] = set()
+        """Taken, and not yet on a thread."""
         self._open: set[BulkChannel] = set()
         self._by_peer: Counter[NodeId] = Counter()
         self._lock = threading.Lock()
@@ -104,6 +106,7 @@ class BulkListener:
                 raw.close()
                 continue
             self._under_way += 1
+            self._unserved.add(raw)
             self._user.start_task(f"bulk:{address.host}", self._attend(raw, address))
 
     async def close(self) -> None:
@@ -113,10 +116,14 @@ class BulkListener:
             self._is_closed = True
             for channel in self._open:
                 channel.abort()
+            for raw in self._unserved:
+                raw.close()
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
 
     async def _attend(self, raw: socket.socket, address: Address) -> None:
         loop = asyncio.get_running_loop()
+        if self._is_closed:
+            return
         try:
             # Every wait on that thread has a deadline, and `close` aborts it.
             problem = await asyncio.shield(loop.run_in_executor(self._threads, self._serve, raw))
@@ -130,6 +137,8 @@ class BulkListener:
 
     def _serve(self, raw: socket.socket) -> str:
         """Greet and serve one connection; return why somebody was not let in."""
+        with self._lock:
+            self._unserved.discard(raw)
         try:
             channel = BulkChannel(raw, self._context, is_dialled=False)
         except BulkError:

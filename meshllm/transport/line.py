@@ -99,10 +99,10 @@ class LineStream(asyncio.Transport):
 
     def abort(self, code: StreamCode = StreamCode.CANCELLED) -> None:  # noqa: ARG002 - TCP has no place for it
         """End at once, and the line with it."""
-        if not (self._is_write_over and self._has_end):
-            self._is_write_over = self._has_end = True
-            self._line.hang_up()
+        is_over, self._is_write_over, self._has_end = self.is_over, True, True
         self._lose(None)
+        if not is_over:
+            self._line.hang_up()
 
     # -- for the line ----------------------------------------------------------------------------------------
 
@@ -243,6 +243,9 @@ class Line(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
+        if not self.is_open:
+            cast("asyncio.Transport", transport).abort()
+            return
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(limits.LINE_UNSENT_HIGH_BYTES)
         self.extra["peername"] = transport.get_extra_info("peername")

@@ -18,7 +18,7 @@ from time import monotonic
 from meshllm.core import line_limits as limits
 from meshllm.core.announcement import Address
 from meshllm.core.ids import NodeId, short
-from meshllm.transport.bulk_channel import BulkChannel, BulkError, Sealed
+from meshllm.transport.bulk_channel import BulkChannel, BulkCode, BulkError, Sealed
 from meshllm.transport.line import Line, LineStream
 from meshllm.transport.stream import StreamLost
 
@@ -84,12 +84,14 @@ class Lines:
                 channel.abort()
         for peer in tuple(self.counts()):
             self.cut(peer, "leaving", "this node leaves")
-        await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
+        await asyncio.to_thread(self._threads.shutdown)
 
     # -- lines of peers ----------------------------------------------------------------------------------------
 
     def serve(self, channel: BulkChannel) -> None:
         """Take a line that a peer has dialled, on its thread, which is free afterwards."""
+        if self._is_closed:
+            return
         given = channel.hand_over()
         with contextlib.suppress(RuntimeError):  # the loop is over
             self._loop.call_soon_threadsafe(self._take_over, given)
@@ -125,14 +127,14 @@ class Lines:
             self._user.start_task(f"line:{short(peer)}", self._dial(peer, addresses))
 
     async def _dial(self, peer: NodeId, addresses: Sequence[Address]) -> None:
-        def opened(channel: BulkChannel) -> None:
-            self._dialling[peer] = channel
-            if self._is_closed:
-                channel.abort()
-
+        if self._is_closed:
+            return
+        dialling = self._loop.run_in_executor(self._threads, self._dial_now, peer, addresses)
         try:
-            # Every wait on that thread has a deadline, and `close` aborts it.
-            channel = await self._loop.run_in_executor(self._threads, self._user.dial, peer, addresses, opened)
+            channel = await asyncio.shield(dialling)
+        except asyncio.CancelledError:
+            dialling.add_done_callback(_close_unwanted)
+            raise
         except BulkError as error:
             log.info("no line to node=%s: %s", short(peer), error.message)
             self._not_before_s = {node: at_s for node, at_s in self._not_before_s.items() if at_s > monotonic()}
@@ -149,6 +151,18 @@ class Lines:
         await self._connect(line, given.socket)
         if line.is_open:
             self._rest(line)
+
+    def _dial_now(self, peer: NodeId, addresses: Sequence[Address]) -> BulkChannel:
+        """Dial, on a thread: every wait there has a deadline, and `close` aborts it. Raises BulkError."""
+
+        def opened(channel: BulkChannel) -> None:
+            self._dialling[peer] = channel
+            if self._is_closed:
+                channel.abort()
+
+        if self._is_closed:
+            raise BulkError(BulkCode.LOST, "this node leaves")
+        return self._user.dial(peer, addresses, opened)
 
     async def _connect(self, line: Line, sock: socket.socket) -> None:
         """Let the loop carry a line from here on."""
@@ -177,3 +191,9 @@ class Lines:
             resting.remove(line)
             if not resting:
                 del self._resting[line.peer]
+
+
+def _close_unwanted(dialled: "asyncio.Future[BulkChannel]") -> None:
+    """Close a line for which nobody waits any more."""
+    if not dialled.cancelled() and dialled.exception() is None:
+        dialled.result().close()

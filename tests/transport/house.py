@@ -12,6 +12,7 @@ from meshllm.core.rights import OWN_MACHINE, Rights
 from meshllm.transport.codes import CloseCode
 from meshllm.transport.endpoint import Endpoint, EndpointSettings
 from meshllm.transport.handshake import Credentials, Welcomed
+from meshllm.transport.lines import Lines
 from meshllm.transport.peers import Peers, PeersSettings, PeersUser
 from meshllm.wire.tunnel_frames import TunnelHead
 from tests.transport.builders import NOW_UNIX_S, Mesh, Node
@@ -51,11 +52,12 @@ class House:
     async def open(self, *, token: Any = None, is_issuer: bool = True, **settings) -> None:
         """Open the socket."""
         mine = {key: settings.pop(key) for key in ("dial_timeout_s",) if key in settings}
+        self.lines: Lines | None = settings.pop("lines", None)
         self.endpoint = await Endpoint.open(self.node.identity, LOOPBACK, 0, EndpointSettings(**settings))
         user = PeersUser(
             post=self.post, start_task=self.start_task, wanted=self.wanted.append,
             joined=lambda credentials, welcomed: self.joined.append((credentials, welcomed)),
-            handler=self.serve,
+            handler=self.serve, lines=self.lines,
         )  # fmt: skip
         named = PeersSettings(name="studio", allow_loopback=True, now_unix_s=lambda: NOW_UNIX_S, **mine)
         issuer = self.node.mesh.issuer if is_issuer else None

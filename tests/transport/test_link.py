@@ -112,7 +112,7 @@ async def test_node_that_serves_nothing_says_so() -> None:
         link = far.peers._links[near.node.id][0]
         link._user = type(link._user)(
             on_message=link._user.on_message, on_lost=link._user.on_lost, on_abuse=link._user.on_abuse,
-            on_silence=link._user.on_silence, handler=None,
+            on_silence=link._user.on_silence, handler=None, line=lambda _: None,
         )  # fmt: skip
         client = Taker()
 

@@ -1,6 +1,8 @@
 """Peers over real sockets: dials, messages, replaced connections, admission, and what is told of all that."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -10,9 +12,11 @@ from meshllm.core.announcement import Address, Record
 from meshllm.core.messages import Ack, Delta, Ping, Push
 from meshllm.core.rights import CLIENT_ONLY, GUEST, OWN_MACHINE
 from meshllm.transport.codes import CloseCode
+from meshllm.transport.line import LineStream
 from meshllm.wire.tunnel_errors import TunnelLost
 from tests.transport.builders import Mesh
-from tests.transport.house import a_head, houses, two
+from tests.transport.house import House, a_head, houses, two
+from tests.transport.lines import Ways, ways
 from tests.transport.net import Taker, closed_port, listening, until
 
 ON_BOTH_LOOPS = True
@@ -322,3 +326,61 @@ async def test_nothing_stays_behind_after_many_connections(monkeypatch) -> None:
         for house in (near, far):
             assert (house.peers._links, house.peers._retired, house.peers._dialling) == ({}, set(), set())
             assert house.peers._door.waiting == 0
+
+
+async def test_a_tunnel_to_a_near_peer_goes_on_a_line_as_soon_as_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And ends with its peer, as if it had gone on the connection."""
+    monkeypatch.setattr("meshllm.transport.peers.LINE_ROUND_TRIP_S", 10.0)  # a busy machine takes its time
+    async with linked() as (near, far, both):
+        far.handler = lambda *_: Taker(keeps_half_open=False)
+        near.peers._line(near.peers._links[far.node.id][0])
+        await until(lambda: both.near._resting, "a line")
+
+        user = Taker()
+        tunnel = await near.peers.open_tunnel(far.node.id, a_head(), user)
+        await until(lambda: far.peers.tunnels(near.node.id) == 1, "the tunnel at the far end")
+        on_lines = both.near.counts()[far.node.id] > 0 and isinstance(tunnel._stream, LineStream)
+        near.peers.disconnect(far.node.id, near.of(ev.PeerConnected)[0].connection, "dead")
+        await until(lambda: user.is_lost, "the end of the tunnel")
+
+        assert on_lines
+        assert isinstance(user.lost[0], TunnelLost)
+
+
+async def test_a_stream_on_a_line_from_a_peer_without_a_connection_is_ended() -> None:
+    """Its rights are those that it has on its connection."""
+    async with linked(is_connected=False) as (near, far, both):
+        stream, taker = await both.stream()
+        stream.write(b"x")
+        await until(lambda: taker.is_lost, "the end of the stream")
+
+        assert far.peers.tunnels(near.node.id) == 0
+
+
+async def test_a_far_peer_gets_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ways through the world change, and only the connection follows them."""
+    monkeypatch.setattr("meshllm.transport.peers.LINE_ROUND_TRIP_S", 0.0)
+    async with linked() as (near, far, both):
+        far.handler = lambda *_: Taker(keeps_half_open=False)
+
+        tunnel = await near.peers.open_tunnel(far.node.id, a_head(), Taker())
+
+        assert not isinstance(tunnel._stream, LineStream)
+        assert both.dials == 0
+        tunnel.abort()
+
+
+@asynccontextmanager
+async def linked(*, is_connected: bool = True) -> AsyncIterator[tuple[House, House, Ways]]:
+    """Open two members, between which there can be lines."""
+    async with ways() as both:
+        near, far = House(both.near_node), House(both.far_node)
+        try:
+            await near.open(lines=both.near)
+            await far.open(lines=both.far)
+            if is_connected:
+                await near.reach(far)
+            yield near, far, both
+        finally:
+            await near.close()
+            await far.close()

@@ -101,10 +101,10 @@ class Mesh:
 
     @contextmanager
     def capture(self, name: str) -> Iterator[Path]:
-        """Write down every datagram of a node meanwhile."""
+        """Write down everything that passes a node's network card meanwhile."""
         file = self.home / f"{name}.pcap"
         command = self.lab.inside(
-            name, ["tcpdump", "--immediate-mode", "-Z", "root", "-i", "eth0", "-U", "-w", str(file), "udp"]
+            name, ["tcpdump", "--immediate-mode", "-Z", "root", "-i", "eth0", "-U", "-w", str(file)]
         )
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as writing:
             try:
@@ -240,7 +240,9 @@ def test_nothing_of_a_prompt_is_seen_on_the_wire(mesh: Callable[..., Mesh]) -> N
     secret = "a-very-secret-prompt-nobody-may-read"
 
     with found.capture("a") as capture:
-        assert found.chat("a", "m-b", secret) == 200
+        assert found.chat("a", "m-b", secret) == 200  # over QUIC
+        until(lambda: "ESTAB" in found.lab.run("a", ["ss", "-tn"]).stdout, "a line")
+        assert found.chat("a", "m-b", secret) == 200  # on the line
         until(lambda: capture.stat().st_size > PROMPT_AND_ANSWER_BYTES, "the datagrams to be written down")
 
     seen = capture.read_bytes()

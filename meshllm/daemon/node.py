@@ -20,6 +20,7 @@ import uvloop
 from meshllm.api.app import ManagementServer
 from meshllm.api.deps import MeshFacts, MeshRefusalError, RegistrationWish, TokenFacts
 from meshllm.config import Config, is_loopback
+from meshllm.config_shown import shown
 from meshllm.core.durations import Histogram
 from meshllm.core.engines import EngineBuild
 from meshllm.core.events import EngineProbed, InventoryChanged, LeaveRequested, ResourcesMeasured
@@ -144,7 +145,7 @@ class Node:
         self.left: asyncio.Future[int] = loop.create_future()
         self.started_s = loop.time()
         self.address = ""
-        self.api_key = config.api_key
+        self.api_key, self.settings = config.api_key, shown(config)
         self.not_joined = False
         """It had to join a mesh and reached nobody."""
         self._is_asked_to_leave = False

@@ -16,7 +16,7 @@ from meshllm.core.resources import MemoryLimit
 from meshllm.core.routing_config import RoutingConfig
 from meshllm.core.routing_config import shown as routing_shown
 
-SECRETS = frozenset({"api_key", "join"})
+SECRETS = frozenset({"admin_key", "api_key", "join"})
 
 
 def shown(config: Config) -> dict[str, object]:

@@ -20,6 +20,7 @@ from meshllm.api.deps import ManagementDeps
 from meshllm.api.details import Details
 from meshllm.api.diagnostics import Diagnostics
 from meshllm.api.files import Files
+from meshllm.api.gate import gated
 from meshllm.api.generate import Generate
 from meshllm.api.health import Health
 from meshllm.api.lifecycle import Lifecycle
@@ -140,7 +141,8 @@ def make_app(deps: ManagementDeps, console: ConsoleFiles | None = None) -> web.A
     }  # fmt: skip
     app = web.Application(middlewares=[errors_as_json], client_max_size=MANAGEMENT_BODY_BYTES)
     for route in ROUTES:
-        app.router.add_route(route.method, route.path, audited(deps, route.handler, handlers[route.handler]))
+        handler = gated(route.handler, handlers[route.handler])
+        app.router.add_route(route.method, route.path, audited(deps, route.handler, handler))
         if route.method == "GET" and route.path not in STREAMS:
             app.router.add_route("HEAD", route.path, handlers[route.handler])
     console.add_to(app.router)

@@ -4,6 +4,7 @@ Owns which questions belong to which check, and their order. Decides nothing: `c
 answers. Doesn't print.
 """
 
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -84,7 +85,7 @@ class Examination:
         setup = SetUp(
             settings=self._settings, routing=routing, models=node_facts.in_use(self._status, self._quotas()),
             metrics_read=number(self._in_force, "metrics_read"), is_running=self._runs,
-            is_loopback=is_loopback(text(self._settings, "host")),
+            is_loopback=is_loopback(text(self._settings, "host")), tells_users=sys.platform == "linux",
         )  # fmt: skip
         return [*self._node(), *production(setup)]
 

@@ -130,7 +130,7 @@ def _restart(case: LoadCase) -> Finding:
         return _finding(case, "another try", Result.OK, "not needed: it is in memory")
     if case.phase == "retrying":
         when = f" in {case.retry_in_s:.0f} s" if case.retry_in_s is not None else ""
-        message = f"the node tries again by itself{when}, for the {case.restarts + 1}. time"
+        message = f"the node tries again by itself{when}, after {case.restarts} restarts"
         return _finding(case, "another try", Result.NOTE, message)
     if case.phase in _ON_ITS_WAY:
         share = f", {case.progress:.0%} done" if case.progress is not None else ""

@@ -43,6 +43,8 @@ class SetUp:
     is_running: bool = True
     is_loopback: bool = True
     """Only this machine reaches the node's address."""
+    tells_users: bool = True
+    """The system says whose a connection within the machine is."""
 
 
 def production(setup: SetUp) -> tuple[Finding, ...]:
@@ -85,6 +87,9 @@ def _admin(setup: SetUp) -> Finding:
     if setup.settings.get("api_key"):
         message = "whoever has the API key may change the node, too"
         return _finding(name, Result.WARN, message, "MESH_LLM_ADMIN_KEY keeps the two apart")
+    if not setup.tells_users:
+        message = "everybody on this machine may change the node: the system does not say whose a connection is"
+        return _finding(name, Result.WARN, message, "MESH_LLM_ADMIN_KEY")
     return _finding(name, Result.OK, "only the user who runs the node may change it, from this machine")
 
 

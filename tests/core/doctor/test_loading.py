@@ -107,8 +107,8 @@ def test_its_file_is_judged(changes: dict[str, str], result: Result, words: str)
     ("changes", "result", "words"),
     [
         ({"phase": "failed", "failure": "it hung"}, Result.FAIL, "gave up: it hung: `mesh-llm load Foo-Q8_0`"),
-        ({"phase": "retrying", "retry_in_s": 8.0, "restarts": 2}, Result.NOTE, "by itself in 8 s, for the 3. time"),
-        ({"phase": "retrying"}, Result.NOTE, "tries again by itself, for"),
+        ({"phase": "retrying", "retry_in_s": 8.0, "restarts": 2}, Result.NOTE, "by itself in 8 s, after 2 restarts"),
+        ({"phase": "retrying"}, Result.NOTE, "tries again by itself, after 0"),
         ({"phase": "loading", "progress": 0.4}, Result.NOTE, "40% done; without progress for 300 s the node ends it"),
         ({"phase": "downloading"}, Result.NOTE, "it is downloading; without progress"),
         ({"phase": "queued"}, Result.NOTE, "when there is room"),

@@ -82,6 +82,7 @@ def test_what_has_no_place_in_production_fails(setup: SetUp, name: str, words: s
         (replace(setting(api_key=""), is_loopback=True), "API key", Result.OK),
         (setting(admin_key=""), "administration", Result.WARN),
         (setting(admin_key="", api_key=""), "administration", Result.OK),
+        (replace(setting(admin_key="", api_key=""), tells_users=False), "administration", Result.WARN),
         (replace(GOOD, models=()), "rate limits", Result.NOTE),
         (replace(GOOD, models=()), "quotas", Result.NOTE),
         (setting(log_file=None), "audit trail", Result.WARN),

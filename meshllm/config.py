@@ -54,7 +54,7 @@ _FLAG_NAMES = {
     "models": "--model", "models_dirs": "--models-dir",
     "allowed_hosts": "--allowed-host", "allowed_origins": "--allowed-origin", "peers": "--peer",
 }  # fmt: skip
-_SECRETS = frozenset({"api_key", "join"})
+_SECRETS = frozenset({"admin_key", "api_key", "join"})
 _FROM_TABLES = frozenset({"models", "policies", "remotes"})
 """Settings that a file says in tables; `config_models` reads them."""
 
@@ -126,7 +126,11 @@ class Config:
     engine: str = "auto"
     """`auto`, `xllamacpp`, or the path of a `llama-server`."""
     api_key: str = field(default="", repr=False)
+    admin_key: str = field(default="", repr=False)
+    """Key that those have to show who change the node; empty for the API key, or for being the node's user here."""
     insecure_no_auth: bool = False
+    insecure_local_admin: bool = False
+    """Let everybody on this machine change the node."""
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     routing: RoutingConfig | None = None

@@ -15,6 +15,7 @@ from meshllm.config_lines import child
 SECTIONS: Mapping[str, Mapping[str, str]] = MappingProxyType({
     "server": {
         **{name: name for name in ("host", "port", "api_key", "insecure_no_auth", "allowed_hosts", "allowed_origins")},
+        "admin_key": "admin_key", "insecure_local_admin": "insecure_local_admin",
         "console": "console", "name": "name", "unknown_model": "unknown_model", "load_wait_s": "load_wait_s",
         "log_level": "log_level", "log_format": "log_format", "log_file": "log_file",
         "trace_endpoint": "trace_endpoint", "trace_share": "trace_share",

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from meshllm.api.deps import MeshFacts, MeshRefusalError, RegistrationWish, RegistryRefusalError, TokenFacts
 from meshllm.core import effects as do
@@ -42,6 +43,7 @@ class FakeMeshNode:
     """What `ManagementDeps` asks for, by a node of a scenario."""
 
     api_key = ""
+    settings: Mapping[str, object] = MappingProxyType({"host": "127.0.0.1"})
     mesh = MeshFacts(id=MeshId("s" * 52), name="simulated", rights=OWN_MACHINE, is_founder=True)
 
     def __init__(self, scenario: Scenario, name: str, address: str) -> None:

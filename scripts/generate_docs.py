@@ -112,7 +112,10 @@ def limits() -> str:
     """Return the page of written limits, in the order and with the comments of their modules."""
     module = importlib.import_module("meshllm.core.limits")
     values = module.all_limits()
-    page = ["# Limits\n", "Every queue, buffer, retry and wait of the daemon. `mesh-llm doctor` prints them too.\n"]
+    page = [
+        "# Limits\n",
+        "Every queue, buffer, retry and wait of the daemon. `mesh-llm doctor --limits` prints them too.\n",
+    ]
     rows: list[tuple[str, ...]] = []
     parts = [importlib.import_module(f"meshllm.core.{part}_limits") for part in ("cache", "line", "split")]
     sources = (inspect.getsource(one) for one in (module, *parts))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from meshllm.cli.config import shown
 from meshllm.config_quotas import MEANINGS, PRESETS, schema
+from meshllm.config_shown import shown
 from meshllm.core.ids import ModelId
 from meshllm.core.quota_config import KEYS, UNLIMITED, OnLimit, QuotaRegister, Quotas, patched
 from tests.config_builders import configured, refused

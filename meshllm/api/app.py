@@ -20,6 +20,7 @@ from meshllm.api.deps import ManagementDeps
 from meshllm.api.details import Details
 from meshllm.api.diagnostics import Diagnostics
 from meshllm.api.files import Files
+from meshllm.api.gate import gated
 from meshllm.api.generate import Generate
 from meshllm.api.health import Health
 from meshllm.api.lifecycle import Lifecycle
@@ -28,6 +29,7 @@ from meshllm.api.model_health import ModelHealth
 from meshllm.api.quotas import Quotas
 from meshllm.api.registry import Registry
 from meshllm.api.routing import Routing
+from meshllm.api.settings import Settings
 from meshllm.api.stream import StatusStream
 from meshllm.api.trust import Trust
 from meshllm.core.limits import MANAGEMENT_BODY_BYTES
@@ -87,6 +89,7 @@ ROUTES = (
     Route("DELETE", "/api/tokens/{token}", "Let nobody join by a token any more.", "revoke_token"),
     Route("GET", "/api/logs", "Log lines as text: `?model=`, `?tail=`, `?follow=1`.", "logs"),
     Route("GET", "/api/journal", "The newest events and what followed from each: `?count=`.", "journal"),
+    Route("GET", "/api/settings", "The settings in force, without secrets; how often `/metrics` was read.", "settings"),
     Route("GET", "/api/limits", "Every written limit by name.", "limits"),
     Route("GET", "/routing/config", "How requests are routed here, and whether node or mesh says so.", "routing"),
     Route(
@@ -138,7 +141,8 @@ def make_app(deps: ManagementDeps, console: ConsoleFiles | None = None) -> web.A
     }  # fmt: skip
     app = web.Application(middlewares=[errors_as_json], client_max_size=MANAGEMENT_BODY_BYTES)
     for route in ROUTES:
-        app.router.add_route(route.method, route.path, audited(deps, route.handler, handlers[route.handler]))
+        handler = gated(route.handler, handlers[route.handler])
+        app.router.add_route(route.method, route.path, audited(deps, route.handler, handler))
         if route.method == "GET" and route.path not in STREAMS:
             app.router.add_route("HEAD", route.path, handlers[route.handler])
     console.add_to(app.router)
@@ -152,7 +156,7 @@ def _handlers(deps: ManagementDeps, background: Background, console: ConsoleFile
     lifecycle, files = Lifecycle(deps, background), Files(deps, background)
     diagnostics, health, trust = Diagnostics(deps, background), Health(deps), Trust(deps)
     registry, model_health, routing, quotas = Registry(deps), ModelHealth(deps), Routing(deps), Quotas(deps)
-    caches = Caches(deps)
+    caches, metrics = Caches(deps), Metrics(deps, __version__)
     return {
         "index": console.index, "status": stream.status, "events": stream.events,
         "unload": lifecycle.unload, "reload": lifecycle.reload, "model_status": lifecycle.status,
@@ -168,7 +172,7 @@ def _handlers(deps: ManagementDeps, background: Background, console: ConsoleFile
         "cache": caches.allocation, "change_cache": caches.change, "cache_stats": caches.stats,
         "logs": diagnostics.logs, "journal": diagnostics.journal, "limits": diagnostics.limits,
         "health": health.health, "live": health.live, "ready": health.ready,
-        "metrics": Metrics(deps, __version__).metrics,
+        "metrics": metrics.metrics, "settings": Settings(deps, lambda: metrics.read).settings,
     }  # fmt: skip
 
 

@@ -120,6 +120,10 @@ class ManagementDeps(Protocol):
         """Return what the front door wants to be shown; empty for nothing."""
 
     @property
+    def settings(self) -> Mapping[str, object]:
+        """Return every setting by its name, as it is in force; of secrets whether they are set."""
+
+    @property
     def started_s(self) -> float:
         """Return when the daemon started."""
 

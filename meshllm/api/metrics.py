@@ -25,6 +25,8 @@ class Metrics:
         self._deps = deps
         self._version = version
         self._registries: dict[bool, CollectorRegistry] = {}
+        self.read = 0
+        """How often somebody asked, and was answered."""
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Answer in the text format that the scraper asks for; in detail where that is measured. Raises ApiError.
@@ -37,7 +39,7 @@ class Metrics:
         if scope not in {_NODE, _MESH}:
             raise ApiError(400, "invalid_value", f"scope is {_NODE} or {_MESH}", param="scope")
         if scope == _MESH:
-            return _answer(series.as_text(series.mesh_registry_of(self._deps), accept))
+            return self._answer(series.as_text(series.mesh_registry_of(self._deps), accept))
         is_detailed = request.query.get("detailed", "false").lower() in {"1", "true", "yes"}
         if is_detailed and self._deps.durations() is None:
             message = "this node does not measure that; start it with MESH_LLM_PROFILE=1 or --profile"
@@ -47,9 +49,9 @@ class Metrics:
             registry = series.registry_of(self._deps, self._version, is_detailed=is_detailed)
             self._registries[is_detailed] = registry
         engines = series.engine_registry_of(self._deps.views.newest.me.node, await self._deps.engine_metrics())
-        return _answer(series.as_one_text((registry, engines), accept))
+        return self._answer(series.as_one_text((registry, engines), accept))
 
-
-def _answer(told: tuple[bytes, str]) -> web.Response:
-    text, content_type = told
-    return web.Response(body=text, headers={"Content-Type": content_type})
+    def _answer(self, told: tuple[bytes, str]) -> web.Response:
+        self.read += 1
+        text, content_type = told
+        return web.Response(body=text, headers={"Content-Type": content_type})

@@ -20,6 +20,8 @@ from meshllm.config import Config
 from meshllm.core.limits import NODE_ANSWER_TIMEOUT_S, STATE_FILE_BYTES
 
 ADDRESS_NAME = "api.json"
+NEEDS_ADMIN = "missing_admin_key"
+"""Code of a refusal that another key than the API's would end; its message says so."""
 LONG_WAIT_S = 86_400.0
 """For answers that come when something is done, such as a download; Ctrl-C ends the waiting."""
 START_HINT = "start one with `mesh-llm --model smollm2-135m`"
@@ -117,8 +119,8 @@ def connect(config: Config, *, is_port_given: bool) -> ApiClient:
     """
     noted = None if is_port_given else _noted_address(config.state_dir / ADDRESS_NAME)
     if noted is not None:
-        return ApiClient(*noted, config.api_key)
-    return ApiClient(loopback_of(config.host), config.port, config.api_key)
+        return ApiClient(*noted, config.admin_key or config.api_key)
+    return ApiClient(loopback_of(config.host), config.port, config.admin_key or config.api_key)
 
 
 def _noted_address(file: Path) -> tuple[str, int] | None:
@@ -163,9 +165,9 @@ def _parsed(content: bytes) -> dict[str, object] | None:
 
 def _error_of(status: int, content: bytes) -> CommandError:
     """Return the sentence of an error: the envelope's, or the `error` string of the lifecycle answers."""
-    error = (_parsed(content) or {}).get("error")
+    error, code = (_parsed(content) or {}).get("error"), None
     if isinstance(error, dict):
-        error = error.get("message")
-    if status == 401:
+        code, error = error.get("code"), error.get("message")
+    if status == 401 and code != NEEDS_ADMIN:
         return CommandError("the node wants an API key: set MESH_LLM_API_KEY")
     return CommandError(str(error) if error else f"the node answered with status {status}")

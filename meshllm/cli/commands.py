@@ -45,7 +45,7 @@ COMMANDS = (
     Command("node", "node_orders", "Expel a node from the mesh."),
     Command("token", "tokens", "Print a token by which another machine joins the mesh."),
     Command("logs", "logs", "Show the node's log, or a model's."),
-    Command("doctor", "doctor", "Check this machine and show every limit."),
+    Command("doctor", "doctor", "Say what is wrong here, or with a model, and what to do about it."),
     Command("config", "config", "Check a configuration file, show what is in force, or print its schema."),
     Command(
         "engine",

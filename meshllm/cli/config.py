@@ -4,7 +4,6 @@ Owns the forms of the three. Works without a node and starts nothing. Never show
 """
 
 import json
-from dataclasses import fields
 from typing import Annotated
 
 import typer
@@ -13,15 +12,7 @@ from meshllm.cli.commands import plain_app
 from meshllm.cli.options import ConfigFile, Json
 from meshllm.cli.render import clean, print_facts, print_json
 from meshllm.cli.settings import all_flags, configured, settings
-from meshllm.config import Config
-from meshllm.core.policy import ModelPolicy
-from meshllm.core.quota_config import shown as shown_quotas
-from meshllm.core.remotes import RemoteBackend
-from meshllm.core.resources import MemoryLimit
-from meshllm.core.routing_config import RoutingConfig
-from meshllm.core.routing_config import shown as routing_shown
-
-SECRETS = frozenset({"api_key", "join"})
+from meshllm.config_shown import shown
 
 app = plain_app("config")
 
@@ -67,37 +58,6 @@ def schema() -> None:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def shown(config: Config) -> dict[str, object]:
-    """Return every setting by its name, with secrets left out."""
-    found = {field.name: _shown(field.name, getattr(config, field.name)) for field in fields(Config)}
-    clients = [name for _, name in config.client_keys]
-    return found | {
-        "client_keys": clients,
-        "quotas": {name or "default": shown_quotas(one) for name, one in config.quotas},
-    }
-
-
-def _shown(name: str, value: object) -> object:
-    if name in SECRETS:
-        return "(set)" if value else ""
-    if isinstance(value, tuple):
-        return [_item(item) for item in value]
-    if isinstance(value, RoutingConfig):
-        return routing_shown(value)
-    if isinstance(value, MemoryLimit):
-        return f"{value.share:.0%}" if value.share is not None else f"{value.size_bytes}B"
-    return value if isinstance(value, bool | int | float | None) else str(value)
-
-
-def _item(item: object) -> object:
-    if isinstance(item, ModelPolicy):
-        return {field.name: _shown("", getattr(item, field.name)) for field in fields(item)}
-    if isinstance(item, RemoteBackend):
-        has_key = bool(item.api_key)
-        return {"name": item.name, "base_url": item.base_url, "models": list(item.models), "has_key": has_key}
-    return str(item)
 
 
 def _line(value: object) -> str:

@@ -107,7 +107,13 @@ NODE_OPTIONS: dict[str, object] = {
     "threads": _number("--threads", "N", "Processor threads of each engine."),
     "engine": _text("--engine", "ENGINE", "auto, xllamacpp, or the path of a llama-server. [auto]"),
     "api_key": _text("--api-key", "KEY", "Key that clients have to show. Visible in `ps`: better MESH_LLM_API_KEY."),
+    "admin_key": _text(
+        "--admin-key",
+        "KEY",
+        "Key of those who change the node. Visible in `ps`: better MESH_LLM_ADMIN_KEY. [the API key]",
+    ),
     "insecure_no_auth": _switch("--insecure-no-auth", text="Let everybody in who can reach --host."),
+    "insecure_local_admin": _switch("--insecure-local-admin", text="Let everybody on this machine change the node."),
     "allowed_hosts": _several("--allowed-host", metavar="NAME", text="Host name to answer to; may be repeated."),
     "allowed_origins": _several(
         "--allowed-origin", metavar="ORIGIN", text="Web page that may use the API; may be repeated."

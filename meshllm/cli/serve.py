@@ -20,7 +20,7 @@ from meshllm.cli.options import with_node_options
 from meshllm.cli.render import Bars, say
 from meshllm.cli.settings import all_flags, configured, given
 from meshllm.cli.startup import Startup
-from meshllm.config import Config
+from meshllm.config import Config, is_loopback
 
 
 @with_node_options
@@ -42,8 +42,11 @@ def serve(flags: Mapping[str, object]) -> None:
     """Run a node until it is asked to leave, then exit. Raises CommandError, and typer's Exit."""
     flags = given(flags)
     config = configured(flags)
-    if flags.get("api_key"):
-        say("note: everybody on this machine can see --api-key in `ps`; MESH_LLM_API_KEY is not shown")
+    for flag, variable in (("api_key", "MESH_LLM_API_KEY"), ("admin_key", "MESH_LLM_ADMIN_KEY")):
+        if flags.get(flag):
+            say(f"note: everybody on this machine can see --{flag.replace('_', '-')} in `ps`; {variable} is not shown")
+    if config.insecure_no_auth and not config.api_key and not is_loopback(config.host):
+        say(f"warning: everybody who reaches {config.host} may use this node (--insecure-no-auth)")
     joins = _listed(flags.get("join"))
     if not all(text.strip() for text in joins):
         # An empty variable in a script: a mesh of its own, founded in silence, is not what was meant.

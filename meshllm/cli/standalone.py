@@ -6,16 +6,14 @@ Owns the one lazy way from a command into the daemon's package, besides `serve`.
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from meshllm.cli.failures import CommandError
 from meshllm.config import Config
 from meshllm.core.catalog import ModelProblem, ModelSpec
+from meshllm.core.doctor.discovery import Search
+from meshllm.core.doctor.findings import Finding
 from meshllm.core.engines import EngineBuild, EngineFailure, RpcBuild
 from meshllm.core.resources import Resources
-
-if TYPE_CHECKING:
-    from meshllm.daemon.standalone import Check
 
 
 def models(config: Config) -> tuple[tuple[ModelSpec, ...], tuple[ModelProblem, ...]]:
@@ -82,11 +80,18 @@ def build_engine(
         raise CommandError(error.message) from None
 
 
-def checks(config: Config) -> "tuple[Check, ...]":
-    """Return what `doctor` finds."""
-    from meshllm.daemon import standalone
+def checks(config: Config) -> tuple[Finding, ...]:
+    """Return what `doctor` finds by itself."""
+    from meshllm.daemon import checks
 
-    return asyncio.run(standalone.checks(config))
+    return asyncio.run(checks.checks(config))
+
+
+def search(config: Config, asked: str) -> Search:
+    """Return what the model folders tell of a model that somebody misses."""
+    from meshllm.daemon import checks
+
+    return checks.search(config, asked)
 
 
 def resources(config: Config) -> Resources:

@@ -1,4 +1,4 @@
-"""Every written limit of the daemon, with those of two subjects beside it; `mesh-llm doctor` prints them all.
+"""Every written limit of the daemon, with those of two subjects beside it; `mesh-llm doctor --limits` prints them.
 
 A queue, buffer, retry or wait that has no line here is a bug. Sizes are bytes, durations seconds.
 The reasons stand beside the values; `reference` rows are those of the failure model in docs/.
@@ -161,6 +161,7 @@ REGISTER_TIMEOUT_S: Final = 600.0  # for a file to be hashed that somebody regis
 REGISTRY_TEXT_CHARS: Final = 256  # of one note beside a version
 REGISTRY_TAGS: Final = 32  # beside a version
 MODEL_FOLDER_SCAN_S: Final = 2.0  # how often model folders are looked at
+RESCAN_WAIT_S: Final = 5.0  # that `doctor` gives a node to list a file, after it asked it to look again
 DISK_RESERVE_BYTES: Final = 2 * GIB  # left free by a download, or as much as it takes itself if that is less...
 DISK_RESERVE_LEAST_BYTES: Final = 64 * MIB  # ...but at least this
 DOWNLOAD_STALL_S: Final = 60.0

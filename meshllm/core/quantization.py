@@ -83,3 +83,11 @@ def bits_of(quantization: str) -> str:
     """Return the bits of a GGUF quantisation as one of `BITS`; empty where its name does not tell."""
     found = re.search(r"\d+", quantization) if _GGUF.fullmatch(quantization.upper()) else None
     return found[0] if found is not None and found[0] in BITS else ""
+
+
+def without_level(model: str) -> str:
+    """Return a model's id, folded, without the quantisation at its end: what all files of one model share."""
+    for at, char in enumerate(model):
+        if char in _JOINTS and _GGUF.fullmatch(model[at + 1 :].upper()):
+            return model[:at].casefold()
+    return model.casefold()

@@ -8,11 +8,13 @@ lent server is connected to ten times while a model loads; the kernel's own look
 
 import contextlib
 import errno
+import ipaddress
 import os
 import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 LOOPBACK = socket.inet_aton("127.0.0.1")
 
@@ -32,9 +34,21 @@ _NAME = struct.Struct("!HH16s16s")
 """Ports and addresses, the socket's own first."""
 _REST = struct.Struct("=III")
 """Interface and cookie: none of them."""
-_INODE_AT = 68
+_UID_AT, _INODE_AT = 64, 68
 """In an answer after its head."""
 _NAME_AT = 4
+
+
+class _Ends(NamedTuple):
+    """Ports and addresses of a connection."""
+
+    near_port: int
+    far_port: int
+    near: bytes
+    far: bytes
+
+
+_NO_ENDS = _Ends(0, 0, b"", b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +61,36 @@ class Listening:
     inode: int
 
 
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of a connection."""
+
+    uid: int
+    """Of the user who made it; 0 where it is closed."""
+    inode: int
+    """0 where it is closed."""
+
+
+def end(near: tuple[object, ...], far: tuple[object, ...]) -> End | None:
+    """Return one end of a connection by the socket names of both, itself first; None: there is none.
+
+    Raises OSError where the kernel does not say, ValueError where these are no addresses.
+    """
+    hosts = [ipaddress.ip_address(str(name[0]).partition("%")[0]) for name in (near, far)]
+    plain = [(host.ipv4_mapped or host) if isinstance(host, ipaddress.IPv6Address) else host for host in hosts]
+    family = socket.AF_INET if all(host.version == 4 for host in plain) else socket.AF_INET6
+    for answer in _asked(family, _ANY, _Ends(int(str(near[1])), int(str(far[1])), plain[0].packed, plain[1].packed)):
+        (uid,) = struct.unpack_from("=I", answer, _UID_AT)
+        return End(int(uid), _inode(answer))
+    return None
+
+
 def connection(from_port: int, to_port: int) -> int:
     """Return the inode of the end of a connection over loopback that has the first port; 0: there is none.
 
     Raises OSError where the kernel does not say.
     """
-    for answer in _asked(socket.AF_INET, _ANY, from_port, to_port):
+    for answer in _asked(socket.AF_INET, _ANY, _Ends(from_port, to_port, LOOPBACK, LOOPBACK)):
         return _inode(answer)
     return 0
 
@@ -91,11 +129,10 @@ def _inode(answer: bytes) -> int:
     return int(inode)
 
 
-def _asked(family: int, states: int, from_port: int = 0, to_port: int = 0) -> Iterator[bytes]:
-    """Yield what the kernel says of a connection over loopback, or of all sockets in some states. Raises OSError."""
-    is_exact = bool(from_port)
-    address = LOOPBACK if is_exact else b""
-    name = _NAME.pack(from_port, to_port, address, address) + _REST.pack(0, _ANY, _ANY)
+def _asked(family: int, states: int, ends: "_Ends | None" = None) -> Iterator[bytes]:
+    """Yield what the kernel says of one connection, or of all sockets in some states. Raises OSError."""
+    is_exact = ends is not None
+    name = _NAME.pack(*(ends or _NO_ENDS)) + _REST.pack(0, _ANY, _ANY)
     body = _ASKED.pack(family, socket.IPPROTO_TCP, 0, states) + name
     flags = _REQUEST if is_exact else _REQUEST | _DUMP
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG) as kernel:

@@ -18,8 +18,9 @@ from typing import Protocol
 import uvloop
 
 from meshllm.api.app import ManagementServer
-from meshllm.api.deps import MeshFacts, MeshRefusalError, RegistrationWish, TokenFacts
-from meshllm.config import Config, is_loopback
+from meshllm.api.deps import MeshFacts, RegistrationWish, TokenFacts
+from meshllm.config import Config
+from meshllm.config_shown import shown
 from meshllm.core.durations import Histogram
 from meshllm.core.engines import EngineBuild
 from meshllm.core.events import EngineProbed, InventoryChanged, LeaveRequested, ResourcesMeasured
@@ -32,7 +33,7 @@ from meshllm.core.registration import Registration
 from meshllm.core.rights import Rights
 from meshllm.core.routing.route_memory import RouteMemory
 from meshllm.core.view import MeshView
-from meshllm.daemon import frugal, logs
+from meshllm.daemon import frugal, logs, socket_owner
 from meshllm.daemon.asking import Asking
 from meshllm.daemon.carry_out import CarryOut, Engines, Shells
 from meshllm.daemon.current_view import CurrentView
@@ -145,6 +146,7 @@ class Node:
         self.started_s = loop.time()
         self.address = ""
         self.api_key = config.api_key
+        self.settings = shown(config)
         self.not_joined = False
         """It had to join a mesh and reached nobody."""
         self._is_asked_to_leave = False
@@ -436,9 +438,6 @@ class Node:
 
     async def make_token(self, rights: Rights, ttl_s: float, uses: int | None) -> str:
         """Return a new token to share. Raises MeshRefusalError."""
-        if not self._config.api_key and not is_loopback(self._config.host):
-            message = "anybody who reaches this node's API could make one: set an API key, or listen on 127.0.0.1"
-            raise MeshRefusalError("not_permitted", message)
         return self.mesh_link.invitations.make_token(rights, ttl_s, uses)
 
     def tokens(self) -> Sequence[TokenFacts]:
@@ -483,6 +482,7 @@ def _door_config(config: Config, start: MeshStart) -> FrontDoorConfig:
     return FrontDoorConfig(
         host=config.host, port=config.port, node=start.node, api_key=config.api_key,
         allowed_hosts=config.allowed_hosts, allowed_origins=config.allowed_origins,
+        admin_key=config.admin_key, is_open_locally=config.insecure_local_admin, is_owner=socket_owner.is_own,
         load_wait_s=config.load_wait_s, quota_zone=zone_of(config.quota_timezone), client_keys=config.client_keys,
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ Linux is asked for the one connection first. Only its yes counts, and that nobod
 not say, all connections of the process are read.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +17,7 @@ import psutil
 from meshllm.daemon import linux_sockets
 
 LOOPBACK = "127.0.0.1"
+ROOT = 0
 
 
 def listens(pid: int, port: int) -> bool:
@@ -42,6 +44,21 @@ def is_stranger(pid: int, from_port: int, to_port: int) -> bool:
         return False
     except (psutil.Error, OSError):
         return True
+
+
+def is_own(theirs: object, ours: object) -> bool | None:
+    """Tell by the socket names of both ends whether this process's user, or root, connected; None where nobody says.
+
+    A connection whose other end was closed meanwhile has no owner any more: the kernel says root then, and is not
+    believed.
+    """
+    if sys.platform != "linux" or not isinstance(theirs, tuple) or not isinstance(ours, tuple):
+        return None
+    try:
+        end = linux_sockets.end(theirs, ours)
+    except (OSError, ValueError):
+        return None
+    return end is not None and bool(end.inode) and end.uid in {ROOT, os.geteuid()}
 
 
 def _told_to_listen(pid: int, port: int) -> bool | None:

@@ -4,29 +4,23 @@ Owns the composition of shells for one question at a time; every function opens 
 it. Decides nothing. The running node's counterpart is `node`.
 """
 
-import os
-import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 from meshllm.config import Config
 from meshllm.core.catalog import ModelProblem, ModelSpec
 from meshllm.core.engines import EngineBuild, EngineFailure, RpcBuild
 from meshllm.core.known_models import aliases_of, choose_file, find, is_hub_name, reference_of, unknown_model
-from meshllm.core.limits import DISK_RESERVE_BYTES
 from meshllm.core.names import Ambiguous, NameIndex, Unknown
-from meshllm.core.resources import Resources, format_bytes
+from meshllm.core.resources import Resources
 from meshllm.core.serving.capacity import EngineWishes, explain, plan_engine, room_for_one_more
 from meshllm.daemon.downloads import ModelDownloads
 from meshllm.daemon.places import DIGESTS_NAME, model_places, policies
-from meshllm.daemon.ports import holder_of
 from meshllm.engine.build import probe_build
 from meshllm.engine.inquiry import EngineUnusableError
 from meshllm.engine.rpc_build import BuildWishes, RpcBuildError, build_rpc
 from meshllm.engine.rpc_programs import RpcProblem, find_rpc
 from meshllm.inventory import gpu, machine
-from meshllm.inventory.addresses import InterfaceAddress, interface_addresses
 from meshllm.inventory.digests import DigestStore
 from meshllm.inventory.download_errors import DownloadError
 from meshllm.inventory.model_files import scan
@@ -40,17 +34,6 @@ class StandaloneError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One line of `doctor`."""
-
-    name: str
-    is_ok: bool | None
-    """None where it is neither: something to know."""
-    message: str
-    advice: str = ""
 
 
 def models(config: Config) -> tuple[tuple[ModelSpec, ...], tuple[ModelProblem, ...]]:
@@ -153,87 +136,3 @@ async def build_engine(
         return await build_rpc(config.cache_dir, wishes, lambda at: tell(at.step, at.done, at.total))
     except RpcBuildError as error:
         raise StandaloneError("build_failed", str(error)) from error
-
-
-async def checks(config: Config) -> tuple[Check, ...]:
-    """Look at everything that a node needs and return what was found, in the order of its start."""
-    return (
-        *_folder_checks(config),
-        _port_check(config),
-        _machine_check(config),
-        network_check(interface_addresses()),
-        await _engine_check(config),
-        await _sharing_check(config),
-        *_model_checks(config),
-    )
-
-
-def _folder_checks(config: Config) -> list[Check]:
-    found = []
-    for name, folder in (("state folder", config.state_dir), ("model folder", config.models_dirs[0])):
-        existing = next(path for path in (folder, *folder.parents) if path.exists())
-        if not os.access(existing, os.W_OK):
-            found.append(
-                Check(name=name, is_ok=False, message=f"{folder} is not writable", advice="choose another one")
-            )
-            continue
-        free = shutil.disk_usage(existing).free
-        is_ok = free > DISK_RESERVE_BYTES
-        advice = "" if is_ok else f"downloads keep {format_bytes(DISK_RESERVE_BYTES)} free: make room"
-        found.append(Check(name=name, is_ok=is_ok, message=f"{folder}, {format_bytes(free)} free", advice=advice))
-    return found
-
-
-def _port_check(config: Config) -> Check:
-    holder = holder_of(config.port)
-    if holder is None:
-        return Check(name="port", is_ok=True, message=f"{config.port} is free")
-    advice = "`mesh-llm status` tells whether it is a node; --port chooses another one"
-    return Check(name="port", is_ok=None, message=f"{config.port} is held by {holder}", advice=advice)
-
-
-def _machine_check(config: Config) -> Check:
-    found = resources(config)
-    memory = (
-        f"{found.cores} cores, {format_bytes(found.memory_free_bytes)} of {format_bytes(found.memory_total_bytes)} free"
-    )
-    if found.gpus:
-        gpus = ", ".join(f"{device.name} ({format_bytes(device.free_bytes)} free)" for device in found.gpus)
-        return Check(name="machine", is_ok=True, message=f"{memory}; {gpus}")
-    return Check(name="machine", is_ok=True, message=f"{memory}; no GPU: {found.gpu_problem or 'none installed'}")
-
-
-def network_check(found: Sequence[InterfaceAddress]) -> Check:
-    """Tell at which addresses other nodes reach this one. None is no fault: a node may be alone."""
-    hosts = [each.host for each in found if not each.is_virtual]
-    if not hosts:
-        message = "no address that other machines could reach"
-        return Check(name="network", is_ok=None, message=message, advice="--advertise names one that is not seen here")
-    return Check(name="network", is_ok=True, message=f"other nodes reach this one at {', '.join(hosts)}")
-
-
-async def _engine_check(config: Config) -> Check:
-    found = await engine(config)
-    if isinstance(found, EngineFailure):
-        return Check(
-            name="engine", is_ok=False, message=found.message, advice="--engine names a llama-server to use instead"
-        )
-    where = "uses the GPU" if found.uses_gpu else "computes on the processor"
-    return Check(name="engine", is_ok=True, message=f"{found.kind} {found.version}, {where}")
-
-
-async def _sharing_check(config: Config) -> Check:
-    """Tell whether this node could take part in a split. Not being able to is no fault: most models fit somewhere."""
-    found = await sharing(config)
-    if isinstance(found, RpcProblem):
-        advice = "only models that no machine can hold alone need it"
-        return Check(name="sharing models", is_ok=None, message=found.message, advice=advice)
-    where = f", on {', '.join(found.devices)}" if found.devices else ""
-    return Check(name="sharing models", is_ok=True, message=f"RPC {found.version}{where}")
-
-
-def _model_checks(config: Config) -> list[Check]:
-    found, problems = models(config)
-    advice = "" if found else "`mesh-llm pull smollm2-135m` fetches a small one"
-    listed = Check(name="models", is_ok=True if found else None, message=f"{len(found)} on disk", advice=advice)
-    return [listed, *(Check(name="model file", is_ok=False, message=f"{one.path}: {one.message}") for one in problems)]

@@ -35,6 +35,8 @@ class AccessRules:
     allowed_origins: frozenset[str] = frozenset()
     """`scheme://host[:port]`, lower case."""
     api_key: str = ""
+    admin_key: str = ""
+    """Opens all that the other one does, too; who changes the node shows this one, where there is one."""
     is_open: Callable[[str, str], bool] = lambda _method, _path: False
     """Tells whether a method and a path need no key."""
     clients: tuple[tuple[str, str], ...] = ()
@@ -51,6 +53,8 @@ class Access:
     cors: bytes = b""
     client: str = ""
     """Whose key was shown, where it is not the node's own."""
+    shows_key: bool = False
+    """The key that administers was shown: the admin's, or the node's own where there is no other."""
 
 
 def check_access(head: Head, rules: AccessRules, local_address: str) -> Access:
@@ -82,7 +86,7 @@ def _by_key(head: Head, rules: AccessRules, cors: bytes) -> Access:
     if client and not rules.is_open(head.method, head.path):
         message = "this key is good for models alone; whoever administers the node shows its own"
         return Access(Problem(status=403, code="not_allowed", message=message), cors)
-    return Access(_check_key(head, rules), cors)
+    return Access(_check_key(head, rules), cors, shows_key=_is_shown(head, rules.admin_key or rules.api_key))
 
 
 def _client_of(head: Head, rules: AccessRules) -> str:
@@ -92,6 +96,11 @@ def _client_of(head: Head, rules: AccessRules) -> str:
     given = _given(head).encode("latin-1")
     found = [name for key, name in rules.clients if hmac.compare_digest(given, key.encode())]
     return found[0] if found else ""
+
+
+def _is_shown(head: Head, key: str) -> bool:
+    """Tell whether a key was shown; an empty one never is."""
+    return bool(key) and hmac.compare_digest(_given(head).encode("latin-1"), key.encode())
 
 
 def _given(head: Head) -> str:
@@ -132,11 +141,10 @@ def _is_from_other_site(head: Head) -> bool:
 def _check_key(head: Head, rules: AccessRules) -> Problem | None:
     if not rules.api_key or rules.is_open(head.method, head.path):
         return None
-    given = _given(head)
-    if hmac.compare_digest(given.encode("latin-1"), rules.api_key.encode()):
+    if _is_shown(head, rules.api_key) | _is_shown(head, rules.admin_key):
         return None
     message = "this node needs its API key, as `Authorization: Bearer <key>` or `X-API-Key: <key>`"
-    code = "invalid_api_key" if given else "missing_api_key"
+    code = "invalid_api_key" if _given(head) else "missing_api_key"
     return Problem(status=401, code=code, message=message)
 
 

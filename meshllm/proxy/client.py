@@ -196,6 +196,14 @@ class ClientConnection(StraightLane):
         return self._address
 
     @property
+    def ends(self) -> tuple[object, object]:
+        """Return the socket names of the connection: the client's end, then ours."""
+        transport = self._transport
+        if transport is None:
+            return None, None
+        return transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+
+    @property
     def exchange(self) -> Exchange | None:
         """Return the exchange under way; a request on the straight lane leaves it for that."""
         self.leave_lane()

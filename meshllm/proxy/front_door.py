@@ -27,8 +27,7 @@ from meshllm.core.names import AUTO_NAME
 from meshllm.core.routing.asleep import unloaded
 from meshllm.core.routing.route_memory import RouteMemory
 from meshllm.core.routing.routes import Refusal
-from meshllm.proxy import openai, paths
-from meshllm.proxy.access import AccessRules
+from meshllm.proxy import openai
 from meshllm.proxy.client import ClientConnection
 from meshllm.proxy.completion_cache import CompletionCache
 from meshllm.proxy.door_config import FrontDoorConfig
@@ -103,12 +102,7 @@ class FrontDoor:
         self._open = OpenRequests(self.planner, views, self.traffic, rng, Shadowing(self._targets, self.planner))
         self._pursuit.turn = self._open.turn
         self._resumer = Resumer(self._targets, self.traffic, self._pursuit.pause_s)
-        self._rules = AccessRules(
-            bound_host=config.host, api_key=config.api_key, is_open=paths.is_open,
-            clients=config.client_keys, is_for_clients=paths.is_about_models,
-            allowed_hosts=frozenset(host.lower() for host in config.allowed_hosts),
-            allowed_origins=frozenset(origin.lower().rstrip("/") for origin in config.allowed_origins),
-        )  # fmt: skip
+        self._rules = config.access
         self._servers: list[asyncio.Server] = []
         self._connections: set[ClientConnection] = set()
         self._by_address: Counter[str] = Counter()
@@ -259,7 +253,7 @@ class FrontDoor:
         if door is Door.MANAGEMENT:
             sent, request_id = body if intake.has_body else b"", self._request_id(arrival)
             if not intake.is_read_only:
-                intake = intake.from_caller(client.address, self._config.api_key)
+                intake = intake.from_caller(client.address, self._config.right(intake, client))
             exchange = Exchange(client, intake, sent, request_id, self, self._targets.management)
             self._send(exchange)
             return exchange

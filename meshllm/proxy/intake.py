@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from meshllm.core import limits
+from meshllm.core.callers import CallerRight
 from meshllm.core.routing.priorities import NAMES, Priority
 from meshllm.core.routing_config import ConfigFault, Strategy
 from meshllm.proxy import paths
@@ -81,11 +82,13 @@ class Intake:
     session: str = ""
     """What the client calls its session, as a header says it."""
     strategy: Strategy | None = None
-    """How the host of this one request is chosen. Whoever may use this node may administer it, too."""
+    """How the host of this one request is chosen."""
     priority: Priority = Priority.NORMAL
     """As `X-Priority` says."""
     client: str = ""
     """Whose key it shows, where that is not the node's own: such a client has quotas."""
+    shows_key: bool = False
+    """It shows the key that administers."""
     may_resume: bool = True
     """As `X-Mesh-Resume` says: another engine may go on with its stream."""
     may_cache: bool = True
@@ -96,12 +99,9 @@ class Intake:
         """Tell whether its method changes nothing."""
         return self.head.method in {"GET", "HEAD"}
 
-    def from_caller(self, address: str, api_key: str) -> "Intake":
-        """Return the same with who sent it, for the audit trail of the management app: an address, and by what right.
-
-        That is `api_key` where the node has one, since nobody comes so far without it, else `open`.
-        """
-        line = f"X-Mesh-Caller: {address or 'unknown'} {'api_key' if api_key else 'open'}\r\n"
+    def from_caller(self, address: str, right: CallerRight) -> "Intake":
+        """Return the same with who sent it, an address, and by what right: the management app lets in and notes it."""
+        line = f"X-Mesh-Caller: {address or 'unknown'} {right}\r\n"
         return replace(self, engine_lines=self.engine_lines + line.encode())
 
 
@@ -122,6 +122,7 @@ def take_in(head: Head, rules: AccessRules | None, local_address: str, *, is_lea
     has_body = head.method not in {"GET", "HEAD"} and (head.is_chunked or head.get("content-length") is not None)
     return Intake(
         head=head, door=door, refusal=refusal, inference=inference, asked_model=asked, client=access.client,
+        shows_key=access.shows_key,
         cors_lines=access.cors, engine_lines=_engine_lines(head, inference), body_limit_bytes=limit,
         keeps_alive=keeps_alive,
         answer_end=access.cors + connection_line(head.minor, keeps_alive=keeps_alive) + b"\r\n",

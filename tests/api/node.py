@@ -67,6 +67,7 @@ class FakeNode:
         self._came = asyncio.Event()
         self._was_told = asyncio.Event()
         self.rescans = 0
+        self.settings: Mapping[str, object] = {"host": "127.0.0.1", "api_key": "(set)"}
         self.removed: list[ModelId] = []
         self.remove_error: OSError | None = None
         self.mesh: MeshFacts | None = MeshFacts(id=MeshId("m" * 52), name="home", rights=OWN_MACHINE, is_founder=True)

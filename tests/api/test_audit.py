@@ -56,6 +56,17 @@ async def test_a_change_says_who_what_before_and_after(trail: Trail) -> None:
 
 
 @pytest.mark.rows("LOG-4")
+async def test_a_caller_without_a_right_is_in_the_trail(trail: Trail) -> None:
+    """With what was tried."""
+    async with a_node() as (_, client):
+        await client.post("/mesh/drop", json={"model": "tiny"}, headers={CALLER: "127.0.0.1 stranger"})
+
+    fields = said(trail)
+    assert (fields["who"], fields["action"], fields["status"]) == ("127.0.0.1 stranger", "drop", 403)
+    assert fields["before"] == fields["after"]
+
+
+@pytest.mark.rows("LOG-4", "SEC-3")
 async def test_a_refused_change_is_in_the_trail_too(trail: Trail) -> None:
     """Somebody tried, and nothing is different."""
     async with a_node() as (_, client):

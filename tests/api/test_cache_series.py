@@ -36,7 +36,7 @@ async def test_scrapers_see_hit_rate_and_size() -> None:
         assert 'meshllm_cache_allocated_bytes{model="tiny"} 1.073741824e+09' in text
 
 
-@pytest.mark.rows("CAC-11", "OPS-4")
+@pytest.mark.rows("CAC-11", "OPS-4", "OPS-9")
 async def test_alarms_are_of_series_that_there_are_and_of_the_same_numbers_as_hints() -> None:
     """A rule whose series does not exist never fires; one of another number contradicts the hint."""
     groups = yaml.safe_load((ROOT / "monitoring" / "alerts.yml").read_text(encoding="utf-8"))["groups"]

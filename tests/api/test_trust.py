@@ -28,6 +28,7 @@ def a_token(token: str, *, expires_unix_s: float = 4e9, uses_left: int | None = 
     )
 
 
+@pytest.mark.rows("SEC-1")
 @pytest.mark.parametrize(
     ("body", "made"),
     [

@@ -161,6 +161,21 @@ def test_page_asks_for_the_key_and_opens_with_it(page: "Page", complaints: list[
         assert all("401" in complaint for complaint in complaints), complaints
 
 
+@pytest.mark.rows("SEC-2")
+def test_page_asks_for_the_admin_key_once_something_is_refused(page: "Page", node: Maker) -> None:
+    """Looking is open; the key then opens what was refused."""
+    with node(MESH_LLM_ADMIN_KEY="for-admins") as daemon:
+        page.goto(f"http://127.0.0.1:{daemon.port}/#models")
+        shows(page, "other", "unloaded")
+        page.get_by_role("button", name="Load: other", exact=True).click()
+        page.get_by_label("API key").fill("for-admins")
+        page.get_by_role("button", name="Open the console").click()
+
+        shows(page, "other", "unloaded")
+        page.get_by_role("button", name="Load: other", exact=True).click()
+        shows(page, "other", "ready")
+
+
 def said(page: "Page", text: str) -> None:
     """Say something and wait for the whole answer."""
     page.get_by_label("Message", exact=True).fill(text)

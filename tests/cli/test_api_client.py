@@ -69,6 +69,7 @@ def test_key_is_shown_to_the_node(node: ScriptedNode) -> None:
         (404, {"error": {"message": "no such model"}}, "no such model"),
         (500, {"model_id": "m", "status": "internal_error", "error": "it is broken"}, "it is broken"),
         (401, {"error": {"message": "x"}}, "the node wants an API key: set MESH_LLM_API_KEY"),
+        (401, {"error": {"message": "takes its admin key", "code": "missing_admin_key"}}, "takes its admin key"),
         (502, "<html>", "the node answered with status 502"),
     ],
 )
@@ -95,3 +96,12 @@ def test_nobody_there_is_its_own_error() -> None:
 
     with pytest.raises(NoNodeError):
         client.get("/healthz")
+
+
+def test_the_admin_key_is_shown_where_there_is_one(node: ScriptedNode) -> None:
+    """It opens what the other one does, too."""
+    config = Config(port=node.port, api_key="of-all", admin_key="of-admins")
+
+    connect(config, is_port_given=True).get("/healthz")
+
+    assert node.keys == ["Bearer of-admins"]

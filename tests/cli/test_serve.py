@@ -157,6 +157,16 @@ def test_verbose_and_quiet_are_log_levels(shell: Shell, daemon: FakeDaemon) -> N
     assert [config.log_level for config in daemon.configs] == ["debug", "warning"]
 
 
+@pytest.mark.rows("SEC-4")
+def test_an_open_address_without_a_key_is_warned_of(shell: Shell, daemon: FakeDaemon) -> None:
+    """It was asked for; whoever reads along should know."""
+    assert shell("serve", "--host", "0.0.0.0", "--insecure-no-auth") == 0
+    assert "warning: everybody who reaches 0.0.0.0 may use this node" in shell.err
+
+    assert shell("serve", "--insecure-no-auth") == 0
+    assert "warning: everybody" not in shell.err
+
+
 def test_key_on_the_command_line_is_warned_of(shell: Shell, daemon: FakeDaemon) -> None:
     """It can be seen in `ps`; the environment cannot."""
     shell("--api-key", "secret")

@@ -5,7 +5,7 @@ import pytest
 from meshllm.core.ids import ModelId
 from meshllm.core.known_models import find
 from meshllm.core.names import NameIndex
-from meshllm.core.quantization import best_of, bits_of, level_of, nearest_of
+from meshllm.core.quantization import best_of, bits_of, level_of, nearest_of, without_level
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,15 @@ def test_level_finds_a_catalogue_file_and_one_on_disk() -> None:
         assert not isinstance(on_disk.resolve(path), str)
     assert not isinstance(on_disk.resolve("foo-7b:6"), str)
     assert not isinstance(on_disk.resolve(":6"), str)
+
+
+@pytest.mark.parametrize(
+    ("model", "base"),
+    [
+        ("Foo-7B-Q4_K_M", "foo-7b"), ("Foo-7B.Q8_0", "foo-7b"), ("Foo-7B-UD-Q4_K_XL", "foo-7b"), ("Foo-F16", "foo"),
+        ("foo-7b:4", "foo-7b:4"), ("mine", "mine"), ("Q4_0", "q4_0"),
+    ],
+)  # fmt: skip
+def test_the_level_at_the_end_of_a_name_is_taken_off(model: str, base: str) -> None:
+    """What is left is the same for all files of one model."""
+    assert without_level(model) == base

@@ -69,3 +69,34 @@ def test_a_process_that_is_not_there_is_an_error() -> None:
     """Whoever asks then asks otherwise."""
     with pytest.raises(OSError, match="No such file"):
         next(linux_sockets.inodes(2**22 + 1))
+
+
+@pytest.mark.rows("SEC-1")
+@pytest.mark.parametrize(
+    ("listens", "family", "host"),
+    [
+        ("127.0.0.1", socket.AF_INET, "127.0.0.1"), ("::1", socket.AF_INET6, "::1"),
+        ("::", socket.AF_INET6, "127.0.0.1"),
+    ],
+)  # fmt: skip
+def test_an_end_is_told_with_its_user_while_it_is_open(listens: str, family: int, host: str) -> None:
+    """Over both kinds of addresses, and over the one that holds the other."""
+    listener = socket.create_server((listens, 0), family=family, dualstack_ipv6=listens == "::")
+    near = socket.create_connection((host, listener.getsockname()[1]))
+    with listener, near, listener.accept()[0] as far:
+        names = far.getpeername(), far.getsockname()
+        number = inode(near)
+
+        assert linux_sockets.end(*names) == linux_sockets.End(os.geteuid(), number)
+        near.close()
+
+        left = linux_sockets.end(*names)
+        assert left is not None
+        assert left.inode == 0
+
+
+def test_an_end_that_nobody_has_is_none() -> None:
+    """Neither by its port nor by its address."""
+    assert linux_sockets.end(("127.0.0.1", 1), ("127.0.0.1", 2)) is None
+    with pytest.raises(ValueError, match="does not appear"):
+        linux_sockets.end(("nowhere", 1), ("127.0.0.1", 2))

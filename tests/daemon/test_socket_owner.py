@@ -2,12 +2,13 @@
 
 import os
 import socket
+import sys
 
 import psutil
 import pytest
 
 from meshllm.daemon import linux_sockets
-from meshllm.daemon.socket_owner import is_stranger, listens
+from meshllm.daemon.socket_owner import is_own, is_stranger, listens
 
 NOBODY = 2**22 + 1
 """No process has such a number: it is beyond what the kernel gives."""
@@ -74,3 +75,49 @@ def test_what_linux_says_is_what_all_connections_say(monkeypatch: pytest.MonkeyP
             found = (listens(os.getpid(), port), listens(os.getpid(), port + 1), listens(1, port))
 
     assert (own, found) == (False, (True, False, False))
+
+
+@pytest.mark.rows("SEC-1")
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
+def test_a_connection_is_its_users_own_until_it_is_closed() -> None:
+    """The kernel calls closed ones root's: who closed early would be believed to be root."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        with listener.accept()[0] as far:
+            names = far.getpeername(), far.getsockname()
+
+            assert is_own(*names) is True
+            ours.close()
+
+            assert is_own(*names) is False
+
+
+@pytest.mark.rows("SEC-1")
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can be somebody else")
+def test_a_connection_of_another_user_is_not_our_own() -> None:
+    """Whoever made the socket counts."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        os.seteuid(65_534)
+        try:
+            theirs = socket.create_connection(listener.getsockname())
+        finally:
+            os.seteuid(0)
+        with theirs, listener.accept()[0] as far:
+            assert is_own(far.getpeername(), far.getsockname()) is False
+
+
+@pytest.mark.parametrize("names", [(None, None), (("nowhere", 1), ("127.0.0.1", 2))])
+def test_nobody_says_whose_something_is_that_has_no_address(names: tuple[object, object]) -> None:
+    """Then it is unknown, not a stranger's."""
+    assert is_own(*names) is None
+
+
+def test_nobody_says_where_the_kernel_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sandbox may hide it."""
+
+    def hidden(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(linux_sockets, "end", hidden)
+
+    assert is_own(("127.0.0.1", 1), ("127.0.0.1", 2)) is None

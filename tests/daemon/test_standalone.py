@@ -1,18 +1,17 @@
 """Questions that need no running node."""
 
-import socket
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from meshllm.config import Config
+from meshllm.core.doctor.findings import Result
 from meshllm.core.engines import EngineBuild
 from meshllm.core.policy import ModelPolicy
-from meshllm.daemon import standalone
+from meshllm.daemon import checks, standalone
 from meshllm.daemon.standalone import StandaloneError
 from meshllm.engine.rpc_programs import RpcProblem
-from meshllm.inventory.addresses import InterfaceAddress
 from tests.core.builders import a_machine
 from tests.e2e.daemons import free_port
 from tests.inventory import gguf_builder
@@ -80,37 +79,12 @@ async def test_what_shares_models_is_looked_for_and_its_build_asked_for(
         await standalone.build_engine(
             a_config(tmp_path), lambda *_: None, native=False, cpu=True, jobs=1, wheel=tmp_path / "none.whl"
         )
-    checks = {check.name: check for check in await standalone.checks(a_config(tmp_path))}
+    found_by_doctor = {check.name: check for check in await checks.checks(a_config(tmp_path))}
 
     assert isinstance(found, RpcProblem)
     assert refusal.value.code == "build_failed"
-    assert checks["sharing models"].is_ok is None
-    assert "engine build" in checks["sharing models"].message
-
-
-async def test_checks_name_what_is_wrong(tmp_path: Path) -> None:
-    """`doctor` finds a taken port and a damaged file."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        checks = await standalone.checks(a_config(tmp_path, taken.getsockname()[1]))
-
-    found = {check.name: check for check in checks}
-    assert found["port"].is_ok is None
-    assert "held by process" in found["port"].message
-    assert found["engine"].is_ok
-    assert found["model file"].is_ok is False
-    assert "bad.gguf" in found["model file"].message
-    assert found["machine"].is_ok
-
-
-def test_addresses_for_other_nodes_are_named_without_bridges() -> None:
-    """What somebody types at the other machine; a machine without a network is no fault."""
-    found = [
-        InterfaceAddress(host="10.0.0.7", interface="eth0", is_virtual=False),
-        InterfaceAddress(host="172.17.0.1", interface="docker0", is_virtual=True),
-    ]
-
-    assert standalone.network_check(found).message == "other nodes reach this one at 10.0.0.7"
-    assert standalone.network_check(found[1:]).is_ok is None
+    assert found_by_doctor["sharing models"].result is Result.NOTE
+    assert "engine build" in found_by_doctor["sharing models"].message
 
 
 def test_memory_is_reckoned_with_what_is_said_of_the_model(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Commands against a running node, as a person types them."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.daemons import Daemon
+from tests.e2e.daemons import Daemon, until
 from tests.inventory import gguf_builder
 
 pytestmark = pytest.mark.e2e
@@ -131,6 +132,25 @@ def test_some_commands_need_no_node(daemon: Maker, command: str) -> None:
     node = daemon()
 
     assert done(node.run(*command.split()))
+
+
+@pytest.mark.rows("OPS-1", "OPS-5", "SEC-3")
+def test_doctor_tells_step_by_step_what_is_wrong_with_a_model(daemon: Maker) -> None:
+    """One that runs out of memory, one in another format, one that came late; and the list for production."""
+    with daemon("--model", "tiny", engine='fake:{"load": "oom"}') as node:
+        until(lambda: node.model("tiny").get("failure"), "the load to fail")
+        (node.models / "mine.safetensors").write_bytes(b"weights")
+        gguf_builder.write(node.models / "late.gguf")
+
+        failed, foreign, late = (node.run("doctor", name) for name in ("tiny", "mine", "late"))
+        whole = node.run("doctor", "--production", "--json")
+
+    assert re.search(r"out of memory +fail ", failed.stdout)
+    assert "memory of tiny, out of memory of tiny" in failed.stderr
+    assert "mine.safetensors is of another format than GGUF" in foreign.stdout
+    assert re.search(r"rescan +pass +the node looked through its folders again and lists it", late.stdout)
+    assert (failed.returncode, foreign.returncode, late.returncode, whole.returncode) == (1, 1, 0, 1)
+    assert {"rate limits", "quotas", "audit trail"} <= {one["name"] for one in json.loads(whole.stdout)["checks"]}
 
 
 def test_the_command_line_starts_quickly() -> None:

@@ -22,7 +22,7 @@ DO_NOT_SAY = {
 SAID_BY_OTHERS: dict[tuple[str, str], str] = {
     **{
         (name, "backend"): "`RemoteBackend`, as the source documents call a server elsewhere"
-        for name in ("core/remotes.py", "config.py", "config_models.py", "cli/config.py")
+        for name in ("core/remotes.py", "config.py", "config_models.py", "config_shown.py")
     },
     **{
         (name, "backend"): "the same type, where such servers are asked and served"

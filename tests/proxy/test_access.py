@@ -129,3 +129,25 @@ def test_watchers_need_no_key_and_preflights_cannot_have_one() -> None:
     assert verdict("Host: localhost", rules=rules, first="POST /health HTTP/1.1") == 401
     assert verdict("Host: localhost", "Origin: https://a", rules=rules, first="OPTIONS / HTTP/1.1") == 200
     assert verdict("Host: localhost", "Origin: https://b", rules=rules, first="OPTIONS / HTTP/1.1") == 403
+
+
+@pytest.mark.rows("SEC-2")
+@pytest.mark.parametrize(
+    ("key", "api_key", "admin_key", "status", "shows_key"),
+    [
+        ("k", "k", "", 200, True), ("k", "k", "a", 200, False), ("a", "k", "a", 200, True), ("x", "k", "a", 401, False),
+        ("x", "", "a", 200, False), ("a", "", "a", 200, True), ("", "", "", 200, False), ("", "", "a", 200, False),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("field", ["Authorization: Bearer ", "X-API-Key: "])
+def test_the_admins_key_opens_what_the_other_does_and_administers(
+    field: str, key: str, api_key: str, admin_key: str, status: int, shows_key: bool
+) -> None:
+    """Where there is none, the other one administers; no key is never one."""
+    rules = AccessRules(bound_host="127.0.0.1", api_key=api_key, admin_key=admin_key)
+    head = parse_head(f"POST /mesh/drop HTTP/1.1\r\nHost: localhost\r\n{field}{key}\r\n\r\n".encode())
+
+    access = check_access(head, rules, "127.0.0.1")
+
+    assert (access.refusal.status if access.refusal is not None else 200) == status
+    assert access.shows_key is shows_key

@@ -94,8 +94,14 @@ async def test_a_wrong_name_is_answered_alike_wherever_it_stands(name: str) -> N
 
 
 @pytest.mark.rows("LOG-4")
-@pytest.mark.parametrize(("config", "by"), [({}, "open"), ({"api_key": "k"}, "api_key")])
-async def test_the_management_app_is_told_who_changes_something(config: dict[str, str], by: str) -> None:
+@pytest.mark.parametrize(
+    ("config", "by"),
+    [
+        ({}, "local"), ({"is_owner": lambda *ends: all(ends)}, "owner"), ({"is_owner": lambda *_: False}, "stranger"),
+        ({"api_key": "k"}, "api_key"), ({"admin_key": "k"}, "admin_key"), ({"admin_key": "other"}, "unkeyed"),
+    ],
+)  # fmt: skip
+async def test_the_management_app_is_told_who_changes_something(config: dict[str, object], by: str) -> None:
     """By the front door, whatever a client says of itself."""
     async with a_house(**config) as house:
         lines = ("X-Mesh-Caller: somebody else", "Authorization: Bearer k")

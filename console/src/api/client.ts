@@ -25,6 +25,13 @@ export function setApiKey(key: string): void {
   localStorage.setItem(KEY, key);
 }
 
+let tellKeyIsWanted: (reason: string) => void = () => undefined;
+
+// Reading may be open where changing is not: whoever is refused for want of a key is asked for it then.
+export function whenKeyIsWanted(tell: (reason: string) => void): void {
+  tellKeyIsWanted = tell;
+}
+
 interface Init {
   body?: unknown; // makes it a POST
   signal?: AbortSignal;
@@ -42,8 +49,10 @@ export async function request(path: string, init: Init = {}): Promise<Response> 
     options.body = JSON.stringify(init.body);
   }
   const response = await fetch(address(path), options);
-  if (!response.ok) throw await failure(response);
-  return response;
+  if (response.ok) return response;
+  const failed = await failure(response);
+  if (failed.status === 401) tellKeyIsWanted(failed.message);
+  throw failed;
 }
 
 // Every error of the node is {"error": {"message", "type", "param", "code"}}; a proxy in between may say otherwise.

@@ -2,7 +2,7 @@
 
 import { batch, computed, signal } from "@preact/signals";
 
-import { setApiKey } from "../api/client";
+import { setApiKey, whenKeyIsWanted } from "../api/client";
 import type { StatusChanges } from "../api/contract";
 import { follow } from "../api/follow";
 import type { Happening } from "./happenings";
@@ -61,6 +61,11 @@ function followNode(): void {
   };
   void follow(follower, following.signal);
 }
+
+whenKeyIsWanted((reason) => {
+  following.abort();
+  take({ kind: "refused", reason });
+});
 
 export function useKey(key: string): void {
   setApiKey(key.trim());

@@ -251,6 +251,7 @@ def as_guest(world: World, name: str) -> None:
     world.sim.run(1)
 
 
+@pytest.mark.rows("SEC-1")
 def test_who_may_not_administer_orders_nobody_but_itself() -> None:
     """Said at once, without asking anybody."""
     world = World()
@@ -279,6 +280,7 @@ def an_order(request_id: str = "1.1", verb: Verb = Verb.UNLOAD, **more: object) 
     return Order(intent=Intent(verb=verb, model="tiny", request_id=request_id, **more))  # type: ignore[arg-type]
 
 
+@pytest.mark.rows("SEC-1")
 def test_a_connection_without_the_right_is_refused_by_the_receiver() -> None:
     """Whatever the peer believes of itself."""
     world = World()

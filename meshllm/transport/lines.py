@@ -143,9 +143,6 @@ class Lines:
         finally:
             self._dialling.pop(peer, None)
         given = channel.hand_over()
-        if self._is_closed:
-            given.socket.close()
-            return
         line = Line(given, on_stream=None, on_free=self._rest, on_gone=self._forget)
         self._dialled.setdefault(peer, set()).add(line)
         await self._connect(line, given.socket)
@@ -166,6 +163,10 @@ class Lines:
 
     async def _connect(self, line: Line, sock: socket.socket) -> None:
         """Let the loop carry a line from here on."""
+        if self._is_closed:
+            sock.close()
+            line.hang_up()
+            return
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _KEEP_ALIVE:

@@ -77,6 +77,8 @@ def _make(kind: str, key: str) -> None:
         venv.create(ENVIRONMENT, with_pip=True, symlinks=True)
     _install(ROOT / "requirements" / f"{kind}.txt")
     _link_package()
+    # As pip does with what it installs: a node that compiles itself keeps 2.5 MB of what that took for its whole life.
+    subprocess.run([PYTHON, "-m", "compileall", "-q", ROOT / "meshllm"], check=False)
     for included in INCLUDES[kind]:
         (ENVIRONMENT / f"meshllm-{included}.stamp").write_text((key if included == kind else _key(included)) + "\n")
     say(f"ready in {time.monotonic() - began:.0f} s")

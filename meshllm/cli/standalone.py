@@ -103,9 +103,9 @@ def resources(config: Config) -> Resources:
 
 def memory(config: Config, spec: ModelSpec, measured: Resources, *, uses_gpu: bool) -> tuple[tuple[str, str], ...]:
     """Return the memory arithmetic of a model as (what, how much), as if it were loaded beside what runs."""
-    from meshllm.daemon import standalone
+    from meshllm.daemon import wishes
 
-    return standalone.memory(config, spec, measured, uses_gpu=uses_gpu)
+    return wishes.memory(config, spec, measured, uses_gpu=uses_gpu)
 
 
 def is_member(config: Config) -> bool:

@@ -20,8 +20,8 @@ from meshllm.daemon.identity import own_identity
 from meshllm.daemon.joining import Newcomer, Place, place_of
 from meshllm.daemon.mesh_files import Membership, MeshFiles
 from meshllm.daemon.places import named, policies, requested_names
-from meshllm.daemon.standalone import engine_wishes
 from meshllm.daemon.state_dir import StateDir
+from meshllm.daemon.wishes import engine_wishes
 from meshllm.discovery.bootstrap import Contact, first_contacts
 from meshllm.transport.certificates import open_revocation, read_certificate
 from meshllm.transport.handshake import Credentials

@@ -51,7 +51,6 @@ from meshllm.daemon.registrations import Registrations
 from meshllm.daemon.rpc_lending import RpcLending
 from meshllm.daemon.rpc_tunnels import RpcTunnels
 from meshllm.daemon.signals import signals_obeyed
-from meshllm.daemon.standalone import delete_files, memory
 from meshllm.daemon.state_dir import StateDir
 from meshllm.daemon.tasks import Tasks
 from meshllm.daemon.tensor_cache import TensorCache
@@ -59,6 +58,7 @@ from meshllm.daemon.time_zone import zone_of
 from meshllm.daemon.trace_export import TraceExport, export_of
 from meshllm.daemon.upkeep import check_health, verify_loaded
 from meshllm.daemon.view_log import tell_changes
+from meshllm.daemon.wishes import memory
 from meshllm.engine.build import AUTO, probe_build
 from meshllm.engine.endpoint import probe
 from meshllm.engine.inquiry import EngineUnusableError
@@ -66,7 +66,7 @@ from meshllm.engine.life import EngineTimes
 from meshllm.engine.supervisor import EngineSupervisor
 from meshllm.inventory import gpu, machine
 from meshllm.inventory.digests import DigestStore
-from meshllm.inventory.model_files import Inventory
+from meshllm.inventory.model_files import Inventory, delete
 from meshllm.inventory.model_watcher import ModelWatcher
 from meshllm.proxy.front_door import FrontDoor, FrontDoorConfig
 from meshllm.proxy.http_counts import report_of
@@ -473,7 +473,7 @@ class Node:
         known = self.views.newest.local.get(model)
         if known is None or known.spec is None:
             return ()
-        files = await asyncio.to_thread(delete_files, known.spec)
+        files = await asyncio.to_thread(delete, known.spec)
         self._watcher.rescan()
         return files
 

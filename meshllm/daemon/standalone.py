@@ -13,9 +13,8 @@ from meshllm.core.engines import EngineBuild, EngineFailure, RpcBuild
 from meshllm.core.known_models import aliases_of, choose_file, find, is_hub_name, reference_of, unknown_model
 from meshllm.core.names import Ambiguous, NameIndex, Unknown
 from meshllm.core.resources import Resources
-from meshllm.core.serving.capacity import EngineWishes, explain, plan_engine, room_for_one_more
 from meshllm.daemon.downloads import ModelDownloads
-from meshllm.daemon.places import DIGESTS_NAME, model_places, policies
+from meshllm.daemon.places import DIGESTS_NAME, model_places
 from meshllm.engine.build import probe_build
 from meshllm.engine.inquiry import EngineUnusableError
 from meshllm.engine.rpc_build import BuildWishes, RpcBuildError, build_rpc
@@ -23,7 +22,7 @@ from meshllm.engine.rpc_programs import RpcProblem, find_rpc
 from meshllm.inventory import gpu, machine
 from meshllm.inventory.digests import DigestStore
 from meshllm.inventory.download_errors import DownloadError
-from meshllm.inventory.model_files import scan
+from meshllm.inventory.model_files import delete, scan
 
 
 class StandaloneError(Exception):
@@ -46,26 +45,6 @@ def resources(_config: Config) -> Resources:
     """Return what this machine has and what is free."""
     found = gpu.probe()
     return machine.measure(found.gpus, found.problem)
-
-
-def memory(config: Config, spec: ModelSpec, measured: Resources, *, uses_gpu: bool) -> tuple[tuple[str, str], ...]:
-    """Return the memory arithmetic of a model as (what, how much), as if it were loaded beside what runs."""
-    room = room_for_one_more(measured, EngineBuild(kind="", version="", uses_gpu=uses_gpu), config.max_vram, {})
-    return explain(plan_engine(spec, room, _wishes_of(config, spec), measured))
-
-
-def _wishes_of(config: Config, spec: ModelSpec) -> EngineWishes:
-    """Return what the configuration says about one model's engine."""
-    names = NameIndex([spec.id], aliases_of([spec.id]))
-    said = next((policy for policy in policies(config) if names.resolve(policy.name) == spec.id), None)
-    return engine_wishes(config).for_model(said) if said is not None else engine_wishes(config)
-
-
-def engine_wishes(config: Config) -> EngineWishes:
-    """Return what the configuration says about engines."""
-    return EngineWishes(
-        context_tokens=config.ctx_size, slots=config.parallel, threads=config.threads, max_memory=config.max_vram
-    )
 
 
 async def pull(config: Config, name: str, on_progress: Callable[[int, int], None]) -> Path:
@@ -101,17 +80,9 @@ def find_model(config: Config, name: str) -> ModelSpec:
 def remove(config: Config, name: str) -> tuple[Path, ...]:
     """Delete a model's files and return which they were. Raises StandaloneError."""
     try:
-        return delete_files(find_model(config, name))
+        return delete(find_model(config, name))
     except OSError as error:
         raise StandaloneError("cannot_remove", f"cannot remove {error.filename}: {error.strerror}") from error
-
-
-def delete_files(spec: ModelSpec) -> tuple[Path, ...]:
-    """Delete the files of a model; shards go together. Raises OSError."""
-    files = tuple(Path(file) for file in spec.files)
-    for file in files:
-        file.unlink(missing_ok=True)
-    return files
 
 
 async def engine(config: Config) -> EngineBuild | EngineFailure:

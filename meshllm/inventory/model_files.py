@@ -267,3 +267,11 @@ def _check_id(model: ModelId, path: str) -> None:
         raise InvalidModelError(InvalidModel.BAD_VALUE, "the file's name cannot be a model's name")
     if model.casefold() in RESERVED_NAMES:
         raise InvalidModelError(InvalidModel.BAD_VALUE, f"the name {model!r} is reserved; rename the file")
+
+
+def delete(spec: ModelSpec) -> tuple[Path, ...]:
+    """Delete the files of a model and return which they were; shards go together. Raises OSError."""
+    files = tuple(Path(file) for file in spec.files)
+    for file in files:
+        file.unlink(missing_ok=True)
+    return files

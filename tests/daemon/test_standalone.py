@@ -1,6 +1,5 @@
 """Questions that need no running node."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ import pytest
 from meshllm.config import Config
 from meshllm.core.doctor.findings import Result
 from meshllm.core.engines import EngineBuild
-from meshllm.core.policy import ModelPolicy
 from meshllm.daemon import checks, standalone
 from meshllm.daemon.standalone import StandaloneError
 from meshllm.engine.rpc_programs import RpcProblem
@@ -85,16 +83,3 @@ async def test_what_shares_models_is_looked_for_and_its_build_asked_for(
     assert refusal.value.code == "build_failed"
     assert found_by_doctor["sharing models"].result is Result.NOTE
     assert "engine build" in found_by_doctor["sharing models"].message
-
-
-def test_memory_is_reckoned_with_what_is_said_of_the_model(tmp_path: Path) -> None:
-    """`show` says what a load would take."""
-    config = a_config(tmp_path)
-    spec = standalone.models(config)[0][0]
-    told = replace(config, policies=(ModelPolicy(name="TINY", context_tokens=256, slots=1),))
-
-    plain = dict(standalone.memory(config, spec, a_machine(), uses_gpu=False))
-    small = dict(standalone.memory(told, spec, a_machine(), uses_gpu=False))
-
-    assert "1 request, 256 tokens" in small["KV cache"]
-    assert plain["KV cache"] != small["KV cache"]

@@ -13,6 +13,7 @@ from meshllm.core.catalog import ModelSpec
 from meshllm.inventory import gguf, model_files
 from meshllm.inventory.digests import FileVersion
 from meshllm.inventory.model_files import Inventory, ModelScanner, scan
+from tests.core.builders import a_spec
 from tests.inventory.gguf_builder import Tensor, build, llama, write
 
 
@@ -428,3 +429,13 @@ def test_a_known_digest_is_in_the_spec(tmp_path: Path) -> None:
     full = only(scan((tmp_path,), Known()))
 
     assert full == replace(bare, digest="sha256:1")
+
+
+def test_a_models_files_are_deleted_together(tmp_path: Path) -> None:
+    """Half a set of shards is of no use; what is gone already is no error."""
+    files = [tmp_path / f"m-0000{number}-of-00002.gguf" for number in (1, 2)]
+    files[0].write_bytes(b"x")
+    spec = replace(a_spec("m"), files=tuple(map(str, files)))
+
+    assert model_files.delete(spec) == tuple(files)
+    assert list(tmp_path.iterdir()) == []

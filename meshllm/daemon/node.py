@@ -69,6 +69,7 @@ from meshllm.inventory.model_files import Inventory
 from meshllm.inventory.model_watcher import ModelWatcher
 from meshllm.proxy.front_door import FrontDoor, FrontDoorConfig
 from meshllm.proxy.http_counts import report_of
+from meshllm.proxy.reference import inference_reference
 from meshllm.wire.tunnel_frames import TunnelHead, TunnelRefusal
 
 log = logging.getLogger(__name__)
@@ -177,7 +178,7 @@ class Node:
         self._door.metering.ledger.restore(start.kept.quota_uses)
         self._traces: TraceExport | None = export_of(config, start.node)
         self._door.watch(self._traces.collecting(config.trace_share) if self._traces is not None else None)
-        self._management = ManagementServer(self, socket)
+        self._management = ManagementServer(self, socket, inference_reference)
 
     # -- start and end -------------------------------------------------------------------------------
 

@@ -165,11 +165,7 @@ class Node:
         self._lending: RpcLending | None = None
         self._watcher = ModelWatcher(model_places(config), DigestStore(state.path / DIGESTS_NAME), self._on_inventory)
         self._registry = Registrations(
-            state.path / REGISTRY_NAME,
-            model_places(config),
-            self.views,
-            self._watcher.look,
-            self._loop.post,
+            state.path / REGISTRY_NAME, model_places(config), self.views, self._watcher.look, self._loop.post
         )
         self._registry.read()
         self.mesh_link = MeshLink(start, config, self.views, self._loop.post, self._serve_tunnel)
@@ -420,6 +416,10 @@ class Node:
     def rescan(self) -> None:
         """Look at the model folders at once."""
         self._watcher.rescan()
+
+    async def look(self) -> None:
+        """Look at the model folders; return when the core is told. The caller sets the deadline."""
+        await self._watcher.look()
 
     def memory(self, model: ModelId) -> tuple[tuple[str, str], ...]:
         """Return a model's memory arithmetic; nothing while the model or the machine is unknown."""

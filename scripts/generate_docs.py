@@ -409,8 +409,8 @@ def http() -> str:
         "# HTTP\n",
         (
             "One address answers everything, `127.0.0.1:9337` unless told otherwise. `GET /openapi.json` is all of "
-            "this with the types of bodies and answers, `GET /docs` the same as a page. `scripts/workflows` shows it at "
-            "work, as shell scripts: a model is added, requests are routed, two models are compared.\n"
+            "this with the types of bodies and answers, `GET /docs` the same as a page. `scripts/workflows` shows it "
+            "at work, as shell scripts: a model is added, requests are routed, two models are compared.\n"
         ),
         "## Inference\n", "All take POST, and go to the engine of the model that the body names.\n",
         table(["path", "also as", "needs a model for"], inference),

@@ -183,14 +183,16 @@ def load(
     cwd: Path | None = None,
     platform: str = sys.platform,
     note: Callable[[str], None] = lambda _: None,
+    has_usual_file: bool = True,
 ) -> Config:
     """Return the configuration that flags, environment and file give together. Raises ConfigError.
 
     `flags` has the fields' names, and `config` for the file's path; None means not given. `note` hears a
-    sentence for every flag that wins over a variable that says something else.
+    sentence for every flag that wins over a variable that says something else. Without the usual file, one that
+    nobody names is not read.
     """
     around = _Surroundings(environ=environ, cwd=cwd or Path.cwd(), note=note)
-    file = _file(flags, around, platform)
+    file = _file(flags, around, platform if has_usual_file else "")
     names = [name for name in KINDS if name not in _FROM_TABLES | {"models_dirs"}]
     given = {name: _value(name, flags, file, around) for name in names}
     chosen: dict[str, object] = {name: value for name, value in given.items() if value is not None}
@@ -231,8 +233,10 @@ def is_loopback(host: str) -> bool:
 
 
 def _file(flags: Mapping[str, object], around: _Surroundings, platform: str) -> ConfigFile | None:
-    """Return the configuration file that was named, or the default one if it exists."""
+    """Return the configuration file that was named, or the platform's usual one, where it has one, if it exists."""
     named = flags.get("config") or around.environ.get(f"{ENVIRONMENT_PREFIX}CONFIG")
+    if not named and not platform:
+        return None
     path = expanded(str(named), around.environ, around.cwd) if named else default_config_file(around.environ, platform)
     return unfolded(read_any(path), KINDS) if named or path.exists() else None
 

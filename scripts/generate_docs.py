@@ -395,7 +395,7 @@ def _command(title: str, command: Any) -> list[str]:  # noqa: ANN401
 
 def http() -> str:
     """Return the page of routes: inference through the front door, and the management app behind it."""
-    app = importlib.import_module("meshllm.api.app")
+    app = importlib.import_module("meshllm.api.routes")
     paths = importlib.import_module("meshllm.proxy.paths")
     doors: dict[str, list[str]] = {}
     for path, door in paths.INFERENCE.items():
@@ -410,7 +410,11 @@ def http() -> str:
     management = [(route.method, f"`{route.path}`", route.summary) for route in app.ROUTES]
     return "\n".join([
         "# HTTP\n",
-        "One address answers everything, `127.0.0.1:9337` unless told otherwise.\n",
+        (
+            "One address answers everything, `127.0.0.1:9337` unless told otherwise. `GET /openapi.json` is all of "
+            "this with the types of bodies and answers, `GET /docs` the same as a page. `scripts/workflows` shows it "
+            "at work, as shell scripts: a model is added, requests are routed, two models are compared.\n"
+        ),
         "## Inference\n", "All take POST, and go to the engine of the model that the body names.\n",
         table(["path", "also as", "needs a model for"], inference),
         "### What requests may say to the mesh\n",
@@ -445,7 +449,7 @@ PAGES: Mapping[str, tuple[str, Callable[[], str]]] = types.MappingProxyType(
         "configuration.md": ("meshllm/config.py and config_keys.py", configuration),
         "engine-states.md": ("meshllm/core/serving/engine_state.py", engine_states),
         "events.md": ("meshllm/core/events.py and effects.py", events),
-        "http.md": ("meshllm/api/app.py and meshllm/proxy/paths.py", http),
+        "http.md": ("meshllm/api/routes.py and meshllm/proxy/paths.py", http),
         "limits.md": ("meshllm/core/limits.py", limits),
     }
 )

@@ -70,6 +70,7 @@ from meshllm.inventory.model_files import Inventory, delete
 from meshllm.inventory.model_watcher import ModelWatcher
 from meshllm.proxy.front_door import FrontDoor, FrontDoorConfig
 from meshllm.proxy.http_counts import report_of
+from meshllm.proxy.reference import inference_reference
 from meshllm.wire.tunnel_frames import TunnelHead, TunnelRefusal
 
 log = logging.getLogger(__name__)
@@ -166,11 +167,7 @@ class Node:
         self._lending: RpcLending | None = None
         self._watcher = ModelWatcher(model_places(config), DigestStore(state.path / DIGESTS_NAME), self._on_inventory)
         self._registry = Registrations(
-            state.path / REGISTRY_NAME,
-            model_places(config),
-            self.views,
-            self._watcher.look,
-            self._loop.post,
+            state.path / REGISTRY_NAME, model_places(config), self.views, self._watcher.look, self._loop.post
         )
         self._registry.read()
         self.mesh_link = MeshLink(start, config, self.views, self._loop.post, self._serve_tunnel)
@@ -179,7 +176,7 @@ class Node:
         self._door.metering.ledger.restore(start.kept.quota_uses)
         self._traces: TraceExport | None = export_of(config, start.node)
         self._door.watch(self._traces.collecting(config.trace_share) if self._traces is not None else None)
-        self._management = ManagementServer(self, socket)
+        self._management = ManagementServer(self, socket, inference_reference)
 
     # -- start and end -------------------------------------------------------------------------------
 
@@ -421,6 +418,10 @@ class Node:
     def rescan(self) -> None:
         """Look at the model folders at once."""
         self._watcher.rescan()
+
+    async def look(self) -> None:
+        """Look at the model folders; return when the core is told. The caller sets the deadline."""
+        await self._watcher.look()
 
     def memory(self, model: ModelId) -> tuple[tuple[str, str], ...]:
         """Return a model's memory arithmetic; nothing while the model or the machine is unknown."""

@@ -76,8 +76,17 @@ class DigestStore:
         if digest:
             self._known[version.path] = (version, digest)
             self._prove(version)
-            await asyncio.to_thread(self.save)
+            await self._save_to_the_end()
         return digest
+
+    async def _save_to_the_end(self) -> None:
+        """Save in a thread. Who is cancelled meanwhile goes when it is done: the folder may go with its node."""
+        saving = asyncio.get_running_loop().run_in_executor(None, self.save)
+        try:
+            await asyncio.shield(saving)
+        except asyncio.CancelledError:
+            await asyncio.wait({saving})  # one small file, so no deadline
+            raise
 
     def damage_of(self, version: FileVersion) -> str:
         """Return how a file differs from what is remembered of it, in words; empty where it doesn't."""

@@ -1,4 +1,4 @@
-"""Finds the GGUF files under one folder.
+"""Finds the GGUF files under one folder, or the one that a path names.
 
 Owns how deep and how far a search goes. Decides which names are looked at: not the hidden ones, not the
 unfinished ones. Doesn't open any file.
@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from meshllm.core import limits
-from meshllm.core.catalog import ModelProblem
+from meshllm.core.catalog import ModelProblem, shard_of
 from meshllm.inventory.digests import FileVersion
 from meshllm.inventory.invalid import InvalidModel
 
 _SUFFIX: Final = ".gguf"
+_PROJECTOR: Final = "mmproj"
+"""What the names of projectors have in common; their headers say whether they are one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +42,13 @@ class FoundFile:
 
 
 def walk(root: Path) -> tuple[list[FoundFile], list[ModelProblem]]:
-    """Return the GGUF files under a folder, sorted by path, and what could not be looked at."""
+    """Return the GGUF files under a folder, sorted by path, and what could not be looked at.
+
+    A root that is a file is that file, with the other shards of its set, and with projectors.
+    """
     problems: list[ModelProblem] = []
-    files = [file for entry in _entries(root, problems) if (file := _found(entry, problems)) is not None]
+    entries = _of_file(root) if root.name.lower().endswith(_SUFFIX) and root.is_file() else _entries(root, problems)
+    files = [file for entry in entries if (file := _found(entry, problems)) is not None]
     return sorted(files, key=lambda file: file.path), problems
 
 
@@ -83,6 +89,24 @@ def _entries(root: Path, problems: list[ModelProblem]) -> Iterator[os.DirEntry[s
                     waiting.append((entry.path, depth + 1))
             elif entry.name.lower().endswith(_SUFFIX):
                 yield entry
+
+
+def _of_file(file: Path) -> list[os.DirEntry[str]]:
+    """Return a file as its folder lists it, and what belongs to it there; nothing where that cannot be read."""
+    try:
+        with os.scandir(file.parent) as listing:
+            return [entry for entry in listing if entry.name == file.name or _belongs_to(entry.name, file)]
+    except OSError:
+        return []
+
+
+def _belongs_to(name: str, file: Path) -> bool:
+    """Tell whether a file is another shard of the same set, or may be the projector of a model."""
+    if not name.lower().endswith(_SUFFIX):
+        return False
+    own, other = shard_of(file.stem), shard_of(name[: -len(_SUFFIX)])
+    is_shard = own is not None and other is not None and (own[0], own[2]) == (other[0], other[2])
+    return is_shard or _PROJECTOR in name.lower()
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

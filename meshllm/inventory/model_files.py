@@ -251,10 +251,11 @@ def _check_shards(members: list[FoundFile], headers: list[GgufHeader], count: in
 
 
 def _id_of(file: FoundFile, root: Path) -> ModelId:
-    """Return the canonical id: the stem, or the folder's name where the stem says nothing."""
+    """Return the canonical id: the stem, or the folder's name where the stem says nothing and nobody named the file."""
     model = model_id_of(file.name)
     folder = Path(file.folder)
-    return ModelId(folder.name) if model.lower() in _ANONYMOUS_STEMS and folder != root else model
+    is_named = root in {folder, Path(file.path)}
+    return ModelId(folder.name) if model.lower() in _ANONYMOUS_STEMS and not is_named else model
 
 
 def _check_id(model: ModelId, path: str) -> None:

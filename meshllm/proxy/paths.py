@@ -52,6 +52,7 @@ _VERBS = frozenset({"load", "reload", "register", "rescan", "status", "unload"})
 _SUFFIXES = ("/health", "/versions")
 OPEN_PATHS = frozenset({"/health", "/healthz", "/readyz"})
 """Paths that need no key: whoever watches a node need not be able to use it."""
+_REFERENCE = frozenset({"/docs", "/openapi.json"})
 _CONSOLE = re.compile(
     r"/(?:index\.html|favicon\.(?:ico|png|svg)|apple-touch-icon\.png|manifest\.webmanifest|robots\.txt)?"
     r"|/assets/[A-Za-z0-9_-][A-Za-z0-9._-]*"
@@ -60,11 +61,13 @@ _CONSOLE = re.compile(
 
 
 def is_open(method: str, path: str) -> bool:
-    """Tell whether a request needs no key: probes, and the console's files, which are the same for everybody.
+    """Tell whether a request needs no key: probes, the console's files and the reference, the same for everybody.
 
     A browser asks for those before anybody could type a key; the page has the form for it.
     """
-    return path in OPEN_PATHS or (method in {"GET", "HEAD"} and _CONSOLE.fullmatch(path) is not None)
+    if path in OPEN_PATHS:
+        return True
+    return method in {"GET", "HEAD"} and (path in _REFERENCE or _CONSOLE.fullmatch(path) is not None)
 
 
 def is_about_models(path: str) -> bool:

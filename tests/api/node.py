@@ -138,6 +138,15 @@ class FakeNode:
                 self._came.clear()
                 await self._came.wait()
 
+    async def asked_or_done(self, request: asyncio.Task[Any]) -> None:
+        """Wait until a request is answered, or has asked the core for something."""
+        before = len(self.intents)
+        async with asyncio.timeout(WAIT_S):
+            while not request.done() and len(self.intents) == before:
+                self._came.clear()
+                came = self.begin(self._came.wait())
+                await asyncio.wait({request, came}, return_when=asyncio.FIRST_COMPLETED)
+
     def finish_unload(self, model: str) -> None:
         """Let an engine end as it was asked to."""
         self.tell(EngineDrained(model=ModelId(model)), exited(model))

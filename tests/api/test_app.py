@@ -7,7 +7,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from meshllm.api.app import ROUTES, ManagementServer
+from meshllm.api.app import ManagementServer
+from meshllm.api.routes import ROUTES
 from meshllm.core.limits import MANAGEMENT_BODY_BYTES
 from tests.api.node import FakeNode, a_node
 from tests.core.builders import a_spec, a_story

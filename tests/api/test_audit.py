@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from meshllm.api.app import ROUTES
 from meshllm.api.audit import CALLER, CHANGES_NOTHING, READERS
 from meshllm.api.deps import TokenFacts
+from meshllm.api.routes import ROUTES
 from meshllm.core.ids import NodeId, TokenId
 from meshllm.core.intents import Verb
 from meshllm.core.rights import OWN_MACHINE

@@ -4,9 +4,9 @@ from http import HTTPMethod
 
 import pytest
 
-from meshllm.api.app import ROUTES, Route
 from meshllm.api.audit import CALLER, READERS
 from meshllm.api.gate import right_in
+from meshllm.api.routes import ROUTES, Route
 from meshllm.core.callers import CallerRight
 from tests.api.node import a_node
 

@@ -10,7 +10,6 @@ from meshllm.core.engines import EngineBuild
 from meshllm.daemon import checks, standalone
 from meshllm.daemon.standalone import StandaloneError
 from meshllm.engine.rpc_programs import RpcProblem
-from tests.core.builders import a_machine
 from tests.e2e.daemons import free_port
 from tests.inventory import gguf_builder
 

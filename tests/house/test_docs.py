@@ -83,7 +83,7 @@ def test_every_setting_is_explained() -> None:
 
 def test_every_route_is_documented() -> None:
     """A path that answers and isn't written down is an accident."""
-    app, paths = importlib.import_module("meshllm.api.app"), importlib.import_module("meshllm.proxy.paths")
+    app, paths = importlib.import_module("meshllm.api.routes"), importlib.import_module("meshllm.proxy.paths")
     page = written("http.md")
 
     missing = [path for path in [*paths.INFERENCE, *(route.path for route in app.ROUTES)] if f"`{path}`" not in page]

@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "api": frozenset({"core", "api"}),
     "daemon": WIRE_AND_CORE | SHELLS | {"daemon", "config"},
     "cli": frozenset({"core", "config", "cli"}),
+    "sdk": frozenset({"core", "config", "sdk"}),
     "testing": WIRE_AND_CORE | {"testing"},
     "": frozenset({"core", "config"}),  # config and its parts; __main__ is the command line
 }
@@ -36,6 +37,7 @@ LIBRARIES: dict[str, frozenset[str]] = {
     "api": frozenset({"aiohttp", "prometheus_client"}),
     "daemon": frozenset({"uvloop", "psutil"}),
     "cli": frozenset({"typer", "rich", "click", "aiohttp"}),
+    "sdk": frozenset({"aiohttp"}),
     "testing": frozenset(),
     "": frozenset({"yaml"}),  # configurations that others wrote
 }
@@ -43,6 +45,8 @@ LIBRARIES: dict[str, frozenset[str]] = {
 EXCEPTIONS: dict[str, frozenset[str]] = {
     "cli/serve.py": frozenset({"daemon"}),  # starts the node
     "cli/standalone.py": frozenset({"daemon"}),  # does without a node what a node would do
+    "sdk/node.py": frozenset({"daemon"}),  # a node within a program: decision 0060
+    "__init__.py": frozenset({"sdk"}),  # for whoever asks for `meshllm.MeshNode`, and imported then
     "__main__.py": frozenset({"cli"}),
     "engine/xllamacpp_child.py": frozenset({"xllamacpp"}),  # runs in the child, never in the daemon's process
 }

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from meshllm.api.app import ROUTES
+from meshllm.api.routes import ROUTES
 from meshllm.config import DEFAULT_PORT
 from tests.house.tree import ROOT
 

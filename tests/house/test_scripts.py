@@ -24,6 +24,9 @@ SHELL = [
     "scripts/simulate",
     "scripts/fake_mesh",
     "scripts/rpc_engine",
+    "scripts/workflows/add_a_model",
+    "scripts/workflows/route_requests",
+    "scripts/workflows/compare_models",
     ".ci/run",
 ]
 NOT_PORTABLE = re.compile(

@@ -190,6 +190,34 @@ async def test_cancelling_stops_the_thread(tmp_path: Path, state: Path, monkeypa
     assert store.digest_of(version) == ""
 
 
+async def test_a_save_that_has_begun_ends_before_its_task(
+    tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever deletes the folder when the node is gone would find it written again."""
+    loop, saving, may_go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+    store = DigestStore(state)
+    real = store.save
+
+    def slowly() -> None:
+        loop.call_soon_threadsafe(saving.set)
+        may_go_on.wait(30)
+        real()
+
+    monkeypatch.setattr(store, "save", slowly)
+    version = file_with(tmp_path / "a", b"hello")
+
+    async with asyncio.TaskGroup() as tasks:
+        hashing = tasks.create_task(store.hash_file(version))
+        await asyncio.wait_for(saving.wait(), 30)
+        hashing.cancel()
+        await asyncio.sleep(0)
+        was_done = hashing.done()
+        may_go_on.set()
+
+    assert (was_done, hashing.cancelled()) == (False, True)
+    assert [row[0] for row in saved(state)] == [version.path]
+
+
 @pytest.mark.rows("REG-17")
 async def test_content_that_changed_without_its_time_is_found_by_hashing_it_again(tmp_path: Path, state: Path) -> None:
     """A digest of an earlier run is only a memory; one of this run is not computed twice."""

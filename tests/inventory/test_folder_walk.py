@@ -28,6 +28,22 @@ def test_files_are_found_in_order_with_what_identifies_them(tmp_path: Path) -> N
     assert (files[1].inode, files[1].version.mtime_ns) == (deep.stat().st_ino, deep.stat().st_mtime_ns)
 
 
+def test_a_root_that_is_a_file_is_that_file_with_what_belongs_to_it(tmp_path: Path) -> None:
+    """Whoever names a model by its path means it, its other shards and its projector, and no other file there."""
+    shards = [touch(tmp_path / f"Foo-0000{number}-of-00002.gguf") for number in (1, 2)]
+    projector = touch(tmp_path / "mmproj-Foo.gguf")
+    for other in ("Foo.gguf", "Bar-00001-of-00002.gguf", "Foo-00001-of-00003.gguf", "mmproj.txt"):
+        touch(tmp_path / other)
+
+    files, problems = walk(shards[1])
+    alone, _ = walk(tmp_path / "Foo.gguf")
+    missing, said = walk(tmp_path / "Nobody.gguf")
+
+    assert [file.path for file in files] == [str(path) for path in (*shards, projector)]
+    assert [file.name for file in alone] == ["Foo.gguf", "mmproj-Foo.gguf"]
+    assert (problems, missing, said) == ([], [], [])
+
+
 def test_links_to_folders_are_followed_and_circles_end(tmp_path: Path) -> None:
     """Models often lie on another disk. A circle leads to nothing that was not found already."""
     touch(tmp_path / "disk" / "Far.gguf")

@@ -81,6 +81,17 @@ def test_the_given_layouts_are_found(tmp_path: Path) -> None:
     assert not inventory.problems
 
 
+def test_a_file_that_is_named_is_a_model_by_its_own_name(tmp_path: Path) -> None:
+    """Whatever else lies there, and though its name says little."""
+    file = write(tmp_path / "Named-7B" / "model.gguf")
+    write(tmp_path / "Named-7B" / "other.gguf")
+
+    inventory = look(file)
+
+    assert ids(inventory) == ["model"]
+    assert not inventory.problems
+
+
 @pytest.mark.rows("REG-3", "T12")
 def test_the_header_counts_and_not_the_name(tmp_path: Path) -> None:
     """T12: a file renamed to `Foo-1B` still shows what it is."""
@@ -115,7 +126,7 @@ def test_a_folder_that_is_absent_has_no_models_and_no_problem(tmp_path: Path) ->
 
 def test_a_models_folder_that_is_a_file_is_a_problem(tmp_path: Path) -> None:
     """Someone named the file instead of its folder."""
-    path = write(tmp_path / "model.gguf")
+    path = write(tmp_path / "model.txt")
 
     inventory = look(path)
 

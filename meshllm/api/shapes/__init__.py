@@ -1,0 +1,1 @@
+"""What bodies and answers of the management API look like, as types."""

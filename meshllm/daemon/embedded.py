@@ -1,0 +1,102 @@
+"""A node on the loop of another program: started and ended by it, deaf to signals, and writing no log of its own.
+
+Owns the one task in which such a node lives. Decides nothing. Doesn't know who asks for it; `node.run` is its
+counterpart for a process that is nothing but a node.
+"""
+
+import asyncio
+from typing import Any
+
+from meshllm.config import Config
+from meshllm.core.limits import LOAD_WAIT_S
+from meshllm.core.view import MeshView
+from meshllm.daemon.errors import StartError
+from meshllm.daemon.logs import Ring
+from meshllm.daemon.mesh_start import begin
+from meshllm.daemon.node import Node, chosen_engine
+from meshllm.daemon.state_dir import StateDir
+
+CLOSED = "its program closes it"
+LOOK_S = LOAD_WAIT_S
+"""How long the first look at the model folders may take: as long as a request waits for a model."""
+
+
+class EmbeddedNode:
+    """A node that lives until it is closed, or leaves by itself."""
+
+    def __init__(self, config: Config) -> None:
+        """Keep the configuration; nothing runs yet."""
+        self._config = config
+        self._node: Node | None = None
+        self._life: asyncio.Task[None] | None = None
+
+    @property
+    def address(self) -> str:
+        """Return `host:port` of the front door; empty before the start."""
+        return self._node.address if self._node is not None else ""
+
+    async def start(self) -> None:
+        """Run the node on this loop; return when its door is open and its models are known. Raises StartError."""
+        loop = asyncio.get_running_loop()
+        is_open: asyncio.Future[Node] = loop.create_future()
+        life = loop.create_task(self._live(is_open), name="mesh-llm")
+        try:
+            both: set[asyncio.Future[Any]] = {life, is_open}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if life.done():
+                is_open.cancel()
+                await life  # says why
+            node = await is_open
+            await self._known(node)
+        except BaseException:
+            life.cancel()
+            await asyncio.wait({life})
+            raise
+        self._life, self._node = life, node
+
+    async def _known(self, node: Node) -> None:
+        """Wait until the core knows what lies in the model folders: orders about models mean something then."""
+        if self._config.client:
+            return
+        try:
+            async with asyncio.timeout(LOOK_S):
+                await node.look()
+        except TimeoutError:
+            raise StartError(f"the model folders cannot be looked at within {LOOK_S:g} s") from None
+
+    async def close(self) -> None:
+        """Let requests finish, end engines, leave the mesh. Cancelling does not stop it."""
+        if self._life is None or self._node is None:
+            return
+        if not self._life.done():
+            self._node.leave(CLOSED)
+        await asyncio.shield(self._life)
+
+    async def _live(self, is_open: "asyncio.Future[Node]") -> None:
+        state = StateDir(self._config.state_dir, self._config.runtime_dir)
+        try:
+            node = Node(self._config, state, Ring(), begin(self._config, state), await chosen_engine(self._config))
+            await _opened(node)
+            async with asyncio.TaskGroup() as group:
+                tasks = node.start(group, _unheard)
+                is_open.set_result(node)
+                try:
+                    await node.left
+                finally:
+                    await node.close()
+                    tasks.cancel_all()
+        finally:
+            state.release(forget=self._config.client)
+
+
+async def _opened(node: Node) -> None:
+    """Open a node's ports; whoever gives that up leaves none open."""
+    try:
+        await node.open()
+    except asyncio.CancelledError:
+        await node.close()
+        raise
+
+
+def _unheard(_: MeshView) -> None:
+    """Hear of a new view: a program asks for what it wants to know."""

@@ -21,6 +21,8 @@ from meshllm.core.ids import NodeId
 from meshllm.transport.bulk_channel import Sealed
 from meshllm.transport.codes import StreamCode
 from meshllm.transport.stream import Bytes, StreamLost
+from meshllm.wire.errors import WireError
+from meshllm.wire.frames import FrameReader
 
 _LENGTH = struct.Struct(">I")
 _END = _LENGTH.pack(0)
@@ -166,7 +168,7 @@ class Line(asyncio.Protocol):
         self._unsent: list[Bytes] = []
         self._unsent_bytes = 0
         self._is_flush_due = False
-        self._got = b""
+        self._reader = FrameReader(limits.LINE_RECORD_BYTES, keeps_empty=True)
         idle_s = limits.LINE_IDLE_S if on_stream is None else 2 * limits.LINE_IDLE_S
         self._idle_s = idle_s
         self._timer = self._loop.call_later(idle_s, self.hang_up)
@@ -256,7 +258,7 @@ class Line(asyncio.Protocol):
         """Decrypt, and cut into records."""
         if data:
             self._incoming.write(data)
-        parts = [self._got] if self._got else []
+        parts = []
         try:
             while True:
                 part = self._tls.read(limits.LINE_READ_BYTES)
@@ -272,19 +274,15 @@ class Line(asyncio.Protocol):
             self._flush_soon()  # TLS itself has something to say
         self._take(b"".join(parts) if len(parts) != 1 else parts[0])
 
-    def _take(self, got: bytes) -> None:
-        at, size = 0, len(got)
-        while size - at >= _LENGTH.size and self.is_open:
-            (length,) = _LENGTH.unpack_from(got, at)
-            if length > limits.LINE_RECORD_BYTES:
-                self.cut(StreamLost("malformed", f"the peer sends {length} bytes as one record"))
-                return
-            end = at + _LENGTH.size + length
-            if end > size:
-                break
-            self._take_record(got[at + _LENGTH.size : end])
-            at = end
-        self._got = got[at:] if at else got
+    def _take(self, data: bytes) -> None:
+        try:
+            records = self._reader.feed(data)
+        except WireError as error:
+            self.cut(StreamLost("malformed", error.message))
+            return
+        for record in records:
+            if self.is_open:
+                self._take_record(record)
 
     def _take_record(self, record: bytes) -> None:
         stream = self._stream

@@ -1,9 +1,9 @@
-"""Frames of the control stream and of the handshake: four bytes of length, most significant first, then a payload.
+"""Frames of control streams, handshakes and lines: four bytes of length, most significant first, then a payload.
 
 Owns the cutting of a byte stream into payloads and back. Decides when a frame is too large, before it is
 held. Doesn't know what payloads say.
 
-An empty frame is allowed and skipped: it carries nothing and harms nobody.
+An empty frame is allowed and skipped, since it carries nothing and harms nobody; on lines it ends a direction.
 """
 
 import struct
@@ -25,11 +25,12 @@ def frame(payload: bytes) -> bytes:
 class FrameReader:
     """Cuts what arrives on one stream into payloads. Holds at most one incomplete frame."""
 
-    __slots__ = ("_held", "_limit_bytes")
+    __slots__ = ("_held", "_keeps_empty", "_limit_bytes")
 
-    def __init__(self, limit_bytes: int = CONTROL_FRAME_BYTES) -> None:
-        """Refuse frames with more than `limit_bytes` of payload."""
+    def __init__(self, limit_bytes: int = CONTROL_FRAME_BYTES, *, keeps_empty: bool = False) -> None:
+        """Refuse frames with more than `limit_bytes` of payload; skip empty ones, unless they mean something."""
         self._limit_bytes = limit_bytes
+        self._keeps_empty = keeps_empty
         self._held = bytearray()
 
     @property
@@ -50,7 +51,7 @@ class FrameReader:
             end = start + LENGTH_BYTES + length
             if len(held) < end:
                 break
-            if length:
+            if length or self._keeps_empty:
                 payloads.append(bytes(held[start + LENGTH_BYTES : end]))
             start = end
         del held[:start]

@@ -73,3 +73,12 @@ def test_own_frames_keep_the_limit() -> None:
         frame(bytes(CONTROL_FRAME_BYTES + 1))
 
     assert caught.value.code is WireCode.FRAME_TOO_LARGE
+
+
+def test_empty_frames_are_told_where_they_mean_something() -> None:
+    """On a line they end a direction."""
+    skipped, told = FrameReader(), FrameReader(keeps_empty=True)
+    data = frame(b"one") + frame(b"") + frame(b"two")
+
+    assert skipped.feed(data) == [b"one", b"two"]
+    assert told.feed(data) == [b"one", b"", b"two"]

@@ -43,6 +43,8 @@ MEANINGS: Mapping[str, str] = MappingProxyType({
     "completions": "Keep whole answers in this node's memory and tell them again, where nothing is left to chance: "
     "`on` or `off`.",
     "completions_mb": "What kept answers may take of this node's memory.",
+    "completions_shared": "Look for kept answers at the nodes that own them too, send them there, and own some for "
+    "others: `on` or `off`.",
 })  # fmt: skip
 """Every key of the core's, with what it means."""
 _SPECIAL: Mapping[str, Mapping[str, object]] = MappingProxyType({
@@ -51,6 +53,7 @@ _SPECIAL: Mapping[str, Mapping[str, object]] = MappingProxyType({
     "global_eviction_policy": {"anyOf": [{"enum": list(EvictionPolicy)}, {"type": "string"}]},
     "completions": {"anyOf": [{"enum": ["on", "off"]}, {"type": "boolean"}]},
     "completions_mb": {"type": "integer", "minimum": 1},
+    "completions_shared": {"anyOf": [{"enum": ["on", "off"]}, {"type": "boolean"}]},
     **{key: {"type": "object", "additionalProperties": {"type": "integer"}} for key in NAMING_KEYS},
 })  # fmt: skip
 

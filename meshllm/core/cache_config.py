@@ -103,6 +103,8 @@ class CacheConfig:
     """Whole answers are kept here, and told again to requests that leave nothing to chance."""
     completions_mb: int = 64
     """What they may take of this node's memory."""
+    completions_shared: bool = True
+    """They are looked up at their owners too, and this node is one."""
 
     @property
     def whole_bytes(self) -> int:
@@ -113,6 +115,11 @@ class CacheConfig:
     def is_dividing(self) -> bool:
         """Tell whether a whole is shared out."""
         return self.global_cache_size_gb > 0
+
+    @property
+    def shares_completions(self) -> bool:
+        """Tell whether kept answers are looked up at their owners, and sent there."""
+        return self.completions and self.completions_shared
 
 
 DEFAULT = CacheConfig()
@@ -201,6 +208,7 @@ _KEYS: Mapping[str, Callable[[str, object, object], object]] = MappingProxyType(
     "global_cache_size_gb": _size, "allocation_strategy": _strategy, "global_eviction_policy": _policy,
     "model_priorities": _numbers(_priority), "min_ram_mb": _megabytes, "model_floors_mb": _numbers(_megabytes),
     "model_sizes_mb": _numbers(_megabytes), "completions": _switch, "completions_mb": _completions_size,
+    "completions_shared": _switch,
 })  # fmt: skip
 KEYS = tuple(_KEYS)
 """Every key, in the order in which they are shown."""

@@ -25,6 +25,12 @@ COMPLETION_MB_MOST: Final = 65_536  # of kept completions at one node
 COMPLETION_BYTES_SHARE: Final = 0.125  # of the room, that one answer takes at most
 COMPLETION_BODY_BYTES: Final = 1_048_576  # of a request: larger ones are not looked up, the loop stands still meanwhile
 
+# -- slots on the disk ---------------------------------------------------------------------------------
+SLOT_LEAST_TOKENS: Final = 64  # of a conversation: shorter ones are computed as quickly as they are read
+SLOTS_SAVE_S: Final = 10.0  # for all slots of an engine that ends; it ends then, whatever is saved
+SLOTS_RESTORE_S: Final = 10.0  # for all slots of an engine that was loaded; it is ready then
+SLOT_DISK_MB: Final = 1024  # of the disk, that each model has at least, unless its node says otherwise
+
 # -- kept completions at their owners ------------------------------------------------------------------
 COMPLETION_SHARED_BYTES: Final = 262_144  # of an answer that another node keeps: both ends read it whole on their loop
 COMPLETION_LOOKUP_S: Final = 0.2  # for an owner to say what it has: no miss is slower than this for having asked

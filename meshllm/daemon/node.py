@@ -32,7 +32,7 @@ from meshllm.core.registration import Registration
 from meshllm.core.rights import Rights
 from meshllm.core.routing.route_memory import RouteMemory
 from meshllm.core.view import MeshView
-from meshllm.daemon import frugal, logs
+from meshllm.daemon import frugal, logs, places
 from meshllm.daemon.asking import Asking
 from meshllm.daemon.carry_out import CarryOut, Engines, Shells
 from meshllm.daemon.current_view import CurrentView
@@ -43,7 +43,6 @@ from meshllm.daemon.journal import Entry, Journal
 from meshllm.daemon.loop import Loop
 from meshllm.daemon.mesh_link import MeshLink
 from meshllm.daemon.mesh_start import MeshStart, begin, core_config
-from meshllm.daemon.places import DIGESTS_NAME, MANAGEMENT_SOCKET_NAME, REGISTRY_NAME, TENSORS_NAME, model_places
 from meshllm.daemon.ports import holder_of
 from meshllm.daemon.profile import Profile
 from meshllm.daemon.registrations import Registrations
@@ -62,6 +61,7 @@ from meshllm.engine.build import AUTO, probe_build
 from meshllm.engine.endpoint import probe
 from meshllm.engine.inquiry import EngineUnusableError
 from meshllm.engine.life import EngineTimes
+from meshllm.engine.slot_store import SlotStore
 from meshllm.engine.supervisor import EngineSupervisor
 from meshllm.inventory import gpu, machine
 from meshllm.inventory.digests import DigestStore
@@ -162,17 +162,15 @@ class Node:
         self._engines: EngineSupervisor | None = None
         self._tunnels: RpcTunnels | None = None
         self._lending: RpcLending | None = None
-        self._watcher = ModelWatcher(model_places(config), DigestStore(state.path / DIGESTS_NAME), self._on_inventory)
+        where, digests = places.model_places(config), DigestStore(state.path / places.DIGESTS_NAME)
+        self._watcher = ModelWatcher(where, digests, self._on_inventory)
         self._registry = Registrations(
-            state.path / REGISTRY_NAME,
-            model_places(config),
-            self.views,
-            self._watcher.look,
-            self._loop.post,
+            state.path / places.REGISTRY_NAME, where, self.views, self._watcher.look, self._loop.post
         )
+        self._slots = SlotStore(state.path / places.SLOTS_NAME)
         self._registry.read()
         self.mesh_link = MeshLink(start, config, self.views, self._loop.post, self._serve_tunnel)
-        socket = state.runtime / MANAGEMENT_SOCKET_NAME
+        socket = state.runtime / places.MANAGEMENT_SOCKET_NAME
         self._door = FrontDoor(_door_config(config, start), self.views, self._loop.post, socket, tunnels=self.mesh_link)
         self._door.metering.ledger.restore(start.kept.quota_uses)
         self._traces: TraceExport | None = export_of(config, start.node)
@@ -206,7 +204,7 @@ class Node:
         self._tunnels = RpcTunnels(bulk.dial_worker, tasks.start)
         self._lending = RpcLending(
             lambda: self.views.newest.engine_build, self._state.runtime, self._loop.post, tasks.start,
-            TensorCache(self._state.path / TENSORS_NAME, self._state.runtime),
+            TensorCache(self._state.path / places.TENSORS_NAME, self._state.runtime),
         )  # fmt: skip
         bulk.lends_by(self._lending.serve)
         carry_out = CarryOut(
@@ -223,6 +221,7 @@ class Node:
                 ),
                 downloaded=self._watcher.rescan,
                 idle=self._door.idle,
+                keep_slots=self._slots.keep,
                 mesh=self.mesh_link.carry_out,
                 answer=self._asking.answer,
                 leave=self._leave,
@@ -326,6 +325,7 @@ class Node:
             build, self._state.runtime, self._loop.post, self._door, tasks.start,
             times=EngineTimes(load_timeout_s=self._config.load_timeout_s, stall_s=self._config.engine_stall_s),
         )  # fmt: skip
+        self._engines.slots = self._slots
         self._loop.post(EngineProbed(build=build))
 
     def _on_inventory(self, inventory: Inventory) -> None:

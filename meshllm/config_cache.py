@@ -40,17 +40,24 @@ MEANINGS: Mapping[str, str] = MappingProxyType({
     "min_ram_mb": "What each model gets at least, as far as the whole reaches.",
     "model_floors_mb": "The same for single models: a table of models and numbers.",
     "model_sizes_mb": "Shares that no strategy changes: a table of models and numbers.",
+    "disk_cache_size_gb": "What conversations of engines that end may take of this node's disk; they are read back "
+    "when the model is loaded again. 0: nothing is saved.",
+    "min_disk_mb": "What each model gets of that at least, as far as it reaches.",
     "completions": "Keep whole answers in this node's memory and tell them again, where nothing is left to chance: "
     "`on` or `off`.",
     "completions_mb": "What kept answers may take of this node's memory.",
+    "completions_shared": "Look for kept answers at the nodes that own them too, send them there, and own some for "
+    "others: `on` or `off`.",
 })  # fmt: skip
 """Every key of the core's, with what it means."""
 _SPECIAL: Mapping[str, Mapping[str, object]] = MappingProxyType({
     "global_cache_size_gb": {"type": "number", "minimum": 0}, "min_ram_mb": {"type": "integer", "minimum": 0},
     "allocation_strategy": {"anyOf": [{"enum": list(AllocationStrategy)}, {"type": "string"}]},
     "global_eviction_policy": {"anyOf": [{"enum": list(EvictionPolicy)}, {"type": "string"}]},
+    "disk_cache_size_gb": {"type": "number", "minimum": 0}, "min_disk_mb": {"type": "integer", "minimum": 0},
     "completions": {"anyOf": [{"enum": ["on", "off"]}, {"type": "boolean"}]},
     "completions_mb": {"type": "integer", "minimum": 1},
+    "completions_shared": {"anyOf": [{"enum": ["on", "off"]}, {"type": "boolean"}]},
     **{key: {"type": "object", "additionalProperties": {"type": "integer"}} for key in NAMING_KEYS},
 })  # fmt: skip
 

@@ -36,6 +36,7 @@ from meshllm.wire.credentials import SignedAs
 from meshllm.wire.errors import WireError
 from meshllm.wire.frames import FrameReader, frame
 from meshllm.wire.ids import id_bytes
+from meshllm.wire.kept_asks import KeptAsk
 from meshllm.wire.orders import kept_orders, read_orders
 from meshllm.wire.packing import pack, unpack
 from meshllm.wire.token import PREFIX, TokenError, checksum, decode_token, encode_token
@@ -90,6 +91,13 @@ def _streams() -> Iterator[Target]:
     forth = tf.encode_head(head) + b"".join(tf.data_frames(b"GET / HTTP/1.1\r\n\r\n"))
     end, cancel = tf.tunnel_frame(tf.FrameKind.END), tf.tunnel_frame(tf.FrameKind.CANCEL)
     yield Target("tunnel_forth", (forth + end, forth + cancel), _tunnel(is_forth=True), (WireError,))
+    asks = (
+        KeptAsk(recipe="ab" * 16, digest=b"w" * 17),
+        KeptAsk(recipe="ab" * 16, digest=b"s" * 17, keeps=True, size_bytes=4),
+    )
+    kept = tuple(tf.encode_head(replace(head, kept=ask)) for ask in asks)
+    about = (kept[0] + end, kept[1] + tf.data_frames(b"{}\r\n")[0] + end)
+    yield Target("tunnel_kept", about, _tunnel(is_forth=True), (WireError,))
     progress = tf.encode_progress(tf.TunnelProgress(stage="prefill", queued=1, share=0.5))
     refusal = tf.encode_refusal(tf.TunnelRefusal(code="busy", message="later", retry_after_s=1.5, have=1, need=2))
     failure = tf.encode_failure(tf.TunnelFailure(code="engine_lost", message="gone"))

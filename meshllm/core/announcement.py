@@ -249,6 +249,8 @@ class Announcement:
     """It fetches files for that."""
     is_controllable: bool = True
     """It obeys orders of other nodes with the right to give them."""
+    keeps_answers: bool = False
+    """It keeps answers that others were given, and tells them again to whoever asks for the same."""
     bulk_port: int = 0
     """TCP port, at the same addresses, where members get model files; 0 where none do."""
     left: bool = False

@@ -24,7 +24,7 @@ MODELS = "models"
 """The key of a document that says something of single models."""
 _FREE_KEYS = frozenset({"nodes", "is_dividing"})
 """Keys of the document that are shown and may be sent back; nothing is changed by them."""
-_FREE_MODEL_KEYS = frozenset({"used_mb", "limit_mb"})
+_FREE_MODEL_KEYS = frozenset({"used_mb", "limit_mb", "disk_mb"})
 PRIORITY_LEAST, PRIORITY_USUAL, PRIORITY_MOST = 1, 5, 10
 _NAME_CHARS = 512
 _SHOWN_CHARS = 80
@@ -99,10 +99,16 @@ class CacheConfig:
     """The same for single models."""
     model_sizes_mb: Numbers = ()
     """Shares that no strategy changes."""
+    disk_cache_size_gb: float = 0.0
+    """What conversations of engines that end may take of the disk; 0: none is saved, and what was saved goes."""
+    min_disk_mb: int = cache_limits.SLOT_DISK_MB
+    """What each model gets of that at least, as far as it reaches."""
     completions: bool = False
     """Whole answers are kept here, and told again to requests that leave nothing to chance."""
     completions_mb: int = 64
     """What they may take of this node's memory."""
+    completions_shared: bool = True
+    """They are looked up at their owners too, and this node is one."""
 
     @property
     def whole_bytes(self) -> int:
@@ -110,9 +116,19 @@ class CacheConfig:
         return int(self.global_cache_size_gb * GIB)
 
     @property
+    def disk_bytes(self) -> int:
+        """Return what there is of the disk to share out; 0 for nothing."""
+        return int(self.disk_cache_size_gb * GIB)
+
+    @property
     def is_dividing(self) -> bool:
         """Tell whether a whole is shared out."""
         return self.global_cache_size_gb > 0
+
+    @property
+    def shares_completions(self) -> bool:
+        """Tell whether kept answers are looked up at their owners, and sent there."""
+        return self.completions and self.completions_shared
 
 
 DEFAULT = CacheConfig()
@@ -200,7 +216,9 @@ def _priority(key: str, value: object) -> int:
 _KEYS: Mapping[str, Callable[[str, object, object], object]] = MappingProxyType({
     "global_cache_size_gb": _size, "allocation_strategy": _strategy, "global_eviction_policy": _policy,
     "model_priorities": _numbers(_priority), "min_ram_mb": _megabytes, "model_floors_mb": _numbers(_megabytes),
-    "model_sizes_mb": _numbers(_megabytes), "completions": _switch, "completions_mb": _completions_size,
+    "model_sizes_mb": _numbers(_megabytes), "disk_cache_size_gb": _size, "min_disk_mb": _megabytes,
+    "completions": _switch, "completions_mb": _completions_size,
+    "completions_shared": _switch,
 })  # fmt: skip
 KEYS = tuple(_KEYS)
 """Every key, in the order in which they are shown."""

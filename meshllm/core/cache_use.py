@@ -97,6 +97,8 @@ class CachePicture:
     uses: Mapping[ModelId, CacheUse] = field(default_factory=lambda: MappingProxyType({}))
     evictions_lately: int = 0
     """In the last hour."""
+    disk_shares: Mapping[ModelId, int] = field(default_factory=lambda: MappingProxyType({}))
+    """Bytes of the disk that each model's conversations may take; empty while none are saved."""
 
 
 NO_CACHES = CachePicture()

@@ -85,6 +85,15 @@ class StopEngine(_Caused):
 
     model: ModelId
     kill: bool = False
+    slots_bytes: int = 0
+    """What its conversations may take of the disk, where they are to be saved first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepSlots(_Caused):
+    """Let saved conversations take so much of the disk, all together; what is over goes, the oldest first."""
+
+    most_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,6 +274,6 @@ MeshEffect = Dial | Disconnect | Send | KeepRoster | Admit | Refuse | KeepTrust 
 """What is done about peers."""
 
 Effect = (
-    StartEngine | DrainEngine | StopEngine | Lend | EndLending | ProbeRemote | ResolveModel | Download | CancelDownload
-    | Answer | Notify | Leave | MeshEffect
+    StartEngine | DrainEngine | StopEngine | KeepSlots | Lend | EndLending | ProbeRemote | ResolveModel | Download
+    | CancelDownload | Answer | Notify | Leave | MeshEffect
 )  # fmt: skip

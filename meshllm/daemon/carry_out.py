@@ -38,8 +38,8 @@ class Engines(Protocol):
     def start(self, plan: EnginePlan, ways: WorkerWays | None = None) -> None:
         """Run a model; `ways` lead to the workers of a split."""
 
-    def stop(self, model: ModelId, *, kill: bool) -> None:
-        """End an engine."""
+    def stop(self, model: ModelId, *, kill: bool, slots_bytes: int) -> None:
+        """End an engine; save its conversations first, in so many bytes of the disk."""
 
 
 class Lending(Protocol):
@@ -78,6 +78,8 @@ class Shells:
     """Called when a file is complete, before its event."""
     idle: Callable[[ModelId, float], Awaitable[int]]
     """Wait until no request is in flight at a model, that many seconds at most; return what is left."""
+    keep_slots: Callable[[int], Coroutine[object, object, None]]
+    """Lets saved conversations take so much of the disk; what it returns removes what is over."""
     mesh: Callable[[do.MeshEffect], None]
     """Carries out what concerns peers."""
     answer: Callable[[str, Outcome], None]
@@ -99,8 +101,10 @@ class CarryOut:
         match effect:
             case do.StartEngine(plan=plan, peers=peers):
                 self._start(plan, peers)
-            case do.StopEngine(model=model, kill=kill):
-                self._shells.engines().stop(model, kill=kill)
+            case do.StopEngine(model=model, kill=kill, slots_bytes=slots_bytes):
+                self._shells.engines().stop(model, kill=kill, slots_bytes=slots_bytes)
+            case do.KeepSlots(most_bytes=most_bytes):
+                self._shells.start_task("slots", self._shells.keep_slots(most_bytes))
             case do.Lend():
                 self._shells.lending.lend(effect)
             case do.EndLending():

@@ -33,7 +33,7 @@ from meshllm.core.registration import Registration
 from meshllm.core.rights import Rights
 from meshllm.core.routing.route_memory import RouteMemory
 from meshllm.core.view import MeshView
-from meshllm.daemon import frugal, logs, socket_owner
+from meshllm.daemon import frugal, logs, places, socket_owner
 from meshllm.daemon.asking import Asking
 from meshllm.daemon.carry_out import CarryOut, Engines, Shells
 from meshllm.daemon.current_view import CurrentView
@@ -44,7 +44,6 @@ from meshllm.daemon.journal import Entry, Journal
 from meshllm.daemon.loop import Loop
 from meshllm.daemon.mesh_link import MeshLink
 from meshllm.daemon.mesh_start import MeshStart, begin, core_config
-from meshllm.daemon.places import DIGESTS_NAME, MANAGEMENT_SOCKET_NAME, REGISTRY_NAME, TENSORS_NAME, model_places
 from meshllm.daemon.ports import holder_of
 from meshllm.daemon.profile import Profile
 from meshllm.daemon.registrations import Registrations
@@ -58,11 +57,12 @@ from meshllm.daemon.time_zone import zone_of
 from meshllm.daemon.trace_export import TraceExport, export_of
 from meshllm.daemon.upkeep import check_health, verify_loaded
 from meshllm.daemon.view_log import tell_changes
-from meshllm.daemon.wishes import memory
+from meshllm.daemon.wishes import memory_here
 from meshllm.engine.build import AUTO, probe_build
 from meshllm.engine.endpoint import probe
 from meshllm.engine.inquiry import EngineUnusableError
 from meshllm.engine.life import EngineTimes
+from meshllm.engine.slot_store import SlotStore
 from meshllm.engine.supervisor import EngineSupervisor
 from meshllm.inventory import gpu, machine
 from meshllm.inventory.digests import DigestStore
@@ -165,13 +165,15 @@ class Node:
         self._engines: EngineSupervisor | None = None
         self._tunnels: RpcTunnels | None = None
         self._lending: RpcLending | None = None
-        self._watcher = ModelWatcher(model_places(config), DigestStore(state.path / DIGESTS_NAME), self._on_inventory)
+        where, digests = places.model_places(config), DigestStore(state.path / places.DIGESTS_NAME)
+        self._watcher = ModelWatcher(where, digests, self._on_inventory)
         self._registry = Registrations(
-            state.path / REGISTRY_NAME, model_places(config), self.views, self._watcher.look, self._loop.post
+            state.path / places.REGISTRY_NAME, where, self.views, self._watcher.look, self._loop.post
         )
+        self._slots = SlotStore(state.path / places.SLOTS_NAME)
         self._registry.read()
         self.mesh_link = MeshLink(start, config, self.views, self._loop.post, self._serve_tunnel)
-        socket = state.runtime / MANAGEMENT_SOCKET_NAME
+        socket = state.runtime / places.MANAGEMENT_SOCKET_NAME
         self._door = FrontDoor(_door_config(config, start), self.views, self._loop.post, socket, tunnels=self.mesh_link)
         self._door.metering.ledger.restore(start.kept.quota_uses)
         self._traces: TraceExport | None = export_of(config, start.node)
@@ -205,7 +207,7 @@ class Node:
         self._tunnels = RpcTunnels(bulk.dial_worker, tasks.start)
         self._lending = RpcLending(
             lambda: self.views.newest.engine_build, self._state.runtime, self._loop.post, tasks.start,
-            TensorCache(self._state.path / TENSORS_NAME, self._state.runtime),
+            TensorCache(self._state.path / places.TENSORS_NAME, self._state.runtime),
         )  # fmt: skip
         bulk.lends_by(self._lending.serve)
         carry_out = CarryOut(
@@ -222,6 +224,7 @@ class Node:
                 ),
                 downloaded=self._watcher.rescan,
                 idle=self._door.idle,
+                keep_slots=self._slots.keep,
                 mesh=self.mesh_link.carry_out,
                 answer=self._asking.answer,
                 leave=self._leave,
@@ -325,6 +328,7 @@ class Node:
             build, self._state.runtime, self._loop.post, self._door, tasks.start,
             times=EngineTimes(load_timeout_s=self._config.load_timeout_s, stall_s=self._config.engine_stall_s),
         )  # fmt: skip
+        self._engines.slots = self._slots
         self._loop.post(EngineProbed(build=build))
 
     def _on_inventory(self, inventory: Inventory) -> None:
@@ -425,12 +429,7 @@ class Node:
 
     def memory(self, model: ModelId) -> tuple[tuple[str, str], ...]:
         """Return a model's memory arithmetic; nothing while the model or the machine is unknown."""
-        view = self.views.newest
-        known = view.local.get(model)
-        if known is None or known.spec is None or view.resources is None:
-            return ()
-        uses_gpu = view.engine_build is not None and view.engine_build.uses_gpu
-        return memory(self._config, known.spec, view.resources, uses_gpu=uses_gpu)
+        return memory_here(self._config, self.views.newest, model)
 
     @property
     def mesh(self) -> MeshFacts | None:

@@ -10,6 +10,7 @@ from meshllm.core.policy import ModelPolicy
 DIGESTS_NAME = "digests.json"
 REGISTRY_NAME = "registry.json"
 TENSORS_NAME = "tensors"
+SLOTS_NAME = "slots"
 MANAGEMENT_SOCKET_NAME = "api.sock"
 
 

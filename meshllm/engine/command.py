@@ -53,6 +53,8 @@ class Host:
     """Folder that holds the package `meshllm`."""
     pid: int
     environment: Mapping[str, str]
+    slots_folder: str = ""
+    """Where an engine may save its slots, with a slash at the end; empty where it may not."""
 
 
 def this_host() -> Host:
@@ -89,7 +91,8 @@ def make_command(
         environment = {**environment, **SPLIT_ENVIRONMENT}
         return Command(argv=guarded(host, program), env=environment, stdin=f"{key}\n".encode())
     if build.kind == LLAMA_SERVER:
-        program = (build.program, *_native_arguments(plan, socket_path))
+        saving = ("--slot-save-path", host.slots_folder) if host.slots_folder else ()
+        program = (build.program, *_native_arguments(plan, socket_path), *saving)
         return Command(argv=guarded(host, program), env=environment, stdin=f"{key}\n".encode())
     if build.kind not in CHILD_MODULES:
         msg = f"unknown kind of engine build: {build.kind!r}"
@@ -99,6 +102,7 @@ def make_command(
         parameters["fake"] = json.loads(build.program)
     if ports:
         parameters["rpc_ports"] = list(ports)
+    parameters["slots_folder"] = host.slots_folder
     program = python_module(host, CHILD_MODULES[build.kind])
     line = json.dumps(parameters).encode() + b"\n"
     return Command(argv=guarded(host, program), env=environment, stdin=line, holds_stdin=True)

@@ -82,6 +82,32 @@ async def slots(endpoint: EngineEndpoint, within_s: float) -> SlotsReading:
         raise ProbeError(msg) from error
 
 
+async def conversations(endpoint: EngineEndpoint, within_s: float) -> list[tuple[int, int, int, bool]]:
+    """Return of each slot its number, the tokens in it, its last request's number, if it is busy. Raises ProbeError."""
+    told = await _get_json(endpoint, "/slots", within_s)
+    try:
+        return [
+            (int(slot["id"]), int(slot.get("n_prompt_tokens", 0)), int(slot.get("id_task", -1)),
+             bool(slot["is_processing"]))
+            for slot in told
+        ]  # fmt: skip
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        msg = f"/slots has no {error}"
+        raise ProbeError(msg) from error
+
+
+async def slot_action(endpoint: EngineEndpoint, slot: int, action: str, name: str, within_s: float) -> int:
+    """Have a slot saved to a file of that name, or restored from it; return its tokens. Raises ProbeError."""
+    told = await _get_json(
+        endpoint, f"/slots/{slot}?action={action}", within_s, json.dumps({"filename": name}).encode()
+    )
+    try:
+        return int(told["n_saved" if action == "save" else "n_restored"])
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"/slots/{slot} has no {error}"
+        raise ProbeError(msg) from error
+
+
 async def metrics(endpoint: EngineEndpoint, within_s: float) -> str:
     """Return what an engine counts of its work, in the text format of Prometheus. Raises ProbeError."""
     status, body = await _get(endpoint, "/metrics", within_s)

@@ -13,7 +13,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +35,7 @@ from meshllm.engine.cache_reader import CacheReader
 from meshllm.engine.command import Host, make_command
 from meshllm.engine.output import LogRing, explain
 from meshllm.engine.process import Process, spawn
+from meshllm.engine.slot_store import NOTHING_RESTORED, SlotStore
 from meshllm.engine.usage import oom_kills
 
 POLL_FIRST_S = 0.02
@@ -137,6 +138,8 @@ class LifeContext:
     traffic: Traffic
     ways: "WorkerWays | None" = None
     """For a split."""
+    slots: "SlotStore | None" = None
+    """Where conversations are saved when it ends."""
 
     @property
     def ports(self) -> tuple[int, ...]:
@@ -161,18 +164,38 @@ class EngineLife:
         self._end: EngineFailure | None = None
         self._ready_s: float | None = None
         self._stop_polite_s: float | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._saving: asyncio.Task[None] | None = None
+        self._restored = NOTHING_RESTORED
         self.log = LogRing()
         self.finished = asyncio.Event()
 
-    def stop(self, polite_s: float) -> None:
-        """Ask it to end, firmly after `polite_s`; at once for 0. Asked before: the shorter time counts."""
+    def stop(self, polite_s: float, slots_bytes: int = 0) -> None:
+        """Ask it to end, firmly after `polite_s`; at once for 0. Asked before: the shorter time counts.
+
+        With `slots_bytes` its conversations are saved first, in so many bytes of the disk.
+        """
+        may_save = slots_bytes and polite_s > 0 and self._end is None and self._ready_s is not None and not self._hung
         if self._end is None:
             self._end = EngineFailure(fault=EngineFault.STOPPED, message="it was asked to stop")
             if self._hung and polite_s <= 0:
                 self._end = EngineFailure(fault=EngineFault.HUNG, message=self._hung)
         self._stop_polite_s = polite_s
-        if self._process is not None:
-            self._process.stop(polite_s)
+        process, slots, group = self._process, self._context.slots, self._group
+        if process is None:
+            return
+        if may_save and slots is not None and group is not None:
+            saving = self._save_and_stop(process, slots, slots_bytes)
+            self._saving = group.create_task(saving, name=f"engine-save:{self._model}")
+        else:
+            process.stop(polite_s)
+
+    async def _save_and_stop(self, process: Process, slots: SlotStore, most_bytes: int) -> None:
+        try:
+            await slots.save(self._endpoint, self._plan, self._context.build, most_bytes, self._restored)
+        finally:
+            if self._stop_polite_s is not None:
+                process.stop(self._stop_polite_s)
 
     async def run(self) -> None:
         """Start the engine, watch it, and tell of its end."""
@@ -198,8 +221,10 @@ class EngineLife:
         context = self._context
         endpoint = self._endpoint
         try:
+            slots_folder = context.slots.open_folder() if context.slots is not None else ""
+            host = replace(context.host, slots_folder=slots_folder)
             command = make_command(
-                self._plan, context.build, endpoint.socket_path, endpoint.key, context.host, ports=context.ports
+                self._plan, context.build, endpoint.socket_path, endpoint.key, host, ports=context.ports
             )
         except ValueError as error:
             return EngineFailure(fault=EngineFault.CANNOT_START, message=str(error))
@@ -232,9 +257,13 @@ class EngineLife:
             self._context.ways.begin(process.pid, self._lose)
         self._context.post(EngineStarted(model=self._model, pid=process.pid))
         async with asyncio.TaskGroup() as group:
+            self._group = group
             watching = group.create_task(self._watch(process), name=f"engine-watch:{self._model}")
             code = await process.run()
+            self._group = None
             watching.cancel()
+            if self._saving is not None:
+                self._saving.cancel()
         return code
 
     def _lose(self, message: str) -> None:
@@ -250,9 +279,11 @@ class EngineLife:
         if not await self._loaded(process):
             self._give_up_loading(process)
             return
+        usage = process.usage()
+        if self._context.slots is not None and self._end is None:
+            self._restored = await self._context.slots.restore(self._endpoint, self._plan, self._context.build)
         self._ready_s = time.monotonic()
         offered = await self._offer()
-        usage = process.usage()
         ready = EngineReady(
             model=self._model,
             endpoint=self._endpoint,

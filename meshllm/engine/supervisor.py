@@ -18,6 +18,7 @@ from meshllm.core.events import Event
 from meshllm.core.ids import ModelId
 from meshllm.engine.command import this_host
 from meshllm.engine.life import EngineLife, EngineTimes, LifeContext, Traffic, WorkerWays
+from meshllm.engine.slot_store import SlotStore
 
 SOCKET_PATH_BYTES = 103
 """What a Unix socket's address holds on every system, without its closing zero (Linux has four more)."""
@@ -58,6 +59,8 @@ class EngineSupervisor:
         self._start_task = start_task
         self._times = times or EngineTimes()
         self._host = this_host()
+        self.slots: SlotStore | None = None
+        """Where conversations of engines that end are saved; set before the first one starts."""
         self._lives: dict[ModelId, EngineLife] = {}
         self._started = 0
         self._socket_path(self._started)  # so that a path that is too long shows at the start
@@ -75,17 +78,21 @@ class EngineSupervisor:
         self._started += 1
         endpoint = EngineEndpoint(socket_path=self._socket_path(self._started), key=secrets.token_urlsafe(KEY_BYTES))
         context = LifeContext(
-            build=self._build, host=self._host, times=self._times, post=self._post, traffic=self._traffic, ways=ways
-        )
+            build=self._build, host=self._host, times=self._times, post=self._post, traffic=self._traffic, ways=ways,
+            slots=self.slots,
+        )  # fmt: skip
         life = EngineLife(plan, endpoint, context)
         self._lives[model] = life
         self._start_task(f"engine:{model}", life.run())
 
-    def stop(self, model: ModelId, *, kill: bool = False) -> None:
-        """Ask a model's engine to end; returns at once. One that has no process is left alone."""
+    def stop(self, model: ModelId, *, kill: bool = False, slots_bytes: int = 0) -> None:
+        """Ask a model's engine to end; returns at once. One that has no process is left alone.
+
+        With `slots_bytes` its conversations are saved first, in so many bytes of the disk.
+        """
         life = self._lives.get(model)
         if life is not None and not life.finished.is_set():
-            life.stop(0.0 if kill else self._times.stop_polite_s)
+            life.stop(0.0 if kill else self._times.stop_polite_s, slots_bytes)
 
     def log_lines(self, model: ModelId) -> tuple[str, ...]:
         """Return what a model's engine said lately, also after its end; empty where none ever ran."""

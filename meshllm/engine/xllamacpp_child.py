@@ -62,6 +62,8 @@ def make_parameters(wheel: Any, told: dict[str, Any]) -> Any:  # noqa: ANN401 - 
         parameters.chat_template = _text_of(told["chat_template"])
     parameters.ui = False
     parameters.endpoint_slots = True
+    if told["slots_folder"]:
+        parameters.slot_save_path = told["slots_folder"]
     parameters.endpoint_metrics = True
     parameters.endpoint_props = False  # would let clients change them; reading them needs no leave
     parameters.sse_ping_interval = -1  # the front door has its own

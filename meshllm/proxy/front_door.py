@@ -12,7 +12,6 @@ import asyncio
 import logging
 import random
 import secrets
-from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from pathlib import Path
 from time import monotonic
@@ -29,6 +28,7 @@ from meshllm.core.routing.route_memory import RouteMemory
 from meshllm.core.routing.routes import Refusal
 from meshllm.proxy import openai
 from meshllm.proxy.client import ClientConnection
+from meshllm.proxy.clients import Clients, Space
 from meshllm.proxy.completion_cache import CompletionCache
 from meshllm.proxy.door_config import FrontDoorConfig
 from meshllm.proxy.fallbacks import Fallbacks
@@ -41,12 +41,13 @@ from meshllm.proxy.metering import Metering
 from meshllm.proxy.model_lists import ModelLists
 from meshllm.proxy.open_requests import OpenRequests
 from meshllm.proxy.openai import Problem
+from meshllm.proxy.owner_tier import OwnerTier
 from meshllm.proxy.peek import BodyError, Peek, peek
 from meshllm.proxy.plan import Planner
 from meshllm.proxy.problem_answers import problem_answer
 from meshllm.proxy.pursuit import Patience, Pursuit
 from meshllm.proxy.resume import Resumer
-from meshllm.proxy.room import descriptors_for_clients, is_loopback
+from meshllm.proxy.room import descriptors_for_clients
 from meshllm.proxy.serve_tunnel import FarEnd
 from meshllm.proxy.shadowing import Shadowing
 from meshllm.proxy.straight import request_ids
@@ -90,10 +91,12 @@ class FrontDoor:
         self.memory.stats.counted_elsewhere = self._on_lane
         self.planner = Planner(self.memory, views)
         reach = self._reach = Reach(post)
+        tunnels = tunnels or NoTunnels()
         self._targets = self.routes = Targets(
-            views, self.traffic, config.node, management_socket, Tunnels(tunnels or NoTunnels(), reach)
+            views, self.traffic, config.node, management_socket, Tunnels(tunnels, reach)
         )
-        self.completions = CompletionCache(views, self._targets.management.client_lines)
+        own_lines = self._targets.management.client_lines
+        self.completions = CompletionCache(views, own_lines, OwnerTier(views, config.node, tunnels))
         patience = Patience(config.load_wait_s, config.comment_s, rng)
         self.metering = Metering(views, config.node, config.quota_zone)
         self._pursuit = self.pursuit = Pursuit(self._targets, self.traffic, reach, self.planner, post, patience)
@@ -104,10 +107,7 @@ class FrontDoor:
         self._resumer = Resumer(self._targets, self.traffic, self._pursuit.pause_s)
         self._rules = config.access
         self._servers: list[asyncio.Server] = []
-        self._connections: set[ClientConnection] = set()
-        self._by_address: Counter[str] = Counter()
-        self._accepted = 0
-        self._connections_max = config.connections_max
+        self._clients = Clients(config.connections_max, config.connections_per_address_max)
         self._heads: dict[str, Heads] = {}
         self._lists = ModelLists(self._pursuit.retry_after_s)
         self._fallbacks = Fallbacks(self.traffic)
@@ -122,7 +122,7 @@ class FrontDoor:
 
     async def start(self) -> tuple[str, int]:
         """Listen; return the bound host and port. Raises OSError, as it comes, when the port is taken."""
-        self._connections_max = min(self._config.connections_max, descriptors_for_clients())
+        self._clients.most = min(self._config.connections_max, descriptors_for_clients())
         host, port = await self.listen(self._config.port)
         self._sweep()
         return host, port
@@ -141,15 +141,11 @@ class FrontDoor:
         self.tracing.collecting = collecting
         self._targets.is_watched = self.tracing.is_on
 
-    def _stop_listening(self) -> None:
-        for server in self._servers:
-            server.close()
-
     def _begin_leaving(self) -> None:
         self.is_leaving = True
         for heads in self._heads.values():
             heads.forget()
-        for client in self._connections:
+        for client in self._clients:
             client.leave_lane()
 
     async def close(self) -> None:
@@ -157,19 +153,21 @@ class FrontDoor:
         self._begin_leaving()
         if self._sweep_handle is not None:
             self._sweep_handle.cancel()
-        self._stop_listening()
+        for server in self._servers:
+            server.close()
         message = "this node is shutting down; ask another one"
         problem = Problem(status=503, code="leaving", message=message, retry_after_s=self._pursuit.retry_after_s())
-        for client in tuple(self._connections):
+        for client in self._clients:
             if client.exchange is not None:
                 client.exchange.end_early(problem)
             client.close()
         self.far_end.end(problem)
         await self._tending.close()
+        await self.completions.close()
         await self._open.shadowing.close()
         self._targets.close()
         await asyncio.sleep(0)  # what was written goes out
-        for client in tuple(self._connections):
+        for client in self._clients:
             client.abort()
         self.far_end.abort()
         await asyncio.sleep(0)
@@ -201,27 +199,23 @@ class FrontDoor:
     @property
     def connections(self) -> int:
         """Return how many clients are connected."""
-        return len(self._connections)
+        return len(self._clients)
 
     def counters(self) -> Mapping[str, float]:
         """Return what was counted since the start: only ever growing numbers, by name."""
-        own: dict[str, float] = {"connections": self._accepted}
+        own: dict[str, float] = {"connections": self._clients.accepted}
         return own | self.traffic.counters() | self.far_end.counters() | self.completions.counters()
 
     # -- House: for connections -----------------------------------------------------------------------
 
     def admit(self, client: ClientConnection, address: str) -> Problem | None:
         """Count a connection in, or say why there is no room. Loopback has no limit of its own."""
-        self._accepted += 1
-        self._connections.add(client)
-        self._by_address[address] += 1
-        is_full = len(self._connections) > self._connections_max
-        is_greedy = self._by_address[address] > self._config.connections_per_address_max and not is_loopback(address)
-        if not is_full and not is_greedy and not self.is_leaving:
+        space = self._clients.add(client, address)
+        if space is Space.ENOUGH and not self.is_leaving:
             return None
         self.traffic.refused += 1
-        if len(self._connections) > 2 * self._connections_max:
-            client.abort()  # even saying so takes a descriptor
+        if space is Space.NOT_A_WORD:
+            client.abort()
             return None
         message = "this node has as many connections as it can take; try again soon"
         return Problem(
@@ -230,10 +224,7 @@ class FrontDoor:
 
     def forget(self, client: ClientConnection, address: str) -> None:
         """Count a connection out."""
-        self._connections.discard(client)
-        self._by_address[address] -= 1
-        if self._by_address[address] <= 0:
-            del self._by_address[address]
+        self._clients.discard(client, address)
 
     def heads(self, local_address: str) -> Heads:
         """Return the memory of heads for connections to a local address."""
@@ -385,50 +376,59 @@ class FrontDoor:
         keeper = self.completions.keeper(found, seen, intake)
         if keeper is not None and keeper.tells(client, intake, request_id):
             return None
-        trip = None
-        most = self._targets.most(found, intake.priority)
-        if found.traffic.in_flight >= most or len(body) > found.unasked_bytes:
-            looked_at = self._pursuit.looked_at(found, seen, intake, most)
-            if isinstance(looked_at, Problem):
-                self.memory.stats.ended(found.model, found.node, is_ok=False, is_fallback=found.is_fallback)
-                self._refuse(client, arrival, looked_at)
-                return None
-            trip = looked_at
         exchange = Exchange(client, intake, body, request_id, self, found)
         self._note(exchange, seen, arrival)
-        exchange.trip, exchange.keeper = trip, keeper
-        return self._set_out(client, arrival, exchange, found)
+        exchange.keeper = keeper
+        if keeper is not None and keeper.has_owner:
+            self.tend(exchange, keeper.ask_owner(client, exchange, self._go_on))
+            return exchange
+        objection = self._set_out(exchange, found)
+        if objection is None:
+            return exchange
+        self.memory.stats.ended(found.model, found.node, is_ok=False, is_fallback=found.is_fallback)
+        lines = self.metering.lines(found.model) if exchange.meter is not None else b""
+        self._refuse(client, arrival, objection, lines)
+        return None
 
     def _note(self, exchange: Exchange, seen: Peek, arrival: Arrival) -> None:
         exchange.seen, exchange.asked_model, exchange.is_stream = seen, seen.model, seen.is_stream
         exchange.trace, exchange.watch = arrival.trace, self.tracing.now
 
-    def _set_out(
-        self, client: ClientConnection, arrival: Arrival, exchange: Exchange, found: Target
-    ) -> Exchange | None:  # fmt: skip
-        """Send a request on its way: at once where nothing is to be thought about."""
-        if found.is_metered or exchange.intake.client:
+    def _go_on(self, exchange: Exchange, found: Target) -> None:
+        """Send a request on its way whose answer nobody has kept."""
+        objection = self._set_out(exchange, found)
+        if objection is not None:
+            exchange.answer(objection)
+
+    def _set_out(self, exchange: Exchange, found: Target) -> Problem | None:
+        """Send a request on its way, at once where nothing is to be thought about; or say why it has none."""
+        intake = exchange.intake
+        most = self._targets.most(found, intake.priority)
+        if found.traffic.in_flight >= most or len(exchange.body) > found.unasked_bytes:
+            looked_at = self._pursuit.looked_at(found, exchange.seen, intake, most)
+            if isinstance(looked_at, Problem):
+                return looked_at
+            exchange.trip = looked_at
+        if found.is_metered or intake.client:
             objection = self.metering.objection(exchange, found, is_asked=self.planner.config.checks_quotas)
-            if objection is None:
-                self._open.compare(exchange)
-                self._pursue(exchange)
-                return exchange
-            self.memory.stats.ended(found.model, found.node, is_ok=False, is_fallback=found.is_fallback)
-            if exchange.watch is not None:
-                exchange.watch.quotas_said(found, objection)
-            self._refuse(client, arrival, objection, self.metering.lines(found.model))
+            if objection is not None:
+                if exchange.watch is not None:
+                    exchange.watch.quotas_said(found, objection)
+                return objection
+            self._open.compare(exchange)
+            self._pursue(exchange)
             return None
         self._open.compare(exchange)
         if found.others:
             if not self._pursuit.goes_at_once(exchange, found):
                 self._pursue(exchange)
-            return exchange
+            return None
         connection = found.pool.take() if exchange.trip is None else None
         if connection is not None:
             exchange.begin(connection)
         else:
             self._pursue(exchange)
-        return exchange
+        return None
 
     def _send(self, exchange: Exchange) -> None:
         """Send a request to the management app; over a new connection where an idle one that is stale would do harm."""
@@ -476,7 +476,7 @@ class FrontDoor:
         """Look at every connection's deadline; report traffic once a second."""
         now_s = monotonic()
         self.traffic.look()
-        for client in tuple(self._connections):
+        for client in self._clients:
             client.check(now_s)
         self.far_end.check(now_s)
         if now_s - self._measured_at_s >= _MEASURE_INTERVAL_S:

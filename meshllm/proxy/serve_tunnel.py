@@ -25,6 +25,7 @@ from meshllm.core.routing.routes import Refusal
 from meshllm.core.routing.tunnel_admission import Crowd, TunnelAsked, admit_tunnel
 from meshllm.proxy import openai
 from meshllm.proxy.client import ClientConnection, ClientTimes
+from meshllm.proxy.completion_cache import CompletionCache
 from meshllm.proxy.forward import Exchange
 from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.intake import Door
@@ -53,6 +54,7 @@ class Host(Protocol):
     traffic: Traffic
     metering: Metering
     tracing: Tracing
+    completions: CompletionCache
 
     @property
     def times(self) -> ClientTimes:
@@ -175,6 +177,8 @@ class FarEnd:
     def take(self, peer: NodeId, rights: Rights, head: TunnelHead) -> asyncio.Protocol | TunnelRefusal:
         """Return the protocol for a tunnel that a peer has opened, or why it is not taken."""
         view = self.routes.views.newest
+        if head.kept is not None and not self.is_leaving:
+            return self._host.completions.for_others.take(view, rights, head)
         priority = of_peer(head.priority, rights)
         asked = TunnelAsked(rights=rights, model=head.model, digest=head.digest, priority=priority)
         denial = admit_tunnel(view, asked, self._crowd(peer, head.model))

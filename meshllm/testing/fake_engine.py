@@ -25,7 +25,8 @@ from typing import Any, NoReturn
 
 from meshllm.core.limits import HTTP_BODY_BYTES, HTTP_HEADER_BLOCK_BYTES
 from meshllm.testing.fake_answers import STYLES, TURN, Counts, Json, Style, error, event, said_already
-from meshllm.testing.fake_prompts import SeenPrompts, last_text
+from meshllm.testing.fake_prompts import SeenPrompts, last_text, words_of
+from meshllm.testing.fake_slots import acted, slot_number
 from meshllm.testing.fake_split import Workers
 from meshllm.testing.fake_switches import LOAD_ENDS, Switches, end, load_trouble, read_switches, say
 
@@ -43,6 +44,8 @@ class Slot:
     n_prompt_tokens: int = 0
     n_cached: int = 0
     n_decoded: int = 0
+    words: list[str] = field(default_factory=list)
+    """Of the last prompt in it."""
 
 
 @dataclass(slots=True)
@@ -53,6 +56,7 @@ class Request:
     path: str
     headers: Mapping[str, str]
     body: dict[str, Any]
+    query: str = ""
     trouble: str = ""
     after: int = TROUBLE_TOKENS
     """Tokens before the trouble."""
@@ -137,6 +141,8 @@ class FakeEngine:
             await send_json(writer, 503, error("Loading model", 503))
         elif request.headers.get("authorization") != f"Bearer {self.told['key']}":
             await send_json(writer, 401, error("Invalid API Key", 401))
+        elif request.path.startswith("/slots/"):
+            await act_on_slot(self, request, writer)
         elif (answer := ROUTES.get((request.method, request.path))) is not None:
             request.trouble, request.after = trouble_of(request, self.switches)
             await answer(self, request, writer)
@@ -197,7 +203,8 @@ async def read_request(reader: asyncio.StreamReader, early: bytes = b"") -> Requ
         raise ValueError(msg)
     raw = await reader.readexactly(length)
     body = json.loads(raw) if raw else {}
-    return Request(method, target.partition("?")[0], headers, body if isinstance(body, dict) else {})
+    path, _, query = target.partition("?")
+    return Request(method, path, headers, body if isinstance(body, dict) else {}, query)
 
 
 async def read_early(reader: asyncio.StreamReader) -> bytes:
@@ -272,7 +279,7 @@ async def completion(engine: FakeEngine, request: Request, writer: asyncio.Strea
     if cached < 0:
         prompt_tokens, cached = engine.prompts.read(request.body)
     async with engine.slot(prompt_tokens) as slot:
-        slot.n_cached = cached
+        slot.n_cached, slot.words = cached, words_of(request.body)
         engine.hit_tokens += min(cached, prompt_tokens)
         engine.miss_tokens += prompt_tokens - min(cached, prompt_tokens)
         if await make_early_trouble(request, writer):
@@ -358,6 +365,20 @@ async def show_slots(engine: FakeEngine, _: Request, writer: asyncio.StreamWrite
     await send_json(writer, 200, body)
 
 
+async def act_on_slot(engine: FakeEngine, request: Request, writer: asyncio.StreamWriter) -> None:
+    """Save the prompt of a slot to a file, or read one back, as llama-server does."""
+    number, action = slot_number(request.path, len(engine.slots)), request.query.removeprefix("action=")
+    folder, name = str(engine.told.get("slots_folder", "")), str(request.body.get("filename", ""))
+    words = None if number is None else acted(action, folder, name, engine.slots[number].words)
+    if words is None or number is None:
+        await send_json(writer, 400, error("Unable to save or restore this slot", 400))
+        return
+    engine.slots[number].words = words
+    engine.prompts.learn(words)
+    told = "n_saved" if action == "save" else "n_restored"
+    await send_json(writer, 200, {"id_slot": number, "filename": name, told: len(words)})
+
+
 async def show_metrics(engine: FakeEngine, _request: Request, writer: asyncio.StreamWriter) -> None:
     """Answer what was counted, as llama-server does."""
     busy = sum(slot.is_processing for slot in engine.slots)
@@ -416,7 +437,7 @@ async def send_json(writer: asyncio.StreamWriter, status: int, body: object) -> 
 def read_arguments(arguments: list[str]) -> Json:
     """Return what llama-server's arguments tell, in the words of our children. Options without a meaning pass."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    for name in ("host", "model", "alias", "api-key-file"):
+    for name in ("host", "model", "alias", "api-key-file", "slot-save-path"):
         parser.add_argument(f"--{name}", default="")
     for name in ("ctx-size", "parallel"):
         parser.add_argument(f"--{name}", type=int, default=1)
@@ -425,6 +446,7 @@ def read_arguments(arguments: list[str]) -> Json:
     return {
         "socket": known.host, "model": known.model, "alias": known.alias, "key": key,
         "context_tokens": known.ctx_size // known.parallel, "slots": known.parallel,
+        "slots_folder": known.slot_save_path,
     }  # fmt: skip
 
 

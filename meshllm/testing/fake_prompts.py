@@ -29,6 +29,10 @@ class SeenPrompts:
         self._seen.append(words)
         return max(len(words), 1), min(cached, max(len(words) - 1, 0))
 
+    def learn(self, words: list[str]) -> None:
+        """Know a prompt that another engine has read."""
+        self._seen.append(words)
+
 
 def last_text(body: Mapping[str, Any]) -> str:
     """Return the text that a request ends with."""

@@ -1,7 +1,7 @@
 """Frames of a tunnel: one byte of kind, three bytes of length, then a payload of at most 64 KiB.
 
-Owns the form of one HTTP exchange between two nodes and the order that its frames have in each direction. Decides what
-ends a tunnel as a mistake of the other side. Doesn't know HTTP, and names a model, never a host or a port.
+Owns the form of one exchange between two nodes and the order that its frames have in each direction: HTTP, or one kept
+answer. Decides what ends a tunnel as a mistake of the other side. Doesn't know HTTP, and names a model, never a host.
 
 Forth: HEAD, DATA..., END. Back: PROGRESS..., then REFUSED, or DATA..., END. CANCEL may come instead of anything
 that is left forth, ERROR back. Nothing comes after REFUSED, END, CANCEL or ERROR.
@@ -15,6 +15,7 @@ from typing import assert_never
 from meshllm.core.ids import ModelId
 from meshllm.core.limits import TUNNEL_FRAME_BYTES
 from meshllm.wire.errors import WireCode, WireError
+from meshllm.wire.kept_asks import KeptAsk, check_kept
 from meshllm.wire.names import check_digest, check_model, check_text, check_word, fit_error, fit_text
 from meshllm.wire.packing import malformed, pack, read
 
@@ -64,6 +65,8 @@ class TunnelHead:
     session: str = ""
     """What requests of one conversation have in common, for prompt caches."""
     traceparent: str = ""
+    kept: KeptAsk | None = None
+    """The answer that it is about, where it carries no request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +245,8 @@ def _head(payload: bytes) -> TunnelHead:
     check_model(head.model)
     check_digest(head.digest)
     check_text(head.request_id, head.session, head.traceparent)
+    if head.kept is not None:
+        check_kept(head.kept)
     return head
 
 

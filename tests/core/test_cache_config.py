@@ -16,7 +16,7 @@ from meshllm.core.cache_config import (
     shown,
     unwrapped,
 )
-from meshllm.core.limits import GIB
+from meshllm.core.limits import GIB, MIB
 from meshllm.core.routing_config import ConfigFault
 
 CHOSEN = CacheConfig(global_cache_size_gb=2.0, model_sizes_mb=(("a", 1024),), model_priorities=(("a", 9), ("b", 1)))
@@ -143,6 +143,23 @@ def test_completions_are_switched_by_word_or_truth() -> None:
 
     assert found == [True, True, False, False, False]
     assert shown(patched(DEFAULT, {"completions": True, "completions_mb": 3}))["completions"] == "on"
-    for change in ({"completions": "maybe"}, {"completions": 1}, {"completions_mb": 0}, {"completions_mb": 1.5}):
+    shared = [patched(DEFAULT, {"completions": "on", "completions_shared": on}) for on in ("on", "off", None)]
+    assert [one.shares_completions for one in (DEFAULT, *shared)] == [False, True, False, True]
+    for change in (
+        {"completions": "maybe"}, {"completions": 1}, {"completions_mb": 0}, {"completions_mb": 1.5},
+        {"completions_shared": 3},
+    ):  # fmt: skip
+        with pytest.raises(CacheConfigError, match="must be"):
+            patched(DEFAULT, change)
+
+
+def test_the_disk_has_a_size_and_a_floor_for_each_model() -> None:
+    """Nothing, unless somebody says so; null takes it back."""
+    config = patched(DEFAULT, {"disk_cache_size_gb": 1.5, "min_disk_mb": 7})
+
+    assert (DEFAULT.disk_bytes, DEFAULT.min_disk_mb) == (0, 1024)
+    assert (config.disk_bytes, config.min_disk_mb) == (1536 * MIB, 7)
+    assert patched(config, {"disk_cache_size_gb": None}).disk_bytes == 0
+    for change in ({"disk_cache_size_gb": -1}, {"disk_cache_size_gb": "1"}, {"min_disk_mb": 0.5}, {"min_disk_mb": -1}):
         with pytest.raises(CacheConfigError, match="must be"):
             patched(DEFAULT, change)

@@ -81,9 +81,13 @@ class World:
         """Remember its end."""
         self.told.append(order)
 
-    def stop(self, model: ModelId, *, kill: bool) -> None:
+    def stop(self, model: ModelId, *, kill: bool, slots_bytes: int) -> None:
         """Remember a stop."""
-        self.told.append(("stop", model, kill))
+        self.told.append(("stop", model, kill, slots_bytes))
+
+    async def keep_slots(self, most_bytes: int) -> None:
+        """Remember what saved conversations may take."""
+        self.told.append(("slots", most_bytes))
 
     async def fetch(self, reference: ModelReference, on_progress: Tell, peers: Sequence[PeerSource] = ()) -> Path:
         """Progress once, then end as told."""
@@ -117,6 +121,7 @@ class World:
                 downloaded=lambda: self.told.append("downloaded"), idle=self.idle,
                 mesh=self.told.append, answer=lambda *words: self.told.append(words),
                 leave=lambda *words: self.told.append(words), start_task=tasks.start, post=self.events.append,
+                keep_slots=self.keep_slots,
             )  # fmt: skip
             carry_out = CarryOut(shells)
             for effect in effects:
@@ -135,11 +140,23 @@ async def test_engines_answers_and_leaving_go_straight_to_their_shells() -> None
     )  # fmt: skip
 
     await world.carry_out(
-        do.StartEngine(plan=plan), do.StopEngine(model=MODEL, kill=True), do.Answer(request_id="r", outcome=outcome),
+        do.StartEngine(plan=plan), do.StopEngine(model=MODEL, kill=True),
+        do.StopEngine(model=MODEL, slots_bytes=7), do.Answer(request_id="r", outcome=outcome),
         do.Leave(reason="SIGTERM", exit_code=0), do.Notify(level=do.Level.INFO, message="x"),
     )  # fmt: skip
 
-    assert world.told == [("start", "tiny"), ("stop", "tiny", True), ("r", outcome), ("SIGTERM", 0)]
+    assert world.told == [
+        ("start", "tiny"), ("stop", "tiny", True, 0), ("stop", "tiny", False, 7), ("r", outcome), ("SIGTERM", 0),
+    ]  # fmt: skip
+
+
+async def test_what_conversations_may_take_of_the_disk_is_passed_on() -> None:
+    """As a task: removing what is over may take a while."""
+    world = World()
+
+    await world.carry_out(do.KeepSlots(most_bytes=12))
+
+    assert world.told == [("slots", 12)]
 
 
 def a_split_plan() -> EnginePlan:

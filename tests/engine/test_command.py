@@ -268,3 +268,14 @@ def test_fake_engine_is_told_the_ports_of_its_workers() -> None:
     command = make_command(a_split_plan(15, 15), a_fake_build(), "/s.sock", KEY, A_HOST, ports=(7001, 7002))
 
     assert json.loads(command.stdin)["rpc_ports"] == [7001, 7002]
+
+
+def test_an_engine_is_told_where_to_save_its_slots() -> None:
+    """Where it may; a split never is."""
+    host = dataclasses.replace(A_HOST, slots_folder="/state/slots/")
+    native = make_command(a_plan(), NATIVE, "/run/e.sock", "k", host).argv
+    child = json.loads(make_command(a_plan(), a_fake_build(), "/run/e.sock", "k", host).stdin)
+
+    assert native[native.index("--slot-save-path") + 1] == "/state/slots/"
+    assert child["slots_folder"] == "/state/slots/"
+    assert "--slot-save-path" not in make_command(a_plan(), NATIVE, "/run/e.sock", "k", A_HOST).argv

@@ -158,3 +158,40 @@ async def test_address_is_an_endpoint_too() -> None:
         address = server.sockets[0].getsockname()
 
         assert await health.health(EngineEndpoint(address=address), WITHIN_S) is Health.READY
+
+
+async def test_conversations_are_read_from_slots(runtime_dir: Path) -> None:
+    """One that nobody used has none, and no request."""
+    async with an_engine(runtime_dir, answer([IDLE_SLOT, BUSY_SLOT])) as (endpoint, _):
+        found = await health.conversations(endpoint, WITHIN_S)
+
+    assert found == [(0, 0, -1, False), (1, 59, 77, True)]
+
+
+@pytest.mark.parametrize("said", [answer([{}]), answer(3), answer([3]), answer([], 501), b"HTTP/1.1 200 OK\r\n\r\nx"])
+async def test_strange_slots_have_no_conversations(runtime_dir: Path, said: bytes) -> None:
+    """Nothing is saved then."""
+    async with an_engine(runtime_dir, said) as (endpoint, _):
+        with pytest.raises(ProbeError):
+            await health.conversations(endpoint, WITHIN_S)
+
+
+async def test_a_slot_is_saved_and_restored_by_name(runtime_dir: Path) -> None:
+    """The engine says how many tokens that were."""
+    told = answer({"id_slot": 3, "filename": "a.slot", "n_saved": 59, "n_restored": 60})
+    async with an_engine(runtime_dir, told) as (endpoint, asked):
+        saved = await health.slot_action(endpoint, 3, "save", "a.slot", WITHIN_S)
+        restored = await health.slot_action(endpoint, 3, "restore", "a.slot", WITHIN_S)
+
+    assert (saved, restored) == (59, 60)
+    assert [one.split(b" HTTP")[0] for one in asked] == [
+        b"POST /slots/3?action=save", b"POST /slots/3?action=restore",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("said", [answer({}), answer(3), answer({"n_saved": "x"}), answer({"error": {}}, 400)])
+async def test_a_slot_that_cannot_be_saved_says_so(runtime_dir: Path, said: bytes) -> None:
+    """Or an engine that does not know how."""
+    async with an_engine(runtime_dir, said) as (endpoint, _):
+        with pytest.raises(ProbeError):
+            await health.slot_action(endpoint, 0, "save", "a.slot", WITHIN_S)

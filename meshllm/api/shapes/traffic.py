@@ -307,6 +307,8 @@ class CacheShare(TypedDict):
     limit_mb: int
     used_mb: int
     priority: int
+    disk_mb: int
+    """What its engine's slots may take on the disk while it rests."""
 
 
 class CacheAtNode(TypedDict):
@@ -327,8 +329,11 @@ class CacheDocument(TypedDict):
     min_ram_mb: int
     model_floors_mb: dict[str, int]
     model_sizes_mb: dict[str, int]
+    disk_cache_size_gb: float
+    min_disk_mb: int
     completions: Annotated[Literal["on", "off"], "Whether whole answers are kept."]
     completions_mb: int
+    completions_shared: Annotated[Literal["on", "off"], "Whether nodes keep them for one another."]
     is_dividing: bool
     models: dict[str, CacheShare]
     nodes: list[CacheAtNode]

@@ -8,7 +8,8 @@ Invariants: the shares never exceed the whole; what is allowed to an engine and 
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 
 from meshllm.core import cache_config
@@ -22,9 +23,9 @@ from meshllm.core.cache_config import (
     shown,
     unwrapped,
 )
-from meshllm.core.cache_limits import CACHE_DIVIDE_S
 from meshllm.core.cache_use import CachePicture, CacheReading, CacheUse
-from meshllm.core.caches.shares import Claim, divide, is_worth_it, usage_score
+from meshllm.core.caches.division import Division
+from meshllm.core.caches.shares import Claim, usage_score
 from meshllm.core.effects import Level, Notify
 from meshllm.core.ids import NO_MODEL, ModelId
 from meshllm.core.intents import Outcome, OutcomeCode
@@ -32,8 +33,6 @@ from meshllm.core.limits import MIB
 from meshllm.core.serving.replies import notice
 
 _HOUR_S = 3600.0
-_BY_USE = frozenset({AllocationStrategy.PROPORTIONAL, AllocationStrategy.DYNAMIC})
-"""Strategies whose shares change while the models stay the same."""
 Resolve = Callable[[str], ModelId | None]
 
 
@@ -54,16 +53,23 @@ class CacheBook:
         """Begin with what was written down; what the node's configuration says replaces it."""
         self._configured = configured
         self.config = configured or kept or cache_config.DEFAULT
-        self.shares: dict[ModelId, int] = {}
-        """In force, in bytes."""
+        self._memory, self._disk = Division(), Division()
         self.uses: dict[ModelId, CacheUse] = {}
         self.going: set[ModelId] = set()
         """Models whose engines are ended for the sake of others."""
         self.last_victim = NO_MODEL
-        self._divided_s = float("-inf")
-        self._divided_by: CacheConfig | None = None
         self._evicted_s: deque[float] = deque()
         self._notices: list[Notify] = []
+
+    @property
+    def shares(self) -> dict[ModelId, int]:
+        """Return the shares in force of the memory for prompts, in bytes."""
+        return self._memory.shares
+
+    @property
+    def disk_shares(self) -> dict[ModelId, int]:
+        """Return those of the disk."""
+        return self._disk.shares
 
     @property
     def remembered(self) -> CacheConfig | None:
@@ -81,7 +87,7 @@ class CacheBook:
             self._evicted_s.popleft()
         return CachePicture(
             config=self.config, shares=MappingProxyType(dict(self.shares)), uses=MappingProxyType(dict(self.uses)),
-            evictions_lately=len(self._evicted_s),
+            evictions_lately=len(self._evicted_s), disk_shares=MappingProxyType(dict(self.disk_shares)),
         )  # fmt: skip
 
     # -- what is chosen --------------------------------------------------------------------------------
@@ -102,27 +108,21 @@ class CacheBook:
     # -- what is divided -------------------------------------------------------------------------------
 
     def divide(self, standings: Iterable[Standing], resolve: Resolve, now_s: float) -> None:
-        """Share the whole out among these models, where they, the choice or their use differ from before."""
-        present = {one.model: one for one in standings}
-        if not self.config.is_dividing:
-            self.shares, self._divided_by = {}, None
-            return
-        is_due = self.config.allocation_strategy in _BY_USE and now_s >= self._divided_s + CACHE_DIVIDE_S
-        is_other = self._divided_by != self.config or present.keys() != self.shares.keys()
-        if not (is_due or is_other):
-            return
-        self._divided_s, self._divided_by = now_s, self.config
-        found = divide(self.config.whole_bytes, self._claims(present.values(), resolve, now_s))
-        if is_other or is_worth_it(self.shares, found):
-            told = {model: size // MIB for model, size in found.items()}
-            if found != self.shares and found:
-                self._notices.append(notice(Level.DEBUG, "caches divided", **{f"{key}_mb": told[key] for key in told}))
-            self.shares = found
+        """Share the wholes out among these models, where they, the choice or their use differ from before."""
+        present, config = {one.model: one for one in standings}, self.config
+        whole_bytes = config.whole_bytes if config.is_dividing else 0
+        claims = partial(self._claims, present.values(), resolve, now_s)
+        if self._memory.renew(whole_bytes, config, present.keys(), claims, now_s):
+            told = {f"{model}_mb": size // MIB for model, size in self.shares.items()}
+            if told:
+                self._notices.append(notice(Level.DEBUG, "caches divided", **told))
+        disk_claims = partial(self._disk_claims, present.values(), resolve, now_s)
+        self._disk.renew(config.disk_bytes, config, present.keys(), disk_claims, now_s)
 
     def next_s(self) -> float | None:
         """Return when the use of models is looked at again; None where it does not matter."""
-        matters = self.config.is_dividing and self.config.allocation_strategy in _BY_USE and len(self.shares) > 1
-        return self._divided_s + CACHE_DIVIDE_S if matters else None
+        due = (one.next_s(self.config) for one in (self._memory, self._disk))
+        return min((at_s for at_s in due if at_s is not None), default=None)
 
     def allowed(self, model: ModelId, others_bytes: int) -> int | None:
         """Return the cache that an engine may be started with beside what the others have; None for its own choice."""
@@ -144,6 +144,12 @@ class CacheBook:
             fixed = None if size is None else size * MIB
             found.append(Claim(model=one.model, weight=weight, floor_bytes=floor, fixed_bytes=fixed))
         return found
+
+    def _disk_claims(self, standings: Iterable[Standing], resolve: Resolve, now_s: float) -> list[Claim]:
+        """Return what speaks for each model's part of the disk: the same, above another floor."""
+        floor_bytes = self.config.min_disk_mb * MIB
+        claims = self._claims(standings, resolve, now_s)
+        return [replace(claim, floor_bytes=floor_bytes, fixed_bytes=None) for claim in claims]
 
     def _weight(self, one: Standing, priority: int, now_s: float) -> float:
         match self.config.allocation_strategy:

@@ -1,7 +1,7 @@
 """Kept completions: which answers may be told again, to which requests, and which are forgotten first.
 
 Owns the key of a kept answer and the bounded memory of them. Decides what is told again: only what the same engine
-would have to say again, letter for letter. Doesn't know HTTP, nor how a request found its engine.
+would have to say again, letter for letter. Doesn't know HTTP, nor how a request found its engine, nor other nodes.
 
 Invariants: a request that leaves anything to chance has no key; the memory never has more bytes than it may.
 """
@@ -17,6 +17,10 @@ from meshllm.core.engines import EngineBuild, EngineOptions
 from meshllm.core.view import LocalModel
 
 _DIGEST_BYTES = 16
+WHOLE, STREAM = b"w", b"s"
+"""What a request's digest begins with: in which form it wants its answer."""
+KEY_DIGEST_BYTES = len(WHOLE) + _DIGEST_BYTES
+RECIPE_DIGITS = 2 * _DIGEST_BYTES
 _RANDOM_SEED = 2**32 - 1
 """llama.cpp's word for "any": minus one, as 32 bits."""
 _UNGREEDY = frozenset({"adaptive_target", "dynatemp_range", "mirostat", "samplers", "xtc_probability"})
@@ -79,22 +83,27 @@ def request_digest(path: bytes, document: Mapping[str, object]) -> bytes | None:
         del plain["stream"]
     state = blake2b(path + b"\0", digest_size=_DIGEST_BYTES)
     state.update(json.dumps(plain, separators=(",", ":")).encode())
-    return state.digest()
+    return (STREAM if plain.get("stream") else WHOLE) + state.digest()
 
 
 Key = tuple[str, str, bytes]
 """Model, recipe and request."""
 
 
+def told_by_digest(digest: bytes, answer: bytes) -> bytes | None:
+    """Return an answer as it is told from memory, in the form that its request's digest asks for; None as below."""
+    return events_told_again(answer) if digest.startswith(STREAM) else told_again(answer)
+
+
 def told_again(body: bytes) -> bytes | None:
-    """Return a whole answer as it is told from memory, with `cached` in it; None where it is not good or not whole."""
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
+    """Return a whole answer as it is told from memory, with `cached` in it; None where it is not good or not whole.
+
+    What was told from memory comes out as it went in, so that another node's word can be checked.
+    """
+    document = _read(body)
+    if document is None or _unfinished(document) != (True, set()):
         return None
-    if not isinstance(document, dict) or _unfinished(document) != (True, set()):
-        return None
-    return json.dumps({**document, "cached": True}, separators=(",", ":"), ensure_ascii=False).encode()
+    return _cached(document)
 
 
 def events_told_again(events: bytes) -> bytes | None:
@@ -113,19 +122,33 @@ def events_told_again(events: bytes) -> bytes | None:
         if value.strip() == b"[DONE]":
             has_ended = True
             continue
-        try:
-            document = json.loads(value)
-        except (ValueError, RecursionError):
-            return None
-        if not isinstance(document, dict) or "error" in document:
+        document = _read(value)
+        if document is None or "error" in document or (text := _cached(document)) is None:
             return None
         has_some, unfinished = _unfinished(document)
         finished = _indices(document) - unfinished
         has_choices, open_choices = has_choices or has_some, (open_choices | unfinished) - finished
-        text = json.dumps({**document, "cached": True}, separators=(",", ":"), ensure_ascii=False)
-        found.append(b"data: %b\n\n" % text.encode())
+        found.append(b"data: %b\n\n" % text)
     is_whole = has_ended and has_choices and not open_choices
     return b"".join((*found, b"data: [DONE]\n\n")) if is_whole else None
+
+
+def _read(text: bytes) -> dict[str, object] | None:
+    """Return a JSON object; None for anything else."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _cached(document: Mapping[str, object]) -> bytes | None:
+    """Return an answer that says that it was kept; None for what is no JSON: halves of characters, endless numbers."""
+    told = {**document, "cached": True}
+    try:
+        return json.dumps(told, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError):
+        return None
 
 
 def _choices(document: Mapping[str, object]) -> list[dict[str, object]]:
@@ -168,13 +191,19 @@ class Completions:
     def find(self, *keys: Key) -> bytes | None:
         """Return the answer that is kept by the first of the keys that has one, and count what came of it."""
         for key in keys:
-            answer = self._kept.get(key)
+            answer = self.look(key)
             if answer is not None:
-                self._kept.move_to_end(key)
                 self.hits += 1
                 return answer
         self.misses += 1
         return None
+
+    def look(self, key: Key) -> bytes | None:
+        """Return the answer that is kept by a key, without counting it as a request of this node's own clients."""
+        answer = self._kept.get(key)
+        if answer is not None:
+            self._kept.move_to_end(key)
+        return answer
 
     def keep(self, key: Key, answer: bytes) -> bool:
         """Keep an answer, unless it would take too much of the room; tell whether it is kept."""

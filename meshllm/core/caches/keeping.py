@@ -12,7 +12,7 @@ from meshllm.core import events as ev
 from meshllm.core.cache_limits import CACHE_FULL_SHARE, CACHE_HYSTERESIS, CACHE_PAUSE_S, CACHE_REST_S
 from meshllm.core.caches.book import CacheBook, Standing
 from meshllm.core.caches.victims import WHY, Occupant, in_order
-from meshllm.core.effects import Level
+from meshllm.core.effects import KeepSlots, Level
 from meshllm.core.engines import EnginePlan, EngineState
 from meshllm.core.ids import NO_MODEL, ModelId
 from meshllm.core.limits import MIB
@@ -37,6 +37,8 @@ class CacheKeeping:
         """The model whose engine is being started anew."""
         self._grown_s = float("-inf")
         self._due_s: float | None = None
+        self._disk_bytes = 0
+        """What was last said of the disk."""
 
     @property
     def book(self) -> CacheBook:
@@ -67,10 +69,19 @@ class CacheKeeping:
         taking_part = [one for one in self._held.records.values() if _takes_part(one)]
         self.book.divide((self._standing(one, now_s) for one in taking_part), self._resolve, now_s)
         self._due_s = None
+        told = self._tell_disk()
         if not self.book.config.is_dividing or self._is_busy():
-            return []
+            return told
         running = [one for one in taking_part if one.plan is not None]
-        return self._shrink(running, now_s) or self._grow(running, now_s)
+        return told + (self._shrink(running, now_s) or self._grow(running, now_s))
+
+    def _tell_disk(self) -> Effects:
+        """Say how much of the disk conversations may take, where that is news: nothing is the rule."""
+        most_bytes = self.book.config.disk_bytes
+        if most_bytes == self._disk_bytes:
+            return []
+        self._disk_bytes = most_bytes
+        return [KeepSlots(most_bytes=most_bytes)]
 
     def _standing(self, record: Record, now_s: float) -> Standing:
         return Standing(

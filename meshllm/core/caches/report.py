@@ -30,6 +30,7 @@ def allocation(view: MeshView) -> dict[str, object]:
         model: {
             "allocated_mb": allocated.get(model, 0) // MIB, "limit_mb": started.get(model, 0) // MIB,
             "used_mb": _use(view, model).size_bytes // MIB, "priority": priorities.get(model, PRIORITY_USUAL),
+            "disk_mb": view.caches.disk_shares.get(model, 0) // MIB,
         }
         for model in sorted({*allocated, *started})
     }  # fmt: skip

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from meshllm.core import limits
 from meshllm.core.ids import ModelId
+from meshllm.core.rendezvous import lot
 from meshllm.core.routing.ratings import Rating
 
 _KEY_BYTES = 16
@@ -30,12 +31,7 @@ def by_rendezvous(session: str, ratings: Sequence[Rating], max_load: float) -> l
     """Return candidates in the order that belongs to a session; those that are full and fuller than most come last."""
     key = session_key(session)
     bound = max(max_load, _BOUND * sum(rating.load for rating in ratings) / len(ratings))
-    return sorted(ratings, key=lambda rating: (rating.load > bound, _draw(key, rating.name), rating.name))
-
-
-def _draw(key: bytes, name: str) -> bytes:
-    """Return a candidate's lot for a session: the smallest wins, and a candidate that goes changes no other's."""
-    return blake2b(name.encode(), digest_size=8, key=key).digest()
+    return sorted(ratings, key=lambda rating: (rating.load > bound, lot(key, rating.name), rating.name))
 
 
 class Bound(NamedTuple):

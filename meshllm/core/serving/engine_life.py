@@ -81,7 +81,7 @@ class EngineLife:
         if record is None or record.state is not EngineState.DRAINING:
             return []
         record.signal(Signal.DRAINED)
-        return [StopEngine(model=record.id)]
+        return [StopEngine(model=record.id, slots_bytes=self._held.caches.disk_shares.get(record.id, 0))]
 
     def on_exited(self, event: ev.EngineExited, now_s: float) -> Effects:
         """A process is gone: as asked, or it failed and may get another try."""

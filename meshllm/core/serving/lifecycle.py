@@ -255,7 +255,8 @@ class Lifecycle:
         said = told(old, self.held, self.fetching, self.adopted.models.values(), is_client=is_client)
         waiting, demand = self.gap_filling.waiting, self.gap_filling.own_demand.told(now_s)
         unshared = tuple(sorted(self.splits.unshared.items()))
-        return replace(said, waiting=tuple(sorted(waiting)), demand=demand, unshared=unshared)
+        keeps = self.held.caches.config.shares_completions and not is_client
+        return replace(said, waiting=tuple(sorted(waiting)), demand=demand, unshared=unshared, keeps_answers=keeps)
 
     def settle(self, now_s: float, said: Announcement) -> Effects:
         """Start what is wanted and fits; say of the rest what it waits for. `said` is the own announcement so far."""

@@ -15,6 +15,7 @@ from meshllm.core.caches.completions import (
     recipe_of,
     request_digest,
     told_again,
+    told_by_digest,
 )
 from meshllm.core.catalog import ModelSpec
 from meshllm.core.engines import EngineBuild, EngineOptions, EnginePlan, EngineState, MemoryNeed
@@ -264,3 +265,43 @@ def test_an_answer_that_is_too_large_is_not_kept() -> None:
     assert not memory.keep(a_key(1), bytes(int(8000 * COMPLETION_BYTES_SHARE)))
     assert memory.keep(a_key(1), bytes(700))
     assert memory.find(a_key(2), a_key(1)) == bytes(700)
+
+
+# -- answers of other nodes ----------------------------------------------------------------------------
+
+
+@given(text=st.text(), number=st.floats(allow_nan=False, allow_infinity=False) | st.integers())
+def test_what_was_told_again_comes_out_as_it_went_in(text: str, number: float) -> None:
+    """So another node's word can be read as an engine's, whatever is in it."""
+    answer = {"x": number, "choices": [{"index": 0, "message": {"content": text}, "finish_reason": "stop"}]}
+    told = told_again(json.dumps(answer).encode())
+    events = events_told_again(b"data: %b\n\ndata: [DONE]\n\n" % json.dumps(answer).encode())
+
+    assert told is not None
+    assert events is not None
+    assert told_again(told) == told
+    assert events_told_again(events) == events
+
+
+@pytest.mark.parametrize("value", ['"\\ud800"', "NaN", "Infinity", "1e999", "-Infinity"])
+def test_what_is_no_json_is_not_told(value: str) -> None:
+    """Half a character, and numbers that JSON does not have; nothing breaks of them."""
+    answer = json.dumps(ANSWER)[:-1].encode() + b', "x": %b}' % value.encode()
+
+    assert told_again(answer) is None
+    assert events_told_again(b"data: %b\n\ndata: [DONE]\n\n" % answer) is None
+
+
+def test_an_answer_is_read_in_the_form_that_was_asked_for() -> None:
+    """The digest of a request says which; the other form is none."""
+    whole, stream = digest(), digest(stream=True)
+    assert whole is not None
+    assert stream is not None
+    text = json.dumps(ANSWER).encode()
+    events = b"data: %b\n\ndata: [DONE]\n\n" % text
+
+    assert told_by_digest(whole, text) == told_again(text)
+    assert told_by_digest(stream, events) == events_told_again(events)
+    assert told_by_digest(stream, text) is None
+    assert told_by_digest(whole, events) is None
+    assert (whole[:1], stream[:1], digest(stream=False)) == (b"w", b"s", whole)

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshllm.core.cache_config import CacheConfig, EvictionPolicy
+from meshllm.core import events as ev
+from meshllm.core.cache_config import AllocationStrategy, CacheConfig, EvictionPolicy
 from meshllm.core.cache_limits import CACHE_PAUSE_S, CACHE_REST_S
-from meshllm.core.effects import DrainEngine, KeepOrders, KeptOrders
+from meshllm.core.effects import DrainEngine, KeepOrders, KeepSlots, KeptOrders, StopEngine
 from meshllm.core.engines import EngineState
+from meshllm.core.ids import ModelId
 from meshllm.core.intents import Verb
 from meshllm.core.limits import GIB, MIB
 from meshllm.core.policy import ModelPolicy
@@ -245,3 +247,43 @@ def test_an_idle_model_makes_room_for_another_by_the_same_policy(policy: Evictio
     assert drained(node) == [victim]
     assert node.started_mb()[-1][0] == "new"
     assert node.core.view.caches.uses[node.model(victim).id].freed_bytes == 50 * MIB
+
+
+# -- the disk ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.rows("CAC-1")
+def test_an_engine_that_ends_saves_its_conversations_in_its_share_of_the_disk() -> None:
+    """Shares of the disk go by the same strategy; one that is killed saves nothing."""
+    config = CacheConfig(
+        disk_cache_size_gb=4.0, allocation_strategy=AllocationStrategy.PRIORITY_BASED, min_disk_mb=0,
+        model_priorities=(("a", 9), ("b", 3)),
+    )  # fmt: skip
+    node = CachedNode(*some("a", "b"), caches=config)
+    node.run("a", "b")
+    shares = {str(model): size // MIB for model, size in node.core.view.caches.disk_shares.items()}
+    node.ask(Verb.UNLOAD, "a")
+    (saving,) = node.tell(ev.EngineDrained(model=ModelId("a")))
+    node.ask(Verb.UNLOAD, "b", force=True)
+
+    assert shares == {"a": 3072, "b": 1024}
+    assert saving == StopEngine(model=ModelId("a"), slots_bytes=3072 * MIB)
+    assert node.of(StopEngine)[1:] == [StopEngine(model=ModelId("b"), kill=True)]
+    assert node.shares_mb() == {}
+
+
+def test_what_the_disk_may_hold_is_said_when_it_changes() -> None:
+    """Once; nothing is said where nothing was ever saved."""
+    node, plain = (
+        CachedNode(*some("a"), caches=CacheConfig(disk_cache_size_gb=1.0)),
+        CachedNode(*some("a"), caches=None),
+    )
+    for one in (node, plain):
+        one.run("a")
+        one.wait(100.0)
+    node.asked(disk_cache_size_gb=0.5)
+    node.asked(min_disk_mb=7)
+    node.asked(disk_cache_size_gb=0)
+
+    assert [one.most_bytes // MIB for one in node.of(KeepSlots)] == [1024, 512, 0]
+    assert plain.of(KeepSlots) == []

@@ -105,8 +105,8 @@ def test_an_allocation_shows_shares_limits_and_use() -> None:
     found, undivided = allocation(node.core.view), allocation(alone.core.view)
 
     assert found["models"] == {
-        "a": {"allocated_mb": 512, "limit_mb": 512, "used_mb": 12, "priority": 9},
-        "b": {"allocated_mb": 512, "limit_mb": 512, "used_mb": 0, "priority": 5},
+        "a": {"allocated_mb": 512, "limit_mb": 512, "used_mb": 12, "priority": 9, "disk_mb": 0},
+        "b": {"allocated_mb": 512, "limit_mb": 512, "used_mb": 0, "priority": 5, "disk_mb": 0},
     }
     assert found["nodes"] == [{"node_id": "a" * 52, "allocated_mb": 1024, "used_mb": 12}]
     assert (found["is_dividing"], found["global_cache_size_gb"], found["allocation_strategy"]) == (

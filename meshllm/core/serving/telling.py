@@ -45,7 +45,9 @@ def told(
     """Return what this node's models, and those of servers that it adopted, make true of it; `old` gives the rest."""
     records = [record for _, record in sorted(held.records.items())]
     served = tuple(
-        one for record in records if (one := _served(record, _tags(held, record.id), held.build)) is not None
+        _served(record, state, _tags(held, record.id), held.build)
+        for record in records
+        if (state := told_state(record)) is not None
     )
     adopted = list(adopted)
     requested = _requested(held, fetching, {model.id for model in adopted})
@@ -97,11 +99,10 @@ def _tags(held: Holdings, model: ModelId) -> frozenset[str]:
     return tags_of(model, held.policies.get(model), held.registered)
 
 
-def _served(record: Record, tags: frozenset[str], build: EngineBuild | None) -> ServedModel | None:
+def _served(
+    record: Record, state: ServingState, tags: frozenset[str], build: EngineBuild | None
+) -> ServedModel:  # fmt: skip
     """Return what is announced of a model in memory or on its way, with what people say that it can do."""
-    state = told_state(record)
-    if state is None:
-        return None
     said = ServedModel(
         model=record.id, digest="", state=state, is_assigned=record.is_assigned, order=record.order,
         size_bytes=record.reference.size_bytes if record.reference is not None else 0,

@@ -425,9 +425,11 @@ class MeshCore:
                 register.stand(is_admin=Rights.ADMIN in self._trust.rights)
                 register.settle()
             rights, routing = _told(self._trust.rights, self._config), self._routing.announced
-            where = replace(said, addresses=self._addresses, bulk_port=self._bulk_port)
-            where = replace(where, quotas=self._quotas.announced, quota_uses=self._quotas.used)
-            if own.renew(replace(where, rights=rights, routing=routing), now_s):
+            whole = replace(
+                said, addresses=self._addresses, bulk_port=self._bulk_port, quotas=self._quotas.announced,
+                quota_uses=self._quotas.used, rights=rights, routing=routing,
+            )  # fmt: skip
+            if own.renew(whole, now_s):
                 members.say()
             self._book.hear(self._config.node, own.announcement, is_live=True)
             self._book.settle()
@@ -445,6 +447,8 @@ class MeshCore:
             changes["joining"] = False
             self._serving.gap_filling.joined(now_s)
             has_news = True
+        if is_serving:
+            self._serving.look_ahead()
         if has_news:
             self._retry_s = self._serving.next_s(now_s)
         picture.renew(changes, now_s)

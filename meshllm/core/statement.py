@@ -44,7 +44,8 @@ class OwnStatement:
     def renew(self, new: Announcement, now_s: float) -> bool:
         """Take what is true now; tell whether it is worth a new version. Its own version is ignored."""
         old = self.announcement
-        new = replace(new, incarnation=old.incarnation, version=old.version, left=old.left)
+        if (new.incarnation, new.version, new.left) != (old.incarnation, old.version, old.left):
+            new = replace(new, incarnation=old.incarnation, version=old.version, left=old.left)
         is_insisted = self._insisted_s is not None and now_s >= self._insisted_s
         if new == old and not is_insisted:
             self.soft_due_s = self._insisted_s

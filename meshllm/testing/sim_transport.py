@@ -90,6 +90,8 @@ class SimTransport:
         self.ends: dict[NodeId, dict[NodeId, list[End]]] = {}
         """Open ends by node and peer, oldest first."""
         self.dials = 0
+        self._sized: tuple[Message | None, int] = None, 0
+        """The message that was sent last, often to many, and its bytes."""
 
     # -- dialling ------------------------------------------------------------------------------------
 
@@ -200,7 +202,9 @@ class SimTransport:
 
     def _transmit(self, end: End, message: Message) -> None:
         world = self._world
-        world.spend(end.node, packets_bytes(message))
+        if self._sized[0] is not message:
+            self._sized = message, packets_bytes(message)
+        world.spend(end.node, self._sized[1])
         delay_s = self._passes(end)
         if delay_s is None:
             end.blocked.append(message)

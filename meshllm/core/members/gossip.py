@@ -69,13 +69,15 @@ class Gossip:
         self._news = {}
         own = news.pop(circle.me, None)
         few = set(circle.pick(FANOUT, without=_everywhere(news))) if news else set()
+        mine = Push(records=(circle.own.record,)) if own is not None else None
         for peer in circle.linked:
-            records = [circle.own.record] if own is not None else []
             if peer in few:
                 fresh = (circle.table.record_of(node) for node, knowing in news.items() if peer not in knowing)
-                records += [record for record in fresh if record is not None and record.announcement.node != peer]
-            for batch in _batches(records):
-                circle.send(peer, Push(records=batch))
+                records = [record for record in fresh if record is not None and record.announcement.node != peer]
+                for batch in _batches([circle.own.record, *records] if mine is not None else records):
+                    circle.send(peer, Push(records=batch))
+            elif mine is not None:
+                circle.send(peer, mine)
         self._rounds = _SETTLE_ROUNDS
         if ("settle", "") not in circle.timers:
             circle.timers.set(("settle", ""), circle.now_s + circle.jitter(circle.times.settle_s * self._settle_times))

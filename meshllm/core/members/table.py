@@ -14,7 +14,7 @@ from hashlib import blake2b
 from meshllm.core.announcement import Announcement, Record
 from meshllm.core.ids import NodeId
 from meshllm.core.limits import GOSSIP_BUCKETS
-from meshllm.core.standing import LIVE, Evidence, MemberState, next_state
+from meshllm.core.standing import Evidence, MemberState, next_state
 
 HASH_BYTES = 8
 SUMMARY_BYTES = 12
@@ -52,8 +52,8 @@ class Entry:
 
     @property
     def is_live(self) -> bool:
-        """Tell whether it counts as a member."""
-        return self.state in LIVE
+        """Tell whether it counts as a member: `LIVE`, without a hash for each peer at each word."""
+        return self.state is MemberState.ALIVE or self.state is MemberState.SUSPECT
 
 
 class Table:
@@ -69,6 +69,8 @@ class Table:
         self.live_count = 1
         """Live members, this node among them."""
         self._buckets = [0] * GOSSIP_BUCKETS
+        self._packed = [bytes(HASH_BYTES)] * GOSSIP_BUCKETS
+        """The same as bytes."""
         self._hashes: dict[NodeId, int] = {}
         self._nodes: list[set[NodeId]] = [set() for _ in range(GOSSIP_BUCKETS)]
         self._homes: dict[NodeId, int] = {}
@@ -141,13 +143,12 @@ class Table:
     def summary(self) -> bytes:
         """Return one hash over everything that live members say."""
         if self._summary is None:
-            whole = b"".join(bucket.to_bytes(HASH_BYTES, "big") for bucket in self._buckets)
-            self._summary = blake2b(whole, digest_size=SUMMARY_BYTES).digest()
+            self._summary = blake2b(b"".join(self._packed), digest_size=SUMMARY_BYTES).digest()
         return self._summary
 
     def buckets(self) -> tuple[bytes, ...]:
         """Return the hash of each bucket."""
-        return tuple(bucket.to_bytes(HASH_BYTES, "big") for bucket in self._buckets)
+        return tuple(self._packed)
 
     def within(self, buckets: Iterable[int]) -> Iterator[Record]:
         """Yield the statements of the live members in some buckets, in order."""
@@ -169,13 +170,16 @@ class Table:
         node, home = said.node, self._home(said.node)
         text = f"{node}/{said.incarnation}/{said.version}".encode()
         fresh = int.from_bytes(blake2b(text, digest_size=HASH_BYTES).digest(), "big")
-        self._buckets[home] ^= self._hashes.get(node, 0) ^ fresh
+        self._mix(home, self._hashes.get(node, 0) ^ fresh)
         self._hashes[node] = fresh
         self._nodes[home].add(node)
-        self._summary = None
 
     def _discount(self, node: NodeId) -> None:
         home = self._home(node)
-        self._buckets[home] ^= self._hashes.pop(node, 0)
+        self._mix(home, self._hashes.pop(node, 0))
         self._nodes[home].discard(node)
+
+    def _mix(self, home: int, difference: int) -> None:
+        self._buckets[home] ^= difference
+        self._packed[home] = self._buckets[home].to_bytes(HASH_BYTES, "big")
         self._summary = None

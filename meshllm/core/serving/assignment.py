@@ -310,26 +310,35 @@ def _replica_for(
 ) -> tuple[Need | None, Reason]:
     """Return the model that an idle node should take, and why: from its disk if it can."""
     site = bench.site
-    barred = site.refuses | site.reluctant
-    here = [served[model] for model in site.disk if model in served and model not in barred]
-    found = _scarcest(here, bench, counts)
+    found = _scarcest([served[model] for model in site.disk if model in served], bench, counts)
     if found is not None or not site.downloads:
         return found, Reason.LEAST_SERVED_ON_DISK
-    elsewhere = [need for model, need in served.items() if model not in site.disk and model not in barred]
-    return _scarcest([need for need in elsewhere if _is_fetchable(need, bench)], bench, counts), Reason.LEAST_SERVED
+    elsewhere = [need for model, need in served.items() if need.reference is not None and model not in site.disk]
+    return _scarcest(elsewhere, bench, counts), Reason.LEAST_SERVED
 
 
 def _scarcest(needs: Iterable[Need], bench: _Bench, counts: Mapping[ModelId, int]) -> Need | None:
-    """Return the model with the fewest hosts that fits, of those the one that is asked for most."""
-    site = bench.site
+    """Return the model with the fewest hosts that may go there and fits, of those the one that is asked for most."""
+    node = bench.site.node
     best: tuple[tuple[int, float, int], Need] | None = None
     for need in needs:
-        scarcity = counts[need.model], -need.demand, preference(site.node, need.model)
-        if best is not None and scarcity >= best[0]:
-            continue  # whether it fits is what takes the time
-        if site.fit(need.model, site.disk.get(need.model, need.size_bytes), bench.room) is not None:
+        count = counts[need.model]
+        if best is not None and count > best[0][0]:
+            continue  # whether it fits is what takes the time, and after that the preference
+        scarcity = count, -need.demand, preference(node, need.model)
+        if (best is None or scarcity < best[0]) and _has_place(need, bench):
             best = (scarcity, need)
     return best[1] if best is not None else None
+
+
+def _has_place(need: Need, bench: _Bench) -> bool:
+    """Tell whether an idle node could have a model in memory, and on its disk, and takes it."""
+    site, model = bench.site, need.model
+    if model in site.refuses or model in site.reluctant:
+        return False
+    if model not in site.disk and not _is_fetchable(need, bench):
+        return False
+    return site.fit(model, site.disk.get(model, need.size_bytes), bench.room) is not None
 
 
 # -- why nobody can --------------------------------------------------------------------------------------------

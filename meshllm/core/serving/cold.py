@@ -26,14 +26,10 @@ class ColdModels:
         touched = self._stock.touched
         if not touched:
             return
-        found = dict(self.newest)
-        for model in touched:
-            cold = self._cold(model, newest)
-            if cold is None:
-                found.pop(model, None)
-            else:
-                found[model] = cold
-        self._take(found)
+        news = {model: cold for model in touched if (cold := self._cold(model, newest)) != self.newest.get(model)}
+        if news:
+            found = {model: cold for model, cold in ({**self.newest, **news}).items() if cold is not None}
+            self.newest = MappingProxyType(dict(sorted(found.items())))
         touched.clear()
 
     def explain(self, lacks: Mapping[ModelId, str], newest: Newest) -> None:
@@ -43,13 +39,11 @@ class ColdModels:
         self._stock.touched |= changed
         self.renew(newest)
 
-    def _take(self, found: dict[ModelId, ColdModel]) -> None:
-        if found != self.newest:
-            self.newest = MappingProxyType(dict(sorted(found.items())))
-
     def _cold(self, model: ModelId, newest: Newest) -> ColdModel | None:
+        if self._stock.has_host(model):
+            return None
         entry = self._stock.entries.get(model)
-        if entry is None or entry.hosts or not (entry.files or entry.wishes):
+        if entry is None or not (entry.files or entry.wishes):
             return None
         digest = next(iter(entry.digests)) if len(entry.digests) == 1 else ""
         return ColdModel(

@@ -7,9 +7,10 @@ Each node counts only requests that came in at it, so the sum over the members c
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from types import MappingProxyType
 
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.limits import DEMAND_HALF_LIFE_S, DEMAND_LEAST, DEMAND_MODELS
 
 _FADE_PER_S = math.log(2) / DEMAND_HALF_LIFE_S
@@ -17,6 +18,9 @@ _PER_MINUTE = 60 * _FADE_PER_S
 """One request that has just come, as a rate: what a steady stream of them would add up to."""
 EXACT_USES = 100
 """Counts up to here are told exactly, larger ones with two digits."""
+
+Told = tuple[tuple[str, float], ...]
+"""Rates as a member announces them, by model."""
 
 
 class Demand:
@@ -35,7 +39,7 @@ class Demand:
         """Return how many requests a minute a model gets, lately rather than long ago."""
         return self._weight(model, now_s) * _PER_MINUTE
 
-    def told(self, now_s: float) -> tuple[tuple[str, float], ...]:
+    def told(self, now_s: float) -> Told:
         """Return the rates as they are announced: in steps, the highest ones, sorted by model; forget what faded."""
         rates = {model: coarse_rate(self.per_minute(model, now_s)) for model in self._weights}
         for model, rate in rates.items():
@@ -64,10 +68,44 @@ def coarse_count(count: int) -> int:
     return count // step * step
 
 
-def summed(parts: Iterable[Iterable[tuple[str, float]]]) -> Mapping[ModelId, float]:
-    """Return the demand of the whole mesh: the same sum in whatever order the members come."""
-    rates: dict[ModelId, list[float]] = {}
-    for part in parts:
-        for model, rate in part:
-            rates.setdefault(ModelId(model), []).append(rate)
-    return {model: round(math.fsum(rates[model]), 3) for model in sorted(rates)}
+class MeshDemand:
+    """The demand of the whole mesh, kept up as members speak: the same sum in whatever order they come."""
+
+    def __init__(self) -> None:
+        """Have heard of none."""
+        self._told: dict[NodeId, Told] = {}
+        self._rates: dict[ModelId, dict[NodeId, float]] = {}
+        self._stale: set[ModelId] = set()
+        """Models of which somebody told another rate since the sums were made."""
+        self._sums: Mapping[ModelId, float] = MappingProxyType({})
+
+    def hear(self, node: NodeId, told: Told) -> None:
+        """Take a member's rates in place of those that it told before; none for one that is gone."""
+        before = self._told.get(node, ())
+        if before == told:
+            return
+        for model, _ in before:
+            self._rates[ModelId(model)].pop(node, None)
+            self._stale.add(ModelId(model))
+        for model, rate in told:
+            rates = self._rates.setdefault(ModelId(model), {})
+            rates[node] = rates.get(node, 0.0) + rate
+            self._stale.add(ModelId(model))
+        if told:
+            self._told[node] = told
+        else:
+            self._told.pop(node, None)
+
+    def sums(self) -> Mapping[ModelId, float]:
+        """Return the requests a minute by model, sorted; the same object while nobody tells another rate."""
+        if self._stale:
+            found = dict(self._sums)
+            for model in self._stale:
+                if rates := self._rates[model]:
+                    found[model] = round(math.fsum(rates.values()), 3)
+                else:
+                    del self._rates[model]
+                    found.pop(model, None)
+            self._stale.clear()
+            self._sums = MappingProxyType(dict(sorted(found.items())))
+        return self._sums

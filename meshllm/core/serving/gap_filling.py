@@ -37,7 +37,7 @@ from meshllm.core.serving.assignment import Need, Step, Urgency, assign, lack_of
 from meshllm.core.serving.capacity import NoRoom, Room
 from meshllm.core.serving.claims import claim_wait_s
 from meshllm.core.serving.cold import ColdModels
-from meshllm.core.serving.demand import Demand, summed
+from meshllm.core.serving.demand import Demand
 from meshllm.core.serving.holdings import Holdings
 from meshllm.core.serving.records import Record
 from meshllm.core.serving.replies import Effects, notice
@@ -100,7 +100,7 @@ class GapFilling:
         """What was tried in vain, and until when it is left to others."""
         self._others: dict[NodeId, Site] = {}
         self._unread: set[NodeId] = set()
-        """Other nodes that said something, or went, since they were last looked at as sites."""
+        """Other nodes that said something of their machines or models, or went, since they were looked at as sites."""
         self._news = Change.MODELS
         self._looked_s = float("-inf")
         self._look_s = inf
@@ -110,7 +110,6 @@ class GapFilling:
 
     def hear(self, node: NodeId, state: MemberState | None, said: Announcement | None, now_s: float) -> None:
         """Take what is known of another member; None: nothing any more."""
-        self._unread.add(node)
         if state in LIVE and said is not None:
             change = self.stock.put(said)
         elif state is MemberState.DEAD:
@@ -119,6 +118,8 @@ class GapFilling:
             change = self.stock.remove(node)
         if change is Change.NOTHING:
             return
+        if change is not Change.DEMAND:
+            self._unread.add(node)
         self._news = max(self._news, change)
         pause_s = ASSIGN_INTERVAL_S if self.waiting else NUMBERS_INTERVAL_S
         if change is Change.MODELS:
@@ -206,7 +207,7 @@ class GapFilling:
 
     def _measure(self, now_s: float) -> None:
         """Look at demand and loads."""
-        self.demand = summed(said.demand for said in self.stock.everybody())
+        self.demand = self.stock.demand()
         self._hot = self.upkeep.feel(self.demand, now_s)
         if (due_s := self.upkeep.heat.next_s(now_s)) is not None:
             self._look_at(due_s)
@@ -242,7 +243,11 @@ class GapFilling:
             del self._since[key]
         for key in lacking:
             self._since.setdefault(key, now_s)
-        return [replace(need, overdue=self._overdue(need, now_s)) if need.missing else need for need in needs]
+        return [self._waited(need, now_s) if need.missing else need for need in needs]
+
+    def _waited(self, need: Need, now_s: float) -> Need:
+        overdue = self._overdue(need, now_s)
+        return replace(need, overdue=overdue) if overdue != need.overdue else need
 
     def _overdue(self, need: Need, now_s: float) -> int:
         first_s, step_s = _patience(need.urgency)

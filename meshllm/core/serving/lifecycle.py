@@ -101,6 +101,7 @@ class Lifecycle:
         self.health = HealthLedger()
         self.leaving: str | None = None
         self._exit_code = 0
+        self._own_due_s: float | None = None
         self.has_inventory = False
 
     def on_resources(self, event: ev.ResourcesMeasured) -> Effects:
@@ -318,14 +319,20 @@ class Lifecycle:
 
     def next_s(self, now_s: float) -> float | None:
         """Return when a restart, a start, a question to an adopted server, or a look at who serves what is due."""
-        due: list[float | None] = []
-        if self.leaving is None:  # a node that goes looks at none of these again
-            due += [self.gap_filling.next_s(now_s), self.splits.next_s(), self.lending.next_s(), self.caches.next_s()]
-        due.append(self.health.next_s())
+        if self.leaving is not None:  # a node that goes looks at nobody else again
+            return self._own_due_s
+        look_s = self.gap_filling.next_s(now_s)
+        return min((at_s for at_s in (look_s, self._own_due_s) if at_s is not None), default=None)
+
+    def look_ahead(self) -> None:
+        """Find out when something of this node's own models is due: what members say does not change that."""
+        due: list[float | None] = [self.health.next_s()]
+        if self.leaving is None:
+            due += [self.splits.next_s(), self.lending.next_s(), self.caches.next_s()]
         due.append(self.adopted.next_s() if self.has_inventory else None)
         for record in self.held.records.values():
             due += [record.retry_at_s, record.starts_at_s]
-        return min((at_s for at_s in due if at_s is not None), default=None)
+        self._own_due_s = min((at_s for at_s in due if at_s is not None), default=None)
 
 
 def _eager(policies: Iterable[ModelPolicy]) -> tuple[str, ...]:

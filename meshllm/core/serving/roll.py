@@ -7,7 +7,7 @@ In a mesh of two hundred nodes that start their models, making both anew for eac
 the time that the core takes; a statement changes one or two models of many.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -19,6 +19,8 @@ from meshllm.core.view import Group, Member, Replica
 
 _Key = TypeVar("_Key", str, ModelId)
 _Value = TypeVar("_Value")
+_Place = tuple[NodeId, ModelId]
+"""A model at a node; one file may have two names there."""
 
 
 class Roll:
@@ -29,8 +31,8 @@ class Roll:
         self._me = me
         self._known: dict[NodeId, Member] = {}
         """Members that serve anything, as they were when that last made a difference."""
-        self._hosts: dict[str, dict[tuple[NodeId, ModelId], tuple[Announcement, ServedModel]]] = {}
-        """What each group is made of; one file may have two names at one node."""
+        self._hosts: dict[str, dict[_Place, tuple[Announcement, ServedModel]]] = {}
+        """What each group is made of."""
         self._groups: dict[str, Group] = {}
         self._replicas: dict[ModelId, tuple[Replica, ...]] = {}
         self.groups: Mapping[str, Group] = MappingProxyType(self._groups)
@@ -56,17 +58,15 @@ class Roll:
 
     def _regroup(self, before: Mapping[NodeId, Member], after: Mapping[NodeId, Member]) -> None:
         """Make the groups anew that a member leaves, joins or is in."""
-        touched: set[str] = set()
-        for node, member in before.items():
-            for served in hosted_by(member):
-                key = group_key(node, served)
-                touched.add(key)
-                self._hosts.get(key, {}).pop((node, served.model), None)
-        for node, member in after.items():
-            for served in hosted_by(member):
-                key = group_key(node, served)
-                touched.add(key)
-                self._hosts.setdefault(key, {})[node, served.model] = (member.announcement, served)
+        was, now = dict(_places(before)), dict(_places(after))
+        for key, place in was.keys() - now.keys():
+            self._hosts[key].pop(place, None)
+        for (key, place), said in now.items():
+            self._hosts.setdefault(key, {})[place] = said
+        resized = {node for node in before.keys() & after.keys() if _sizes(before[node]) != _sizes(after[node])}
+        touched = {key for key, _ in was.keys() ^ now.keys()} | {key for key, (node, _) in now if node in resized}
+        if not touched:
+            return  # of most news: a model on its way, or more to do for one that is ready
         fresh: dict[str, Group | None] = {}
         for key in touched:
             hosts = self._hosts.get(key)
@@ -93,8 +93,20 @@ def _facts(member: Member | None) -> tuple[object, ...]:
     if member is None:
         return ()
     said = member.announcement
-    sizes = (said.resources.gpu_total_bytes, said.resources.memory_total_bytes) if said.resources is not None else None
-    return said.serving, member.state, member.rtt_s, said.name, said.rights, sizes
+    return said.serving, member.state, member.rtt_s, said.name, said.rights, _sizes(member)
+
+
+def _sizes(member: Member) -> tuple[int, int] | None:
+    """Return what a host is elected by."""
+    resources = member.announcement.resources
+    return (resources.gpu_total_bytes, resources.memory_total_bytes) if resources is not None else None
+
+
+def _places(members: Mapping[NodeId, Member]) -> Iterator[tuple[tuple[str, _Place], tuple[Announcement, ServedModel]]]:
+    """Yield what members answer for, by group and place in it."""
+    for node, member in members.items():
+        for served in hosted_by(member):
+            yield (group_key(node, served), (node, served.model)), (member.announcement, served)
 
 
 def _merged(old: dict[_Key, _Value], fresh: Mapping[_Key, _Value | None]) -> dict[_Key, _Value]:

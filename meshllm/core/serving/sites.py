@@ -137,8 +137,9 @@ def room_of(said: Announcement) -> Room:
         promised += need
         if one.state in (ServingState.CLAIMED, ServingState.DOWNLOADING, ServingState.LOADING):
             unseen += need  # what was measured cannot show it yet
-    promised += sum(lent.memory_bytes for lent in said.lends)
-    unseen += sum(lent.memory_bytes for lent in said.lends if not lent.is_loaded)
+    for lent in said.lends:
+        promised += lent.memory_bytes
+        unseen += 0 if lent.is_loaded else lent.memory_bytes
     allowed = less(whole_of(said), promised)
     free = less(Room(gpu_bytes=resources.gpu_free_bytes, host_bytes=resources.memory_free_bytes), unseen)
     return Room(gpu_bytes=min(allowed.gpu_bytes, free.gpu_bytes), host_bytes=min(allowed.host_bytes, free.host_bytes))

@@ -18,6 +18,7 @@ from meshllm.core.known_models import CATALOG_FILES
 from meshllm.core.limits import ORPHAN_S, ORPHANS
 from meshllm.core.rights import Rights
 from meshllm.core.serving.assignment import Need, Urgency
+from meshllm.core.serving.demand import MeshDemand
 from meshllm.core.serving.sites import may_host
 from meshllm.core.serving.sources import gives_files
 from meshllm.core.serving.stock_entry import Entry, is_source, wished
@@ -28,15 +29,18 @@ Newest = Callable[[ModelId], ModelOrder | None]
 
 
 _FILLS_NO_GAP = frozenset({ServingState.DRAINING, ServingState.FAILED})
+_NO_DIGESTS: frozenset[str] = frozenset()
 
 
 class Change(IntEnum):
     """What a member's news is to this node."""
 
     NOTHING = 0
-    NUMBERS = 1
-    """Memory, load or demand: worth a look some time."""
-    MODELS = 2
+    DEMAND = 1
+    """How much models are asked for there: worth a look some time."""
+    NUMBERS = 2
+    """Memory or load: the same."""
+    MODELS = 3
     """Somebody has, serves or wants something else than before."""
 
 
@@ -51,6 +55,11 @@ class Stock:
         self._said: dict[NodeId, Announcement] = {}
         self._everybody: list[Announcement] | None = None
         self._orphaned: set[ModelId] = set()
+        self._names: dict[str, set[ModelId]] = {}
+        """The models whose entries have a digest, as far as these were looked at."""
+        self._needs: dict[ModelId, tuple[object, Need]] = {}
+        """What followed last from a model's entry and its twins', and what else that was made of."""
+        self._demand = MeshDemand()
         self.touched: set[ModelId] = set()
         """Models of which something changed since somebody emptied this."""
 
@@ -64,9 +73,32 @@ class Stock:
         if self._stale:
             stale, self._stale = self._stale, set()
             for model in stale & self._entries.keys():
-                if not self._entries[model].renew():
-                    del self._entries[model]
+                self._renew(model)
         return self._entries
+
+    def _renew(self, model: ModelId) -> None:
+        """Make anew what follows from an entry, and forget what followed for it and for its twins."""
+        entry = self._entries[model]
+        before = entry.digests
+        is_left = entry.renew()
+        after = entry.digests if is_left else _NO_DIGESTS
+        self._needs.pop(model, None)
+        for digest in before | after:
+            for twin in self._names.get(digest, ()):
+                self._needs.pop(twin, None)
+        for digest in before - after:
+            self._names[digest].discard(model)
+            if not self._names[digest]:
+                del self._names[digest]
+        for digest in after - before:
+            self._names.setdefault(digest, set()).add(model)
+        if not is_left:
+            del self._entries[model]
+
+    def has_host(self, model: ModelId) -> bool:
+        """Tell whether anybody serves a model or is about to."""
+        entry = self._entries.get(model)
+        return entry is not None and entry.has_host
 
     # -- what members say ------------------------------------------------------------------------------
 
@@ -82,8 +114,10 @@ class Stock:
                 if entry.orphaned_by == said.node:
                     self._unorphan(entry)  # it has come back, and looks after its models itself
         elif is_same and _numbers(old) == _numbers(said):
-            return Change.NOTHING
+            self._demand.hear(said.node, said.demand)
+            return Change.DEMAND if old.demand != said.demand else Change.NOTHING
         self._exchange(said.node, old, said)
+        self._demand.hear(said.node, said.demand)
         self._note_orders(old, said)
         for one in said.serving if self._orphaned else ():
             if one.state is ServingState.READY and one.model in self._orphaned:
@@ -97,6 +131,7 @@ class Stock:
             return Change.NOTHING
         self._everybody = None
         self._exchange(node, old, None)
+        self._demand.hear(node, ())
         self._note_orders(old, None)
         return Change.MODELS
 
@@ -107,11 +142,12 @@ class Stock:
             return Change.NOTHING
         for wish in old.requested:
             if is_source(wish, old):
-                self.entries[wished(wish)].remembered = wish  # perhaps nobody else knows where its file is
+                self._entry(wished(wish)).remembered = wish  # perhaps nobody else knows where its file is
         left = [one.model for one in old.serving if one.model in self.entries and one.state not in _FILLS_NO_GAP]
         for model in left[: max(ORPHANS - len(self._orphaned), 0)]:
             self._orphaned.add(model)
-            self.entries[model].orphaned_by, self.entries[model].orphaned_until_s = node, now_s + ORPHAN_S
+            entry = self._entry(model)
+            entry.orphaned_by, entry.orphaned_until_s = node, now_s + ORPHAN_S
         self.remove(node)
         return Change.MODELS
 
@@ -198,6 +234,10 @@ class Stock:
 
     # -- what follows from it ------------------------------------------------------------------------------
 
+    def demand(self) -> Mapping[ModelId, float]:
+        """Return the requests a minute that enter the whole mesh, by model."""
+        return self._demand.sums()
+
     def needs(
         self, newest: Newest, demand: Mapping[ModelId, float], hot: Collection[ModelId], *, least_bytes: int
     ) -> list[Need]:
@@ -206,18 +246,25 @@ class Stock:
         `hot` ones should have one more than they have; smaller files than `least_bytes` outside the catalogue
         are toys that nobody serves unasked.
         """
-        same: dict[str, list[Entry]] = {}
-        for entry in self.entries.values():
-            for digest in entry.digests:
-                same.setdefault(digest, []).append(entry)
-        return [
-            self._need(entry, _twins(entry, same), newest(entry.model), demand.get(entry.model, 0.0), hot, least_bytes)
-            for entry in self.entries.values()
-        ]
+        needs = []
+        for model, entry in self.entries.items():
+            order, rate, is_hot = newest(model), demand.get(model, 0.0), model in hot
+            made_of = (order, rate, is_hot, least_bytes)
+            known = self._needs.get(model)
+            if known is None or known[0] != made_of:
+                need = self._need(entry, self._twins(entry), order, rate, least_bytes, is_hot=is_hot)
+                known = self._needs[model] = made_of, need
+            needs.append(known[1])
+        return needs
+
+    def _twins(self, entry: Entry) -> list[Entry]:
+        """Return the other names of a model's files."""
+        names = {model for digest in entry.digests for model in self._names[digest]}
+        return [self._entries[model] for model in names if model != entry.model]
 
     def _need(
-        self, entry: Entry, twins: list[Entry], order: ModelOrder | None, demand: float, hot: Collection[ModelId],
-        least_bytes: int,
+        self, entry: Entry, twins: list[Entry], order: ModelOrder | None, demand: float, least_bytes: int, *,
+        is_hot: bool,
     ) -> Need:  # fmt: skip
         by_name = entry.hosts
         hosts = by_name.union(*(twin.hosts for twin in twins)) if twins else by_name
@@ -226,15 +273,15 @@ class Stock:
         urgency, places = Urgency.LYING, 0
         if entry.waiting and not by_name and not is_held:
             urgency, places, hosts = Urgency.WAITING, 1, by_name  # it was asked for by this name
-        elif not is_cold and (entry.floor or entry.orphaned_by is not None or entry.model in hot):
-            hottest = len(entry.ready) + 1 if entry.model in hot else 0
+        elif not is_cold and (entry.floor or entry.orphaned_by is not None or is_hot):
+            hottest = len(entry.ready) + 1 if is_hot else 0
             urgency, places = Urgency.WANTED, max(entry.floor, hottest, int(entry.orphaned_by is not None))
         elif not is_cold and not entry.wishes and _is_first(entry, twins) and _is_no_toy(entry, least_bytes):
             places = 1
         return Need(
             model=entry.model, urgency=urgency, places=places, hosts=hosts, holders=entry.holders,
             size_bytes=entry.size_bytes, reference=entry.reference, demand=demand,
-            is_hot=entry.model in hot and len(hosts) >= entry.floor, is_open=places > 0 and _is_first(entry, twins),
+            is_hot=is_hot and len(hosts) >= entry.floor, is_open=places > 0 and _is_first(entry, twins),
         )  # fmt: skip
 
 
@@ -276,11 +323,6 @@ def is_ordered_out(entry: Entry, order: ModelOrder | None) -> bool:
     return not any(one.order >= order.version for one in entry.serving.values())
 
 
-def _twins(entry: Entry, same: Mapping[str, list[Entry]]) -> list[Entry]:
-    """Return the other names of a model's files."""
-    return [twin for digest in entry.digests for twin in same[digest] if twin is not entry]
-
-
 def _is_first(entry: Entry, twins: Iterable[Entry]) -> bool:
     """Tell whether a model's name stands for its file, which may have several."""
     return all(entry.model < twin.model for twin in twins if twin.files or twin.serving)
@@ -306,4 +348,4 @@ def _states(said: Announcement) -> list[tuple[object, ...]]:
 
 
 def _numbers(said: Announcement) -> tuple[object, ...]:
-    return said.resources, said.usable, said.serving, said.demand, said.lends, said.unshared
+    return said.name, said.resources, said.usable, said.serving, said.lends, said.unshared

@@ -14,6 +14,8 @@ from meshllm.core.rights import Rights
 from meshllm.core.serving.rebalance import Load
 from meshllm.core.serving.sources import own_file_reference
 
+_NO_DIGEST = frozenset({""})
+
 
 @dataclass(slots=True)
 class Entry:
@@ -47,30 +49,50 @@ class Entry:
     size_bytes: int = 0
     reference: ModelReference | None = None
     load: Load | None = None
-    """What its ready hosts can do and have to do, without the demand; None without one."""
+    """What its ready hosts can do and have to do, by the demand that was asked for last; None without one."""
+
+    @property
+    def has_host(self) -> bool:
+        """Tell whether a node serves it or is about to; right even before `renew`."""
+        return any(one.state is not ServingState.DRAINING for one in self.serving.values())
+
+    def asked(self, per_minute: float) -> Load | None:
+        """Return the load of its ready hosts at so many requests a minute; None without one."""
+        if self.load is not None and self.load.per_minute != per_minute:
+            self.load = self.load.asked(per_minute)
+        return self.load
 
     def renew(self) -> bool:
         """Derive what follows from the rest; tell whether anything is left of it."""
-        serving = self.serving.values()
-        ready = {node: one for node, one in self.serving.items() if one.state is ServingState.READY}
-        known: list[DiskModel | ServedModel | RequestedModel] = [*self.files.values(), *serving, *self.wishes.values()]
-        sized = known if self.remembered is None else [*known, self.remembered]
+        known: list[DiskModel | ServedModel | RequestedModel] = [
+            *self.files.values(), *self.serving.values(), *self.wishes.values()
+        ]  # fmt: skip
+        sizes = {one.size_bytes for one in known}
+        if self.remembered is not None:
+            sizes.add(self.remembered.size_bytes)
+        self.size_bytes = max(sizes, default=0)
+        self.digests = frozenset({one.digest for one in known} - _NO_DIGEST)
         self.holders = frozenset(self.files)
-        self.hosts = frozenset(node for node, one in self.serving.items() if one.state is not ServingState.DRAINING)
-        self.ready = tuple(sorted(ready))
-        self.min_warm = max((wish.min_warm for wish in self.wishes.values()), default=0)
-        self.floor = max((wish.min_replicas for wish in self.wishes.values()), default=0)
-        self.floor = max(self.floor, self.min_warm)
-        self.digests = frozenset(one.digest for one in known if one.digest)
-        self.size_bytes = max((one.size_bytes for one in sized), default=0)
+        self._renew_hosts()
+        self.min_warm = self.floor = 0
+        for wish in self.wishes.values():
+            self.min_warm = max(self.min_warm, wish.min_warm)
+            self.floor = max(self.floor, wish.min_warm, wish.min_replicas)
         self.reference = self._reference()
-        self.load = None
-        if ready:
-            self.load = Load(
-                per_minute=0.0, slots=sum(one.slots for one in ready.values()),
-                busy=sum(one.busy for one in ready.values()), queued=sum(one.queued for one in ready.values()),
-            )  # fmt: skip
         return bool(known or self.waiting or self.orphaned_by is not None)
+
+    def _renew_hosts(self) -> None:
+        hosts, ready = [], []
+        slots = busy = queued = 0
+        for node, one in self.serving.items():
+            if one.state is not ServingState.DRAINING:
+                hosts.append(node)
+            if one.state is ServingState.READY:
+                ready.append(node)
+                slots, busy, queued = slots + one.slots, busy + one.busy, queued + one.queued
+        self.hosts = frozenset(hosts)
+        self.ready = tuple(sorted(ready))
+        self.load = Load(per_minute=0.0, slots=slots, busy=busy, queued=queued) if ready else None
 
     def _reference(self) -> ModelReference | None:
         """Return where a model may be fetched from: the catalogue, or the word of a member that may host, or members.

@@ -45,7 +45,9 @@ def told(
     """Return what this node's models, and those of servers that it adopted, make true of it; `old` gives the rest."""
     records = [record for _, record in sorted(held.records.items())]
     served = tuple(
-        one for record in records if (one := _served(record, _tags(held, record.id), held.build)) is not None
+        _served(record, state, _tags(held, record.id), held.build)
+        for record in records
+        if (state := told_state(record)) is not None
     )
     adopted = list(adopted)
     requested = _requested(held, fetching, {model.id for model in adopted})
@@ -97,36 +99,36 @@ def _tags(held: Holdings, model: ModelId) -> frozenset[str]:
     return tags_of(model, held.policies.get(model), held.registered)
 
 
-def _served(record: Record, tags: frozenset[str], build: EngineBuild | None) -> ServedModel | None:
+def _served(
+    record: Record, state: ServingState, tags: frozenset[str], build: EngineBuild | None
+) -> ServedModel:  # fmt: skip
     """Return what is announced of a model in memory or on its way, with what people say that it can do."""
-    state = told_state(record)
-    if state is None:
-        return None
-    said = ServedModel(
-        model=record.id, digest="", state=state, is_assigned=record.is_assigned, order=record.order,
-        size_bytes=record.reference.size_bytes if record.reference is not None else 0,
-        shared=None if record.split is None else record.split.told,
-    )  # fmt: skip
+    facts: dict[str, Any] = {
+        "model": record.id, "digest": "", "state": state, "is_assigned": record.is_assigned, "order": record.order,
+        "size_bytes": record.reference.size_bytes if record.reference is not None else 0,
+        "shared": None if record.split is None else record.split.told,
+    }  # fmt: skip
     if state is ServingState.READY:
-        busy = min(record.in_flight, record.slots)
-        said = replace(
-            said,
-            health=str(local_health(record.snapshot())),
-            **_measured(record.checks),
-            slots=record.slots,
-            context_tokens=record.context_tokens,
-            busy=busy,
-            queued=record.in_flight - busy,
-            recipe=recipe_of(record.snapshot(), build),
-        )
+        facts |= _ready(record, build)
     spec = record.served_spec
     if spec is None:
-        return replace(said, capabilities=tuple(sorted(tags))) if tags else said
-    return replace(
-        said, digest=spec.digest, capabilities=(*sorted(spec.capabilities), *sorted(tags - spec.capabilities)),
-        display_name=spec.display_name, architecture=spec.architecture.name, quantization=spec.quantization,
-        parameters=spec.parameters, size_bytes=spec.size_bytes,
-    )  # fmt: skip
+        return ServedModel(**facts, capabilities=tuple(sorted(tags)))
+    facts |= {
+        "digest": spec.digest, "capabilities": (*sorted(spec.capabilities), *sorted(tags - spec.capabilities)),
+        "display_name": spec.display_name, "architecture": spec.architecture.name, "quantization": spec.quantization,
+        "parameters": spec.parameters, "size_bytes": spec.size_bytes,
+    }  # fmt: skip
+    return ServedModel(**facts)
+
+
+def _ready(record: Record, build: EngineBuild | None) -> dict[str, Any]:
+    """Return what is announced of an engine that answers, by field."""
+    busy, shown = min(record.in_flight, record.slots), record.snapshot()
+    return {
+        "health": str(local_health(shown)), **_measured(record.checks), "slots": record.slots,
+        "context_tokens": record.context_tokens, "busy": busy, "queued": record.in_flight - busy,
+        "recipe": recipe_of(shown, build),
+    }  # fmt: skip
 
 
 def _measured(checks: HealthChecks | None) -> dict[str, Any]:

@@ -103,9 +103,9 @@ class Upkeep:
     def feel(self, demand: Mapping[ModelId, float], now_s: float) -> frozenset[ModelId]:
         """Take the loads of all served models; return those that are hot."""
         loads = {
-            model: entry.load.asked(demand.get(model, 0.0))
+            model: load
             for model, entry in self._stock.entries.items()
-            if entry.load is not None
+            if (load := entry.asked(demand.get(model, 0.0))) is not None
         }
         spare = {one.id: one.slots for one in self._held.records.values() if one.reason is Reason.HOT and _is_idle(one)}
         self.heat.look(loads, spare, now_s)

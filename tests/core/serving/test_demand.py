@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.limits import DEMAND_HALF_LIFE_S, DEMAND_MODELS
-from meshllm.core.serving.demand import Demand, coarse_count, coarse_rate, summed
+from meshllm.core.serving.demand import Demand, MeshDemand, coarse_count, coarse_rate
 
 M = ModelId("m")
 
@@ -74,12 +74,39 @@ def test_counts_are_exact_while_they_are_small(count: int, told: int) -> None:
     assert coarse_count(count) == told
 
 
-@given(st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1e6)), max_size=3), max_size=6), st.randoms())
-def test_the_sum_does_not_depend_on_the_order_of_members(
-    parts: list[list[tuple[str, float]]], chance: random.Random
-) -> None:
-    """Nodes with the same view come to the same demand, to the last digit."""
-    shuffled = list(parts)
-    chance.shuffle(shuffled)
+RATES = st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1e6)), max_size=3, unique_by=lambda told: told[0])
 
-    assert summed(parts) == summed(shuffled)
+
+def heard(parts: list[tuple[str, list[tuple[str, float]]]]) -> MeshDemand:
+    """Return the demand of a mesh whose members said this, in this order."""
+    demand = MeshDemand()
+    for node, told in parts:
+        demand.hear(NodeId(node), tuple(told))
+        demand.sums()
+    return demand
+
+
+@given(st.lists(st.tuples(st.sampled_from("pqrs"), RATES), max_size=12), st.randoms())
+def test_the_sum_is_of_what_members_said_last_in_whatever_order(
+    parts: list[tuple[str, list[tuple[str, float]]]], chance: random.Random
+) -> None:
+    """Nodes with the same view come to the same demand, to the last digit, whatever they heard before."""
+    last = list(dict(parts).items())
+    chance.shuffle(last)
+
+    sums = heard(parts).sums()
+
+    assert list(sums.items()) == list(heard(last).sums().items())
+    assert sums.keys() == {model for _, told in last for model, _ in told}
+
+
+def test_the_sum_is_the_same_object_while_nobody_tells_another_rate() -> None:
+    """A view shows it, and a new view is made only where it differs."""
+    demand = heard([("p", [("a", 1.0)]), ("q", [("a", 2.0), ("b", 0.5)])])
+    before = demand.sums()
+
+    demand.hear(NodeId("p"), (("a", 1.0),))
+    same = demand.sums()
+    demand.hear(NodeId("p"), ())
+
+    assert (dict(before), same is before, dict(demand.sums())) == ({"a": 3.0, "b": 0.5}, True, {"a": 2.0, "b": 0.5})

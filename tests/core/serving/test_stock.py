@@ -271,7 +271,7 @@ def test_numbers_are_told_from_models() -> None:
         stock.put(a_node("a", a_served(state=S.DRAINING), version=4)),
     ]
 
-    assert changes == [Change.NOTHING, Change.NUMBERS, Change.NUMBERS, Change.MODELS]
+    assert changes == [Change.NOTHING, Change.NUMBERS, Change.DEMAND, Change.MODELS]
 
 
 def test_nothing_stays_of_members_that_are_gone() -> None:

@@ -193,6 +193,7 @@ async def test_bytes_that_are_no_tls_end_the_line() -> None:
     async with ways() as both:
         _, taker, far, far_taker = await both.opened()
 
+        assert far._line._transport is not None
         far._line._transport.write(b"GET / HTTP/1.1\r\n\r\n" * 10)
         await ended(taker, far_taker)
 

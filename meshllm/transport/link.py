@@ -92,6 +92,11 @@ class Link:
         """Return how many exchanges are under way, in both directions."""
         return len(self._tunnels)
 
+    @property
+    def is_draining(self) -> bool:
+        """Tell whether it was given up for another connection, and only its last tunnels keep it."""
+        return self._given_up_as is not None
+
     def send(self, message: Message) -> None:
         """Say something on the control stream."""
         self._control.send(message)

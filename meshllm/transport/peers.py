@@ -311,7 +311,7 @@ class Peers:
             links.remove(link)
             if not links:
                 del self._links[peer]
-                if self._user.lines is not None and link.connection.is_closed:
+                if self._user.lines is not None and not link.is_draining:
                     self._user.lines.cut(peer, code, message)
         if not link.connection.is_closed:
             self._retired.add(link)

@@ -345,6 +345,7 @@ async def test_a_tunnel_to_a_near_peer_goes_on_a_line_as_soon_as_there_is_one(mo
 
         assert on_lines
         assert isinstance(user.lost[0], TunnelLost)
+        assert user.lost[0].code == "dead"  # heard from this node itself: the other one may be silent
 
 
 async def test_a_stream_on_a_line_from_a_peer_without_a_connection_is_ended() -> None:

@@ -6,12 +6,14 @@ a configuration, and hands it on with somebody who listens.
 A node lives for weeks. Typer and the commands, which only read its flags, would take 1.7 MB of memory all the while.
 """
 
+import copyreg
 import os
 import pickle
 import shlex
 import sys
 import tempfile
-from typing import NoReturn
+from types import MappingProxyType
+from typing import Any, NoReturn
 
 from meshllm.cli import standalone
 from meshllm.cli.failures import CommandError
@@ -43,6 +45,14 @@ def _arguments(descriptor: int) -> list[str]:
     safe = ["-P"] if sys.flags.safe_path else []
     warnings = [f"-W{option}" for option in sys.warnoptions]
     return [*safe, *warnings, "-m", "meshllm.cli.node_process", str(descriptor), *sys.argv[1:]]
+
+
+def unchanging(values: dict[Any, Any]) -> "MappingProxyType[Any, Any]":
+    """Return a mapping that nobody changes, which pickle does not know how to make."""
+    return MappingProxyType(values)
+
+
+copyreg.pickle(MappingProxyType, lambda mapping: (unchanging, (dict(mapping),)))
 
 
 def main() -> NoReturn:

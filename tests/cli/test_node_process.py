@@ -4,12 +4,14 @@ import os
 import pickle
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 
 from meshllm.cli import node_process
 from meshllm.cli.failures import CommandError
 from meshllm.config import Config
+from tests.config_builders import configured
 
 
 class ReplacedError(Exception):
@@ -39,6 +41,41 @@ def test_the_configuration_goes_along_and_typer_does_not(monkeypatch: pytest.Mon
     assert told == [config]
     assert seen[-2:] == ["--port", "19999"]
     assert not any("secret" in word for word in seen)
+
+
+EVERYTHING = """
+[server]
+api_key = "secret-1"
+[mesh]
+no_rpc = true
+[routing]
+strategy = "least_loaded"
+[quotas]
+timezone = "Europe/Berlin"
+[quotas.default]
+hourly_token_limit = 5
+[keys.ann]
+key = "secret-2"
+requests_per_minute = 60
+[cache]
+min_ram_mb = 512
+[[models]]
+id = "org/name"
+min_replicas = 2
+[[remotes]]
+name = "ollama"
+base_url = "http://127.0.0.1:11434/"
+models = ["llama3:8b"]
+aliases = {"llama3:8b" = "llama3"}
+"""
+
+
+def test_everything_that_a_file_can_say_goes_along(tmp_path: Path) -> None:
+    """Tables, mappings that nobody changes, keys."""
+    config = configured(tmp_path, EVERYTHING)
+
+    assert pickle.loads(pickle.dumps(config)) == config
+    assert dict(config.remotes[0].aliases) == {"llama3:8b": "llama3"}
 
 
 def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,14 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+import typer
 
-from meshllm.cli import standalone
+from meshllm.cli import node_process, standalone
 from meshllm.cli.main import run
+from meshllm.config import Config
 from meshllm.core.catalog import ModelProblem
 from tests.cli.scripted import ScriptedNode, a_scripted_node
 from tests.core.builders import a_machine, a_spec
@@ -25,6 +28,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `serve` go on in this process: another program would not be the tests any more."""
+
+    def go_on(config: Config) -> NoReturn:
+        raise typer.Exit(node_process.run_node(config))
+
+    monkeypatch.setattr("meshllm.cli.serve.become_node", go_on)
 
 
 @pytest.fixture

@@ -147,7 +147,7 @@ def test_a_worker_that_is_cut_off_is_replaced_and_no_stream_ends_in_silence(lab:
 
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(stream, found, "a")
-        until(lambda: any(in_flight(found, name) for name in "abcd"), "a stream", RUNS_S)  # whoever hosts it
+        until(lambda: any(in_flight(found, name) for name in found.nodes), "a stream", RUNS_S)  # whoever hosts it
         found.lab.cut([worker], rest)
         said = answer.result(timeout=RUNS_S)
     second = until(lambda: found.shared(first["epoch"] + 1), "the next split", RUNS_S)
@@ -202,7 +202,7 @@ def test_both_halves_of_a_mesh_share_it_and_one_goes_on_when_it_heals(lab: Calla
 
     with ThreadPoolExecutor(4) as pool:
         said = [pool.submit(stream, found, "b")]
-        until(lambda: any(in_flight(found, name) for name in "abcd"), "a stream", RUNS_S)  # whoever hosts it
+        until(lambda: any(in_flight(found, name) for name in found.nodes), "a stream", RUNS_S)  # whoever hosts it
         found.lab.cut(["a", "b"], ["c", "d"])
         halves = {
             host: until(partial(is_split_of, found, host, both), f"a split of {both}", RUNS_S)

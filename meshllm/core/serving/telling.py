@@ -103,32 +103,31 @@ def _served(
     record: Record, state: ServingState, tags: frozenset[str], build: EngineBuild | None
 ) -> ServedModel:  # fmt: skip
     """Return what is announced of a model in memory or on its way, with what people say that it can do."""
-    facts: dict[str, Any] = {
-        "model": record.id, "digest": "", "state": state, "is_assigned": record.is_assigned, "order": record.order,
-        "size_bytes": record.reference.size_bytes if record.reference is not None else 0,
-        "shared": None if record.split is None else record.split.told,
-    }  # fmt: skip
+    said = ServedModel(
+        model=record.id, digest="", state=state, is_assigned=record.is_assigned, order=record.order,
+        size_bytes=record.reference.size_bytes if record.reference is not None else 0,
+        shared=None if record.split is None else record.split.told,
+    )  # fmt: skip
     if state is ServingState.READY:
-        facts |= _ready(record, build)
+        busy = min(record.in_flight, record.slots)
+        said = replace(
+            said,
+            health=str(local_health(record.snapshot())),
+            **_measured(record.checks),
+            slots=record.slots,
+            context_tokens=record.context_tokens,
+            busy=busy,
+            queued=record.in_flight - busy,
+            recipe=recipe_of(record.snapshot(), build),
+        )
     spec = record.served_spec
     if spec is None:
-        return ServedModel(**facts, capabilities=tuple(sorted(tags)))
-    facts |= {
-        "digest": spec.digest, "capabilities": (*sorted(spec.capabilities), *sorted(tags - spec.capabilities)),
-        "display_name": spec.display_name, "architecture": spec.architecture.name, "quantization": spec.quantization,
-        "parameters": spec.parameters, "size_bytes": spec.size_bytes,
-    }  # fmt: skip
-    return ServedModel(**facts)
-
-
-def _ready(record: Record, build: EngineBuild | None) -> dict[str, Any]:
-    """Return what is announced of an engine that answers, by field."""
-    busy, shown = min(record.in_flight, record.slots), record.snapshot()
-    return {
-        "health": str(local_health(shown)), **_measured(record.checks), "slots": record.slots,
-        "context_tokens": record.context_tokens, "busy": busy, "queued": record.in_flight - busy,
-        "recipe": recipe_of(shown, build),
-    }  # fmt: skip
+        return replace(said, capabilities=tuple(sorted(tags))) if tags else said
+    return replace(
+        said, digest=spec.digest, capabilities=(*sorted(spec.capabilities), *sorted(tags - spec.capabilities)),
+        display_name=spec.display_name, architecture=spec.architecture.name, quantization=spec.quantization,
+        parameters=spec.parameters, size_bytes=spec.size_bytes,
+    )  # fmt: skip
 
 
 def _measured(checks: HealthChecks | None) -> dict[str, Any]:

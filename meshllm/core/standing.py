@@ -21,8 +21,11 @@ class MemberState(StrEnum):
     """Said goodbye."""
 
 
-LIVE = frozenset({MemberState.ALIVE, MemberState.SUSPECT})
-"""The states in which a member counts: it is routed to, gossiped with, and part of groups."""
+LIVE = (MemberState.ALIVE, MemberState.SUSPECT)
+"""The states in which a member counts: it is routed to, gossiped with, and part of groups.
+
+A tuple, since it is looked into for each peer at each word, and a state's hash is computed in Python.
+"""
 
 
 class Evidence(StrEnum):

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from meshllm.core.announcement import Announcement, Record
 from meshllm.core.ids import NodeId
 from meshllm.core.limits import GOSSIP_BUCKETS
-from meshllm.core.standing import Evidence, MemberState, next_state
+from meshllm.core.standing import LIVE, Evidence, MemberState, next_state
 
 HASH_BYTES = 8
 SUMMARY_BYTES = 12
@@ -52,8 +52,8 @@ class Entry:
 
     @property
     def is_live(self) -> bool:
-        """Tell whether it counts as a member: `LIVE`, without a hash for each peer at each word."""
-        return self.state is MemberState.ALIVE or self.state is MemberState.SUSPECT
+        """Tell whether it counts as a member."""
+        return self.state in LIVE
 
 
 class Table:
@@ -68,9 +68,8 @@ class Table:
         """Entries that are not as the view shows them. Whoever makes views empties it."""
         self.live_count = 1
         """Live members, this node among them."""
-        self._buckets = [0] * GOSSIP_BUCKETS
-        self._packed = [bytes(HASH_BYTES)] * GOSSIP_BUCKETS
-        """The same as bytes."""
+        self._buckets = [bytes(HASH_BYTES)] * GOSSIP_BUCKETS
+        """The hash over each bucket, as it is told."""
         self._hashes: dict[NodeId, int] = {}
         self._nodes: list[set[NodeId]] = [set() for _ in range(GOSSIP_BUCKETS)]
         self._homes: dict[NodeId, int] = {}
@@ -143,12 +142,12 @@ class Table:
     def summary(self) -> bytes:
         """Return one hash over everything that live members say."""
         if self._summary is None:
-            self._summary = blake2b(b"".join(self._packed), digest_size=SUMMARY_BYTES).digest()
+            self._summary = blake2b(b"".join(self._buckets), digest_size=SUMMARY_BYTES).digest()
         return self._summary
 
     def buckets(self) -> tuple[bytes, ...]:
         """Return the hash of each bucket."""
-        return tuple(self._packed)
+        return tuple(self._buckets)
 
     def within(self, buckets: Iterable[int]) -> Iterator[Record]:
         """Yield the statements of the live members in some buckets, in order."""
@@ -180,6 +179,6 @@ class Table:
         self._nodes[home].discard(node)
 
     def _mix(self, home: int, difference: int) -> None:
-        self._buckets[home] ^= difference
-        self._packed[home] = self._buckets[home].to_bytes(HASH_BYTES, "big")
+        mixed = int.from_bytes(self._buckets[home], "big") ^ difference
+        self._buckets[home] = mixed.to_bytes(HASH_BYTES, "big")
         self._summary = None

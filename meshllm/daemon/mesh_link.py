@@ -19,6 +19,7 @@ from meshllm.core.announcement import Address
 from meshllm.core.events import Event, PeerWanted, RightsGranted
 from meshllm.core.ids import NodeId
 from meshllm.core.limits import TOKEN_TTL_S
+from meshllm.core.lines import line_addresses
 from meshllm.core.members.admission import is_renewal_due
 from meshllm.core.members.renewal import renewer
 from meshllm.core.rights import OWN_MACHINE, Rights
@@ -178,13 +179,10 @@ class MeshLink:
         return await self._peers.open_tunnel(peer, head, user)
 
     def _line_addresses(self, peer: NodeId) -> tuple[Address, ...]:
-        """Return where a peer takes lines: first where it is known to be."""
+        """Return where a peer takes lines."""
         member, remote = self._views.newest.members.get(peer), self._peers.remote(peer)
-        if member is None or not member.announcement.bulk_port:
-            return ()
-        own = member.announcement.bulk_addresses
-        known = () if remote is None else (Address(remote.host, member.announcement.bulk_port),)
-        return tuple(dict.fromkeys((*known, *own)))
+        seen = remote.host if remote is not None else None
+        return line_addresses(member.announcement, seen) if member is not None else ()
 
     # -- what the core orders ------------------------------------------------------------------------
 

@@ -23,16 +23,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from meshllm.core.limits import (
-    BRIDGE_BUFFER_BYTES,
-    BRIDGE_CHUNK_BYTES,
-    BRIDGE_FLUSH_S,
-    BRIDGE_PROBE_AFTER_S,
-    BRIDGE_PROBE_EVERY_S,
-    BRIDGE_PROBES,
-    BRIDGE_SWITCH_S,
-)
+from meshllm.core.limits import BRIDGE_BUFFER_BYTES, BRIDGE_CHUNK_BYTES, BRIDGE_FLUSH_S, BRIDGE_SWITCH_S
 from meshllm.transport.bulk_channel import BulkChannel, BulkCode, BulkError
+from meshllm.transport.tcp import prepare
 
 _READ, _WRITE, _GONE = select.POLLIN, select.POLLOUT, select.POLLHUP | select.POLLERR
 _LENGTH = struct.Struct(">I")
@@ -99,7 +92,7 @@ class BulkBridge:
         """Connections that have ended here and not yet, as far as is known, at the other side."""
         self._end: BridgeEnd | None = None
         self._message = ""
-        _prepare(channel.bare)
+        prepare(channel.bare)
 
     def abort(self) -> None:
         """End it, from another thread."""
@@ -163,7 +156,7 @@ class BulkBridge:
         near = self._next_program()
         if near is None:
             return
-        _prepare(near)
+        prepare(near)
         self._near = near
         self.connections += 1
 
@@ -346,18 +339,3 @@ _PACE = _Pace()
 
 def _lost(error: OSError) -> str:
     return f"the connection was lost: {error.strerror or error}"
-
-
-def _prepare(side: socket.socket) -> None:
-    """Let a socket never wait, send small messages at once, and notice when nobody is there any more."""
-    side.setblocking(False)
-    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-    for name, value in (
-        ("TCP_KEEPIDLE", BRIDGE_PROBE_AFTER_S), ("TCP_KEEPINTVL", BRIDGE_PROBE_EVERY_S), ("TCP_KEEPCNT", BRIDGE_PROBES),
-        ("TCP_USER_TIMEOUT", 1000 * (BRIDGE_PROBE_AFTER_S + BRIDGE_PROBE_EVERY_S * BRIDGE_PROBES)),
-    ):  # fmt: skip
-        if hasattr(socket, name):
-            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
-    for level, option, value in options:
-        with contextlib.suppress(OSError):  # not every kind of socket has it
-            side.setsockopt(level, option, value)

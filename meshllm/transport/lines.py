@@ -1,8 +1,8 @@
 """All lines of a node: those that it dialled and that rest until a tunnel takes them, and those that peers dialled.
 
-Owns both. Decides when another one is dialled, and how many there may be. Doesn't know what runs on them, nor where
-peers are: `LinesUser` says so. A tunnel that finds no
-line takes a stream of the connection: lines are never waited for.
+Owns both. Decides nothing about when another one is dialled, nor how many there may be: `core.lines` does. Doesn't know
+what runs on them, nor where peers are: `LinesUser` says so. A tunnel that finds no line takes a stream of the
+connection: lines are never waited for.
 """
 
 import asyncio
@@ -15,17 +15,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import monotonic
 
-from meshllm.core import line_limits as limits
 from meshllm.core.announcement import Address
 from meshllm.core.ids import NodeId, short
+from meshllm.core.line_limits import LINE_AGAIN_S, LINE_DIALS
+from meshllm.core.lines import may_dial, may_take
 from meshllm.transport.bulk_channel import BulkChannel, BulkCode, BulkError, Sealed
 from meshllm.transport.line import Line, LineStream
 from meshllm.transport.stream import StreamLost
+from meshllm.transport.tcp import prepare
 
 log = logging.getLogger(__name__)
-
-_KEEP_ALIVE = (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 11_000))
-"""When TCP asks whether the other machine is still there, in seconds; and gives it up, in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,13 +47,14 @@ class Lines:
         """Takes the streams that peers begin."""
         self._user = user
         self._loop = asyncio.get_running_loop()
-        self._threads = ThreadPoolExecutor(limits.LINE_DIALS, thread_name_prefix="line")
+        self._threads = ThreadPoolExecutor(LINE_DIALS, thread_name_prefix="line")
         self._resting: dict[NodeId, list[Line]] = {}
         """Dialled here and free, the one used last at the end."""
         self._dialled: dict[NodeId, set[Line]] = {}
         self._taken: dict[NodeId, set[Line]] = {}
         self._dialling: dict[NodeId, BulkChannel | None] = {}
-        self._not_before_s: dict[NodeId, float] = {}
+        self._failed_s: dict[NodeId, float] = {}
+        """When a dial failed last."""
         self._is_closed = False
 
     def take(self, peer: NodeId) -> LineStream | None:
@@ -97,10 +97,10 @@ class Lines:
             self._loop.call_soon_threadsafe(self._take_over, given)
 
     def _take_over(self, given: Sealed) -> None:
-        taken = self._taken.get(given.peer, ())
-        whole = sum(map(len, self._taken.values()))
-        is_too_much = len(taken) >= limits.LINES_TAKEN_PER_PEER or whole >= limits.LINES_TAKEN
-        if self._is_closed or self.on_stream is None or is_too_much:
+        has_room = may_take(
+            of_peer=len(self._taken.get(given.peer, ())), of_all=sum(map(len, self._taken.values()))
+        )  # fmt: skip
+        if self._is_closed or self.on_stream is None or not has_room:
             given.socket.close()
             return
         line = Line(given, on_stream=self._began, on_free=lambda _: None, on_gone=self._forget)
@@ -114,15 +114,11 @@ class Lines:
     # -- lines of this node ------------------------------------------------------------------------------------
 
     def _want_more(self, peer: NodeId) -> None:
-        if (
-            self._is_closed
-            or peer in self._dialling
-            or monotonic() < self._not_before_s.get(peer, 0.0)
-            or len(self._dialled.get(peer, ())) >= limits.LINES_PER_PEER
-        ):
-            return
-        addresses = self._user.addresses(peer)
-        if addresses:
+        may = may_dial(
+            monotonic(), is_dialling=peer in self._dialling, dialled=len(self._dialled.get(peer, ())),
+            failed_s=self._failed_s.get(peer),
+        )  # fmt: skip
+        if may and not self._is_closed and (addresses := self._user.addresses(peer)):
             self._dialling[peer] = None
             self._user.start_task(f"line:{short(peer)}", self._dial(peer, addresses))
 
@@ -137,8 +133,8 @@ class Lines:
             raise
         except BulkError as error:
             log.info("no line to node=%s: %s", short(peer), error.message)
-            self._not_before_s = {node: at_s for node, at_s in self._not_before_s.items() if at_s > monotonic()}
-            self._not_before_s[peer] = monotonic() + limits.LINE_AGAIN_S
+            self._failed_s = {node: at_s for node, at_s in self._failed_s.items() if at_s > monotonic() - LINE_AGAIN_S}
+            self._failed_s[peer] = monotonic()
             return
         finally:
             self._dialling.pop(peer, None)
@@ -167,12 +163,7 @@ class Lines:
             sock.close()
             line.hang_up()
             return
-        sock.setblocking(False)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _KEEP_ALIVE:
-            if (option := getattr(socket, name, None)) is not None:
-                with contextlib.suppress(OSError):
-                    sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        prepare(sock)
         try:
             await self._loop.connect_accepted_socket(lambda: line, sock)
         except OSError as error:

@@ -21,7 +21,7 @@ from meshllm.core.announcement import Address
 from meshllm.core.credentials import Claim, RejectCode
 from meshllm.core.events import Event
 from meshllm.core.ids import ConnectionId, NodeId, short
-from meshllm.core.line_limits import LINE_ROUND_TRIP_S
+from meshllm.core.lines import is_near
 from meshllm.core.messages import Message
 from meshllm.core.rights import Rights
 from meshllm.transport.certificates import CertificateError, Grant, Issuer, issue
@@ -291,8 +291,7 @@ class Peers:
     def _line(self, link: Link) -> LineStream | None:
         """Return a stream on a line to a near peer, where one rests."""
         lines = self._user.lines
-        is_near = link.connection.rtt_s <= LINE_ROUND_TRIP_S
-        return lines.take(link.peer.node) if lines is not None and is_near else None
+        return lines.take(link.peer.node) if lines is not None and is_near(link.connection.rtt_s) else None
 
     def _on_line_stream(self, peer: NodeId, stream: LineStream) -> None:
         """Serve what a peer begins on a line, with the rights that it has on its connection; nothing without one."""

@@ -1,6 +1,5 @@
 """The prompt cache of a real engine: what it finds, what it takes, and what an eviction frees."""
 
-import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,11 @@ import psutil
 import pytest
 
 from tests.e2e.daemons import Daemon, until
+from tests.engine_real import prompts
+from tests.engine_real.prompts import SMOL, WITHIN_S
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(600)]
-SMOL = "SmolLM2-135M-Instruct.Q4_1"
 MB = 1024 * 1024
-WORDS = ("river", "stone", "lamp", "garden", "winter", "engine", "letter", "bridge", "salt", "window", "paper", "north")
-WITHIN_S = 240.0
 CONFIG = """\
 [cache]
 global_cache_size_gb = 0.0625
@@ -25,25 +23,13 @@ min_ram_mb = 1
 @pytest.fixture
 def node(tmp_path: Path, smollm2: str) -> Iterator[Daemon]:
     """Start a node whose one engine may keep 64 MB of prompts beside its only slot."""
-    config = tmp_path / "config.toml"
-    config.write_text(CONFIG, encoding="utf-8")
-    options = ("--threads", "1", "--ctx-size", "1024", "--parallel", "1", "--no-mdns", "--config", str(config))
-    daemon = Daemon(tmp_path / "n", ("--model", SMOL, *options))
-    daemon.models.mkdir(parents=True)
-    (daemon.models / Path(smollm2).name).symlink_to(smollm2)
-    with daemon:
-        daemon.until_model(SMOL, phase="ready", within_s=WITHIN_S)
+    with prompts.a_node(tmp_path, smollm2, CONFIG, slots=1) as daemon:
         yield daemon
 
 
 def ask(node: Daemon, seed: int) -> int:
-    """Have a prompt of some two hundred tokens answered that belongs to a number; return the tokens found cached."""
-    words = random.Random(seed).choices(WORDS, k=150)
-    body = {"model": SMOL, "messages": [{"role": "user", "content": " ".join(words)}], "max_tokens": 2}
-    reply = node.request("POST", "/v1/chat/completions", body)
-    assert reply.status == 200, reply.body
-    cached: int = reply.json["usage"]["prompt_tokens_details"]["cached_tokens"]
-    return cached
+    """Ask some two hundred tokens."""
+    return prompts.ask(node, seed, words=150)
 
 
 def use(node: Daemon) -> dict[str, Any]:

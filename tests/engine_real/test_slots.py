@@ -1,13 +1,13 @@
 """Conversations of a real engine on the disk: what it had computed is there after an unload, and after a restart."""
 
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.daemons import Daemon
-from tests.engine_real.test_caches import SMOL, WITHIN_S, WORDS
+from tests.engine_real import prompts
+from tests.engine_real.prompts import SMOL, WITHIN_S
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(600)]
 LONG_TOKENS = 200
@@ -17,28 +17,13 @@ LONG_TOKENS = 200
 @pytest.fixture
 def node(tmp_path: Path, smollm2: str) -> Iterator[Daemon]:
     """Start a node that saves conversations in half a gigabyte of its disk."""
-    config = tmp_path / "config.toml"
-    config.write_text("[cache]\ndisk_cache_size_gb = 0.5\n", encoding="utf-8")
-    options = ("--threads", "1", "--ctx-size", "1024", "--parallel", "2", "--no-mdns", "--config", str(config))
-    daemon = Daemon(tmp_path / "n", ("--model", SMOL, *options))
-    daemon.models.mkdir(parents=True)
-    (daemon.models / Path(smollm2).name).symlink_to(smollm2)
-    with daemon:
-        daemon.until_model(SMOL, phase="ready", within_s=WITHIN_S)
+    with prompts.a_node(tmp_path, smollm2, "[cache]\ndisk_cache_size_gb = 0.5\n", slots=2) as daemon:
         yield daemon
 
 
 def ask(node: Daemon, seed: int) -> int:
-    """Have a prompt answered that belongs to a number; return the tokens found cached.
-
-    It is so long that what all prompts begin with is too little for the engine to put two into one slot.
-    """
-    words = random.Random(seed).choices(WORDS, k=320)
-    body = {"model": SMOL, "messages": [{"role": "user", "content": " ".join(words)}], "max_tokens": 2}
-    reply = node.request("POST", "/v1/chat/completions", body, timeout_s=WITHIN_S)
-    assert reply.status == 200, reply.body
-    cached: int = reply.json["usage"]["prompt_tokens_details"]["cached_tokens"]
-    return cached
+    """Ask so much that what all prompts begin with is too little for the engine to put two into one slot."""
+    return prompts.ask(node, seed, words=320)
 
 
 def again(node: Daemon) -> None:

@@ -58,7 +58,7 @@ async def test_a_peer_that_takes_no_lines_is_not_asked_again_soon() -> None:
     """Without the right to ask for answers there are none."""
     async with ways(rights=Rights.HOST) as both:
         both.near.take(both.far_node.id)
-        await until(lambda: both.far_node.id in both.near._not_before_s, "the refusal")
+        await until(lambda: both.far_node.id in both.near._failed_s, "the refusal")
 
         assert both.near.take(both.far_node.id) is None
         assert both.dials == 1

@@ -330,7 +330,7 @@ async def test_nothing_stays_behind_after_many_connections(monkeypatch) -> None:
 
 async def test_a_tunnel_to_a_near_peer_goes_on_a_line_as_soon_as_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """And ends with its peer, as if it had gone on the connection."""
-    monkeypatch.setattr("meshllm.transport.peers.LINE_ROUND_TRIP_S", 10.0)  # a busy machine takes its time
+    monkeypatch.setattr("meshllm.core.line_limits.LINE_ROUND_TRIP_S", 10.0)  # a busy machine takes its time
     async with linked() as (near, far, both):
         far.handler = lambda *_: Taker(keeps_half_open=False)
         near.peers._line(near.peers._links[far.node.id][0])
@@ -360,7 +360,7 @@ async def test_a_stream_on_a_line_from_a_peer_without_a_connection_is_ended() ->
 
 async def test_a_far_peer_gets_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ways through the world change, and only the connection follows them."""
-    monkeypatch.setattr("meshllm.transport.peers.LINE_ROUND_TRIP_S", 0.0)
+    monkeypatch.setattr("meshllm.core.line_limits.LINE_ROUND_TRIP_S", 0.0)
     async with linked() as (near, far, both):
         far.handler = lambda *_: Taker(keeps_half_open=False)
 

@@ -190,6 +190,7 @@ BULK_BLOCK_BYTES: Final = 1 * MIB  # read, sent and written at once
 BULK_READ_BYTES: Final = 256 * KIB  # encrypted bytes taken from the network, or given to it, at once
 BULK_SOURCES: Final = 4  # peers that one file comes from at the same time
 BULK_TRIES: Final = 2  # connections to one peer for one file that may break
+BULK_SYNC_BYTES: Final = 64 * MIB  # that have come, and the disk is asked to take them while more comes
 BULK_MARK_S: Final = 1.0  # how often it is written down which pieces have arrived
 BULK_STATE_BYTES: Final = 1 * MIB  # of that list; a file of a terabyte takes 64 KiB
 

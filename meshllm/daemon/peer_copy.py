@@ -1,4 +1,4 @@
-"""Copies one file from several peers at once: a thread for each peer, one that hashes, one file in the making.
+"""Copies one file from several peers at once: a thread for each peer, one that hashes, one that waits for the disk.
 
 Owns the copy while it runs. Decides nothing about sources or order: `core.serving.sources` and `.pieces` do. What has
 arrived is kept whatever happens, except a whole file with the wrong digest: that is deleted, and said who sent it.
@@ -25,6 +25,7 @@ from meshllm.core.limits import (
     BULK_PIECE_S,
     BULK_PIECES_AHEAD,
     BULK_SOURCES,
+    BULK_SYNC_BYTES,
     BULK_TRIES,
 )
 from meshllm.core.serving.pieces import FilePiece, PieceBook
@@ -122,8 +123,8 @@ class _Copy:
         with PieceFile(self._wanted.target, self._wanted.sha256, self._wanted.size_bytes) as file:
             with self._changed:
                 self._book, self._busy = PieceBook(self._wanted.size_bytes, file.done), len(self._sources)
-            with ThreadPoolExecutor(len(self._sources) + 1, thread_name_prefix="copy") as threads:
-                jobs = [threads.submit(self._follow, file)]
+            with ThreadPoolExecutor(len(self._sources) + 2, thread_name_prefix="copy") as threads:
+                jobs = [threads.submit(self._follow, file), threads.submit(self._settle, file)]
                 jobs += [threads.submit(self._from, source, file) for source in self._sources]
             for job in jobs:
                 job.result()
@@ -192,6 +193,23 @@ class _Copy:
                     return None
                 self._changed.wait()
         return None
+
+    # -- the thread that waits for the disk ----------------------------------------------------------------
+
+    def _settle(self, file: PieceFile) -> None:
+        """Have the disk take what has come while more comes, so that the end does not wait for all of it."""
+        settled_bytes = self._book.done_bytes
+        try:
+            while True:
+                with self._changed:
+                    while not self._is_done() and self._book.done_bytes < settled_bytes + BULK_SYNC_BYTES:
+                        self._changed.wait()
+                    if self._is_done():
+                        return
+                    settled_bytes = self._book.done_bytes
+                file.settle()
+        except DownloadError as error:
+            self._fail(error)
 
     def _is_done(self) -> bool:
         return self._is_over or self._book.is_complete or not self._busy

@@ -3,7 +3,8 @@
 Owns the unfinished file and the list of what has arrived, which outlives a restart. Decides whether the whole is what
 was asked for; only then the file gets its name, and otherwise it is deleted. Doesn't know where pieces come from.
 
-Blocks on the disk. `write` may be called from several threads for different pieces; everything else from one at a time.
+Blocks on the disk. `write` and `settle` may be called from several threads at once, for different pieces; everything
+else from one at a time.
 While one `PieceFile` has it, no other one may write into it, of whatever process: what was hashed must stay as it is.
 """
 
@@ -74,6 +75,11 @@ class PieceFile:
             while len(block):
                 count = os.pwrite(self._descriptor, block, offset)
                 offset, block = offset + count, block[count:]
+
+    def settle(self) -> None:
+        """Wait until the disk has what was written so far; others may write meanwhile. Raises DownloadError."""
+        with self._told():
+            os.fsync(self._descriptor)
 
     def mark(self, done: Collection[int], senders: Collection[str], *, is_last: bool = False) -> None:
         """Write down, now and then and in the end, which pieces are here and who sent them. Raises DownloadError."""

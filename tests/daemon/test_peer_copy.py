@@ -44,8 +44,8 @@ class Copying:
         return {file.name for file in self.target.parent.iterdir()} if self.target.parent.exists() else set()
 
 
-def sending(content: bytes, *, pieces: int | None = None, wrong: bool = False):
-    """Return a giver that answers so many pieces and then goes, or that sends other bytes than it has."""
+def sending(content: bytes, *, pieces: int | None = None, wrong: bool = False, last: threading.Event | None = None):
+    """Return a giver that answers so many pieces and then goes, or sends other bytes than it has, or the last late."""
     left = [pieces]
 
     def serve(channel: BulkChannel) -> None:
@@ -59,6 +59,8 @@ def sending(content: bytes, *, pieces: int | None = None, wrong: bool = False):
                 left[0] = None if left[0] is None else left[0] - 1
                 channel.say(Piece(offset=want.offset, length=want.length, size_bytes=len(content)), soon)
                 part = content[want.offset : want.offset + want.length]
+                if last is not None and want.offset + want.length == len(content):
+                    last.wait(30)
                 channel.send_block(memoryview(bytes(len(part)) if wrong else part), soon)
 
     return serve
@@ -302,6 +304,47 @@ async def test_a_disk_that_fills_up_ends_the_copy(tmp_path: Path, monkeypatch: p
             await copying.fetch(source(n1, SIZE, "n1"), source(n2, SIZE, "n2"))
 
     assert stopped.value.code is DownloadCode.NO_SPACE
+
+
+async def test_the_disk_takes_what_has_come_while_more_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the end of a large file does not wait for all of it."""
+    monkeypatch.setattr("meshllm.daemon.peer_copy.BULK_SYNC_BYTES", 8 * MIB)
+    taken, settle = threading.Event(), PieceFile.settle
+
+    def settled(file: PieceFile) -> None:
+        settle(file)
+        taken.set()
+
+    monkeypatch.setattr(PieceFile, "settle", settled)
+    mesh = Mesh()
+    copying = Copying(mesh, tmp_path)
+    async with a_giver(mesh, serve=sending(CONTENT, last=taken)) as n1:
+        path = await copying.fetch(source(n1, SIZE, "n1"))
+
+    assert taken.is_set()
+    assert path.read_bytes() == CONTENT
+
+
+async def test_a_disk_that_fails_while_more_comes_ends_the_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for bytes that cannot be kept: what was not sent yet is not waited for."""
+    monkeypatch.setattr("meshllm.daemon.peer_copy.BULK_SYNC_BYTES", 8 * MIB)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    mesh, never = Mesh(), threading.Event()
+    copying = Copying(mesh, tmp_path)
+    async with a_giver(mesh, serve=sending(CONTENT, last=never)) as n1:
+        with pytest.raises(DownloadError) as stopped:
+            await copying.fetch(source(n1, SIZE, "n1"))
+        was_sent = copying.told[-1][0] == SIZE
+        never.set()
+
+    assert stopped.value.code is DownloadCode.NO_SPACE
+    assert not was_sent
 
 
 async def test_more_peers_than_are_needed_are_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

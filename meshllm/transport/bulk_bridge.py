@@ -124,7 +124,7 @@ class BulkBridge:
                 if time.monotonic() > over_s:
                     return
             near = self._near
-            for descriptor, events in self._watch.wait(self._wanted(), over_s):
+            for descriptor, events in self._wait(far, near, over_s):
                 if descriptor == far:
                     self._far_moved(events)
                 elif near is None:
@@ -134,20 +134,20 @@ class BulkBridge:
 
     @property
     def _is_over(self) -> bool:
-        if self._end is BridgeEnd.NEAR:
-            return self._is_flushed
-        return self._end is BridgeEnd.FAR and self._waits_for is not BridgeEnd.NEAR
+        if self._end is None:
+            return False
+        return self._is_flushed if self._end is BridgeEnd.NEAR else self._waits_for is not BridgeEnd.NEAR
 
-    def _wanted(self) -> dict[int, int]:
-        """Return what each socket is watched for."""
-        takes = self._end is None and self._waits_for is None
-        wanted = {self._channel.bare.fileno(): (_READ if takes else 0) | (0 if self._is_flushed else _WRITE)}
-        reads = self._end is None and self._is_flushed
-        if self._near is not None:
-            wanted[self._near.fileno()] = (_READ if reads else 0) | (_WRITE if self._waits_for is BridgeEnd.NEAR else 0)
-        elif self._listener is not None and reads:
-            wanted[self._listener.fileno()] = _READ
-        return wanted
+    def _wait(self, far: int, near: socket.socket | None, until_s: float) -> list[tuple[int, int]]:
+        """Wait until a side can go on; return which ones, by their descriptors, and what happened to them."""
+        reads = _READ if self._end is None and self._is_flushed else 0
+        takes = _READ if self._end is None and self._waits_for is None else 0
+        side = near or (self._listener if reads else None)
+        return self._watch.wait(
+            far, takes if self._is_flushed else takes | _WRITE,
+            -1 if side is None else side.fileno(), reads | _WRITE if self._waits_for is BridgeEnd.NEAR else reads,
+            until_s,
+        )  # fmt: skip
 
     # -- the program -----------------------------------------------------------------------------------------
 
@@ -291,20 +291,26 @@ class BulkBridge:
 
 
 class _Watch:
-    """Waits for sockets. What is watched for changes seldom."""
+    """Waits for two sockets. The system is told which, and what for, when that changes: seldom."""
 
     def __init__(self) -> None:
         self._poll = select.poll()
         self._wanted: dict[int, int] = {}
+        self._near = -1
 
-    def wait(self, wanted: dict[int, int], until_s: float) -> list[tuple[int, int]]:
-        """Return what happened to which descriptor; nothing after a time, where there is one."""
-        if wanted != self._wanted:
-            for descriptor in self._wanted.keys() - wanted.keys():
-                self._poll.unregister(descriptor)
-            for descriptor, events in wanted.items():
-                self._poll.register(descriptor, events)
-            self._wanted = wanted
+    def wait(self, far: int, far_events: int, near: int, near_events: int, until_s: float) -> list[tuple[int, int]]:
+        """Return what happened to which descriptor; nothing after a time, where there is one. -1 is no socket."""
+        wanted = self._wanted
+        if near != self._near:
+            if wanted.pop(self._near, None) is not None:
+                self._poll.unregister(self._near)
+            self._near = near
+        if wanted.get(far) != far_events:
+            self._poll.register(far, far_events)
+            wanted[far] = far_events
+        if near >= 0 and wanted.get(near) != near_events:
+            self._poll.register(near, near_events)
+            wanted[near] = near_events
         return self._poll.poll(1000 * max(until_s - time.monotonic(), 0.0) if until_s else None)
 
 

@@ -199,7 +199,7 @@ class BulkChannel:
                     raise BulkError(BulkCode.LOST, _ENDED)
                 got += count
 
-    # -- without waiting, for a bridge -------------------------------------------------------------------
+    # -- without waiting, for a bridge: messages are small and come cold, so there is little on the way ----
 
     @property
     def bare(self) -> socket.socket:
@@ -208,20 +208,23 @@ class BulkChannel:
 
     def seal(self, data: memoryview) -> None:
         """Encrypt bytes; `flush` sends them. Raises BulkError."""
-        sealed = 0
-        with _told():
+        try:
+            sealed = self._tls.write(data)
             while sealed < len(data):
                 sealed += self._tls.write(data[sealed:])
+        except OSError as error:
+            raise _failed(error) from error
 
     def flush(self) -> bool:
         """Send what can be sent; return whether that was everything. Raises BulkError."""
-        with _told():
+        try:
             while self._unsent or self._outgoing.pending:
                 self._unsent = self._unsent or memoryview(self._outgoing.read())
-                try:
-                    self._unsent = self._unsent[self._socket.send(self._unsent) :]
-                except BlockingIOError:
-                    return False
+                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise _failed(error) from error
         return True
 
     def take(self, block: memoryview) -> int | None:
@@ -229,25 +232,26 @@ class BulkChannel:
 
         The block has to have room for `BULK_READ_BYTES` and two records. Raises BulkError.
         """
+        try:
+            arrived = self._socket.recv_into(self._arrived)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise _failed(error) from error
+        self._incoming.write(self._arrived[:arrived])
+        return self._opened(block) if arrived else 0
+
+    def _opened(self, block: memoryview) -> int | None:
+        """Decrypt all that has come; return how much, 0 for the end, None for a record begun. Raises BulkError."""
         got = 0
-        with _told():
-            while True:
-                try:
-                    count = self._read(len(block) - got, block[got:])
-                except ssl.SSLWantReadError:
-                    if got:
-                        return got
-                    try:
-                        arrived = self._socket.recv_into(self._arrived)
-                    except BlockingIOError:
-                        return None
-                    if not arrived:
-                        return 0
-                    self._incoming.write(self._arrived[:arrived])
-                    continue
-                if not count:
-                    return got
+        try:
+            while count := self._read(len(block) - got, block[got:]):
                 got += count
+        except ssl.SSLWantReadError:
+            return got or None
+        except OSError as error:
+            raise _failed(error) from error
+        return got
 
     # -- the end -----------------------------------------------------------------------------------------
 
@@ -304,9 +308,16 @@ def _told() -> Iterator[None]:
     """Tell what goes wrong in our own words."""
     try:
         yield
-    except TimeoutError as error:
-        raise BulkError(BulkCode.TIMEOUT, "the other side is too slow") from error
-    except ssl.SSLError as error:
-        raise BulkError(BulkCode.PROTOCOL, f"TLS failed: {error.reason or type(error).__name__}") from error
     except OSError as error:
-        raise BulkError(BulkCode.LOST, f"the connection was lost: {error.strerror or error}") from error
+        raise _failed(error) from error
+
+
+def _failed(error: OSError) -> BulkError:
+    """Return what went wrong, in our own words."""
+    match error:
+        case TimeoutError():
+            return BulkError(BulkCode.TIMEOUT, "the other side is too slow")
+        case ssl.SSLError():
+            return BulkError(BulkCode.PROTOCOL, f"TLS failed: {error.reason or type(error).__name__}")
+        case _:
+            return BulkError(BulkCode.LOST, f"the connection was lost: {error.strerror or error}")

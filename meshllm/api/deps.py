@@ -1,6 +1,6 @@
 """What the management API needs of the rest of the daemon, as protocols.
 
-Owns no behaviour. Decides nothing. `daemon.node` hands in the real things, tests hand in stand-ins.
+Owns no behaviour. Decides nothing. `daemon.management` is the real thing, tests hand in stand-ins.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -60,7 +60,7 @@ class EmbeddedNode:
             return
         try:
             async with asyncio.timeout(LOOK_S):
-                await node.look()
+                await node.management.look()
         except TimeoutError:
             raise StartError(f"the model folders cannot be looked at within {LOOK_S:g} s") from None
 

@@ -10,38 +10,30 @@ import logging
 import random
 import secrets
 import signal
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from pathlib import Path
 from typing import Protocol
 
 import uvloop
 
 from meshllm.api.app import ManagementServer
-from meshllm.api.deps import MeshFacts, RegistrationWish, TokenFacts
 from meshllm.config import Config
-from meshllm.config_shown import shown
-from meshllm.core.durations import Histogram
 from meshllm.core.engines import EngineBuild
 from meshllm.core.events import EngineProbed, InventoryChanged, LeaveRequested, ResourcesMeasured
-from meshllm.core.http_numbers import HttpReport
-from meshllm.core.ids import ModelId, NodeId, TokenId
-from meshllm.core.intents import Intent, Outcome
-from meshllm.core.limits import ENGINE_STOP_POLITE_S, JOURNAL_EVENTS
+from meshllm.core.ids import ModelId, NodeId
+from meshllm.core.limits import ENGINE_STOP_POLITE_S
 from meshllm.core.mesh import MeshCore
-from meshllm.core.registration import Registration
 from meshllm.core.rights import Rights
-from meshllm.core.routing.route_memory import RouteMemory
 from meshllm.core.view import MeshView
 from meshllm.daemon import frugal, logs, places, socket_owner
 from meshllm.daemon.asking import Asking
 from meshllm.daemon.carry_out import CarryOut, Engines, Shells
 from meshllm.daemon.current_view import CurrentView
 from meshllm.daemon.downloads import ModelDownloads
-from meshllm.daemon.engine_metrics import metrics_of
 from meshllm.daemon.errors import EngineChoiceError, NotJoinedError, PortInUseError, StartError
-from meshllm.daemon.journal import Entry, Journal
+from meshllm.daemon.journal import Journal
 from meshllm.daemon.loop import Loop
+from meshllm.daemon.management import Asked, Management
 from meshllm.daemon.mesh_link import MeshLink
 from meshllm.daemon.mesh_start import MeshStart, begin, core_config
 from meshllm.daemon.ports import holder_of
@@ -55,9 +47,8 @@ from meshllm.daemon.tasks import Tasks
 from meshllm.daemon.tensor_cache import TensorCache
 from meshllm.daemon.time_zone import zone_of
 from meshllm.daemon.trace_export import TraceExport, export_of
-from meshllm.daemon.upkeep import check_health, verify_loaded
+from meshllm.daemon.upkeep import verify_loaded
 from meshllm.daemon.view_log import tell_changes
-from meshllm.daemon.wishes import memory_here
 from meshllm.engine.build import AUTO, probe_build
 from meshllm.engine.endpoint import probe
 from meshllm.engine.inquiry import EngineUnusableError
@@ -66,10 +57,9 @@ from meshllm.engine.slot_store import SlotStore
 from meshllm.engine.supervisor import EngineSupervisor
 from meshllm.inventory import gpu, machine
 from meshllm.inventory.digests import DigestStore
-from meshllm.inventory.model_files import Inventory, delete
+from meshllm.inventory.model_files import Inventory
 from meshllm.inventory.model_watcher import ModelWatcher
 from meshllm.proxy.front_door import FrontDoor, FrontDoorConfig
-from meshllm.proxy.http_counts import report_of
 from meshllm.proxy.reference import inference_reference
 from meshllm.wire.tunnel_frames import TunnelHead, TunnelRefusal
 
@@ -135,7 +125,7 @@ async def chosen_engine(config: Config) -> EngineBuild | None:
 
 
 class Node:
-    """The shells of one daemon, and what the management API may ask of them."""
+    """The shells of one daemon."""
 
     def __init__(
         self, config: Config, state: StateDir, ring: logs.Ring, start: MeshStart, build: EngineBuild | None
@@ -144,48 +134,56 @@ class Node:
         loop = asyncio.get_running_loop()
         logs.name_node(start.node)
         self.left: asyncio.Future[int] = loop.create_future()
-        self.started_s = loop.time()
-        self.address = ""
-        self.api_key = config.api_key
-        self.settings = shown(config)
+        started_s = loop.time()
         self.not_joined = False
         """It had to join a mesh and reached nobody."""
         self._is_asked_to_leave = False
         self._left_because = ""
         self._config = config
         self._state = state
-        self._ring = ring
         self._build = build
-        core = MeshCore(core_config(config, start), self.started_s, random.Random(secrets.randbits(64)))
+        core = MeshCore(core_config(config, start), started_s, random.Random(secrets.randbits(64)))
         self.views = CurrentView(core.view)
-        self._journal = Journal()
-        self._profile = Profile() if config.profile else None
-        self._loop = Loop(core, self.views, self._journal, self._profile)
+        journal, profile = Journal(), Profile() if config.profile else None
+        self._loop = Loop(core, self.views, journal, profile)
         self._asking = Asking(self._loop.post)
         self._engines: EngineSupervisor | None = None
         self._tunnels: RpcTunnels | None = None
         self._lending: RpcLending | None = None
         where, digests = places.model_places(config), DigestStore(state.path / places.DIGESTS_NAME)
         self._watcher = ModelWatcher(where, digests, self._on_inventory)
-        self._registry = Registrations(
+        registry = Registrations(
             state.path / places.REGISTRY_NAME, where, self.views, self._watcher.look, self._loop.post
         )
         self._slots = SlotStore(state.path / places.SLOTS_NAME)
-        self._registry.read()
+        registry.read()
         self.mesh_link = MeshLink(start, config, self.views, self._loop.post, self._serve_tunnel)
         socket = state.runtime / places.MANAGEMENT_SOCKET_NAME
         self._door = FrontDoor(_door_config(config, start), self.views, self._loop.post, socket, tunnels=self.mesh_link)
         self._door.metering.ledger.restore(start.kept.quota_uses)
         self._traces: TraceExport | None = export_of(config, start.node)
         self._door.watch(self._traces.collecting(config.trace_share) if self._traces is not None else None)
-        self._management = ManagementServer(self, socket, inference_reference)
+        self.management = Management(
+            config, started_s,
+            Asked(
+                asking=self._asking, post=self._loop.post, views=self.views, journal=journal,
+                profile=profile, ring=ring, door=self._door, link=self.mesh_link,
+                watcher=self._watcher, registry=registry, traces=self._traces, engine_log=self._engine_log,
+            ),
+        )  # fmt: skip
+        self._server = ManagementServer(self.management, socket, inference_reference)
+
+    @property
+    def address(self) -> str:
+        """Return `host:port` of the front door; empty before it is open."""
+        return self.management.address
 
     # -- start and end -------------------------------------------------------------------------------
 
     async def open(self) -> None:
         """Open the port for peers, the management app, then the front door. Raises PortInUseError or StartError."""
         await self.mesh_link.listen()
-        await self._management.open()
+        await self._server.open()
         asked = self._config.port
         try:
             host, port = await self._door.start()
@@ -194,10 +192,10 @@ class Node:
                 await self._door.listen(asked)
         except OSError as error:
             await self._door.close()
-            await self._management.close()
+            await self._server.close()
             await self.mesh_link.close()
             raise _cannot_listen(self._config.host, asked, error) from error
-        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.management.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._state.write_address(self.address)
 
     def start(self, group: asyncio.TaskGroup, report: Callable[[MeshView], None]) -> Tasks:
@@ -274,7 +272,7 @@ class Node:
 
         The management app first: whoever asked for the end, by `drop`, gets the answer through the open door.
         """
-        await self._management.close()
+        await self._server.close()
         await self._door.close()
         if self._traces is not None:
             await self._traces.last_word()
@@ -338,6 +336,10 @@ class Node:
         assert self._engines is not None  # noqa: S101 - the core starts engines only after EngineProbed
         return self._engines
 
+    def _engine_log(self, model: ModelId) -> tuple[str, ...]:
+        lent = self._lending.log_lines(model) if self._lending is not None else ()
+        return (self._engines.log_lines(model) if self._engines is not None else ()) or lent
+
     def _serve_tunnel(self, peer: NodeId, rights: Rights, head: TunnelHead) -> asyncio.Protocol | TunnelRefusal:
         return self._door.far_end.take(peer, rights, head)
 
@@ -351,131 +353,6 @@ class Node:
         if not self.left.done():
             self._left_because = reason
             self.left.set_result(exit_code)
-
-    # -- what the management API asks --------------------------------------------------------------------
-
-    async def ask(self, intent: Intent) -> Outcome:
-        """Return how an intent ended."""
-        return await self._asking.ask(intent)
-
-    async def change_routing(self, document: Mapping[str, object]) -> Outcome:
-        """Return how a change of how requests are routed ended."""
-        return await self._asking.change_routing(document)
-
-    async def change_quotas(self, model: ModelId, document: Mapping[str, object]) -> Outcome:
-        """Return how a change of a model's quotas ended."""
-        return await self._asking.change_quotas(model, document)
-
-    async def change_caches(self, document: Mapping[str, object]) -> Outcome:
-        """Return how a change of how the prompt cache is shared out ended."""
-        return await self._asking.change_caches(document)
-
-    def quota_report(self, model: ModelId) -> dict[str, object]:
-        """Return how much of a model's quotas is used."""
-        return self._door.metering.report(model)
-
-    @property
-    def quota_timezone(self) -> str:
-        """Return the name of the zone by whose clock hours and days begin."""
-        return self._config.quota_timezone
-
-    @property
-    def routes(self) -> RouteMemory:
-        """Return what the front door remembers of where its requests went."""
-        return self._door.memory
-
-    def log_lines(self, model: ModelId | None) -> tuple[str, ...]:
-        """Return the newest lines of an engine, or of the daemon."""
-        if model is None:
-            return self._ring.lines()
-        lent = self._lending.log_lines(model) if self._lending is not None else ()
-        return (self._engines.log_lines(model) if self._engines is not None else ()) or lent
-
-    def in_flight(self, model: ModelId) -> int:
-        """Return the number of requests that a model is answering."""
-        return self._door.in_flight(model)
-
-    def left_out(self, nodes: Collection[NodeId], now_s: float) -> Mapping[NodeId, float]:
-        """Return the nodes that get no request because tunnels to them failed, and for how many seconds more."""
-        return self._door.left_out(nodes, now_s)
-
-    def counters(self) -> Mapping[str, float]:
-        """Return what the front door counted, and what became of spans."""
-        return {**self._door.counters(), **(self._traces.counters() if self._traces is not None else {})}
-
-    def http(self) -> HttpReport:
-        """Return what the front door counted and timed of its answers."""
-        return report_of(self._door.http, self._door.traffic)
-
-    async def engine_metrics(self) -> Mapping[ModelId, str | None]:
-        """Return what each engine that runs here tells of itself, as text; None of one that does not answer."""
-        return await metrics_of(self.views.newest)
-
-    def durations(self) -> Sequence[Histogram] | None:
-        """Return what takes how long; None unless it is measured."""
-        return self._profile.histograms() if self._profile is not None else None
-
-    def journal(self) -> Sequence[Entry]:
-        """Return the events that are remembered, oldest first."""
-        return self._journal.newest(JOURNAL_EVENTS)
-
-    def rescan(self) -> None:
-        """Look at the model folders at once."""
-        self._watcher.rescan()
-
-    async def look(self) -> None:
-        """Look at the model folders; return when the core is told. The caller sets the deadline."""
-        await self._watcher.look()
-
-    def memory(self, model: ModelId) -> tuple[tuple[str, str], ...]:
-        """Return a model's memory arithmetic; nothing while the model or the machine is unknown."""
-        return memory_here(self._config, self.views.newest, model)
-
-    @property
-    def mesh(self) -> MeshFacts | None:
-        """Return which mesh the node belongs to."""
-        return self.mesh_link.facts
-
-    async def make_token(self, rights: Rights, ttl_s: float, uses: int | None) -> str:
-        """Return a new token to share. Raises MeshRefusalError."""
-        return self.mesh_link.invitations.make_token(rights, ttl_s, uses)
-
-    def tokens(self) -> Sequence[TokenFacts]:
-        """Return the tokens by which somebody can join now."""
-        return self.mesh_link.invitations.tokens()
-
-    async def revoke_token(self, token: TokenId) -> None:
-        """Let nobody join by a token any more. Raises MeshRefusalError."""
-        self.mesh_link.invitations.revoke_token(token)
-
-    async def rotate_tokens(self) -> int:
-        """Let nobody join by any token made so far. Raises MeshRefusalError."""
-        return self.mesh_link.invitations.rotate_tokens()
-
-    async def revoke_node(self, node: NodeId, reason: str) -> None:
-        """Expel a node for good. Raises MeshRefusalError."""
-        self.mesh_link.invitations.revoke_node(node, reason)
-
-    async def register(self, wish: RegistrationWish) -> Registration:
-        """Register a version of a model. Raises RegistryRefusalError."""
-        return await self._registry.register(wish)
-
-    async def unregister(self, name: str, version: str) -> Registration:
-        """Take a registered version back. Raises RegistryRefusalError."""
-        return await self._registry.unregister(name, version)
-
-    async def check_health(self, model: ModelId | None) -> None:
-        """Look at files and engines now, here and at all hosts."""
-        await check_health(self.views, None if self._config.client else self._watcher, self._loop.post, model)
-
-    async def remove(self, model: ModelId) -> tuple[Path, ...]:
-        """Delete a model's files. Raises OSError."""
-        known = self.views.newest.local.get(model)
-        if known is None or known.spec is None:
-            return ()
-        files = await asyncio.to_thread(delete, known.spec)
-        self._watcher.rescan()
-        return files
 
 
 def _door_config(config: Config, start: MeshStart) -> FrontDoorConfig:

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +18,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import psutil
+
+from meshllm.config_paths import default_runtime_dir
 
 WAIT_S = 45.0
 """Whatever takes longer hangs. It is more than `UNCLAIMED_WAIT_S`, so that a refusal then is heard of."""
@@ -162,6 +165,8 @@ class Daemon:
         for engine in engines:
             engine.kill() if engine.is_running() else None
         psutil.wait_procs(engines, timeout=WAIT_S)
+        if self.process.returncode == -signal.SIGKILL:  # it had no time to take its sockets away
+            shutil.rmtree(default_runtime_dir(self.environ, self.state), ignore_errors=True)
         if error is not None:
             sys.stderr.write(f"--- log of the daemon in {self.home}\n{self.log}\n")
 

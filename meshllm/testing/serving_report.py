@@ -19,10 +19,13 @@ class ServingNumbers:
     served_p50_s: float
     """From the moment that a model is wanted and fits until it is ready."""
     served_most_s: float
+    reserved: int
+    """Models whose hosts all died, and that were served again."""
     reserved_p50_s: float
     """From the moment that everybody knows of the death of a model's last host until it is ready again, where all
     that time somebody with its file had room for it."""
     reserved_most_s: float
+    refetched: int
     refetched_p50_s: float
     """The same where it had to be fetched first."""
     refetched_most_s: float
@@ -54,8 +57,9 @@ def summed(outcomes: Iterable[ServingOutcome]) -> ServingNumbers:
     ends = {how: sum(run.ends.get(how, 0) for run in runs) for how in {how for run in runs for how in run.ends}}
     known = {how: ends.get(how, 0) for how in (COMPLETE, GONE, BROKEN, "no_capacity")}
     return ServingNumbers(
-        runs=len(runs), served_p50_s=_middle(served), served_most_s=_most(served), reserved_p50_s=_middle(reserved),
-        reserved_most_s=_most(reserved), refetched_p50_s=_middle(refetched), refetched_most_s=_most(refetched),
+        runs=len(runs), served_p50_s=_middle(served), served_most_s=_most(served),
+        reserved=len(reserved), reserved_p50_s=_middle(reserved), reserved_most_s=_most(reserved),
+        refetched=len(refetched), refetched_p50_s=_middle(refetched), refetched_most_s=_most(refetched),
         moves_per_change=round(moves / max(sum(run.counts.changes for run in runs), 1), 2),
         yields=sum(run.counts.yields for run in runs), flaps=sum(run.counts.flaps for run in runs),
         requests=accepted, complete_share=round(known[COMPLETE] / max(accepted - known[GONE], 1), 4),

@@ -39,11 +39,14 @@ class Scale:
     joining_s: float = 5.0
     """Within which all nodes start."""
     may_divide: bool = True
+    loses_a_model: bool = False
+    """Whether the first misfortune is the death of all who serve some model: in a large mesh few models have one host."""
 
 
 SHORT = Scale(nodes=8, models=6, misfortunes=2, pause_s=30.0, calm_s=40.0)
 LARGE = Scale(
-    nodes=200, models=40, misfortunes=2, pause_s=45.0, calm_s=40.0, requests_per_s=5.0, may_divide=False
+    nodes=200, models=40, misfortunes=2, pause_s=45.0, calm_s=40.0, requests_per_s=5.0, may_divide=False,
+    loses_a_model=True,
 )  # fmt: skip
 
 
@@ -87,10 +90,13 @@ class ServingRun:
         pattern = Pattern(per_s=scale.requests_per_s, models=tuple(self.models), move_s=scale.pause_s)
         self.requests.follow(pattern)
         self._say("requests for", len(self.models), "models")
-        for _ in range(scale.misfortunes):
+        for number in range(scale.misfortunes):
             self.watch.counts.changes += scale.models // 4  # the heat moves
             mesh.run(scale.pause_s * self._rng.uniform(0.5, 1.0))
-            self._misfortune()
+            if scale.loses_a_model and not number:
+                self._all_hosts_die()
+            else:
+                self._misfortune()
             mesh.run(scale.pause_s)
         mesh.network.heal()
         self.requests.follow(None)
@@ -180,6 +186,14 @@ class ServingRun:
         ]
         if len(self._up()) > 3:
             self._crash(self._rng.choice(alone or self._up()))
+
+    def _all_hosts_die(self) -> None:
+        """All who serve a model die at once: the one that the fewest serve."""
+        counts = must.served(self.mesh)
+        model = min(sorted(counts), key=counts.__getitem__)
+        hosts = [node for node in self.mesh.running() if any(one.model == model for one in node.core.view.me.serving)]
+        for host in hosts:
+            self._crash(host.node)
 
     def _some_die(self) -> None:
         for _ in range(3):

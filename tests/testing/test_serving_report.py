@@ -23,8 +23,8 @@ def test_runs_are_summed_up() -> None:
     found = summed([one, other])
 
     assert (found.runs, found.served_p50_s, found.served_most_s) == (2, 2.0, 9.0)
-    assert (found.reserved_p50_s, found.reserved_most_s) == (3.0, 3.0)
-    assert (found.refetched_p50_s, found.refetched_most_s) == (45.0, 45.0)
+    assert (found.reserved, found.reserved_p50_s, found.reserved_most_s) == (1, 3.0, 3.0)
+    assert (found.refetched, found.refetched_p50_s, found.refetched_most_s) == (2, 45.0, 45.0)
     assert (found.moves_per_change, found.yields, found.flaps) == (1.0, 1, 2)
     assert (found.requests, found.complete_share) == (20, round(12 / 18, 4))
     assert (found.refused_capacity, found.broken, found.failed) == (2, 2, 2)

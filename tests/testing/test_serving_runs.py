@@ -31,6 +31,15 @@ def test_a_broken_invariant_tells_the_story(monkeypatch: pytest.MonkeyPatch) -> 
         play(3, SMALL)
 
 
+def test_a_model_can_lose_all_its_hosts_at_once() -> None:
+    """Also one with several: somebody else serves it again, or it is not wanted."""
+    run = ServingRun(5, Scale(nodes=6, models=2, misfortunes=1, calm_s=20.0, loses_a_model=True))
+
+    run.run()
+
+    assert len(run.watch.counts.reserved_s) + len(run.watch.counts.refetched_s) == 1
+
+
 def test_every_misfortune_can_befall_a_mesh() -> None:
     """Also those that this seed does not draw."""
     run = ServingRun(5, SMALL)

@@ -36,6 +36,7 @@ COMMANDS = (
     Command("rm", "rm", "Delete a model's files."),
     Command("load", "load", "Bring a model into memory."),
     Command("unload", "unload", "Take a model out of memory; a request brings it back.", ("stop",)),
+    Command("pin", "pin", "Keep a model in memory once it is there: neither others' room nor idleness unloads it."),
     Command("drop", "drop", "Stop serving a model; the node ends when it was the only one."),
     Command("default", "default", "Show or choose the model that answers where none is named."),
     Command("plan", "plan", "Show where a request for a model would go now, and why."),

@@ -30,6 +30,8 @@ class ModelRow:
     aliases: list[str] = field(default_factory=list)
     versions: list[str] = field(default_factory=list)
     """Names and versions under which it is registered on this node, as `name@1.1.0`."""
+    pinned: bool = False
+    """It stays in this node's memory once it is there."""
     health: str = ""
     """`healthy`, `degraded`, `unhealthy`, `loading` or `unknown`."""
     context_tokens: int = 0
@@ -70,6 +72,7 @@ def row_of(model: Document) -> ModelRow:
         architecture=text(model, "architecture"), train_context_tokens=number(model, "train_context_tokens"),
         capabilities=texts(model, "capabilities"), digest=text(model, "digest"), aliases=texts(model, "aliases"),
         versions=texts(model, "versions"), health=text(model, "health_status"),
+        pinned=model.get("pinned") is True,
         context_tokens=number(model, "context_tokens"), slots=number(model, "slots"),
         memory_bytes=number(model, "memory_bytes"), requests=number(model, "requests"),
         in_flight=number(model, "in_flight"), pid=pid if isinstance(pid, int) else None,

@@ -78,6 +78,7 @@ def _facts(shown: _Shown) -> list[tuple[str, object]]:
         ("name", row.id),
         ("also called", ", ".join(row.aliases) or "-"),
         ("state", f"{row.phase}: {row.message}" if row.message else row.phase),
+        *([("pinned", "stays in memory once it is there")] if row.pinned else []),
         *([("health", shown.health)] if shown.health else []),
         ("file", file if len(files) < 2 else f"{file} and {len(files) - 1} more"),
         ("size", size(row.size_bytes)),

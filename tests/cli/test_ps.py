@@ -28,5 +28,5 @@ def test_json_of_ps_has_its_own_stable_type(shell: Shell, node: ScriptedNode) ->
     assert set(row) == {
         "id", "phase", "size_bytes", "quantization", "parameters", "architecture", "train_context_tokens",
         "capabilities", "digest", "aliases", "context_tokens", "slots", "memory_bytes", "requests", "in_flight", "pid",
-        "ready_for_s", "progress", "message", "versions", "health",
+        "ready_for_s", "progress", "message", "versions", "health", "pinned",
     }  # fmt: skip

@@ -30,6 +30,18 @@ def details(name: str = "tiny") -> dict[str, object]:
     return {"model": model, "files": [f"/elsewhere/{name}.gguf"], "memory": {"fits": "yes", "total": "1 GB"}}
 
 
+def test_a_pinned_model_says_so_and_no_other(shell: Shell, node: ScriptedNode) -> None:
+    """What `pin` did can be seen."""
+    kept = details("kept")
+    kept["model"]["pinned"] = True  # type: ignore[index]
+    node.answers |= {"GET /api/models/kept": (200, kept), "GET /api/models/tiny": (200, details())}
+
+    assert shell("show", "kept", "--port", node.port) == 0
+    assert "stays in memory once it is there" in shell.out
+    assert shell("show", "tiny", "--port", node.port) == 0
+    assert "stays in memory" not in shell.out
+
+
 def test_model_of_a_running_node_is_shown_wherever_its_folders_are(shell: Shell, node: ScriptedNode) -> None:
     """The node may have been started with other folders than this command knows."""
     node.answers["GET /api/models/tiny"] = (200, details())

@@ -63,6 +63,28 @@ def test_an_unload_for_the_mesh_ends_the_engines_of_all_nodes(daemon: Make) -> N
         until_listed(third, "tiny")
 
 
+def test_a_pin_is_of_the_node_that_is_named_until_it_is_ended(daemon: Make) -> None:
+    """By the command, here and from another node; what cannot be meant is refused and changes nothing."""
+    with three(daemon) as (first, second, third):
+        there = node_id(second)
+
+        assert first.run("pin", "tiny").returncode == 0
+        assert third.run("pin", "tiny", "--node", there[:8]).returncode == 0
+        first.until_model("tiny", pinned=True)
+        second.until_model("tiny", pinned=True)
+        ended = third.run("pin", "tiny", "--off", "--node", there)
+        wrong = (("tiny", "--node", "atlantis"), ("none",), ("tiny", "--node", "mesh"))
+        nowhere, nothing, everywhere = (first.run("pin", *words) for words in wrong)
+
+        assert (ended.returncode, ended.stderr) == (0, f"tiny is not pinned at {there}\n")
+        second.until_model("tiny", pinned=False)
+        assert first.model("tiny")["pinned"]
+        assert [run.returncode for run in (nowhere, nothing, everywhere)] == [1, 1, 1]
+        assert "no node of the mesh is called 'atlantis'" in nowhere.stderr
+        assert "this node has no model 'none'" in nothing.stderr
+        assert "what stays in memory is chosen for one node" in everywhere.stderr
+
+
 def test_a_model_held_in_the_mesh_refuses_requests_until_somebody_loads_it(daemon: Make) -> None:
     """At every node that has it, not only where it was said."""
     with three(daemon) as (first, second, third):

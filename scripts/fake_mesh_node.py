@@ -152,6 +152,10 @@ class FakeMeshNode:
         """Return nobody: there is no front door."""
         return {}
 
+    def lines_by_peer(self) -> Mapping[NodeId, int]:
+        """Return nothing: tunnels are simulated."""
+        return {}
+
     def counters(self) -> Mapping[str, float]:
         """Return nothing: there is no front door."""
         return {}

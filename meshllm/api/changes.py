@@ -74,7 +74,7 @@ class StatusLedger:
         revision = self.revision + 1
         found = [
             self._take_facts(view, facts, revision),
-            self._take_members(view, revision),
+            self._take_members(view, facts.lines, revision),
             self._take_models(view, in_flight, revision),
             self._take_mesh_models(view, revision),
         ]
@@ -103,11 +103,14 @@ class StatusLedger:
             self._facts_changed["epoch"] = revision
         return bool(changed)
 
-    def _take_members(self, view: MeshView, revision: int) -> bool:
+    def _take_members(self, view: MeshView, lines: Mapping[NodeId, int], revision: int) -> bool:
         section = self._sections["members"]
-        section.build = lambda node, now_s: member_document(view, view.members[NodeId(node)], now_s)
+        section.build = lambda node, now_s: member_document(
+            view, view.members[NodeId(node)], now_s, lines.get(NodeId(node), 0)
+        )
         inputs: dict[str, _Inputs] = {
-            node: (view.members[node], shows_addresses(view, view.members[node])) for node in members_in_order(view)
+            node: (view.members[node], shows_addresses(view, view.members[node]), lines.get(node, 0))
+            for node in members_in_order(view)
         }
         return section.take(inputs, self._fixed_s, revision)
 

@@ -159,6 +159,9 @@ class ManagementDeps(Protocol):
     def left_out(self, nodes: Collection[NodeId], now_s: float) -> Mapping[NodeId, float]:
         """Return the nodes that get no request because others failed there, and for how many seconds more."""
 
+    def lines_by_peer(self) -> Mapping[NodeId, int]:
+        """Return how many lines there are with each peer that has any: warm connections on which tunnels go."""
+
     def counters(self) -> Mapping[str, float]:
         """Return what the front door counted since the start, by name, as in `requests`."""
 

@@ -4,6 +4,8 @@ Owns the shape of a member's document and the words for its state. Decides who s
 manage others, and everybody for itself. Doesn't know HTTP.
 """
 
+from collections.abc import Mapping
+
 from meshllm.api.deps import MeshFacts
 from meshllm.core.announcement import Announcement, Role, SharedModel
 from meshllm.core.ids import NodeId, short
@@ -15,9 +17,12 @@ STATES = ("alive", "suspect", "dead", "left")
 """In the order in which members are listed."""
 
 
-def member_documents(view: MeshView, now_s: float) -> list[dict[str, object]]:
-    """Return every member, this node first, then by state and name. Times are seconds, round trips milliseconds."""
-    return [member_document(view, view.members[node], now_s) for node in members_in_order(view)]
+def member_documents(view: MeshView, now_s: float, lines: Mapping[NodeId, int]) -> list[dict[str, object]]:
+    """Return every member, this node first, then by state and name. Times are seconds, round trips milliseconds.
+
+    `lines` is how many there are with each peer that has any.
+    """
+    return [member_document(view, view.members[node], now_s, lines.get(node, 0)) for node in members_in_order(view)]
 
 
 def members_in_order(view: MeshView) -> list[NodeId]:
@@ -47,8 +52,8 @@ def shows_addresses(view: MeshView, member: Member) -> bool:
     return member.announcement.node == view.me.node or Rights.ADMIN in view.me.rights
 
 
-def member_document(view: MeshView, member: Member, now_s: float) -> dict[str, object]:
-    """Return one member as the status document has it."""
+def member_document(view: MeshView, member: Member, now_s: float, lines: int) -> dict[str, object]:
+    """Return one member as the status document has it; there are so many lines with it."""
     said = member.announcement
     is_me = said.node == view.me.node
     return {
@@ -62,6 +67,7 @@ def member_document(view: MeshView, member: Member, now_s: float) -> dict[str, o
         "rights": list(rights_names(said.rights)),
         "connected": member.connected,
         "rtt_ms": None if member.rtt_s is None else round(member.rtt_s * 1000, 2),
+        "lines": lines,
         "heard_s": None if member.last_heard_s is None else round(max(now_s - member.last_heard_s, 0.0), 1),
         "vouched_by": member.vouched_by,
         "why": member.why,

@@ -166,7 +166,8 @@ _FILES = _about(
 _MESH = _about(
     "mesh",
     Route(
-        "GET", "/api/nodes", "The mesh and its members: state, round trip, models.", "nodes", None, node.NodesAnswer
+        "GET", "/api/nodes", "The mesh and its members: state, round trip, lines, models.", "nodes", None,
+        node.NodesAnswer,
     ),
     Route(
         "POST", "/api/nodes/{node}/revoke", "Expel a node for good: `reason`.", "expel", node.ExpelOrder,

@@ -35,6 +35,7 @@ from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.quotas.kinds import Mode
 from meshllm.core.quotas.report import remaining_tokens, usage
 from meshllm.core.routing.stats import RoutingStats
+from meshllm.core.standing import LIVE
 from meshllm.core.view import MeshView
 
 _NOT_A_NAME = re.compile(r"[^a-zA-Z0-9_]+")
@@ -137,6 +138,7 @@ class ViewCollector(Collector):
         yield GaugeMetricFamily("meshllm_uptime_seconds", "Time since the daemon started.", uptime_s)
         yield CounterMetricFamily("meshllm_view_epoch", "Changes of what the node knows.", view.epoch)
         yield from _machine(view)
+        yield _lines(view, self._deps.lines_by_peer())
         yield from self._models(view)
         yield from model_series(view)
         yield from http_series(self._deps.http())
@@ -169,6 +171,15 @@ class ViewCollector(Collector):
             load.add_metric([name], model.load_s)
             restarts.add_metric([name], model.restarts)
         return (kind, phase, in_flight, slots, memory, load, restarts)
+
+
+def _lines(view: MeshView, counts: Mapping[NodeId, int]) -> Metric:
+    """Return the lines with each peer that is reached: none is a number, too."""
+    lines = GaugeMetricFamily("meshllm_lines", "Warm connections on which tunnels go.", labels=["node", "name"])
+    for node, member in sorted(view.members.items()):
+        if node != view.me.node and member.state in LIVE:
+            lines.add_metric([node, member.announcement.name], counts.get(node, 0))
+    return lines
 
 
 def _routing(stats: RoutingStats) -> Iterable[Metric]:

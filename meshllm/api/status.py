@@ -4,14 +4,14 @@ Owns the words `phase` (fine, ours) and `status` (the closed set that clients of
 Doesn't know HTTP.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from meshllm.api.deps import MeshFacts
 from meshllm.api.members import member_documents, mesh_document
 from meshllm.api.mesh_models import mesh_model_documents
 from meshllm.core.engines import EngineFault, EngineState
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.resources import Resources
 from meshllm.core.serving.health import local_health
 from meshllm.core.view import LocalModel, MeshView
@@ -44,6 +44,8 @@ class NodeFacts:
     started_s: float
     mesh: MeshFacts | None = None
     """None before the node belongs to one."""
+    lines: Mapping[NodeId, int] = field(default_factory=dict)
+    """How many there are with each peer that has any."""
 
 
 def phase_of(model: LocalModel) -> str:
@@ -74,7 +76,7 @@ def status_document(
     """Return everything that is known of this node, ready for JSON. Times are seconds, sizes bytes."""
     return {
         **facts_document(view, now_s, facts),
-        "members": member_documents(view, now_s),
+        "members": member_documents(view, now_s, facts.lines),
         "models": [model_document(view, view.local[model], now_s, in_flight(model)) for model in sorted(view.local)],
         "mesh_models": mesh_model_documents(view, phase_of),
     }

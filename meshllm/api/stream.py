@@ -7,6 +7,7 @@ gets the whole document. Doesn't know what changed: the ledger does.
 import asyncio
 import secrets
 from contextlib import suppress
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -15,11 +16,13 @@ from meshllm.api.background import Background
 from meshllm.api.changes import StatusLedger
 from meshllm.api.deps import ManagementDeps
 from meshllm.api.status import NodeFacts, status_document
-from meshllm.core.ids import ModelId
+from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.limits import KEEP_ALIVE_COMMENT_S, SLOW_CLIENT_TIMEOUT_S, STATUS_INTERVAL_S
 
 TRAFFIC_INTERVAL_S = 1.0
-"""How often requests in flight are looked at: they change without a new view."""
+"""How often requests in flight and lines are looked at: they change without a new view."""
+_Traffic = tuple[dict[ModelId, int], dict[NodeId, int]]
+"""Requests in flight by model, lines by peer."""
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -34,8 +37,8 @@ class StatusStream:
         self._run = secrets.token_hex(4)
         """Revisions of another run of this node say nothing here."""
         self._ledger: StatusLedger | None = None
-        self._seen: tuple[int, dict[ModelId, int]] | None = None
-        """The epoch and the requests in flight that the ledger knows."""
+        self._seen: tuple[int, _Traffic] | None = None
+        """The epoch and the traffic that the ledger knows."""
 
     def document(self) -> dict[str, object]:
         """Return the status document of this moment."""
@@ -79,7 +82,8 @@ class StatusStream:
         view, traffic = self._deps.views.newest, self._traffic()
         if self._seen != (view.epoch, traffic):
             self._seen = (view.epoch, traffic)
-            self._ledger.take(view, self._facts(), traffic)
+            in_flight, lines = traffic
+            self._ledger.take(view, replace(self._facts(), lines=lines), in_flight)
         return self._ledger
 
     def _revision_of(self, event_id: str) -> int | None:
@@ -88,7 +92,7 @@ class StatusStream:
         is_ours = run == self._run and revision.isascii() and revision.isdigit() and len(revision) < 16
         return int(revision) if is_ours and int(revision) <= self._newest().revision else None
 
-    async def _changes(self, seen: tuple[int, dict[ModelId, int]] | None) -> bool:
+    async def _changes(self, seen: tuple[int, _Traffic] | None) -> bool:
         """Wait a little; tell whether there may be something else to show."""
         if seen is None or seen[0] != self._deps.views.newest.epoch:
             return True
@@ -101,10 +105,14 @@ class StatusStream:
 
     def _facts(self) -> NodeFacts:
         deps = self._deps
-        return NodeFacts(version=self._version, address=deps.address, started_s=deps.started_s, mesh=deps.mesh)
+        return NodeFacts(
+            version=self._version, address=deps.address, started_s=deps.started_s, mesh=deps.mesh,
+            lines=deps.lines_by_peer(),
+        )  # fmt: skip
 
-    def _traffic(self) -> dict[ModelId, int]:
-        return {model: self._deps.in_flight(model) for model in self._deps.views.newest.local}
+    def _traffic(self) -> _Traffic:
+        deps = self._deps
+        return {model: deps.in_flight(model) for model in deps.views.newest.local}, dict(deps.lines_by_peer())
 
 
 def _now_s() -> float:

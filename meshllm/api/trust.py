@@ -36,7 +36,8 @@ class Trust:
 
     async def nodes(self, _: web.Request) -> web.Response:
         """Answer with the mesh and all its members."""
-        members = member_documents(self._deps.views.newest, asyncio.get_running_loop().time())
+        now_s = asyncio.get_running_loop().time()
+        members = member_documents(self._deps.views.newest, now_s, self._deps.lines_by_peer())
         return json_answer({"mesh": mesh_document(self._deps.mesh), "nodes": members})
 
     async def make(self, request: web.Request) -> web.Response:

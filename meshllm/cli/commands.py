@@ -42,7 +42,7 @@ COMMANDS = (
     Command("plan", "plan", "Show where a request for a model would go now, and why."),
     Command("routing", "routing", "Show or change how requests are routed to models and hosts."),
     Command("quota", "quota", "Show or change what models may be used for: tokens and requests an hour and a day."),
-    Command("nodes", "nodes", "Show the nodes of the mesh: state, round trip, models."),
+    Command("nodes", "nodes", "Show the nodes of the mesh: state, round trip, lines, models."),
     Command("node", "node_orders", "Expel a node from the mesh."),
     Command("token", "tokens", "Print a token by which another machine joins the mesh."),
     Command("logs", "logs", "Show the node's log, or a model's."),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from meshllm.cli.render import duration, size
 from meshllm.cli.rows import Document, items, number, part, text
 
-COLUMNS = ("NODE", "ID", "STATE", "ROLE", "RTT", "MEMORY", "MODELS", "NOTE")
+COLUMNS = ("NODE", "ID", "STATE", "ROLE", "RTT", "LINES", "MEMORY", "MODELS", "NOTE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,8 @@ class MemberRow:
     rights: list[str]
     connected: bool
     rtt_ms: float | None
+    lines: int
+    """Warm connections with it on which requests go."""
     heard_s: float | None
     memory_bytes: int
     """Of its GPUs, or of the machine where there is none; 0 for a client."""
@@ -50,7 +52,7 @@ def table(members: Sequence[MemberRow]) -> list[tuple[object, ...]]:
     return [
         (
             f"{member.name} *" if member.is_me else member.name, member.id[:8], _state(member), member.role,
-            "-" if member.rtt_ms is None else f"{member.rtt_ms:.1f} ms", size(member.memory_bytes),
+            "-" if member.rtt_ms is None else f"{member.rtt_ms:.1f} ms", member.lines or "-", size(member.memory_bytes),
             ", ".join([*member.models, *(f"{model} (loading)" for model in member.loading)]) or "-", member.message,
         )
         for member in members
@@ -78,7 +80,8 @@ def _row(member: Document, names: dict[str, str]) -> MemberRow:
         id=text(member, "id"), name=text(member, "name"), is_me=member.get("is_me") is True,
         state=text(member, "state"), for_s=_number(member, "for_s"),
         role=text(member, "role"), rights=_texts(member, "rights"),
-        connected=member.get("connected") is True, rtt_ms=_number(member, "rtt_ms"), heard_s=_number(member, "heard_s"),
+        connected=member.get("connected") is True, rtt_ms=_number(member, "rtt_ms"),
+        lines=number(member, "lines"), heard_s=_number(member, "heard_s"),
         memory_bytes=number(memory, "gpu_total_bytes") or number(memory, "total_bytes"),
         models=_models(member, ready=True), loading=_models(member, ready=False), addresses=_texts(member, "addresses"),
         message="; ".join(words for words in (text(member, "why"), via) if words),

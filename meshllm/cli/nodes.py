@@ -19,7 +19,7 @@ def command(
     state_dir: StateDir = None,
     config: ConfigFile = None,
 ) -> None:
-    """Show the nodes of the mesh: state, round trip, models."""
+    """Show the nodes of the mesh: state, round trip, lines, models."""
     document = open_node(ctx, port=port, state_dir=state_dir, config=config).get("/api/nodes")
     members = members_of(document, "nodes")
     if as_json:

@@ -114,6 +114,10 @@ class Management:
         """Return the nodes that get no request because tunnels to them failed, and for how many seconds more."""
         return self._asked.door.left_out(nodes, now_s)
 
+    def lines_by_peer(self) -> Mapping[NodeId, int]:
+        """Return how many lines there are with each peer that has any."""
+        return self._asked.link.lines_by_peer()
+
     def counters(self) -> Mapping[str, float]:
         """Return what the front door counted, and what became of spans."""
         return {

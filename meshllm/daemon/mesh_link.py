@@ -9,7 +9,7 @@ import errno
 import ipaddress
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 
 from meshllm.api.deps import MeshFacts
@@ -177,6 +177,10 @@ class MeshLink:
     async def open_tunnel(self, peer: NodeId, head: TunnelHead, user: asyncio.Protocol) -> asyncio.Transport:
         """Open a tunnel to a peer. Raises OSError."""
         return await self._peers.open_tunnel(peer, head, user)
+
+    def lines_by_peer(self) -> Mapping[NodeId, int]:
+        """Return how many lines there are with each peer that has any."""
+        return self._lines.counts()
 
     def _line_addresses(self, peer: NodeId) -> tuple[Address, ...]:
         """Return where a peer takes lines."""

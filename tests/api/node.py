@@ -62,6 +62,7 @@ class FakeNode:
         self.started_s = asyncio.get_running_loop().time()
         self.lines: dict[ModelId | None, tuple[str, ...]] = {}
         self.flying: dict[ModelId, int] = {}
+        self.warm: dict[NodeId, int] = {}
         self.ejected: dict[NodeId, float] = {}
         self.intents: list[Intent] = []
         self._came = asyncio.Event()
@@ -181,6 +182,10 @@ class FakeNode:
     def left_out(self, nodes: Collection[NodeId], now_s: float) -> Mapping[NodeId, float]:
         """Return what the test put there."""
         return {node: self.ejected[node] for node in nodes if node in self.ejected}
+
+    def lines_by_peer(self) -> Mapping[NodeId, int]:
+        """Return what the test put there."""
+        return self.warm
 
     def http(self) -> HttpReport:
         """Return what the test counted."""

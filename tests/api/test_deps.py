@@ -7,10 +7,10 @@ import pytest
 from meshllm.api import deps
 from meshllm.daemon.current_view import CurrentView
 from meshllm.daemon.journal import Entry
-from meshllm.daemon.node import Node
+from meshllm.daemon.management import Management
 
 WHO_GIVES_IT: dict[type[object], type[object]] = {
-    deps.ManagementDeps: Node,
+    deps.ManagementDeps: Management,
     deps.Views: CurrentView,
     deps.JournalEntry: Entry,
 }

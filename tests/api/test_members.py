@@ -29,11 +29,12 @@ def test_member_tells_everything_that_people_ask() -> None:
         vouched_by=NodeId("n" * 52), why="no answer",
     )  # fmt: skip
 
-    document: dict[str, Any] = member_documents(a_view(member), 100.0)[1]
+    document: dict[str, Any] = member_documents(a_view(member), 100.0, {member.announcement.node: 3})[1]
 
     assert document | {"memory": 0, "hardware": 0} == {
         "id": "desk" + "2" * 48, "short": "desk2222", "name": "desk", "is_me": False, "state": "suspect",
         "for_s": 10.0, "role": "host", "rights": ["infer", "host"], "connected": True, "rtt_ms": 12.3, "heard_s": 2.5,
+        "lines": 3,
         "vouched_by": "n" * 52, "why": "no answer", "addresses": ["192.0.2.7:4000"], "load": 0.0, "memory": 0,
         "hardware": 0, "engine_build": "", "protocol": 1,
         "models": [{"id": "tiny", "digest": "sha256:tiny", "state": "ready", "slots": 4, "busy": 1, "queued": 0,
@@ -49,21 +50,23 @@ def test_this_node_is_first_then_those_that_can_be_reached() -> None:
     """The order of a table that people read from the top."""
     members = [a_member(f"{state}{number}", state=state) for state in reversed(STATES) for number in (2, 1)]
 
-    names = [document["name"] for document in member_documents(a_view(*members, a_member("odd", state="new")), 100.0)]
+    found = member_documents(a_view(*members, a_member("odd", state="new")), 100.0, {})
+    names = [document["name"] for document in found]
 
     assert names == ["a", "alive1", "alive2", "suspect1", "suspect2", "dead1", "dead2", "left1", "left2", "odd"]
 
 
 def test_guest_is_not_told_where_others_are() -> None:
     """Only members that manage others need addresses; everybody knows its own."""
-    documents = member_documents(a_view(a_member("desk"), rights=GUEST), 100.0)
+    documents = member_documents(a_view(a_member("desk"), rights=GUEST), 100.0, {})
 
     assert [document["addresses"] for document in documents] == [["10.0.0.1:1"], []]
 
 
 def test_memory_of_a_client_is_nobody_s() -> None:
     """CON-4: it lends nothing."""
-    client: dict[str, Any] = member_documents(a_view(a_member("phone", role=Role.CLIENT, gpus=(a_gpu(),))), 100.0)[1]
+    phone = a_member("phone", role=Role.CLIENT, gpus=(a_gpu(),))
+    client: dict[str, Any] = member_documents(a_view(phone), 100.0, {})[1]
 
     assert set(client["memory"].values()) == {0}
 

@@ -8,9 +8,11 @@ from meshllm.core.health import FIRST_TOKEN_STEPS_S
 from meshllm.core.ids import ModelId
 from meshllm.core.remotes import ListedModel, RemoteBackend
 from meshllm.core.routing_config import Strategy
+from meshllm.core.standing import MemberState
 from meshllm.daemon.profile import Profile
 from tests.api.node import a_node
-from tests.core.builders import a_gpu, a_machine
+from tests.api.scraped import scraped
+from tests.core.builders import a_gpu, a_machine, a_member
 
 
 @pytest.mark.rows("MET-1")
@@ -44,6 +46,18 @@ async def test_scraper_may_ask_for_openmetrics() -> None:
 
         assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
         assert (await answer.text()).endswith("# EOF\n")
+
+
+async def test_lines_are_told_of_peers_that_are_reached() -> None:
+    """Those without one have none; this node and those that are gone are no peers."""
+    async with a_node() as (node, client):
+        desk, shed, attic = a_member("desk"), a_member("shed"), a_member("attic", state=MemberState.DEAD)
+        node.meet(desk, shed, attic)
+        node.warm[desk.announcement.node] = 2
+        found = await scraped(client, "/metrics")
+
+    told = {(one.labels["node"], one.labels["name"]): one.value for one in found if one.name == "meshllm_lines"}
+    assert told == {(desk.announcement.node, "desk"): 2, (shed.announcement.node, "shed"): 0}
 
 
 async def test_an_adopted_server_and_its_models_can_be_told_apart() -> None:

@@ -41,6 +41,7 @@ from tests.core.builders import (
 
 DOCUMENTS = Path(__file__).parent / "documents"
 FACTS = NodeFacts(version="0.1.0", address="127.0.0.1:9337", started_s=40.0)
+DESK = a_member("desk").announcement.node
 HOME = MeshFacts(id=MeshId("m" * 52), name="home", rights=OWN_MACHINE, is_founder=True)
 FRESH = ModelReference(
     id=ModelId("fresh"), repository="u/r", filename="fresh.gguf", size_bytes=10**9, asked_as="u/r:Q4"
@@ -148,7 +149,7 @@ NAMES = (*STORIES, "in_a_mesh")
 
 def document_of(name: str) -> dict[str, object]:
     """Return a document sixty seconds after its node's start."""
-    facts = replace(FACTS, mesh=HOME) if name == "in_a_mesh" else FACTS
+    facts = replace(FACTS, mesh=HOME, lines={DESK: 2}) if name == "in_a_mesh" else FACTS
     return status_document(view_of(name), 100.0, facts, lambda model: 2 if model == "tiny" else 0)
 
 

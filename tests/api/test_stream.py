@@ -11,7 +11,7 @@ from meshllm.api import background, stream
 from meshllm.core.events import EngineProgressed
 from meshllm.core.ids import ModelId
 from tests.api.node import WAIT_S, Client, a_node
-from tests.core.builders import a_spec
+from tests.core.builders import a_member, a_spec
 
 
 class Watcher:
@@ -92,6 +92,24 @@ async def test_request_in_flight_is_a_change(monkeypatch: pytest.MonkeyPatch) ->
         node.flying[ModelId("tiny")] = 3
 
         assert (await watcher.changed_model())["in_flight"] == 3
+
+
+async def test_a_line_more_or_less_is_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The view does not know of lines either; only the member that they go to is told."""
+    monkeypatch.setattr(stream, "TRAFFIC_INTERVAL_S", 0.01)
+    async with a_node() as (node, client):
+        desk = a_member("desk")
+        node.meet(desk, a_member("shed"))
+        async with Watcher(client) as watcher:
+            first = await watcher.document()
+            told = []
+            for lines in (2, 1):
+                node.warm[desk.announcement.node] = lines
+                _, name, document = await watcher.event()
+                told.append((name, [(one["name"], one["lines"]) for one in document["entries"]["members"]]))
+
+        assert [member["lines"] for member in first["members"]] == [0, 0, 0]
+        assert told == [("changes", [("desk", 2)]), ("changes", [("desk", 1)])]
 
 
 async def test_who_was_cut_off_is_told_what_changed_meanwhile() -> None:

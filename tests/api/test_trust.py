@@ -107,13 +107,16 @@ async def test_token_is_revoked_by_its_id_or_the_beginning_of_it() -> None:
 async def test_nodes_are_listed_with_their_mesh() -> None:
     """The same documents as in the status."""
     async with a_node() as (node, client):
-        node.meet(a_member("desk"))
+        desk = a_member("desk")
+        node.meet(desk)
+        node.warm[desk.announcement.node] = 2
 
         code, document = await send(client, "GET", "/api/nodes")
         _, status = await send(client, "GET", "/api/status")
 
         assert code == 200
         assert [each["name"] for each in document["nodes"]] == ["a", "desk"]
+        assert [each["lines"] for each in document["nodes"]] == [each["lines"] for each in status["members"]] == [0, 2]
         assert document["mesh"]["name"] == status["mesh"]["name"] == "home"
         assert [each["id"] for each in status["members"]] == [each["id"] for each in document["nodes"]]
 

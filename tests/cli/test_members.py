@@ -10,6 +10,7 @@ def test_rows_are_what_the_document_says() -> None:
 
     assert (me.is_me, me.state, me.models) == (True, "alive", ["tiny"])
     assert (desk.models, desk.rtt_ms, desk.connected, desk.heard_s) == (["big"], 2.1, True, 1.0)
+    assert [member.lines for member in (me, desk, phone)] == [0, 2, 0]
     assert (phone.role, phone.memory_bytes, phone.message) == ("client", 0, "told of by desk")
     assert (shed.state, attic.state, shed.for_s) == ("suspect", "dead", 10.0)
 
@@ -20,6 +21,7 @@ def test_table_has_a_cell_for_each_column() -> None:
 
     assert {len(row) for row in rows} == {len(COLUMNS)}
     assert [row[0] for row in rows] == ["a *", "desk", "phone", "shed", "attic"]
+    assert [row[COLUMNS.index("LINES")] for row in rows] == ["-", 2, "-", "-", "-"]
     assert [row[2] for row in rows] == ["alive", "alive", "alive", "suspect 10 s", "dead 10 s"]
 
 
@@ -31,6 +33,7 @@ def test_odd_document_shows_what_it_has() -> None:
 
     assert len(members) == 1
     assert (members[0].rtt_ms, members[0].rights, members[0].message) == (None, ["host"], "told of by xxxxxxxx")
+    assert members[0].lines == 0  # an older node says nothing of them
     assert members_of({}, "members") == []
 
 

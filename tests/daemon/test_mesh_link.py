@@ -5,7 +5,7 @@ import random
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from meshllm.daemon.mesh_link import MeshLink
 from meshllm.daemon.mesh_start import MeshStart, begin, core_config
 from meshllm.daemon.state_dir import StateDir
 from meshllm.daemon.tasks import Tasks
+from tests.transport.house import a_head
+from tests.transport.net import Taker, until
 
 LIMIT_S = 60
 DAY_S = 86_400.0
@@ -119,6 +121,24 @@ async def test_a_token_lets_a_second_node_in_and_each_sees_the_other(tmp_path: P
             assert second.link.facts.id == first.link.facts.id
             assert not second.link.facts.is_founder
             assert second.start.files.membership() is not None
+
+
+async def test_lines_are_counted_at_both_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None before the first tunnel; the one that dials and the one that is dialled say the same."""
+    monkeypatch.setattr("meshllm.core.line_limits.LINE_ROUND_TRIP_S", 10.0)  # a busy machine takes its time
+    async with a_part(a_config(tmp_path / "a")) as first:
+        config = a_config(tmp_path / "b", join=(first.link.make_own_token(),))
+        async with a_part(config) as second:
+            there, here = first.start.node, second.start.node
+            await second.until(lambda part: sees(first)(part) and part.views.newest.members[there].connected)
+            before = dict(second.link.lines_by_peer())
+
+            with suppress(OSError):  # nobody serves it; the next one will find a line
+                await second.link.open_tunnel(there, a_head(), Taker())
+            await until(lambda: second.link.lines_by_peer() == {there: 1}, "a line")
+            await until(lambda: first.link.lines_by_peer() == {here: 1}, "the same line at the other end")
+
+            assert before == {}
 
 
 async def test_a_client_may_use_the_mesh_and_invite_nobody(tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ export interface MemberStatus {
   rights: string[];
   connected: boolean;
   rtt_ms: number | null;
+  lines: number; // warm connections with it on which tunnels go
   heard_s: number | null;
   vouched_by: string | null;
   why: string;

@@ -56,6 +56,7 @@ function Card({ member, note, version, looks, lent }: Shown) {
 function links(member: MemberStatus, version: string): string {
   const facts = [
     member.rtt_ms === null ? "" : `round trip ${milliseconds(member.rtt_ms)}`,
+    member.lines > 0 ? `lines ${member.lines}` : "",
     member.models.length ? `load ${percent(member.load)}` : "",
     version ? `version ${version}` : `protocol ${member.protocol}`,
     member.engine_build,

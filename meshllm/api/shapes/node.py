@@ -146,6 +146,7 @@ class MemberDocument(TypedDict):
     rights: list[str]
     connected: bool
     rtt_ms: float | None
+    lines: Annotated[int, "Warm connections with it on which tunnels go, whoever dialled them; 0 of this node."]
     heard_s: float | None
     vouched_by: str | None
     why: str

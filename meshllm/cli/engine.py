@@ -5,6 +5,7 @@ Owns the lines and the progress. Doesn't build: the daemon's engine package does
 
 import signal
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +15,10 @@ from meshllm.cli import standalone
 from meshllm.cli.commands import plain_app
 from meshllm.cli.failures import CommandError
 from meshllm.cli.options import ConfigFile, Json, StateDir
-from meshllm.cli.render import Bars, duration, print_facts, print_json, say
+from meshllm.cli.render import Bars, duration, print_facts, print_json, say, size
 from meshllm.cli.settings import settings
 from meshllm.config import Config
+from meshllm.core.engine_builds import StoredBuild
 from meshllm.core.engines import EngineFailure, RpcBuild
 
 app = plain_app("engine")
@@ -31,12 +33,15 @@ def engine() -> None:
 def show(ctx: typer.Context, as_json: Json = False, state_dir: StateDir = None, config: ConfigFile = None) -> None:
     """Run the engine's self-test and show what it finds."""
     loaded = settings(ctx, state_dir=state_dir, config=config)
-    found = standalone.engine(loaded)
+    found, stored = standalone.engine(loaded), standalone.stored_builds(loaded)
     if as_json:
-        print_json(found)
+        print_json({**asdict(found), "builds": [asdict(build) for build in stored]})
     elif not isinstance(found, EngineFailure):
         facts = [("engine", found.kind), ("version", found.version), ("GPU", "yes" if found.uses_gpu else "no")]
-        print_facts([*facts, *([("program", found.program)] if found.program else []), *_sharing(loaded, found.rpc)])
+        program = [("program", found.program)] if found.program else []
+        print_facts([*facts, *program, *_sharing(loaded, found.rpc), *map(_stored, stored)])
+    else:
+        print_facts([_stored(build) for build in stored])
     if isinstance(found, EngineFailure):
         raise CommandError(f"no engine can run here: {found.message}")
 
@@ -47,6 +52,12 @@ def _sharing(loaded: Config, rpc: RpcBuild | None) -> list[tuple[str, str]]:
     if isinstance(found, str):
         return [("sharing models", f"no: {found}")]
     return [("sharing models", f"yes, RPC {found.version}"), ("", found.server), ("", found.worker)]
+
+
+def _stored(build: StoredBuild) -> tuple[str, str]:
+    """Return the line of a build in the cache."""
+    facts = (size(build.size_bytes), "current" if build.is_current else "", "in use" if build.is_used else "")
+    return "build", f"{build.name}: {', '.join(fact for fact in facts if fact)}"
 
 
 Native = Annotated[
@@ -72,6 +83,7 @@ def build(
     """Build the engine that shares models with other machines, from the source of llama-cpp-python.
 
     Takes about eight minutes on two cores; with a GPU's tools installed, longer. What is there already is only tested.
+    Builds of other versions or flags are removed then, but the last one and those that running nodes use.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: compilers end with us
     loaded = settings(ctx, config=config)

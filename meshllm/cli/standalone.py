@@ -12,6 +12,7 @@ from meshllm.config import Config
 from meshllm.core.catalog import ModelProblem, ModelSpec
 from meshllm.core.doctor.discovery import Search
 from meshllm.core.doctor.findings import Finding
+from meshllm.core.engine_builds import StoredBuild
 from meshllm.core.engines import EngineBuild, EngineFailure, RpcBuild
 from meshllm.core.resources import Resources
 
@@ -66,6 +67,13 @@ def sharing(config: Config) -> RpcBuild | str:
 
     found = asyncio.run(standalone.sharing(config))
     return found if isinstance(found, RpcBuild) else found.message
+
+
+def stored_builds(config: Config) -> tuple[StoredBuild, ...]:
+    """Return the builds of the engine that shares models which lie in the cache, the one in use first."""
+    from meshllm.daemon import standalone
+
+    return standalone.stored_builds(config)
 
 
 def build_engine(

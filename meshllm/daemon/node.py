@@ -53,6 +53,7 @@ from meshllm.engine.build import AUTO, probe_build
 from meshllm.engine.endpoint import probe
 from meshllm.engine.inquiry import EngineUnusableError
 from meshllm.engine.life import EngineTimes
+from meshllm.engine.rpc_store import Holds
 from meshllm.engine.slot_store import SlotStore
 from meshllm.engine.supervisor import EngineSupervisor
 from meshllm.inventory import gpu, machine
@@ -148,6 +149,7 @@ class Node:
         self._loop = Loop(core, self.views, journal, profile)
         self._asking = Asking(self._loop.post)
         self._engines: EngineSupervisor | None = None
+        self._held_builds = Holds()
         self._tunnels: RpcTunnels | None = None
         self._lending: RpcLending | None = None
         where, digests = places.model_places(config), DigestStore(state.path / places.DIGESTS_NAME)
@@ -283,6 +285,7 @@ class Node:
             await self._lending.close()
         if self._tunnels is not None:
             await self._tunnels.close()
+        self._held_builds.close()
         log.info("left reason=%s", self._left_because)
 
     # -- what goes on by itself ------------------------------------------------------------------------
@@ -322,6 +325,7 @@ class Node:
         except EngineUnusableError as error:
             self._loop.post(EngineProbed(build=None, failure=error.failure))
             return
+        await self._held_builds.take(build)
         self._engines = EngineSupervisor(
             build, self._state.runtime, self._loop.post, self._door, tasks.start,
             times=EngineTimes(load_timeout_s=self._config.load_timeout_s, stall_s=self._config.engine_stall_s),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from meshllm.config import Config
 from meshllm.core.catalog import ModelProblem, ModelSpec
+from meshllm.core.engine_builds import StoredBuild
 from meshllm.core.engines import EngineBuild, EngineFailure, RpcBuild
 from meshllm.core.known_models import aliases_of, choose_file, find, is_hub_name, reference_of, unknown_model
 from meshllm.core.names import Ambiguous, NameIndex, Unknown
@@ -19,6 +20,7 @@ from meshllm.engine.build import probe_build
 from meshllm.engine.inquiry import EngineUnusableError
 from meshllm.engine.rpc_build import BuildWishes, RpcBuildError, build_rpc
 from meshllm.engine.rpc_programs import RpcProblem, find_rpc
+from meshllm.engine.rpc_store import stored
 from meshllm.inventory import gpu, machine
 from meshllm.inventory.digests import DigestStore
 from meshllm.inventory.download_errors import DownloadError
@@ -95,14 +97,26 @@ async def engine(config: Config) -> EngineBuild | EngineFailure:
 
 async def sharing(config: Config) -> RpcBuild | RpcProblem:
     """Return what this node would share models with, or why it cannot. What failed before is tested again."""
-    return await find_rpc(config.cache_dir, config.engine if Path(config.engine).is_absolute() else "", again=True)
+    return await find_rpc(config.cache_dir, _named_engine(config), again=True)
+
+
+def stored_builds(config: Config) -> tuple[StoredBuild, ...]:
+    """Return what `build_engine` has made and kept, the one in use first."""
+    return stored(config.cache_dir, _named_engine(config))
+
+
+def _named_engine(config: Config) -> str:
+    """Return the path of the engine that was chosen; empty where none was named so."""
+    return config.engine if Path(config.engine).is_absolute() else ""
 
 
 async def build_engine(
     config: Config, tell: Callable[[str, int, int], None], *, native: bool, cpu: bool, jobs: int, wheel: Path | None
 ) -> RpcBuild:
     """Build what shares models with other machines; `tell` hears (step, done, total). Raises StandaloneError."""
-    wishes = BuildWishes(native=native, cpu=cpu, jobs=jobs, wheel=wheel, offline=config.offline)
+    wishes = BuildWishes(
+        native=native, cpu=cpu, jobs=jobs, wheel=wheel, offline=config.offline, named=_named_engine(config)
+    )  # fmt: skip
     try:
         return await build_rpc(config.cache_dir, wishes, lambda at: tell(at.step, at.done, at.total))
     except RpcBuildError as error:

@@ -1,7 +1,8 @@
 """Makes what shares models with other machines: fetches llama-cpp-python's source, builds it, unpacks and tests it.
 
 Owns the folder of built engines, its lock and the child that builds. Decides nothing about flags: `rpc_flags` does.
-Doesn't know whether anybody uses the result: `rpc_programs` finds it by the file `current`.
+Doesn't know whether anybody uses the result: `rpc_programs` finds it by the file `current`, and `rpc_store` knows which
+older ones somebody uses.
 
 Invariants: one build at a time in one folder; what is named as current has passed its self-test on this machine; what
 was interrupted is cleared away by the next build.
@@ -16,11 +17,12 @@ import platform
 import shutil
 import sys
 import zipfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from meshllm.core import limits, split_limits
+from meshllm.core.engine_builds import StoredBuild
 from meshllm.core.engines import RpcBuild
 from meshllm.core.resources import format_bytes
 from meshllm.engine.command import Command, Host, guarded, this_host
@@ -30,6 +32,7 @@ from meshllm.engine.process import spawn
 from meshllm.engine.rpc_build_log import BuildProgress, Heard, Tell, why_failed
 from meshllm.engine.rpc_flags import PACKAGE, VERSION, build_flags, build_key
 from meshllm.engine.rpc_programs import CURRENT, ENGINES, WORKERS, Pair, verdict_of
+from meshllm.engine.rpc_store import chosen_now, remove_superfluous
 
 COMPILERS = ("c++", "g++", "clang++")
 GPU_TOOL_PLACES = {
@@ -60,10 +63,15 @@ class BuildWishes:
     """One that was built elsewhere, to take instead."""
     offline: bool = False
     """Fetch nothing."""
+    named: str = ""
+    """The engine that the configuration names: a build of which it is stays."""
 
 
 async def build_rpc(cache_dir: Path, wishes: BuildWishes, tell: Tell) -> RpcBuild:
-    """Return a build that works here, made unless it is there already. Raises RpcBuildError."""
+    """Return a build that works here, made unless it is there already. Raises RpcBuildError.
+
+    Older ones that nobody needs any more are removed when it has passed its self-test.
+    """
     if wishes.wheel is not None and not await asyncio.to_thread(wishes.wheel.is_file):
         raise RpcBuildError(f"there is no file {wishes.wheel}")
     tools = frozenset[str]() if wishes.cpu else await asyncio.to_thread(gpu_tools)
@@ -73,20 +81,14 @@ async def build_rpc(cache_dir: Path, wishes: BuildWishes, tell: Tell) -> RpcBuil
         key = build_key(_told_by(wishes.wheel) or flags, sys.platform, platform.machine())
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         async with _alone(folder / "lock", tell):
-            made = folder / key
-            if _pair_in(made) is not None:
-                return await _taken(cache_dir, made, wishes, tell)
-            work = folder / "work"
-            await asyncio.to_thread(_cleared, work)
-            if wishes.offline and wishes.wheel is None:
-                raise RpcBuildError(
-                    "its source is not fetched while `offline` is set; --wheel takes one built elsewhere"
-                )
-            wheel = wishes.wheel or await _Build(work, flags, wishes, tell).wheel()
-            tell(BuildProgress(step="unpacking"))
-            await asyncio.to_thread(_unpack, wheel, work / "unpacked")
-            await asyncio.to_thread(_replace, work / "unpacked", made)
+            made, work = folder / key, folder / "work"
+            if _pair_in(made) is None:
+                await asyncio.to_thread(_cleared, work)
+                await _make(made, work, flags, wishes, tell)
             found = await _taken(cache_dir, made, wishes, tell)
+            gone = await asyncio.to_thread(remove_superfluous, cache_dir, work, wishes.named)
+            if gone:
+                tell(BuildProgress(step=_removed(gone)))
             await asyncio.to_thread(_remove, work)
             return found
     except OSError as error:
@@ -103,6 +105,22 @@ def gpu_tools() -> frozenset[str]:
 def _told_by(wheel: Path | None) -> tuple[str, ...]:
     """Return what tells one wheel from another; nothing for none."""
     return (f"wheel {wheel.name}", str(wheel.stat().st_size), str(wheel.stat().st_mtime_ns)) if wheel else ()
+
+
+async def _make(made: Path, work: Path, flags: tuple[str, ...], wishes: BuildWishes, tell: Tell) -> None:
+    """Build in an empty folder, or take the wheel that was named, and unpack it. Raises RpcBuildError, OSError."""
+    if wishes.offline and wishes.wheel is None:
+        raise RpcBuildError("its source is not fetched while `offline` is set; --wheel takes one built elsewhere")
+    wheel = wishes.wheel or await _Build(work, flags, wishes, tell).wheel()
+    tell(BuildProgress(step="unpacking"))
+    await asyncio.to_thread(_unpack, wheel, work / "unpacked")
+    await asyncio.to_thread(_replace, work / "unpacked", made)
+
+
+def _removed(gone: Sequence[StoredBuild]) -> str:
+    """Return what is said of builds that were removed."""
+    names = ", ".join(build.name for build in gone)
+    return f"removed what no node uses: {names} ({format_bytes(sum(build.size_bytes for build in gone))})"
 
 
 @contextlib.asynccontextmanager
@@ -128,6 +146,7 @@ async def _taken(cache_dir: Path, made: Path, wishes: BuildWishes, tell: Tell) -
         raise RpcBuildError("what was built has no llama-server with a ggml-rpc-server: it was built without RPC")
     found = await verdict_of(cache_dir, pair, again=True)
     if isinstance(found, RpcBuild):
+        await asyncio.to_thread(chosen_now, made)
         await asyncio.to_thread(_point_at, cache_dir / ENGINES / CURRENT, made.name)
         return found
     await asyncio.to_thread(_remove, made)

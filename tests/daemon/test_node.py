@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from meshllm.core.engines import EngineBuild
+from meshllm.core.engines import EngineBuild, RpcBuild
 from meshllm.daemon import node as node_module
 from meshllm.daemon.errors import EngineChoiceError, PortInUseError
 from meshllm.daemon.logs import Ring
@@ -14,6 +14,7 @@ from meshllm.daemon.mesh_start import begin
 from meshllm.daemon.node import Node, chosen_engine
 from meshllm.daemon.state_dir import StateDir
 from meshllm.engine.inquiry import EngineUnusableError
+from meshllm.engine.rpc_store import chosen_now, stored
 from tests.daemon.lives import LIMIT_S, a_config, lived
 
 
@@ -56,6 +57,34 @@ async def test_a_found_engine_that_cannot_run_is_told_and_the_node_stays(
             tasks.cancel_all()
     finally:
         state.release()
+
+
+async def test_a_node_holds_the_build_that_shares_models_as_long_as_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that no newer build removes it meanwhile."""
+    config = a_config(tmp_path)
+    folder = tmp_path / "cache" / "engines" / "llama-cpp-python-1-abc"
+    (folder / "bin").mkdir(parents=True)
+    chosen_now(folder)
+    own = await chosen_engine(config)
+    assert own is not None
+    rpc = RpcBuild(version="1", server=str(folder / "bin" / "server"), worker=str(folder / "bin" / "worker"))
+
+    async def probed(*_: object, **__: object) -> EngineBuild:
+        return replace(own, rpc=rpc)
+
+    monkeypatch.setattr(node_module, "probe_build", probed)
+    used: list[bool] = []
+
+    def act(node: Node) -> None:
+        used.extend(build.is_used for build in stored(tmp_path / "cache"))
+        node.leave("test")
+
+    await lived(config, act)
+
+    assert used == [True]
+    assert [build.is_used for build in stored(tmp_path / "cache")] == [False]
 
 
 async def test_a_chosen_engine_that_cannot_run_is_wrong_usage(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import os
 import shutil
 import sys
 import zipfile
@@ -10,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from meshllm.core import split_limits
+from meshllm.core.engines import EngineBuild, RpcBuild
+from meshllm.core.resources import format_bytes
 from meshllm.engine import rpc_build
 from meshllm.engine.rpc_build import BuildWishes, RpcBuildError, build_rpc
 from meshllm.engine.rpc_build_log import BuildProgress
 from meshllm.engine.rpc_programs import find_rpc
+from meshllm.engine.rpc_store import IN_USE, Holds, stored
 from tests.engine.rpc_programs import write_pair
 
 WITHIN_S = 60.0
@@ -81,7 +85,7 @@ async def test_build_is_made_once_and_found_by_the_probe(tmp_path: Path, monkeyp
     )
     assert BuildProgress(step="compiling", done=2, total=2) in told
     unpacked = {path.name for path in Path(found.server).parents[1].iterdir()}  # type: ignore[union-attr]
-    assert unpacked == {"bin", "lib", "llama_cpp_python-0.3.36.dist-info"}
+    assert unpacked == {"bin", "lib", "llama_cpp_python-0.3.36.dist-info", IN_USE}
 
 
 async def test_pip_gets_the_flags_and_neither_its_cache_nor_our_secrets(
@@ -218,3 +222,60 @@ async def test_second_build_waits_for_the_first(tmp_path: Path, monkeypatch: pyt
             assert not (folder / "work").exists()
 
     assert build.result().version == "7.0.1 llama-cpp-python 0.3.36"
+
+
+async def test_what_nobody_needs_any_more_goes_after_a_build_that_works(tmp_path: Path) -> None:
+    """The last two stay, and what a node uses; a line says what went, and how much that was."""
+    cache, wheel, names = tmp_path / "cache", a_wheel(tmp_path), []
+    holds = Holds()
+    for number in range(3):
+        os.utime(wheel, (number, number))  # which makes it another one
+        await made(cache, wheel=wheel)
+        names.append(stored(cache)[0].name)
+        if number == 0:
+            found = await find_rpc(cache)
+            assert isinstance(found, RpcBuild)
+            await holds.take(EngineBuild(kind="fake", version="1", uses_gpu=False, rpc=found))
+    while_used = {build.name for build in stored(cache)}
+    holds.close()
+    going = next(build for build in stored(cache) if build.name == names[0])
+    told: list[BuildProgress] = []
+
+    await made(cache, told, wheel=wheel)
+
+    assert while_used == set(names)
+    assert {build.name for build in stored(cache)} == set(names[1:])
+    said = f"removed what no node uses: {names[0]} ({format_bytes(going.size_bytes)})"
+    assert [progress.step for progress in told] == ["testing", said]
+    assert going.size_bytes > len(b"a library")
+    assert not (cache / "engines" / "work").exists()
+    assert isinstance(await find_rpc(cache), RpcBuild)
+
+
+async def test_a_build_that_does_not_work_removes_no_other(tmp_path: Path) -> None:
+    """There may be none left that does."""
+    cache, wheel = tmp_path / "cache", a_wheel(tmp_path)
+    for number in range(2):
+        os.utime(wheel, (number, number))
+        await made(cache, wheel=wheel)
+    before = stored(cache)
+    broken = a_wheel(tmp_path / "broken", worker_trouble="import os; os.kill(os.getpid(), 4)")
+
+    with pytest.raises(RpcBuildError, match="self-test"):
+        await made(cache, wheel=broken)
+
+    assert stored(cache) == before
+    assert len(before) == 2
+
+
+async def test_a_build_that_is_chosen_again_is_the_newest(tmp_path: Path) -> None:
+    """Who goes back to an older one keeps it, and the one before."""
+    cache, wheel = tmp_path / "cache", a_wheel(tmp_path)
+    names = []
+    for number in (0, 1, 0, 2):
+        os.utime(wheel, (number, number))
+        await made(cache, wheel=wheel)
+        names.append(stored(cache)[0].name)
+
+    assert [build.name for build in stored(cache)] == [names[3], names[0]]
+    assert names[2] == names[0]

@@ -40,7 +40,7 @@ class Scale:
     """Within which all nodes start."""
     may_divide: bool = True
     loses_a_model: bool = False
-    """Whether the first misfortune is the death of all who serve some model: in a large mesh few models have one host."""
+    """Whether all who serve some model die first: in a large mesh hardly any model has one host alone."""
 
 
 SHORT = Scale(nodes=8, models=6, misfortunes=2, pause_s=30.0, calm_s=40.0)

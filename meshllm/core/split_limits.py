@@ -27,4 +27,6 @@ SPLIT_EPOCH_MOST: Final = 2**53  # of one split's numbers; a larger one is forge
 # -- building an engine ------------------------------------------------------------------------------
 RPC_BUILD_S: Final = 7200.0  # minutes for processors, an hour or more for some GPUs
 RPC_BUILDS_KEPT: Final = 2  # of those in the cache, beside the ones that running nodes use
+RPC_HOLD_TRIES: Final = 20  # of a node that wants to hold its build while somebody looks whether it is held
+RPC_HOLD_AGAIN_S: Final = 0.05
 RPC_BUILD_DISK_BYTES: Final = 3 * 1024**3  # sources, objects and what comes of them

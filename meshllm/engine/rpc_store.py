@@ -16,13 +16,12 @@ from pathlib import Path
 
 from meshllm.core.engine_builds import StoredBuild, in_order, superfluous
 from meshllm.core.engines import EngineBuild
+from meshllm.core.split_limits import RPC_HOLD_AGAIN_S, RPC_HOLD_TRIES
 from meshllm.engine.rpc_flags import PACKAGE
 from meshllm.engine.rpc_programs import CURRENT, ENGINES
 
 IN_USE = "in-use"
 """File in a build's folder: locked by those who use it, and as old as the last choice of the build."""
-TRIES, TRY_AGAIN_S = 20, 0.05
-"""Whoever only looks whether a build is used has its lock for less."""
 log = logging.getLogger(__name__)
 
 
@@ -50,10 +49,10 @@ class Holds:
             os.close(self._files.pop())
 
     async def _take(self, folder: Path) -> None:
-        for _ in range(TRIES):
+        for _ in range(RPC_HOLD_TRIES):
             if await asyncio.to_thread(self._hold, folder):
                 return
-            await asyncio.sleep(TRY_AGAIN_S)
+            await asyncio.sleep(RPC_HOLD_AGAIN_S)
         raise TimeoutError("somebody removes it")
 
     def _hold(self, folder: Path) -> bool:

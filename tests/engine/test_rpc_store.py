@@ -171,8 +171,8 @@ async def test_what_cannot_be_held_is_logged_and_no_failure(
     cache: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder that is gone, and one that somebody removes just now."""
-    monkeypatch.setattr(rpc_store, "TRIES", 2)
-    monkeypatch.setattr(rpc_store, "TRY_AGAIN_S", 0.001)
+    monkeypatch.setattr(rpc_store, "RPC_HOLD_TRIES", 2)
+    monkeypatch.setattr(rpc_store, "RPC_HOLD_AGAIN_S", 0.001)
     folder, holds = cache / "engines" / name_of(1), Holds()
     with (folder / IN_USE).open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)

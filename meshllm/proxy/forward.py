@@ -208,7 +208,7 @@ class Exchange(Attempts):
             if self.watch is not None:
                 self.watch.begins()
             if self._head.is_event_stream and self._head.is_chunked and self._head.status == 200:
-                self._journal = self._house.journal(self)
+                self._journal = self._house.journal(self.intake, self.seen, self.target)
         if self._journal is not None:
             self._journal.keep(data)
         if self._head is not None:

@@ -35,7 +35,7 @@ from meshllm.proxy.fallbacks import Fallbacks
 from meshllm.proxy.forward import Exchange
 from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.http_counts import count_answer, count_exchange
-from meshllm.proxy.intake import Door, connection_line
+from meshllm.proxy.intake import Door, Intake, connection_line
 from meshllm.proxy.journal import Journal
 from meshllm.proxy.metering import Metering
 from meshllm.proxy.model_lists import ModelLists
@@ -301,9 +301,9 @@ class FrontDoor:
         """Return False: a client is told."""
         return False
 
-    def journal(self, exchange: Exchange) -> Journal | None:
+    def journal(self, intake: Intake, seen: Peek, target: Target) -> Journal | None:
         """Return what is to keep a stream that begins now; None where it could not be resumed."""
-        return self._resumer.journal(exchange)
+        return self._resumer.journal(intake, seen, target)
 
     def resume(self, exchange: Exchange, journal: Journal, problem: Problem) -> bool:
         """Let a stream go on elsewhere, or end it if nothing is missing; tell whether it is taken care of."""

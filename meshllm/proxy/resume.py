@@ -19,9 +19,10 @@ from meshllm.core.view import MeshView
 from meshllm.proxy import sse, thoughts
 from meshllm.proxy.forward import Exchange
 from meshllm.proxy.framing import AnswerHead, payload_of
+from meshllm.proxy.intake import Intake
 from meshllm.proxy.journal import Journal, Story, events_of
 from meshllm.proxy.openai import HOST_LOST, Problem
-from meshllm.proxy.peek import with_model
+from meshllm.proxy.peek import Peek, with_model
 from meshllm.proxy.pool import Relay, TunnelEnd
 from meshllm.proxy.resumable import CHAT, MESSAGES, RESPONSES, RESUMABLE, TEXT, Wanted, read_wanted
 from meshllm.proxy.retelling import Repeat, Rest, Retelling
@@ -50,15 +51,14 @@ class Resumer:
         self._traffic = traffic
         self.pause_s = pause_s
 
-    def journal(self, exchange: Exchange) -> Journal | None:
+    def journal(self, intake: Intake, seen: Peek, target: Target) -> Journal | None:
         """Return what is to keep a stream that begins; None where it could not be resumed anyway."""
-        door = exchange.intake.inference
-        end = exchange.target.pool.endpoint
-        if not (exchange.seen.may_resume and exchange.intake.may_resume):
+        if not (seen.may_resume and intake.may_resume):
             return None
+        door, end = intake.inference, target.pool.endpoint
         if door is None or door.path not in RESUMABLE or (not isinstance(end, TunnelEnd) and end.is_adopted):
             return None
-        return Journal(_story(door.path, exchange))
+        return Journal(_story(door.path, target))
 
     def resume(self, exchange: Exchange, journal: Journal, problem: Problem) -> bool:
         """Let a stream go on elsewhere, or end it if nothing is missing; return False if neither can be."""
@@ -110,12 +110,12 @@ def name_of(target: Target, view: MeshView) -> str:
     return f"{model}@{local.spec.digest}" if local.spec.digest else model
 
 
-def _story(path: bytes, exchange: Exchange) -> Story:
+def _story(path: bytes, target: Target) -> Story:
     """Return the story that a door's stream begins."""
     if path == MESSAGES:
         return MessageStory()
     if path == RESPONSES:
-        return ResponseStory(exchange.target.model)
+        return ResponseStory(target.model)
     return ChatStory(is_chat=path == CHAT)
 
 

@@ -28,7 +28,7 @@ from meshllm.proxy.client import ClientConnection, ClientTimes
 from meshllm.proxy.completion_cache import CompletionCache
 from meshllm.proxy.forward import Exchange
 from meshllm.proxy.heads import Arrival, Heads
-from meshllm.proxy.intake import Door
+from meshllm.proxy.intake import Door, Intake
 from meshllm.proxy.journal import Journal
 from meshllm.proxy.metering import Metering
 from meshllm.proxy.openai import Problem
@@ -341,7 +341,7 @@ class FarEnd:
         """Tell whether the entry node can do better than to pass an error on: go on with the answer elsewhere."""
         return problem.code in {openai.HOST_LOST, openai.LEAVING}
 
-    def journal(self, exchange: Exchange) -> Journal | None:  # noqa: ARG002 - whichever it is
+    def journal(self, intake: Intake, seen: Peek, target: Target) -> Journal | None:  # noqa: ARG002 - whichever it is
         """Return None: the entry node keeps it."""
         return None
 

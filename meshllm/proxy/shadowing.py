@@ -21,8 +21,10 @@ from meshllm.core.routing.shadowing import Shadows, host_of
 from meshllm.core.routing_config import Shadow
 from meshllm.proxy.asks import report_of, report_of_events
 from meshllm.proxy.forward import Exchange
+from meshllm.proxy.intake import Intake
 from meshllm.proxy.journal import Journal
 from meshllm.proxy.openai import Problem
+from meshllm.proxy.peek import Peek
 from meshllm.proxy.plan import Planner
 from meshllm.proxy.pursuit import errand
 from meshllm.proxy.target import Target
@@ -222,7 +224,7 @@ class Copy:
         """Return True: nobody reads the end."""
         return True
 
-    def journal(self, exchange: Exchange) -> Journal | None:  # noqa: ARG002 - whichever it is
+    def journal(self, intake: Intake, seen: Peek, target: Target) -> Journal | None:  # noqa: ARG002 - whichever it is
         """Return None: nothing goes on elsewhere."""
         return None
 

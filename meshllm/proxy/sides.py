@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from meshllm.core.ids import ModelId
 from meshllm.proxy.framing import AnswerHead
+from meshllm.proxy.intake import Intake
 from meshllm.proxy.journal import Journal
 from meshllm.proxy.openai import Problem
+from meshllm.proxy.peek import Peek
 from meshllm.proxy.pool import Relay
 from meshllm.proxy.target import Target
 from meshllm.wire.tunnel_frames import TunnelProgress, TunnelRefusal
@@ -57,7 +59,7 @@ class Recovery(Protocol):
     def breaks_off(self, problem: Problem) -> bool:
         """Tell whether an answer is better broken off than ended with that error: somebody can go on with it."""
 
-    def journal(self, exchange: "Exchange") -> Journal | None:
+    def journal(self, intake: Intake, seen: Peek, target: Target) -> Journal | None:
         """Return what is to keep a stream that begins now, so that it can be resumed; None where it is not."""
 
     def resume(self, exchange: "Exchange", journal: Journal, problem: Problem) -> bool:

@@ -26,10 +26,9 @@ from meshllm.proxy.framing import AnswerHead
 from meshllm.proxy.heads import Arrival, Heads
 from meshllm.proxy.http1 import HEAD_END, ProtocolError
 from meshllm.proxy.journal import Journal
-from meshllm.proxy.peek import plain_chat
+from meshllm.proxy.peek import NOTHING_SEEN, plain_chat
 from meshllm.proxy.pool import EngineConnection, Relay
 from meshllm.proxy.sides import Recovery
-from meshllm.proxy.story_chat import ChatStory
 from meshllm.proxy.target import Target
 from meshllm.proxy.targets import Targets
 from meshllm.proxy.traffic import Traffic
@@ -223,8 +222,8 @@ class StraightLane(asyncio.Protocol):
         head, intake = cast("AnswerHead", self._head), arrival.intake
         self._head, self._has_begun = None, True
         target.traffic.first_token(monotonic() - sent_s)
-        if intake.may_resume:
-            journal = self._journal = Journal(ChatStory(is_chat=True))
+        journal = self._journal = self._house.journal(intake, NOTHING_SEEN, target)
+        if journal is not None:
             journal.keep(data)
         start = b"Transfer-Encoding: chunked\r\nX-Request-ID: "
         return b"".join((head.lines, start, request_id, target.answer_lines, intake.answer_end, data))

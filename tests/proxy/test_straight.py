@@ -264,6 +264,18 @@ async def test_a_stream_stays_on_the_lane_to_its_end() -> None:
     assert (scene.client._journal, scene.client._phase) == (None, Phase.IDLE)
 
 
+async def test_the_house_alone_says_whether_a_stream_is_kept() -> None:
+    """Whatever it says of streams of the general path holds on the lane: a journal is begun in one place."""
+    scene = Scene()
+    with patch.object(FrontDoor, "journal", return_value=None) as asked:
+        for what, data in [*WARM, *BEGUN]:
+            scene.step(what, data)
+
+    intake, seen, target = asked.call_args.args
+    assert (intake.inference.path, seen.may_resume, target.model) == (b"/v1/chat/completions", True, "tiny")
+    assert (scene.client._journal, scene.client._phase) == (None, Phase.STRAIGHT)
+
+
 async def test_nothing_of_a_request_is_kept_after_its_answer() -> None:
     """Hundreds of connections rest for minutes; their last bodies would be megabytes."""
     scene = Scene()

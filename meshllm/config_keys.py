@@ -32,6 +32,10 @@ _NAME = words(most=512)
 _NAMES = ValueKind(read_text=_NAME, is_list=True)
 _ANYTHING = ValueKind(read_text=_NAME, types=(object,))
 _PATH = ValueKind(read_text=words())
+_URL = (
+    "`http://host:port`, or `https`; a path may follow. For a certificate of one's own the variable `SSL_CERT_FILE` "
+    "names the file of its authority."
+)
 
 MODEL_KEYS: Mapping[str, Key] = MappingProxyType({
     "name": Key(
@@ -96,7 +100,7 @@ MODEL_KEYS: Mapping[str, Key] = MappingProxyType({
 HIDDEN_KEYS = frozenset({"known_as"})
 REMOTE_KEYS: Mapping[str, Key] = MappingProxyType({
     "name": Key(kind=ValueKind(read_text=words(most=63)), meaning="What to call the server. [its host and port]"),
-    "base_url": Key(kind=ValueKind(read_text=_NAME), meaning="`http://host:port`, or `https`; a path may follow."),
+    "base_url": Key(kind=ValueKind(read_text=_NAME), meaning=_URL),
     "api_key_env": Key(kind=ValueKind(read_text=_NAME), meaning="The variable that has its key."),
     "api_key_file": Key(kind=_PATH, meaning="The file that has its key."),
     "models": Key(kind=_NAMES, meaning="Which of its models to serve. [all that it lists]"),

@@ -77,7 +77,9 @@ def run_node(config: Config) -> int:
     be_frugal()
     from meshllm.daemon.errors import StartError
     from meshllm.daemon.node import run
+    from meshllm.daemon.web_trust import find_trust
 
+    find_trust()
     is_empty = not (config.models or config.remotes or standalone.models(config)[0])
     with Bars() as bars:
         # Machines read the JSON log; lines for people between its lines would break them.

@@ -16,6 +16,7 @@ from meshllm.core.names import Ambiguous, NameIndex, Unknown
 from meshllm.core.resources import Resources
 from meshllm.daemon.downloads import ModelDownloads
 from meshllm.daemon.places import DIGESTS_NAME, model_places
+from meshllm.daemon.web_trust import find_trust
 from meshllm.engine.build import probe_build
 from meshllm.engine.inquiry import EngineUnusableError
 from meshllm.engine.rpc_build import BuildWishes, RpcBuildError, build_rpc
@@ -51,6 +52,7 @@ def resources(_config: Config) -> Resources:
 
 async def pull(config: Config, name: str, on_progress: Callable[[int, int], None]) -> Path:
     """Download a model to the first model folder and return its file. Raises StandaloneError."""
+    find_trust()
     measured = resources(config)
     usable_bytes = config.max_vram.of(measured.gpu_total_bytes or measured.memory_total_bytes)
     downloads = ModelDownloads(config.models_dirs[0], lambda: usable_bytes, offline=config.offline)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import ssl
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from meshllm.config import Config
 from meshllm.core import limits
 from meshllm.core.ids import NodeId
 from meshllm.core.traces import Span, Value, otlp
+from meshllm.core.web_trust import SETTING, refused_certificate
 from meshllm.proxy.tracing import Collecting
 
 log = logging.getLogger(__name__)
@@ -138,7 +140,7 @@ class TraceExport:
                 async with asyncio.timeout(limits.TRACE_EXPORT_TIMEOUT_S):
                     await self._post(batch)
             except (OSError, RefusedError, asyncio.IncompleteReadError) as error:
-                self._note(is_down=True, why=str(error) or type(error).__name__)
+                self._note(is_down=True, why=self._why(error))
                 if not (isinstance(error, RefusedError) and error.is_final):
                     return
                 self._dropped += len(batch)
@@ -147,6 +149,14 @@ class TraceExport:
                 self._exported += len(batch)
             for _ in batch:
                 self._waiting.popleft()
+
+    def _why(self, error: Exception) -> str:
+        """Say why spans do not arrive; whom this machine trusts is read anew after a refused certificate."""
+        if not isinstance(error, ssl.SSLCertVerificationError):
+            return str(error) or type(error).__name__
+        self._context = None
+        named = os.environ.get(SETTING, "")
+        return refused_certificate(self._collector.name, error.verify_message, error.verify_code, named)
 
     def _note(self, *, is_down: bool, why: str = "") -> None:
         """Log when the collector stops taking spans, and when it takes them again."""

@@ -20,6 +20,7 @@ from meshllm.core import limits
 from meshllm.core.engines import EngineFailure, EngineFault
 from meshllm.core.events import RemoteProbed
 from meshllm.core.remotes import ListedModel, RemoteBackend, place_of
+from meshllm.core.web_trust import SETTING, refused_certificate
 
 OK = 200
 _NO_LIST = frozenset({404, 405, 501})
@@ -49,7 +50,7 @@ async def probe(server: RemoteBackend) -> RemoteProbed:
         message = f"the server {name!r} did not answer in {limits.REMOTE_PROBE_TIMEOUT_S:g} s"
         return RemoteProbed(server=name, failure=EngineFailure(fault=EngineFault.HUNG, message=message))
     except aiohttp.ClientConnectorCertificateError as error:
-        message = f"the certificate of the server {name!r} is not trusted: {_words(error.certificate_error)}"
+        message = _refused(name, error.certificate_error)
         return RemoteProbed(server=name, failure=EngineFailure(fault=EngineFault.REFUSED, message=message))
     except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
         message = f"the server {name!r} cannot be reached: {_words(error)}"
@@ -82,6 +83,13 @@ async def _ask(server: RemoteBackend) -> tuple[tuple[ListedModel, ...], bool]:
 def _trust(stores: ssl.DefaultVerifyPaths) -> ssl.SSLContext:  # noqa: ARG001 - other stores, another context
     """Return what decides whom this machine trusts. The library's own was made before anybody could say so."""
     return ssl.create_default_context()
+
+
+def _refused(name: str, error: Exception) -> str:
+    """Say why a server's certificate is not trusted; whom this machine trusts is read anew for the next question."""
+    _trust.cache_clear()
+    code, named = getattr(error, "verify_code", 0), os.environ.get(SETTING, "")
+    return refused_certificate(f"the server {name!r}", _words(error), code, named)
 
 
 def _check(server: RemoteBackend, answer: aiohttp.ClientResponse) -> None:

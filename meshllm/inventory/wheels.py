@@ -7,6 +7,7 @@ is in a wheel. Which index is asked, and how, is pip's own configuration.
 
 import contextlib
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -14,12 +15,16 @@ from pathlib import Path
 from typing import Final
 
 from meshllm.core import limits
+from meshllm.core.web_trust import SETTING, refused_certificate
 from meshllm.inventory import ranged_get
 from meshllm.inventory.download_errors import DownloadCode, DownloadError
 from meshllm.inventory.ranged_get import Source, Tell
 
 _REQUIREMENT: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.+!_-]*)")
 _LINK: Final = re.compile(r"\s*Found link (https?://\S+\.whl)(?:#\S*?sha256=([0-9a-f]{64})\S*)? .*version: (\S+)")
+_REFUSED: Final = re.compile(r"certificate verify failed: ([^()\n]*[^()\s])")
+_NO_ISSUER: Final = 20
+_OF_REQUESTS: Final = "REQUESTS_CA_BUNDLE"
 _HIDDEN: Final = "****"
 """What pip writes in the place of a password."""
 
@@ -63,7 +68,7 @@ def address_of(requirement: str) -> Source | None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         done = subprocess.run(
             command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            timeout=limits.RESOLVE_TIMEOUT_S,
+            env=_environment(), timeout=limits.RESOLVE_TIMEOUT_S,
         )  # fmt: skip
         for line in done.stdout.splitlines():
             found = _LINK.match(line)
@@ -79,10 +84,11 @@ def _from_pip(requirement: str, scratch: Path) -> Path:
     )
     # No time limit here: the parent ends us when nothing grows any more.
     done = subprocess.run(
-        command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
-    )
+        command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+        env=_environment(),
+    )  # fmt: skip
     if done.returncode != 0:
-        raise _failure(requirement, done.stderr)
+        raise _failure(requirement, done.stdout + done.stderr)
     wheels = sorted(scratch.glob("*.whl"))
     if not wheels:
         raise DownloadError(DownloadCode.NOT_FOUND, f"the package index gave no wheel of {requirement}")
@@ -96,10 +102,24 @@ def _pip(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "pip", command, *quiet, *progress, *rest]
 
 
+def _environment() -> dict[str, str]:
+    """Return pip's environment: what everybody else is told to trust counts for it too, unless it was told otherwise.
+
+    Not by its own option, which would come before what its configuration says.
+    """
+    named = os.environ.get(SETTING, "")
+    return {_OF_REQUESTS: named, **os.environ} if Path(named).is_file() else dict(os.environ)
+
+
 def _failure(requirement: str, text: str) -> DownloadError:
     """Return what pip's complaint means; it has one exit status for everything."""
     if "No space left" in text:
         return DownloadError(DownloadCode.NO_SPACE, f"the disk is full: pip could not fetch {requirement}")
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        # It names no number and tells the rest of the way as if the package were missing.
+        words, named = _REFUSED.search(text), os.environ.get(SETTING, "")
+        said = refused_certificate("the package index", words[1] if words else "it is refused", _NO_ISSUER, named)
+        return DownloadError(DownloadCode.NETWORK, f"pip could not fetch {requirement}: {said}")
     if "No matching distribution" in text and "connection" not in text.lower():
         return DownloadError(DownloadCode.NOT_FOUND, f"the package index has no {requirement}")
     last = next((line for line in reversed(text.splitlines()) if line.strip()), "pip said nothing")

@@ -121,7 +121,9 @@ class AdoptedPool(EnginePool):
                 _, connection = await loop.create_connection(
                     lambda: AdoptedConnection(self), host, port, ssl=context, server_hostname=host if context else None
                 )
-        except OSError:
+        except OSError as error:
+            if isinstance(error, ssl.SSLCertVerificationError):
+                _trust.cache_clear()  # whom this machine trusts may be changed by the time of the next request
             self.doubt()
             raise
         finally:

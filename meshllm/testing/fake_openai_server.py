@@ -4,7 +4,8 @@ Owns a server for tests, in their own loop or as `python -m meshllm.testing.fake
 nothing: what it lists, how it frames its answers and how it fails stands in `Ways`. Text is `0 1 2 …`, as that of the
 engine double. Doesn't know any node.
 
-An answer says in `seen` what came: path, host, key and model. A process prints its port as its first line.
+An answer says in `seen` what came: path, host, key and model. A process prints its port as its first line; given `tls`,
+the paths of a certificate and its key, it speaks that.
 """
 
 import asyncio
@@ -247,9 +248,12 @@ async def a_server(tls: ssl.SSLContext | None = None, **ways: Any) -> AsyncItera
 async def run(told: Mapping[str, Any]) -> None:
     """Be a server until something ends the process."""
     given = dict(told)
-    port = int(given.pop("port", 0))
+    port, shown = int(given.pop("port", 0)), given.pop("tls", None)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH) if shown else None
+    if tls is not None:
+        tls.load_cert_chain(*shown)
     server = FakeOpenAIServer(Ways(**given))
-    await server.start(port)
+    await server.start(port, tls)
     sys.stdout.write(f"{server.port}\n")
     sys.stdout.flush()
     await asyncio.Event().wait()

@@ -3,9 +3,11 @@
 import asyncio
 import json
 import logging
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from meshllm.core import limits
 from meshllm.core.traces import Span, TraceContext
 from meshllm.daemon.trace_export import Collector, TraceExport, collector_of
+from tests.proxy.certificates import an_issued_certificate
 
 WITHIN_S = 30.0
 RESOURCE = {"service.name": "mesh-llm"}
@@ -54,10 +57,10 @@ class CollectorDouble:
 
 
 @asynccontextmanager
-async def a_collector(*statuses: int) -> AsyncIterator[CollectorDouble]:
+async def a_collector(*statuses: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[CollectorDouble]:
     """Open one."""
     double = CollectorDouble(statuses=list(statuses))
-    server = await asyncio.start_server(double.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(double.serve, "127.0.0.1", 0, ssl=tls)
     double.port = server.sockets[0].getsockname()[1]
     async with server:
         yield double
@@ -191,3 +194,27 @@ async def test_the_last_word_is_sent_at_the_end_and_waits_for_nobody(
 
     assert collector.names == ["request"]
     assert silent.counters()["trace_spans_exported"] == 0
+
+
+async def test_a_collector_that_nobody_vouches_for_gets_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log names the setting; once that names who vouches, what waited is sent without a restart."""
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    authority, tls = an_issued_certificate(tmp_path)
+    async with a_collector(tls=tls) as collector:
+        export = TraceExport(collector_of(f"https://localhost:{collector.port}"), RESOURCE)
+        export.take(a_span())
+        with caplog.at_level(logging.WARNING):
+            await export.send()
+        before = list(collector.names)
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+
+        await export.send()
+
+    whose = f"https://localhost:{collector.port}/v1/traces"
+    cause = f"the certificate of {whose} is not trusted: unable to get local issuer certificate"
+    assert [record.fields["why"] for record in caplog.records] == [  # type: ignore[attr-defined]
+        f"{cause}; SSL_CERT_FILE can name a file with those to trust"
+    ]
+    assert (before, collector.names) == ([], ["request"])

@@ -15,6 +15,7 @@ import pytest
 from meshllm.core.limits import REMOTE_PROBE_INTERVAL_S
 from tests.e2e.daemons import BUSY_MACHINE_S, Daemon, free_port, until
 from tests.e2e.test_mesh import listed, node_id, token_of, until_gone, until_listed
+from tests.proxy.certificates import an_issued_certificate
 
 pytestmark = pytest.mark.e2e
 
@@ -108,6 +109,28 @@ def test_a_server_that_goes_away_and_returns_is_unlisted_and_listed_again(daemon
         assert listed(node) == set()
         with a_server(port=port):
             until(lambda: node.chat(model="remote-model").status == 200, "an answer", SEEN_S)
+
+
+def test_a_server_behind_a_certificate_of_ones_own_needs_its_authority_named(daemon: Make, tmp_path: Path) -> None:
+    """Status, log and refusals say so, with the setting; then it is used."""
+    authority, _ = an_issued_certificate(tmp_path)
+    config = tmp_path / "config.toml"
+    with a_server(tls=[str(tmp_path / "issued.pem"), str(tmp_path / "key.pem")]) as port:
+        config.write_text(f'[[remotes]]\nname = "box"\nbase_url = "https://localhost:{port}/v1"\n')
+        node = daemon("--config", str(config), models=())
+        node.environment = {**node.environment, "SSL_CERT_FILE": ""}
+        with node:
+            until(lambda: "is not trusted" in node.run("status").stdout, "the certificate being refused", SEEN_S)
+            shown, log = node.run("status").stdout, node.log
+        node.environment["SSL_CERT_FILE"] = str(authority)
+        with node:
+            until(lambda: "remote-model" in listed(node), "the model being listed", SEEN_S)
+            answer = node.chat(model="remote-model")
+
+    told = "unable to get local issuer certificate; SSL_CERT_FILE can name a file with those to trust"
+    assert told in " ".join(shown.split())
+    assert told in log
+    assert answer.status == 200
 
 
 @pytest.mark.rows("T24")

@@ -1,7 +1,6 @@
 """Adopted servers, asked for their models: lists as servers write them, and every way to have none."""
 
 import json
-import ssl
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from meshllm.core.events import RemoteProbed
 from meshllm.core.remotes import RemoteBackend
 from meshllm.engine.endpoint import models_of, probe
 from meshllm.testing.fake_openai_server import FakeOpenAIServer, a_server
-from tests.proxy.certificates import a_certificate
+from tests.proxy.certificates import an_issued_certificate
 
 
 async def asked(server: FakeOpenAIServer, key: str = "") -> RemoteProbed:
@@ -120,19 +119,48 @@ async def test_a_node_of_ours_is_not_adopted() -> None:
 
 
 async def test_a_certificate_that_nobody_trusts_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And one that the machine trusts is not."""
-    certificate, key = a_certificate(tmp_path)
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(certificate, key)
+    """And one by somebody whom `SSL_CERT_FILE` names is not: what is said names the setting."""
+    authority, tls = an_issued_certificate(tmp_path)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
 
     async with a_server(tls=tls) as server:
         stranger = await asked(server)
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
         friend = await asked(server)
 
+    cause = "the certificate of the server 'box' is not trusted: unable to get local issuer certificate"
     assert fault_of(stranger)[0] is EngineFault.REFUSED
-    assert "not trusted" in fault_of(stranger)[1]
+    assert fault_of(stranger)[1] == f"{cause}; SSL_CERT_FILE can name a file with those to trust"
     assert friend.failure is None
+
+
+async def test_an_authority_that_is_added_to_the_file_counts_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a restart: the server is asked again anyway."""
+    authority, tls = an_issued_certificate(tmp_path)
+    named = tmp_path / "named.pem"
+    named.write_text("")
+    monkeypatch.setenv("SSL_CERT_FILE", str(named))
+
+    async with a_server(tls=tls) as server:
+        before = await asked(server)
+        named.write_bytes(authority.read_bytes())
+        after = await asked(server)
+
+    assert fault_of(before)[1].endswith(f"; SSL_CERT_FILE={named} has nobody who issued it")
+    assert after.failure is None
+
+
+async def test_no_setting_helps_a_certificate_that_has_expired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So none is named."""
+    authority, tls = an_issued_certificate(tmp_path, days=-1)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+
+    async with a_server(tls=tls) as server:
+        told = await asked(server)
+
+    assert fault_of(told)[1] == "the certificate of the server 'box' is not trusted: certificate has expired"
 
 
 @pytest.mark.parametrize(

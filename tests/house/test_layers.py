@@ -35,7 +35,7 @@ LIBRARIES: dict[str, frozenset[str]] = {
     "engine": frozenset({"aiohttp"}),
     "proxy": frozenset({"msgspec"}),
     "api": frozenset({"aiohttp", "prometheus_client"}),
-    "daemon": frozenset({"uvloop", "psutil"}),
+    "daemon": frozenset({"uvloop", "psutil", "certifi"}),
     "cli": frozenset({"typer", "rich", "click", "aiohttp"}),
     "sdk": frozenset({"aiohttp"}),
     "testing": frozenset(),

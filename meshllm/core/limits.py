@@ -479,6 +479,7 @@ TRACE_INTERVAL_S: Final = 2.0  # at most so long they wait where fewer come
 TRACE_EXPORT_TIMEOUT_S: Final = 10.0  # for one request to it
 TRACE_RETRY_MOST_S: Final = 60.0  # between two attempts, while it does not answer
 TRACE_LAST_WORD_S: Final = 3.0  # for what is left when the node ends
+PROGRAM_EXIT_S: Final = 2.0  # the end of a program is held up no longer by a node in it that was not closed
 
 
 def all_limits() -> dict[str, int | float]:

@@ -1,10 +1,13 @@
 """A node on the loop of another program: started and ended by it, deaf to signals, and writing no log of its own.
 
-Owns the one task in which such a node lives. Decides nothing. Doesn't know who asks for it; `node.run` is its
-counterpart for a process that is nothing but a node.
+Owns the one task in which such a node lives. Decides how it ends where nobody has closed it: by a farewell, when its
+loop or its program ends. Doesn't know who asks for it; `node.run` is its counterpart for a process that is nothing but
+a node.
 """
 
 import asyncio
+import contextlib
+import threading
 from typing import Any
 
 from meshllm.config import Config
@@ -14,9 +17,11 @@ from meshllm.daemon.errors import StartError
 from meshllm.daemon.logs import Ring
 from meshllm.daemon.mesh_start import begin
 from meshllm.daemon.node import Node, chosen_engine
+from meshllm.daemon.program_exit import UNCLOSED
 from meshllm.daemon.state_dir import StateDir
 
 CLOSED = "its program closes it"
+FORGOTTEN = "its program ends"
 LOOK_S = LOAD_WAIT_S
 """How long the first look at the model folders may take: as long as a request waits for a model."""
 
@@ -53,6 +58,8 @@ class EmbeddedNode:
             await asyncio.wait({life})
             raise
         self._life, self._node = life, node
+        UNCLOSED.add(self, lambda within_s: _ended(loop, life, within_s))
+        life.add_done_callback(lambda _: UNCLOSED.remove(self))
 
     async def _known(self, node: Node) -> None:
         """Wait until the core knows what lies in the model folders: orders about models mean something then."""
@@ -82,6 +89,11 @@ class EmbeddedNode:
                 is_open.set_result(node)
                 try:
                     await node.left
+                except asyncio.CancelledError:
+                    # The loop ends, and with it the core's own task, maybe before this one.
+                    node.leave(FORGOTTEN, is_last_word=True)
+                    tasks.cancel_all()
+                    raise
                 finally:
                     await node.close()
                     tasks.cancel_all()
@@ -96,6 +108,21 @@ async def _opened(node: Node) -> None:
     except asyncio.CancelledError:
         await node.close()
         raise
+
+
+def _ended(loop: asyncio.AbstractEventLoop, life: asyncio.Task[None], within_s: float) -> bool:
+    """End a node whose program ends, from the thread that ends it; tell whether that was possible in time."""
+    if loop.is_closed():
+        return True  # whoever closed it has ended its tasks, or thrown them away
+    with contextlib.suppress(RuntimeError):  # something in the program stops or closes the loop meanwhile
+        if loop.is_running():  # in a thread that goes on till the end
+            is_over = threading.Event()
+            loop.call_soon_threadsafe(life.add_done_callback, lambda _: is_over.set())
+            loop.call_soon_threadsafe(life.cancel)
+            return is_over.wait(within_s)
+        life.cancel()
+        loop.run_until_complete(asyncio.wait({life}, timeout=within_s))
+    return life.done()
 
 
 def _unheard(_: MeshView) -> None:

@@ -34,6 +34,7 @@ class Loop:
         self._inbox: deque[Event] = deque()
         self._arrived = asyncio.Event()
         self._clock = asyncio.get_running_loop().time
+        self._carry_out: Callable[[Effect], None] | None = None
         self.dropped_events = 0
 
     def post(self, event: Event) -> None:
@@ -52,10 +53,15 @@ class Loop:
 
     async def run(self, carry_out: Callable[[Effect], None]) -> None:
         """Consume events until cancelled; `carry_out` must not block."""
+        self._carry_out = carry_out
         while True:
             await self._wait()
-            while self._inbox:
-                self._consume(self._inbox.popleft(), carry_out)
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Consume what waits, at once: whoever says the last word may not wait for a task that was cancelled."""
+        while self._inbox and self._carry_out is not None:
+            self._consume(self._inbox.popleft(), self._carry_out)
 
     async def _wait(self) -> None:
         """Return when there is an event; make a `Woke` when the core asked to be woken."""

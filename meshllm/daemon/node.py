@@ -256,10 +256,12 @@ class Node:
         self._loop.post(InventoryChanged(models=()))
         return {}
 
-    def leave(self, reason: str) -> None:
-        """Ask the core to end the daemon; asked a second time, at once."""
+    def leave(self, reason: str, *, is_last_word: bool = False) -> None:
+        """Ask the core to end the daemon; asked a second time, at once. A last word is said before this returns."""
         self._is_asked_to_leave = True
         self._loop.post(LeaveRequested(reason=reason))
+        if is_last_word:
+            self._loop.catch_up()
 
     def hang_up(self) -> None:
         """Ask the core to end the daemon, because its terminal is closed. Nobody hurries it so.
@@ -276,9 +278,9 @@ class Node:
         """
         await self._server.close()
         await self._door.close()
+        await self.mesh_link.close()
         if self._traces is not None:
             await self._traces.last_word()
-        await self.mesh_link.close()
         if self._engines is not None:
             await self._engines.close(ENGINE_STOP_POLITE_S)
         if self._lending is not None:

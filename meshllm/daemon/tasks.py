@@ -27,6 +27,7 @@ class Tasks:
         task = self._group.create_task(self._guarded(name, work), name=name)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        task.add_done_callback(lambda _: work.close())  # what is cancelled at once never begins
         return task
 
     def names(self) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ KEY_BYTES = 32
 REAP_S = 2.0
 """How long a killed process may take to be gone; more means that it hangs in the kernel."""
 
-StartTask = Callable[[str, Coroutine[object, object, None]], object]
+StartTask = Callable[[str, Coroutine[object, object, None]], asyncio.Task[None]]
 """Starts a named task that its owner keeps and whose failure it reports."""
 
 
@@ -83,7 +83,8 @@ class EngineSupervisor:
         )  # fmt: skip
         life = EngineLife(plan, endpoint, context)
         self._lives[model] = life
-        self._start_task(f"engine:{model}", life.run())
+        task = self._start_task(f"engine:{model}", life.run())
+        task.add_done_callback(lambda _: life.finished.set())  # one that is cancelled at once never runs
 
     def stop(self, model: ModelId, *, kill: bool = False, slots_bytes: int = 0) -> None:
         """Ask a model's engine to end; returns at once. One that has no process is left alone.

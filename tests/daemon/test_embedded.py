@@ -1,12 +1,14 @@
 """A node on the loop of another program: it begins, serves and ends there, whatever becomes of its program's task."""
 
 import asyncio
+from contextlib import closing
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from meshllm.config import Config
-from meshllm.daemon.embedded import EmbeddedNode
+from meshllm.daemon.embedded import EmbeddedNode, _ended
 from meshllm.daemon.errors import EngineChoiceError, StateInUseError
 from tests.inventory import gguf_builder
 
@@ -85,3 +87,45 @@ def test_a_program_that_ends_its_loop_ends_the_node(tmp_path: Path) -> None:
     asyncio.run(asyncio.wait_for(forgetful(), LIMIT_S))
 
     assert not config.runtime_dir.exists()
+
+
+async def stubborn(is_asked: asyncio.Event, may_end: asyncio.Event) -> None:
+    """Live on after having been cancelled."""
+    try:
+        await may_end.wait()
+    except asyncio.CancelledError:
+        is_asked.set()
+        await may_end.wait()
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_the_end_of_a_program_waits_for_its_node_only_so_long(*, stops: bool) -> None:
+    """Also where something of the program's stops the loop meanwhile."""
+    with closing(asyncio.new_event_loop()) as loop:
+        is_asked, may_end = asyncio.Event(), asyncio.Event()
+        life = loop.create_task(stubborn(is_asked, may_end))
+        loop.run_until_complete(asyncio.sleep(0))
+        if stops:
+            loop.call_later(0.01, loop.stop)
+
+        is_ended = _ended(loop, life, LIMIT_S if stops else 0.01)
+
+        assert (is_ended, is_asked.is_set()) == (False, True)
+        may_end.set()
+        loop.run_until_complete(life)
+    assert _ended(loop, life, 0.0)
+
+
+def test_a_loop_in_a_thread_ends_its_node_while_it_runs() -> None:
+    """The thread that ends the program waits for it."""
+    with closing(asyncio.new_event_loop()) as loop:
+        life = loop.create_task(asyncio.Event().wait())
+        thread = Thread(target=loop.run_forever)
+        thread.start()
+
+        is_ended = _ended(loop, life, LIMIT_S)  # type: ignore[arg-type]
+
+        assert is_ended
+        assert life.cancelled()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()

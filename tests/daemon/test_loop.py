@@ -100,3 +100,18 @@ async def test_what_the_loop_does_is_measured_where_somebody_asked() -> None:
     found = {(one.phase, one.name): sum(one.counts) for one in running.profile.histograms()}
 
     assert found[DECIDE, "InventoryChanged"] == found[CARRY_OUT, "InventoryChanged"] == 1
+
+
+async def test_a_last_word_is_said_without_the_loops_own_task() -> None:
+    """That may have been cancelled before; nothing is said where it never ran."""
+    running, never = Running(), Running()
+    await running.tell(facts(), EngineState.STARTING)
+    before = len(running.effects)
+
+    for each in (running, never):
+        each.loop.post(ev.LeaveRequested(reason="the end"))
+        each.loop.catch_up()
+
+    assert len(running.effects) > before
+    assert running.views.newest.leaving
+    assert (never.effects, never.views.newest.leaving) == ([], False)

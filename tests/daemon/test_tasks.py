@@ -1,6 +1,7 @@
 """A task's mistake ends the task, not the daemon."""
 
 import asyncio
+import inspect
 import logging
 
 import pytest
@@ -30,6 +31,19 @@ async def test_a_failed_task_becomes_an_event_and_the_others_go_on(caplog: pytes
     assert done.is_set()
     assert events == [TaskFailed(task="fails", message="RuntimeError: oops")]
     assert "task=fails" in caplog.text
+
+
+async def test_what_is_cancelled_before_it_begins_is_not_left_lying() -> None:
+    """A coroutine that nobody awaits would be a warning on the streams of whichever program this is."""
+
+    async def never_begins() -> None:
+        raise AssertionError
+
+    work = never_begins()
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        Tasks(group, lambda _: None).start("late", work).cancel()
+
+    assert inspect.getcoroutinestate(work) == inspect.CORO_CLOSED
 
 
 async def test_tasks_are_named_and_all_can_be_cancelled() -> None:

@@ -104,8 +104,8 @@ async def a_bench(build: EngineBuild, runtime_dir: Path, times: EngineTimes = QU
     traffic = FakeTraffic()
     async with asyncio.TaskGroup() as group:
 
-        def start_task(name: str, work: Coroutine[object, object, None]) -> None:
-            group.create_task(work, name=name)
+        def start_task(name: str, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+            return group.create_task(work, name=name)
 
         supervisor = EngineSupervisor(build, runtime_dir, news.put_nowait, traffic, start_task, times=times)
         try:

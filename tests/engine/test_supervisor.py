@@ -18,8 +18,9 @@ from tests.engine.builders import QUICK, FakeTraffic, a_bench, a_fake_build, a_p
 TINY = ModelId("tiny")
 
 
-def _nothing(name: str, work: Coroutine[object, object, None]) -> None:
+def _nothing(name: str, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
     work.close()
+    raise AssertionError(name)
 
 
 async def test_engines_live_side_by_side(runtime_dir: Path, tmp_path: Path) -> None:
@@ -103,8 +104,9 @@ async def test_cancelled_tasks_leave_no_engine(runtime_dir: Path, model_file: st
     tasks: list[asyncio.Task[None]] = []
     async with asyncio.timeout(60), asyncio.TaskGroup() as group:
 
-        def start_task(name: str, work: Coroutine[object, object, None]) -> None:
+        def start_task(name: str, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
             tasks.append(group.create_task(work, name=name))
+            return tasks[-1]
 
         supervisor = EngineSupervisor(a_fake_build(), runtime_dir, news.put_nowait, FakeTraffic(), start_task)
         supervisor.start(a_plan(model_file))
@@ -115,6 +117,22 @@ async def test_cancelled_tasks_leave_no_engine(runtime_dir: Path, model_file: st
     assert isinstance(started, ev.EngineStarted)
     assert tasks[0].get_name() == "engine:tiny"
     assert not psutil.pid_exists(started.pid)
+
+
+async def test_an_engine_that_was_cancelled_before_it_began_holds_nobody_up(runtime_dir: Path, model_file: str) -> None:
+    """A program's loop may end in that very moment; there is nothing to wait for then, however patient one is."""
+
+    def start_task(name: str, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        task.cancel()
+        return task
+
+    supervisor = EngineSupervisor(a_fake_build(), runtime_dir, lambda _: None, FakeTraffic(), start_task)
+    supervisor.start(a_plan(model_file))
+    async with asyncio.timeout(30):
+        await supervisor.close(polite_s=1e6)
+
+    assert supervisor.log_lines(TINY) == ()
 
 
 def test_runtime_folder_with_too_long_a_path_is_refused(tmp_path: Path) -> None:

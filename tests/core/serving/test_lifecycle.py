@@ -10,6 +10,7 @@ from meshllm.core.engines import EngineFault, EngineState
 from meshllm.core.ids import ModelId
 from meshllm.core.intents import OutcomeCode, Verb
 from meshllm.core.limits import GIB, MIB
+from meshllm.core.policy import ModelPolicy
 from tests.core.builders import Story, a_machine, a_spec, a_story, exited, ready
 
 TINY = ModelId("tiny")
@@ -287,3 +288,26 @@ def test_a_restarting_engine_does_not_hold_up_leaving() -> None:
 
     assert story.of(Leave)
     assert story.core.next_wakeup_s() is None
+
+
+def test_two_aliases_of_one_model_load_it_once() -> None:
+    """However it is called, it is the same model."""
+    policies = (ModelPolicy(name="tiny", aliases=("small", "quick")),)
+
+    story = a_story(a_spec(), requested=("small", "quick", "tiny"), policies=policies)
+
+    assert [effect.plan.model.id for effect in story.of(StartEngine)] == ["tiny"]
+    assert story.core.view.local.keys() == {TINY}
+
+
+@pytest.mark.parametrize(("requested", "started"), [((), ["tiny"]), (("tiny", "twin"), ["tiny", "twin"])])
+def test_two_files_of_one_content_are_loaded_twice_only_for_who_names_both(
+    requested: tuple[str, ...], started: list[str]
+) -> None:
+    """A link beside its file is a model of its own, with its own settings and orders; unasked, one of them will do."""
+    twin = replace(a_spec("twin"), digest=a_spec().digest)
+
+    story = a_story(a_spec(), twin, requested=requested)
+
+    assert [effect.plan.model.id for effect in story.of(StartEngine)] == started
+    assert story.core.view.local.keys() == {"tiny", "twin"}

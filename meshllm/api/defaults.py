@@ -9,7 +9,8 @@ from meshllm.api.answers import ApiError, json_answer
 from meshllm.api.bodies import read_body
 from meshllm.api.deps import ManagementDeps
 from meshllm.api.lifecycle import read_scope, refusal
-from meshllm.api.names import find_id, not_found_message, refuse_stand_in
+from meshllm.api.names import find_id, is_early, not_found_message, refuse_stand_in
+from meshllm.core.ids import ModelId
 from meshllm.core.intents import Intent, Verb
 from meshllm.core.names import Unknown
 from meshllm.core.serving.scopes import MESH, NODE
@@ -37,12 +38,13 @@ class Defaults:
         else:
             asked = body.name("model_id", "model")
             refuse_stand_in(view, asked, body.key("model_id", "model"))
-            known = find_id(view, asked)
+            known = ModelId(asked) if is_early(view, asked) else find_id(view, asked)
             if isinstance(known, Unknown):
                 raise ApiError(404, "model_not_found", not_found_message(known), param="model_id")
             found = known
         outcome = await self._deps.ask(Intent(verb=Verb.DEFAULT, model=found, request_id="", scope=scope))
         if not outcome.is_done:
             raise refusal(outcome)
+        found = outcome.model or found
         now = self._deps.views.newest.default_model if not found and scope == NODE else found or None
         return json_answer({"default_model_id": now, "previous": previous, "scope": scope})

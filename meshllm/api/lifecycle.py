@@ -11,7 +11,7 @@ from meshllm.api.background import Background
 from meshllm.api.bodies import Body, read_body
 from meshllm.api.deps import ManagementDeps
 from meshllm.api.model_status import mesh_status, status_of
-from meshllm.api.names import find_id, find_model, not_found_message, refuse_stand_in
+from meshllm.api.names import RETRY_AFTER, find_id, find_model, is_early, not_found_message, refuse_stand_in
 from meshllm.api.status import lifecycle_status
 from meshllm.core.ids import ModelId
 from meshllm.core.intents import Intent, Outcome, OutcomeCode, Verb
@@ -19,14 +19,13 @@ from meshllm.core.names import Unknown
 from meshllm.core.serving.scopes import MESH, NODE, find_node, usual_scope
 from meshllm.core.view import LocalModel, MeshView
 
-RETRY_AFTER = {"Retry-After": "5"}
 _HTTP_OF_OUTCOME = {
     OutcomeCode.DONE: 200, OutcomeCode.UNKNOWN_MODEL: 404, OutcomeCode.NOT_SERVED: 404,
     OutcomeCode.AMBIGUOUS_MODEL: 409, OutcomeCode.SUPERSEDED: 409, OutcomeCode.NO_CAPACITY: 503,
     OutcomeCode.LEAVING: 503, OutcomeCode.LOAD_FAILED: 500, OutcomeCode.DOWNLOAD_FAILED: 500,
     OutcomeCode.NOT_ALLOWED: 403, OutcomeCode.UNREACHABLE: 503, OutcomeCode.NOT_LOADABLE: 409,
     OutcomeCode.INVALID_VALUE: 400, OutcomeCode.INVALID_STRATEGY: 400, OutcomeCode.UNKNOWN_KEY: 400,
-    OutcomeCode.VERSION_CONFLICT: 409,
+    OutcomeCode.VERSION_CONFLICT: 409, OutcomeCode.STARTING: 503,
 }  # fmt: skip
 _CODE_OF_OUTCOME = {
     OutcomeCode.UNKNOWN_MODEL: "model_not_found", OutcomeCode.NOT_LOADABLE: "no_loader_config",
@@ -134,7 +133,7 @@ class Lifecycle:
         outcome = await self._deps.ask(intent)
         if outcome.is_done:
             return _status(asked, done)
-        if outcome.code in (OutcomeCode.AMBIGUOUS_MODEL, OutcomeCode.NOT_ALLOWED):
+        if outcome.code in (OutcomeCode.AMBIGUOUS_MODEL, OutcomeCode.NOT_ALLOWED, OutcomeCode.STARTING):
             raise refusal(outcome)
         code = _HTTP_OF_OUTCOME[outcome.code]
         return _status(asked, self._status_after(outcome, asked), code, outcome.message)
@@ -146,7 +145,8 @@ class Lifecycle:
         if outcome.code is OutcomeCode.NOT_LOADABLE:
             return "no_loader_config"
         view = self._deps.views.newest
-        found = find_id(view, outcome.model or asked)
+        name = outcome.model or asked
+        found = Unknown(name, ()) if is_early(view, name) else find_id(view, name)
         if outcome.code in _AS_IT_IS:
             return "unloaded" if isinstance(found, Unknown) else mesh_status(view, found)
         is_lost = not isinstance(found, Unknown) and mesh_status(view, found) == "no_loader_config"
@@ -163,12 +163,14 @@ class Lifecycle:
         return read_scope(self._deps.views.newest, body)
 
     def _find(self, asked: str, scope: str) -> ModelId | Unknown:
-        """Return the model that a name means where the order goes; another node looks itself."""
+        """Return the model that a name means where the order goes; another node looks itself; early, the core does."""
         view = self._deps.views.newest
+        if scope not in (NODE, MESH) or is_early(view, asked):
+            return ModelId(asked)
         if scope == NODE:
             found = find_model(view, asked)
             return found.id if isinstance(found, LocalModel) else found
-        return find_id(view, asked) if scope == MESH else ModelId(asked)
+        return find_id(view, asked)
 
     def _word(self, view: MeshView, model: ModelId, scope: str) -> str:
         local = view.local.get(model)

@@ -12,6 +12,9 @@ from meshllm.core.routing.meaning import meaning
 from meshllm.core.routing.routes import Refusal, RefusalCode, RouteRequest, Wait
 from meshllm.core.view import LocalModel, MeshView
 
+RETRY_AFTER = {"Retry-After": "5"}
+"""When to come back."""
+
 
 def find_model(view: MeshView, asked: str) -> LocalModel | Unknown:
     """Return the model that a name means here, or what is near. Raises ApiError 409 when it could mean several."""
@@ -28,6 +31,11 @@ def find_id(view: MeshView, asked: str) -> ModelId | Unknown:
             raise
     near = view.names.resolve(asked)
     return near if isinstance(near, Unknown) else Unknown(asked, ())
+
+
+def is_early(view: MeshView, asked: str) -> bool:
+    """Tell whether it is not known yet what a name means: then an order by it goes to the core, which waits."""
+    return isinstance(meaning(view, RouteRequest(model=asked)), Wait)
 
 
 def refuse_stand_in(view: MeshView, asked: str, param: str) -> None:
@@ -58,10 +66,13 @@ def require_model(view: MeshView, asked: str) -> LocalModel:
 
 
 def require_anywhere(view: MeshView, asked: str) -> ModelId:
-    """Return the model that a name means in the mesh, whoever has it. Raises ApiError 404 or 409."""
+    """Return the model that a name means in the mesh, whoever has it. Raises ApiError 404 or 409.
+
+    Raises ApiError 503 while that is not known yet: the node has just started.
+    """
     found = meaning(view, RouteRequest(model=asked))
     if isinstance(found, Wait):
-        raise ApiError(404, "model_not_found", found.message, param="model")
+        raise ApiError(503, "starting", f"{found.message}; try again in a moment", param="model", headers=RETRY_AFTER)
     if isinstance(found, Refusal):
         is_clash = found.code is RefusalCode.AMBIGUOUS_MODEL
         raise ApiError(409 if is_clash else 404, str(found.code), found.message, param="model")

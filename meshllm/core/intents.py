@@ -58,6 +58,8 @@ class OutcomeCode(StrEnum):
     LEAVING = "leaving"
     NOT_ALLOWED = "not_allowed"
     UNREACHABLE = "unreachable"
+    STARTING = "starting"
+    """The node that was asked has just started, and did not find out in time what it has."""
     NOT_LOADABLE = "not_loadable"
     INVALID_STRATEGY = "invalid_strategy"
     INVALID_VALUE = "invalid_value"

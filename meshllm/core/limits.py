@@ -60,6 +60,7 @@ SSE_LINE_BYTES: Final = 1 * MIB
 
 # -- waiting for a model ---------------------------------------------------------------------------
 LOAD_WAIT_S: Final = 300.0  # how long a request waits for its model before 503 model_loading
+FIRST_LOOK_WAIT_S: Final = 60.0  # how long an order waits for a node that has just started to know what it has
 LOAD_TIMEOUT_S: Final = 300.0  # how long a load may go without progress before it is killed
 KEEP_ALIVE_COMMENT_S: Final = 10.0  # SSE comments while a stream waits
 WAITING_REQUESTS: Final = 256  # requests held for loading models; more get 503 at once

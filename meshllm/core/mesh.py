@@ -160,7 +160,7 @@ class MeshCore:
                 self._members.leave(self._serving.leaving)
         effects = trusting + moved + self._members.settle() + ordered  # goodbyes are said before the daemon ends
         self._refresh(now_s, is_serving=is_serving)
-        if is_serving:
+        if is_serving or not self._orders.early.is_empty:
             effects += self._end_orders(now_s)
         if event.id == UNSTAMPED:
             return tuple(effects)
@@ -279,7 +279,7 @@ class MeshCore:
             case ev.PeerConnected(peer=peer) if not self._orders.is_idle:
                 return self._orders.on_connected(peer)
             case ev.MessageReceived(peer=peer, message=Order() as order) if peer in links:
-                return self._orders.on_order(peer, links[peer].rights, order, self.view)
+                return self._orders.on_order(peer, links[peer].rights, order, self.view, now_s)
             case ev.MessageReceived(peer=peer, message=OrderResult() as result) if peer in links:
                 return self._orders.on_result(peer, result, self.view)
             case ev.MessageReceived(peer=peer, message=HealthQuestion()) if peer in links:
@@ -293,8 +293,10 @@ class MeshCore:
     def _end_orders(self, now_s: float) -> list[Effect]:
         """Answer what can be answered by now, and have written down what changed."""
         is_leaving = self._serving.leaving is not None
-        effects = self._orders.advance(self.view, now_s, is_leaving=is_leaving)
-        if effects and not is_leaving:
+        ripe = [] if is_leaving else self._orders.early.ripe(self.view)
+        effects = [effect for intent in ripe for effect in self._orders.on_intent(intent, self.view, now_s)]
+        effects += self._orders.advance(self.view, now_s, is_leaving=is_leaving)
+        if (ripe or effects) and not is_leaving:
             effects = self._orders.sorted_out(effects + self._settle(now_s), self.view, now_s)
             self._refresh(now_s, is_serving=True)
         caches = self._serving.held.caches

@@ -83,6 +83,8 @@ class RemoteState:
     """Of those that it lists, how many this node does not serve: unspeakable names, or more than are taken."""
     message: str = ""
     """What is wrong with it; empty while it answers."""
+    is_awaited: bool = False
+    """It was never heard of since the start: neither that it answers, nor that it does not."""
 
 
 def place_of(base_url: str) -> RemotePlace:

@@ -250,6 +250,17 @@ class MeshView:
     """Names that were asked for and stand for nothing, with the reason."""
 
     @property
+    def unread(self) -> str:
+        """Return what of its own this node has yet to look at, in words; empty once an unknown name means nothing.
+
+        An adopted server that was never heard of may have any name, like the folders before the first look.
+        """
+        if not self.has_inventory:
+            return "it is looking through its model folders for the first time"
+        awaited = next((server.name for server in self.remotes if server.is_awaited), "")
+        return f"it has not heard yet what models the server {awaited!r} has" if awaited else ""
+
+    @property
     def has_found_nobody(self) -> bool:
         """Tell whether the time for joining is over and this node knows of no other."""
         return not self.joining and len(self.members) == 1

@@ -13,15 +13,15 @@ from meshllm.core.names import AUTO_NAME, RESERVED_NAMES
 from meshllm.core.registration import FIRST_VERSION
 from meshllm.core.routing.hosts import best_health, hosts_of
 from meshllm.core.routing.meaning import meaning
-from meshllm.core.routing.routes import Refusal, RefusalCode, RouteRequest, Wait
+from meshllm.core.routing.routes import Refusal, RouteRequest, Wait
 from meshllm.core.serving.registry import KnownVersion, registered_names, versions_of
 from meshllm.core.view import MeshView
 from meshllm.proxy.listing import base_name, catalog_entries, mesh_entry, pseudo_entry, uses_elsewhere
 from meshllm.proxy.listing_elsewhere import Document
 
 
-def model_detail(view: MeshView, asked: str, catalog: Iterable[CatalogModel] = ()) -> Document | Refusal:
-    """Return one model's entry with details, or why there is none of that name."""
+def model_detail(view: MeshView, asked: str, catalog: Iterable[CatalogModel] = ()) -> Document | Wait | Refusal:
+    """Return one model's entry with details, or why there is none of that name, or none yet."""
     if asked in RESERVED_NAMES:
         chosen: Document = {} if asked == AUTO_NAME else {"default_model_id": view.default_model}
         return pseudo_entry(view, asked) | chosen
@@ -31,8 +31,6 @@ def model_detail(view: MeshView, asked: str, catalog: Iterable[CatalogModel] = (
     for entry in catalog_entries(view, catalog):
         if asked in {entry["id"], entry["display_name"]}:
             return entry
-    if isinstance(found, Wait):
-        return Refusal(code=RefusalCode.MODEL_NOT_FOUND, message=found.message, model=asked)
     return found
 
 

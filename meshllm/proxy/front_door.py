@@ -451,10 +451,10 @@ class FrontDoor:
 
     def _answer_models(self, client: ClientConnection, arrival: Arrival) -> None:
         intake = arrival.intake
-        status, document = self._lists.document(self._views.newest, intake)
+        status, document, lines = self._lists.document(self._views.newest, intake)
         head = b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\nX-Request-ID: %b\r\n%b%b" % (
             status, openai.reason_phrase(status).encode(), len(document), self._request_id(arrival),
-            self._targets.management.client_lines, intake.answer_end,
+            self._targets.management.client_lines + lines, intake.answer_end,
         )  # fmt: skip
         count_answer(self.http, intake, status)
         client.answer(head if intake.is_head else head + document, status, keeps_alive=intake.keeps_alive)

@@ -3,9 +3,10 @@
 import pytest
 
 from meshllm.core.engines import EngineFault
-from meshllm.core.events import RemoteProbed
+from meshllm.core.events import RemoteProbed, Woke
 from meshllm.core.ids import ModelId
 from meshllm.core.intents import Intent, Outcome, OutcomeCode, Verb
+from meshllm.core.limits import FIRST_LOOK_WAIT_S
 from meshllm.core.remotes import ListedModel, RemoteBackend
 from tests.api.node import Client, a_node
 from tests.core.builders import a_member, a_spec, exited, ready
@@ -364,6 +365,52 @@ async def test_a_model_that_the_mesh_does_not_know_changes_nothing() -> None:
             assert (status, document["status"]) == (404, "not_found")
 
         assert node.views.newest.orders == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "verb"),
+    [
+        ("/v1/models/reload", Verb.LOAD), ("/v1/models/unload", Verb.UNLOAD), ("/v1/models/pin", Verb.PIN),
+        ("/mesh/drop", Verb.DROP), ("/v1/models/default", Verb.DEFAULT),
+    ],
+)  # fmt: skip
+async def test_an_order_that_comes_before_the_node_knows_what_it_has_waits(path: str, verb: Verb) -> None:
+    """For a server that was never heard of, as for the folders before the first look; no 404 that is false soon."""
+    async with a_node(adopts=BOX) as (node, client):
+        key = "model" if verb is Verb.DROP else "model_id"
+        order = node.begin(post(client, path, **{key: "qwen"}, scope="node"))
+        await node.asked(verb)
+        is_early = order.done()
+        node.tell(RemoteProbed(server="box", models=()))
+
+        status, _ = await order
+
+        assert not is_early
+        assert status == 404
+
+
+async def test_an_order_that_waited_in_vain_is_to_be_given_again() -> None:
+    """503 with a code, a sentence and a time."""
+    async with a_node(adopts=BOX) as (node, client):
+        order = node.begin(client.post("/v1/models/reload", json={"model_id": "qwen"}))
+        await node.asked(Verb.LOAD)
+        node.story.now_s += FIRST_LOOK_WAIT_S
+        node.tell(Woke())
+
+        answer = await order
+        error = (await answer.json())["error"]
+
+        assert (answer.status, error["code"], answer.headers["Retry-After"]) == (503, "starting", "5")
+        assert "'box'" in error["message"]
+
+
+async def test_where_a_model_is_that_nobody_knows_yet_is_to_be_asked_again() -> None:
+    """The status is no order: it says at once that the node has just started."""
+    async with a_node(adopts=BOX) as (_, client):
+        answer = await client.post("/v1/models/status", json={"model_id": "qwen"})
+
+        assert (answer.status, (await answer.json())["error"]["code"]) == (503, "starting")
+        assert answer.headers["Retry-After"] == "5"
 
 
 async def test_drop_everywhere_is_for_the_mesh() -> None:

@@ -3,6 +3,7 @@
 import signal
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -12,6 +13,8 @@ from tests.e2e.daemons import WAIT_S, Daemon, free_port, is_alive, until
 
 pytestmark = pytest.mark.e2e
 Maker = Callable[..., Daemon]
+MANY = 240
+"""Files that take longer to look at than a door takes to open."""
 SLOW = 'fake:{"token_s": 0.05}'
 
 
@@ -190,3 +193,21 @@ def test_an_idle_daemon_is_small_and_quiet(daemon: Maker) -> None:
         resident = psutil.Process(node.process.pid).memory_info().rss
 
     assert resident < 80 * 10**6
+
+
+def test_orders_and_requests_right_after_the_start_wait_for_the_first_look(daemon: Maker) -> None:
+    """A folder of many files takes a while; what lies in it is not called unknown meanwhile. The rest is, then."""
+    names = tuple(f"m{number}" for number in range(MANY))
+    with daemon(models=("tiny", *names)) as node:
+        with ThreadPoolExecutor(4) as together:
+            loaded = together.submit(node.request, "POST", "/v1/models/reload", {"model_id": "tiny"})
+            answered = together.submit(node.chat, "hello", model="tiny")
+            refused = together.submit(node.request, "POST", "/v1/models/unload", {"model_id": "nobody"})
+            detail = together.submit(node.request, "GET", "/v1/models/tiny")
+        late = node.request("POST", "/v1/models/reload", {"model_id": "nobody"})
+
+        assert (loaded.result().status, loaded.result().json["status"]) == (200, "loaded")
+        assert answered.result().status == 200
+        assert detail.result().status in {200, 503}
+        assert (refused.result().status, late.status) == (404, 404)
+        assert "nobody" in late.json["error"]

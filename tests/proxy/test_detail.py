@@ -11,7 +11,7 @@ from meshllm.core.health import HealthChecks, Integrity
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.names import GivenName
 from meshllm.core.registration import Registration
-from meshllm.core.routing.routes import Refusal, RefusalCode
+from meshllm.core.routing.routes import Refusal, RefusalCode, Wait
 from meshllm.core.standing import MemberState
 from meshllm.core.view import ColdModel, Member, MeshView
 from meshllm.proxy.detail import model_detail
@@ -61,7 +61,7 @@ def test_one_model_is_found_by_any_of_its_names_and_nothing_by_none() -> None:
     assert isinstance(nothing, Refusal)
     assert (clash.code, nothing.code) == (RefusalCode.AMBIGUOUS_MODEL, RefusalCode.MODEL_NOT_FOUND)
     early = model_detail(replace(a_view(), has_inventory=False), "tiny")
-    assert isinstance(early, Refusal)
+    assert isinstance(early, Wait)
 
 
 @pytest.mark.rows("LST-8", "REG-11")

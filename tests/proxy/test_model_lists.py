@@ -1,6 +1,7 @@
 """Documents about models are made once for a view, and never more of them are kept than a few."""
 
 import json
+from dataclasses import replace
 
 from meshllm.proxy.access import AccessRules
 from meshllm.proxy.http1 import parse_head
@@ -21,9 +22,9 @@ def test_a_list_is_made_once_for_a_view() -> None:
     lists = ModelLists(lambda: 1)
     view = a_view(a_model("tiny"))
 
-    status, first = lists.document(view, asking("/v1/models"))
-    _, again = lists.document(view, asking("/v1/models"))
-    _, later = lists.document(a_view(a_model("other"), epoch=2), asking("/v1/models"))
+    status, first, _ = lists.document(view, asking("/v1/models"))
+    _, again, _ = lists.document(view, asking("/v1/models"))
+    _, later, _ = lists.document(a_view(a_model("other"), epoch=2), asking("/v1/models"))
 
     assert status == 200
     assert again is first
@@ -39,6 +40,16 @@ def test_one_model_and_an_unknown_one_are_answered() -> None:
 
     assert (known[0], json.loads(known[1])["id"]) == (200, "tiny")
     assert (unknown[0], json.loads(unknown[1])["error"]["code"]) == (404, "model_not_found")
+
+
+def test_a_model_that_is_looked_for_is_told_to_be_asked_for_again() -> None:
+    """Nobody hears that a model does not exist which is found a second later."""
+    view = replace(a_view(), has_inventory=False)
+
+    status, document, lines = ModelLists(lambda: 7).document(view, asking("/v1/models/tiny"))
+
+    assert (status, json.loads(document)["error"]["code"]) == (503, "model_loading")
+    assert lines == b"Retry-After: 7\r\n"
 
 
 def test_many_different_questions_are_not_all_remembered() -> None:

@@ -97,8 +97,8 @@ def _named(view: MeshView, asked: str) -> ModelId | Wait | Refusal:
     model = found if not isinstance(found, Unknown) and is_known(view, found) else ModelId(asked)
     if is_known(view, model) and not (asked in view.requested and _is_mere_wish(view, model)):
         return model
-    if not view.has_inventory or (asked in view.requested and asked not in view.unresolved):
-        return Wait(model=ModelId(asked), message=f"this node is looking for the model {asked!r}", is_asleep=False)
+    if view.unread or (asked in view.requested and asked not in view.unresolved):
+        return _looking(asked)
     if view.joining:
         return _joining(asked)
     return not_found(view, asked, found.near if isinstance(found, Unknown) else ())
@@ -125,6 +125,8 @@ def _pinned(view: MeshView, name: str, digest: str, *, is_exact: bool) -> tuple[
     if found:
         model = min(found, key=lambda model: (*_distance(view, model), model))
         return model, found[model].pop()
+    if view.unread and not is_exact:
+        return _looking(f"{name}@{digest}")
     if view.joining and not is_exact:
         return _joining(f"{name}@{digest}")
     message = f"no node has the file {digest!r} of the model {name!r}"
@@ -135,6 +137,10 @@ def _pinned(view: MeshView, name: str, digest: str, *, is_exact: bool) -> tuple[
 
 def _is_meant(digest: str, asked: str) -> bool:
     return digest == asked or (len(asked.partition(":")[2]) >= _DIGEST_CHARS and digest.startswith(asked))
+
+
+def _looking(asked: str) -> Wait:
+    return Wait(model=ModelId(asked), message=f"this node is looking for the model {asked!r}", is_asleep=False)
 
 
 def _joining(asked: str) -> Wait:
@@ -185,7 +191,7 @@ def _default(view: MeshView, asked: str) -> ModelId | Wait | Refusal:
         found = view.names.resolve(chosen) if not is_known(view, chosen) else chosen
         if not isinstance(found, Unknown | Ambiguous) and is_known(view, found):
             return found
-    if not view.has_inventory or any(name not in view.unresolved for name in view.requested):
+    if view.unread or any(name not in view.unresolved for name in view.requested):
         return Wait(model=ModelId(asked), message="this node is looking for its models", is_asleep=False)
     if chosen is None and (elsewhere := ready_models(view)):
         return elsewhere[0]

@@ -205,7 +205,7 @@ class Adopted:
     @property
     def is_awaited(self) -> bool:
         """Tell whether a server has not been heard of that may have models of any name."""
-        return any(one.place is not None and one.failure is _NOT_ASKED for one in self._servers.values())
+        return any(_is_awaited(one) for one in self._servers.values())
 
     @property
     def may_return(self) -> bool:
@@ -260,6 +260,8 @@ class Adopted:
         server, use = adoption.server, self._uses.setdefault(model, _Use())
         failure = server.failure or adoption.failure
         state = EngineState.READY if failure is None else EngineState.FAILED
+        if failure is _NOT_ASKED:
+            state, failure = EngineState.STARTING, None  # it may answer: not known yet is not the same as gone
         if self._is_leaving:
             state = EngineState.DRAINING if model in self._draining else EngineState.STOPPED
         use.ready_since_s = (use.ready_since_s or now_s) if state is EngineState.READY else None
@@ -366,9 +368,14 @@ def _endpoint(server: _Server, served_name: str) -> EngineEndpoint | None:
     )  # fmt: skip
 
 
+def _is_awaited(server: _Server) -> bool:
+    return server.place is not None and server.failure is _NOT_ASKED
+
+
 def _state(server: _Server) -> RemoteState:
     return RemoteState(
         name=server.said.name, url=server.place.url if server.place is not None else "",
         is_up=server.failure is None, models=server.served if server.failure is None else 0,
         left_out=server.left_out, message=server.failure.message if server.failure is not None else "",
+        is_awaited=_is_awaited(server),
     )  # fmt: skip

@@ -29,10 +29,13 @@ from meshllm.core.names import RESERVED_NAMES, Ambiguous, Unknown
 from meshllm.core.rights import Rights
 from meshllm.core.routing.meaning import is_known
 from meshllm.core.serving import scopes
+from meshllm.core.serving.early_orders import EarlyOrders, unknown_yet
 from meshllm.core.serving.order_book import OrderBook
 from meshllm.core.serving.replies import Effects, answer, notice
 from meshllm.core.standing import LIVE
 from meshllm.core.view import MeshView
+
+_LEAVING = "this node is shutting down"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +105,16 @@ class RemoteOrders:
         self._taken: OrderedDict[tuple[NodeId, str], Outcome | None] = OrderedDict()
         """Orders of peers, with how they ended; None while they have not."""
         self._answering: dict[str, tuple[NodeId, str]] = {}
+        self.early = EarlyOrders()
+        """Orders that mean nothing yet."""
 
     def next_s(self) -> float | None:
         """Return when something is due."""
+        early_s = self.early.next_s()
         if self.is_idle:
-            return None
-        due = [part.ends_s if part.is_sent else min(part.reach_by_s, part.ends_s) for part in self._parts.values()]
+            return early_s
+        due = [] if early_s is None else [early_s]
+        due += [part.ends_s if part.is_sent else min(part.reach_by_s, part.ends_s) for part in self._parts.values()]
         due += [min(watch.ends_s, watch.remind_s) for watch in self._watches]
         return min(due, default=None)
 
@@ -118,15 +125,22 @@ class RemoteOrders:
 
     # -- intents of this node --------------------------------------------------------------------------
 
-    def on_intent(self, intent: Intent, view: MeshView, now_s: float) -> Effects:  # noqa: PLR0911 - one end for each kind
-        """Carry out an intent here, elsewhere, or everywhere."""
-        if view.leaving or intent.scope == scopes.NODE:
+    def on_intent(self, intent: Intent, view: MeshView, now_s: float) -> Effects:
+        """Carry out an intent here, elsewhere, or everywhere; one that means nothing yet, later."""
+        if view.leaving:
             return self._do_here(intent, view)
-        if intent.scope != scopes.MESH:
+        if intent.scope not in (scopes.NODE, scopes.MESH):
             return self._elsewhere(intent, view, now_s)
-        if Rights.ADMIN not in view.me.rights:
+        if intent.scope == scopes.MESH and Rights.ADMIN not in view.me.rights:
             message = "this node may not order other nodes about: it lacks the right to administer the mesh"
             return [answer(intent, OutcomeCode.NOT_ALLOWED, message)]
+        if unknown_yet(view, intent):
+            self.early.keep(intent, now_s)
+            return []
+        return self._do_here(intent, view) if intent.scope == scopes.NODE else self._do_in_mesh(intent, view, now_s)
+
+    def _do_in_mesh(self, intent: Intent, view: MeshView, now_s: float) -> Effects:
+        """Carry out what is for no node alone."""
         found = _resolved(view, intent)
         match intent.verb:
             case Verb.LOAD | Verb.UNLOAD | Verb.DROP if _is_adopted(view, found):
@@ -162,7 +176,7 @@ class RemoteOrders:
     def _elsewhere(self, intent: Intent, view: MeshView, now_s: float) -> Effects:
         node = scopes.find_node(view, intent.scope)
         if node == self._me:
-            return self._do_here(replace(intent, scope=scopes.NODE), view)
+            return self.on_intent(replace(intent, scope=scopes.NODE), view, now_s)
         if node not in view.members:
             return [answer(intent, OutcomeCode.UNREACHABLE, node)]
         if Rights.ADMIN not in view.me.rights:
@@ -260,7 +274,7 @@ class RemoteOrders:
 
     # -- orders of peers -------------------------------------------------------------------------------
 
-    def on_order(self, peer: NodeId, rights: Rights, order: Order, view: MeshView) -> Effects:
+    def on_order(self, peer: NodeId, rights: Rights, order: Order, view: MeshView, now_s: float) -> Effects:
         """Do as a peer says, if it may say so."""
         key = (peer, order.intent.request_id)
         if key in self._taken:
@@ -275,7 +289,7 @@ class RemoteOrders:
         self._answering[request_id] = key
         intent = replace(order.intent, request_id=request_id, scope=scopes.NODE, author=peer)
         what = notice(Level.INFO, "ordered by another node", node=short(peer), verb=intent.verb, model=intent.model)
-        return [what, *self._do_here(intent, view)]
+        return [what, *self.on_intent(intent, view, now_s)]
 
     def _refusal(self, rights: Rights, view: MeshView) -> Outcome | None:
         if not view.me.is_controllable:
@@ -314,8 +328,10 @@ class RemoteOrders:
     def advance(self, view: MeshView, now_s: float, *, is_leaving: bool) -> Effects:
         """See to what is due, and to what a change of the mesh has ended."""
         if is_leaving:
-            return self._give_up_all()
+            return self._give_up_all(view, now_s)
         effects: Effects = []
+        for intent, outcome in self.early.expired(view, now_s):
+            effects.append(Answer(request_id=intent.request_id, outcome=outcome))
         for name, part in list(self._parts.items()):
             if problem := _problem(part, view, now_s):
                 del self._parts[name]
@@ -365,14 +381,16 @@ class RemoteOrders:
             (outcome,) = job.outcomes.values()  # of the one node that it was for
         return [Answer(request_id=job.intent.request_id, outcome=outcome)]
 
-    def _give_up_all(self) -> Effects:
+    def _give_up_all(self, view: MeshView, now_s: float) -> Effects:
         """This node leaves: whoever waits here is told so."""
+        early = [answer(intent, OutcomeCode.LEAVING, _LEAVING) for intent in self.early.given_up()]
         jobs = {id(part.job): part.job for part in self._parts.values()}
         waiting = [job.intent for job in jobs.values()] + [watch.intent for watch in self._watches]
         self._here = {name: job for name, job in self._here.items() if id(job) not in jobs}
         self._parts.clear()
         self._watches.clear()
-        return [answer(intent, OutcomeCode.LEAVING, "this node is shutting down") for intent in waiting]
+        late = [answer(intent, OutcomeCode.LEAVING, _LEAVING) for intent in waiting]
+        return late + self.sorted_out(early, view, now_s)
 
     def _name(self) -> str:
         self._count += 1

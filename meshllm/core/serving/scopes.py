@@ -22,7 +22,8 @@ _GONE_ANYWAY = frozenset({OutcomeCode.NOT_SERVED, OutcomeCode.UNKNOWN_MODEL, Out
 _WORSE_AND_WORSE = (
     OutcomeCode.DONE, OutcomeCode.NOT_SERVED, OutcomeCode.UNKNOWN_MODEL, OutcomeCode.LEAVING, OutcomeCode.SUPERSEDED,
     OutcomeCode.INVALID_VALUE, OutcomeCode.INVALID_STRATEGY, OutcomeCode.UNKNOWN_KEY, OutcomeCode.VERSION_CONFLICT,
-    OutcomeCode.AMBIGUOUS_MODEL, OutcomeCode.NO_CAPACITY, OutcomeCode.UNREACHABLE, OutcomeCode.NOT_ALLOWED,
+    OutcomeCode.AMBIGUOUS_MODEL, OutcomeCode.NO_CAPACITY, OutcomeCode.STARTING, OutcomeCode.UNREACHABLE,
+    OutcomeCode.NOT_ALLOWED,
     OutcomeCode.NOT_LOADABLE, OutcomeCode.DOWNLOAD_FAILED, OutcomeCode.LOAD_FAILED,
 )  # fmt: skip
 _WORDS = {

@@ -9,6 +9,7 @@ import pytest
 from meshllm.core.announcement import ServingState
 from meshllm.core.ids import ModelId, NodeId
 from meshllm.core.names import Ambiguous, GivenName, NameIndex, Unknown
+from meshllm.core.remotes import RemoteState
 from meshllm.core.routing.meaning import meaning, name_refused, not_found, one_file, ready_models
 from meshllm.core.routing.routes import Capability, Refusal, RefusalCode, RouteRequest, Wait
 from meshllm.core.view import ColdModel, MeshView, Replica
@@ -207,3 +208,22 @@ def test_a_name_that_this_node_wants_and_nobody_has_is_looked_for_first() -> Non
     assert isinstance(meant(seeking, "user/repo"), Wait)
     assert meant(in_vain, "user/repo") is RefusalCode.MODEL_NOT_FOUND
     assert [meant(view, "user/repo") for view in (elsewhere, a_view(cold=(wish,)))] == ["user/repo"] * 2
+
+
+@pytest.mark.parametrize("name", ["tiny", f"tiny@{ONE}", "default"])
+def test_before_the_first_look_no_name_is_unknown(name: str) -> None:
+    """The folders come first, then the servers that this node adopts: both may have it."""
+    server = RemoteState(name="box", url="http://box", is_up=False, is_awaited=True)
+    no_folders, no_server = a_view(has_inventory=False), a_view(remotes=(server,))
+    known = a_view(remotes=(replace(server, is_awaited=False),))
+
+    assert [isinstance(meant(view, name), Wait) for view in (no_folders, no_server, known)] == [True, True, False]
+    assert "folders" in no_folders.unread
+    assert "'box'" in no_server.unread
+
+
+def test_what_a_peer_says_that_this_node_has_is_not_waited_for() -> None:
+    """The peer has other hosts to go to."""
+    early = a_view(has_inventory=False)
+
+    assert meant(early, f"tiny@{ONE}", is_forwarded=True) is RefusalCode.MODEL_NOT_FOUND

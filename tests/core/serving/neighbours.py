@@ -30,14 +30,15 @@ class Neighbourhood(Story):
 
     def __init__(
         self, *specs: ModelSpec, policy: ServingPolicy = FILLS, machine: Resources | None = None,
-        is_joining: bool = False, build: EngineBuild = A_BUILD,
+        is_joining: bool = False, build: EngineBuild = A_BUILD, has_looked: bool = True,
     ) -> None:  # fmt: skip
-        """Know its machine, its engine and its files; hear of nobody yet."""
+        """Know its machine, its engine and its files, unless it has yet to look; hear of nobody yet."""
         config = CoreConfig(node=ME, name="m", serving=policy, times=wan(), is_joining=is_joining)
         super().__init__(MeshCore(config, 100.0, random.Random(1)))
         self.versions = 0
-        self.tell(ev.ResourcesMeasured(resources=machine or a_machine()), ev.EngineProbed(build=build))
-        self.tell(ev.InventoryChanged(models=specs))
+        if has_looked:
+            self.tell(ev.ResourcesMeasured(resources=machine or a_machine()), ev.EngineProbed(build=build))
+            self.tell(ev.InventoryChanged(models=specs))
 
     def meet(self, said: Announcement | None = None) -> None:
         """Be connected to `p`."""

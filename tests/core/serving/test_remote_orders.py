@@ -32,7 +32,7 @@ from meshllm.core.serving.remote_orders import RemoteOrders, Surroundings
 from meshllm.core.standing import MemberState
 from meshllm.core.view import ColdModel, LocalModel, Member, MeshView, Replica
 from meshllm.testing.sim import SimMesh, SimNode
-from tests.core.builders import a_spec
+from tests.core.builders import a_machine, a_spec
 from tests.core.members.builders import an_announcement
 
 T = TypeVar("T")
@@ -452,7 +452,7 @@ class Loader:
             carry_out=lambda _: [], want=self._want, reach=lambda _, __: None, is_connected=lambda _: False
         )
         core = MeshCore(CoreConfig(node=NodeId("a"), name="a"), 0.0, random.Random(1))
-        self.view = core.view
+        self.view = replace(core.view, has_inventory=True, resources=a_machine())
         self.orders = RemoteOrders(NodeId("a"), 1, OrderBook(NodeId("a")), around)
 
     def _want(self, model: ModelId, _: float) -> list[Effect]:

@@ -253,6 +253,8 @@ class Announcement:
     """It keeps answers that others were given, and tells them again to whoever asks for the same."""
     bulk_port: int = 0
     """TCP port, at the same addresses, where members get model files; 0 where none do."""
+    is_starting: bool = False
+    """It does not know yet what its machine or its engine is: what it seems to lack counts for nothing."""
     left: bool = False
     """The node's last word: it has left on purpose."""
 

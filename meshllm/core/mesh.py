@@ -110,7 +110,7 @@ class MeshCore:
             role=Role.CLIENT if config.is_client else Role.WORKER, resources=None, rights=_told(config.rights, config),
             addresses=config.addresses, requested=tuple(RequestedModel(name=name) for name in config.serving.requested),
             fills_gaps=config.serving.fills_gaps, downloads=config.serving.downloads,
-            is_controllable=config.serving.is_controllable,
+            is_controllable=config.serving.is_controllable, is_starting=not config.is_client,
         )  # fmt: skip
         self._own = OwnStatement(me, (config.times or wan()).soft_s)
         self._members = Members(self._own, rng, config.times, now_s)

@@ -134,9 +134,18 @@ def _asleep(view: MeshView, cold: ColdModel) -> Wait | Refusal:
     if cold.lack:
         message = f"no node can load the model {cold.model!r}: {cold.lack}"
         return Refusal(code=RefusalCode.NO_CAPACITY, message=message, model=cold.model)
+    if _is_early(view, cold):
+        message = f"the model {cold.model!r} is on the disk of {_names(view, cold.nodes)}, where no engine is known yet"
+        return Wait(model=cold.model, message=message, is_asleep=False)
     where = f"is on the disk of {_names(view, cold.nodes)}" if cold.nodes else "is to be downloaded"
     message = f"the model {cold.model!r} {where} and not in memory yet"
     return Wait(model=cold.model, message=message, is_asleep=True)
+
+
+def _is_early(view: MeshView, cold: ColdModel) -> bool:
+    """Tell whether all nodes that have a model have just started: it is asked for when they know what they can run."""
+    known = [view.members.get(node) for node in cold.nodes]
+    return bool(known) and all(one is not None and one.announcement.is_starting for one in known)
 
 
 def _cold_elsewhere(view: MeshView, cold: ColdModel, found: Wait | Refusal) -> Wait | Refusal | None:
@@ -145,7 +154,7 @@ def _cold_elsewhere(view: MeshView, cold: ColdModel, found: Wait | Refusal) -> W
     That there is no room is asked of all nodes; what keeps the model from this one alone, only matters to it.
     """
     if isinstance(found, Wait):
-        return _asleep(view, cold) if cold.lack else None
+        return _asleep(view, cold) if cold.lack or _is_early(view, cold) else None
     if found.code is RefusalCode.NO_CAPACITY:
         return None if cold.lack and view.me.node in cold.nodes else _asleep(view, cold)
     others = [node for node in cold.nodes if node != view.me.node]

@@ -41,7 +41,7 @@ from meshllm.core.serving.demand import Demand
 from meshllm.core.serving.holdings import Holdings
 from meshllm.core.serving.records import Record
 from meshllm.core.serving.replies import Effects, notice
-from meshllm.core.serving.sites import Site, estimated, less, need_bytes, site_of
+from meshllm.core.serving.sites import Site, estimated, less, may_fetch, need_bytes, site_of
 from meshllm.core.serving.splits.lenders import unshareable
 from meshllm.core.serving.stock import Change, Newest, Stock
 from meshllm.core.serving.upkeep import Upkeep
@@ -430,11 +430,19 @@ class GapFilling:
 
     def _lack(self, need: Need, able: Mapping[NodeId, Site]) -> str:
         """Return why no node can load a model, nor several together; empty where they might."""
-        lack = lack_of(need, able)
+        lack = "" if self._is_too_early(need) else lack_of(need, able)
         if not lack:
             return ""
         why = unshareable(self.stock.everybody(), need.holders, (need.model, need.size_bytes))
         return "" if why is None else f"{lack}; {why}" if why else lack
+
+    def _is_too_early(self, need: Need) -> bool:
+        """Tell whether somebody who could load a model may not know it yet, or this node not know of them."""
+        starting = self.stock.starting
+        if self.joining or not starting.isdisjoint(need.holders):
+            return True
+        said = [self.stock.said(node) for node in starting] if need.reference is not None else []
+        return any(one is not None and may_fetch(one) for one in said)
 
     def _tell_lack(self, model: ModelId) -> None:
         """Say of a model on this disk what it lacks."""

@@ -122,6 +122,11 @@ class Holdings:
         """Tell whether machine and engine are known, so that rooms can be measured."""
         return self.resources is not None and self.build is not None
 
+    @property
+    def is_judged(self) -> bool:
+        """Tell whether it is known what this node can run, be it nothing."""
+        return self.resources is not None and (self.build is not None or self.build_failure is not None)
+
     def room(self) -> Room:
         """Return what is left for another engine. Machine and build have to be known."""
         assert self.resources is not None and self.build is not None  # noqa: S101, PT018 - callers checked both

@@ -283,7 +283,8 @@ class Lifecycle:
         effects += self.gap_filling.decide(self.statement(said, now_s, is_client=said.role is Role.CLIENT), now_s)
         effects += self.orders.obey()
         unshared = self.splits.unshared
-        effects += self.lending.settle(now_s) + self.splits.settle(self.gap_filling.needs, now_s)
+        effects += self.lending.settle(now_s)
+        effects += self.splits.settle(self.gap_filling.needs, now_s, is_joining=self.gap_filling.joining)
         if self.splits.unshared.keys() != unshared.keys():
             self.gap_filling.split_judged(now_s)
         effects += self.caches.settle(now_s)

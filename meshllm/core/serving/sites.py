@@ -104,6 +104,11 @@ def may_host(said: Announcement) -> bool:
     return Rights.HOST in said.rights and said.role is not Role.CLIENT and not said.left
 
 
+def may_yet_host(said: Announcement) -> bool:
+    """Tell whether a node may host and does not know yet what: not known yet is not the same as nothing."""
+    return may_host(said) and said.is_starting
+
+
 def may_fetch(said: Announcement) -> bool:
     """Tell whether a node fetches what others want: it says so, and is a machine of the mesh's own person."""
     return said.downloads and Rights.ADMIN in said.rights

@@ -19,7 +19,7 @@ from meshllm.core.limits import ORPHAN_S, ORPHANS
 from meshllm.core.rights import Rights
 from meshllm.core.serving.assignment import Need, Urgency
 from meshllm.core.serving.demand import MeshDemand
-from meshllm.core.serving.sites import may_host
+from meshllm.core.serving.sites import may_host, may_yet_host
 from meshllm.core.serving.sources import gives_files
 from meshllm.core.serving.stock_entry import Entry, is_source, wished
 
@@ -60,6 +60,8 @@ class Stock:
         self._needs: dict[ModelId, tuple[object, Need]] = {}
         """What followed last from a model's entry and its twins', and what else that was made of."""
         self._demand = MeshDemand()
+        self.starting: set[NodeId] = set()
+        """Live members that may host and do not know yet what."""
         self.touched: set[ModelId] = set()
         """Models of which something changed since somebody emptied this."""
 
@@ -108,6 +110,10 @@ class Stock:
         if old is said:
             return Change.NOTHING
         self._said[said.node], self._everybody = said, None
+        if may_yet_host(said):
+            self.starting.add(said.node)
+        else:
+            self.starting.discard(said.node)
         is_same = old is not None and _is_same(old, said)
         if old is None:
             for entry in self._orphans():
@@ -130,6 +136,7 @@ class Stock:
         if old is None:
             return Change.NOTHING
         self._everybody = None
+        self.starting.discard(node)
         self._exchange(node, old, None)
         self._demand.hear(node, ())
         self._note_orders(old, None)
@@ -339,6 +346,7 @@ def _is_same(old: Announcement, new: Announcement) -> bool:
         and (old.serving == new.serving or _states(old) == _states(new))
         and old.rights == new.rights and old.role == new.role and old.orders == new.orders
         and old.fills_gaps == new.fills_gaps and old.downloads == new.downloads and old.bulk_port == new.bulk_port
+        and old.is_starting == new.is_starting
         and [model for model, _ in old.unshared] == [model for model, _ in new.unshared]
     )  # fmt: skip
 

@@ -67,6 +67,7 @@ def told(
         engine_build=f"{build.kind} {build.version}" if build is not None else "",
         rpc_version=build.sharing.version if build is not None and build.sharing is not None else "",
         lends=tuple(loan.told(model) for model, loan in sorted(held.lent.items())),
+        is_starting=not (is_client or held.is_judged),
     )  # fmt: skip
 
 

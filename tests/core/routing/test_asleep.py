@@ -240,3 +240,18 @@ def test_words_for_every_step_of_a_model_of_this_node() -> None:
         words.append(found.message.removeprefix("the model 'cold' is "))
 
     assert words == ["not in memory yet", "about to be loaded", "downloading, 50% of 2.1 GB", "backing off"]
+
+
+def test_a_model_whose_nodes_have_just_started_is_waited_for_and_asked_for_later() -> None:
+    """An engine's self-test may take longer than anybody is given to take a model up."""
+    young, other = (a_member(name) for name in "bc")
+    young = replace(young, announcement=replace(young.announcement, is_starting=True))
+    early = a_view(cold=(a_cold(nodes=(OTHER,)),), members={OTHER: young})
+    nodes = (OTHER, other.announcement.node)
+    both = a_view(cold=(a_cold(nodes=nodes),), members={OTHER: young, nodes[1]: other})
+
+    assert ask(early) == Wait(
+        model=COLD, message="the model 'cold' is on the disk of b, where no engine is known yet", is_asleep=False
+    )
+    assert isinstance(found := ask(both), Wait)
+    assert found.is_asleep

@@ -1,6 +1,7 @@
 """Servers that run elsewhere: asked, served under good names, gone and back; never loaded or unloaded."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -93,6 +94,20 @@ def test_the_core_wakes_for_the_next_question_and_not_before() -> None:
 
     assert woken_s is not None
     assert story.now_s < woken_s <= story.now_s + limits.REMOTE_PROBE_INTERVAL_S
+
+
+def test_a_model_of_a_server_that_was_not_asked_yet_is_waited_for() -> None:
+    """Named by the configuration, it is known; whether it answers is not. Other nodes wait as well."""
+    story = adopting(replace(OLLAMA, models=("qwen",)))
+
+    early, said = plan_routes(story.core.view, RouteRequest(model="qwen")), announced(story)
+    story.tell(lost())
+    late = plan_routes(story.core.view, RouteRequest(model="qwen"))
+
+    assert isinstance(early, Wait)
+    assert said == {"qwen": ServingState.LOADING}
+    assert isinstance(late, Refusal)
+    assert (late.code, announced(story)) == (RefusalCode.MODEL_FAILED, {"qwen": ServingState.FAILED})
 
 
 def test_a_question_whose_answer_is_lost_is_asked_again() -> None:

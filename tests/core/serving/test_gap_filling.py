@@ -15,17 +15,21 @@ from meshllm.core.limits import (
     DECLINE_S,
     GAP_SETTLE_S,
     GIB,
+    JOIN_WAIT_S,
     LOAD_WAIT_S,
     MIB,
+    NUMBERS_INTERVAL_S,
     RANK_STEP_S,
     REPLICA_QUIET_S,
     URGENT_STEP_S,
 )
 from meshllm.core.policy import LoadMode, ModelPolicy
+from meshllm.core.routing.plan_routes import plan_routes
+from meshllm.core.routing.routes import Refusal, RefusalCode, RouteRequest, Routes, Wait
 from meshllm.core.serving.election import preference
 from meshllm.core.serving.lifecycle import ServingPolicy
 from meshllm.core.view import Reason
-from tests.core.builders import a_machine, a_spec, exited
+from tests.core.builders import A_BUILD, a_failure, a_machine, a_spec, exited
 from tests.core.serving.neighbours import FILLS, ME, PEER, Neighbourhood, a_node, a_served
 
 X = ModelId("x")
@@ -509,3 +513,93 @@ def test_no_plan_ever_takes_more_than_the_machine_has() -> None:
     assert len(plans) > 2
     taken = [one.plan.memory.total_bytes for one in story.core.view.local.values() if one.plan is not None]
     assert sum(taken) <= 16 * GIB * 0.9
+
+
+def asked(story: Neighbourhood, model: str = "x") -> Routes | Wait | Refusal:
+    """Return what a request for a model is told now."""
+    return plan_routes(story.core.view, RouteRequest(model=model))
+
+
+FACTS = (ev.ResourcesMeasured(resources=a_machine()), ev.EngineProbed(build=A_BUILD))
+
+
+@pytest.mark.parametrize("facts", [FACTS, FACTS[::-1]])
+@pytest.mark.parametrize("policy", [FILLS, ServingPolicy()])
+def test_a_request_waits_until_a_node_that_has_just_started_knows_what_it_can_run(
+    facts: tuple[ev.Event, ...], policy: ServingPolicy
+) -> None:
+    """Files, machine and engine become known one after the other; then the model is loaded that was asked for."""
+    story = Neighbourhood(policy=policy, has_looked=False)
+    story.tell(ev.InventoryChanged(models=(a_spec("x"), a_spec("y", size_bytes=GIB))))
+
+    found = [asked(story)]
+    story.tell(ev.ModelWanted(model=X))
+    for fact in facts:
+        found.append(asked(story))
+        story.tell(fact)
+
+    assert [type(one) for one in found] == [Wait] * 3
+    assert "x" in story.started()
+
+
+def test_a_node_whose_engine_cannot_run_refuses_at_once() -> None:
+    """What is known to be missing is no longer waited for."""
+    story = Neighbourhood(has_looked=False)
+    story.tell(ev.InventoryChanged(models=(a_spec("x"),)), ev.ResourcesMeasured(resources=a_machine()))
+    early = asked(story)
+
+    story.tell(ev.EngineProbed(build=None, failure=a_failure()))
+
+    assert isinstance(early, Wait)
+    assert isinstance(asked(story), Refusal)
+
+
+def test_what_another_node_has_that_has_just_started_is_waited_for() -> None:
+    """It looks as if it could run nothing, and says that it does not know that yet; afterwards it counts as it is."""
+    young = a_node(PEER, disk=("x",), is_starting=True, resources=None)
+    story = Neighbourhood()
+    story.meet(young)
+    story.wait(1.0)
+    early = asked(story)
+    story.hear(replace(young, is_starting=False, resources=a_machine(memory_bytes=GIB)))
+    story.wait(1.0)
+    small = asked(story)
+    story.hear(replace(young, is_starting=False, resources=a_machine()))
+    story.wait(NUMBERS_INTERVAL_S + 1.0)
+
+    assert isinstance(early, Wait)
+    assert isinstance(small, Refusal)
+    assert small.code is RefusalCode.NO_CAPACITY
+    assert isinstance(asked(story), Wait)
+
+
+def test_what_a_node_that_has_just_started_might_fetch_is_waited_for() -> None:
+    """The one that wants it is too small, and the other does not know yet what it can run."""
+    wish = RequestedModel(
+        name="x", model=X, size_bytes=15 * GIB, repository="u/r", filename="x.gguf", sha256="0" * 64, min_replicas=1
+    )
+    small = a_node(PEER, requested=(wish,), resources=a_machine(memory_bytes=GIB))
+    other = a_node("q" * 52, downloads=True, is_starting=True, resources=None)
+    story = Neighbourhood(policy=ServingPolicy())
+    story.meet(small)
+    story.hear(other)
+    story.wait(1.0)
+    early = story.core.view.cold[X].lack
+    story.hear(replace(other, is_starting=False, downloads=False))
+    story.wait(1.0)
+
+    assert early == ""
+    assert story.core.view.cold[X].lack != ""
+
+
+def test_a_node_that_joins_does_not_say_yet_that_nobody_has_room() -> None:
+    """It has heard of nobody. Who turns out to be alone says it then."""
+    story = Neighbourhood(a_spec("x", size_bytes=100 * GIB), is_joining=True)
+    early = asked(story)
+
+    story.wait_alone(JOIN_WAIT_S + 0.2)
+
+    late = asked(story)
+    assert isinstance(early, Wait)
+    assert isinstance(late, Refusal)
+    assert late.code is RefusalCode.NO_CAPACITY

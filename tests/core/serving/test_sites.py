@@ -10,7 +10,7 @@ from meshllm.core.limits import GIB
 from meshllm.core.resources import Usable
 from meshllm.core.rights import GUEST, OWN_MACHINE, Rights
 from meshllm.core.serving.capacity import Room
-from meshllm.core.serving.sites import estimated, less, more, need_bytes, room_of, site_of, whole_of
+from meshllm.core.serving.sites import estimated, less, may_yet_host, more, need_bytes, room_of, site_of, whole_of
 from tests.core.builders import a_gpu, a_machine
 from tests.core.members.builders import an_announcement
 
@@ -27,6 +27,17 @@ def a_node(*serving: ServedModel, memory: int = 10, free: int | None = None, **c
     free_bytes = None if free is None else free * GIB
     machine = a_machine(memory_bytes=memory * GIB, free_bytes=free_bytes)
     return an_announcement("a", resources=machine, serving=serving, **changes)
+
+
+def test_a_node_that_has_just_started_may_host_yet() -> None:
+    """Unless it never will: a client, one without the right, one that has left."""
+    young = a_node(is_starting=True, rights=GUEST)
+
+    assert may_yet_host(young)
+    assert not may_yet_host(replace(young, is_starting=False))
+    assert not may_yet_host(replace(young, role=Role.CLIENT))
+    assert not may_yet_host(replace(young, rights=Rights.NONE))
+    assert not may_yet_host(replace(young, left=True))
 
 
 def test_a_node_has_the_room_that_nothing_takes() -> None:

@@ -88,6 +88,20 @@ def test_a_statement_touches_only_what_is_different_in_it() -> None:
     assert load.busy == 2
 
 
+def test_who_has_just_started_is_known_until_it_says_more_or_is_gone() -> None:
+    """What they know then is news about models."""
+    young = a_node("a", is_starting=True)
+    stock = a_stock(young, a_node("b", is_starting=True), a_node("c", is_starting=True, role=Role.CLIENT), a_node("d"))
+    before = set(stock.starting)
+
+    change = stock.put(replace(young, is_starting=False, version=young.version + 1))
+    stock.remove(NodeId("b"))
+
+    assert before == {"a", "b"}
+    assert change is Change.MODELS
+    assert stock.starting == set()
+
+
 def test_a_model_on_a_disk_lacks_a_host_until_somebody_is_about_to_serve_it() -> None:
     """A claim fills a gap, a host that drains does not."""
     hosts = ((), (a_served(state=S.CLAIMED),), (a_served(state=S.DRAINING),))

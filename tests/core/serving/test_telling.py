@@ -16,7 +16,7 @@ from meshllm.core.policy import LoadMode, ModelPolicy
 from meshllm.core.resources import MemoryLimit, Usable
 from meshllm.core.serving.capacity import EngineWishes
 from meshllm.core.serving.lifecycle import ServingPolicy
-from tests.core.builders import a_machine, a_spec
+from tests.core.builders import A_BUILD, a_failure, a_machine, a_spec
 from tests.core.serving.neighbours import FILLS, Neighbourhood
 
 X = ModelId("x")
@@ -50,6 +50,24 @@ def test_what_models_may_take_is_said() -> None:
     assert Neighbourhood(policy=limited).core.view.me.usable == Usable(memory_bytes=3 * GIB)
     unprobed = MeshCore(CoreConfig(node=NodeId("a"), name="a"), 0.0, random.Random(1))
     assert unprobed.view.me.usable is None
+
+
+def test_a_node_says_that_it_has_just_started_until_machine_and_engine_are_known() -> None:
+    """Also an engine that cannot run is known then. A client has none, and never waits for one."""
+    started, broken = (Neighbourhood(has_looked=False) for _ in range(2))
+    client = MeshCore(CoreConfig(node=NodeId("a"), name="a", is_client=True), 0.0, random.Random(1))
+
+    said = [started.core.view.me.is_starting]
+    for story, probed in (
+        (started, ev.EngineProbed(build=A_BUILD)), (broken, ev.EngineProbed(build=None, failure=a_failure())),
+    ):  # fmt: skip
+        story.tell(probed)
+        said.append(story.core.view.me.is_starting)
+        story.tell(ev.ResourcesMeasured(resources=a_machine()))
+        said.append(story.core.view.me.is_starting)
+
+    assert said == [True, True, False, True, False]
+    assert not client.view.me.is_starting
 
 
 def test_a_name_that_nobody_has_found_yet_is_said_as_it_is() -> None:

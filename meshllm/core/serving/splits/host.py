@@ -127,8 +127,8 @@ class Splits:
 
     # -- decisions ----------------------------------------------------------------------------------------------
 
-    def settle(self, needs: Sequence[Need], now_s: float) -> Effects:
-        """Bring every split a step further, and begin those that are called for."""
+    def settle(self, needs: Sequence[Need], now_s: float, *, is_joining: bool = False) -> Effects:
+        """Bring every split a step further, and begin those that are called for; who joins does not judge yet."""
         for due in (self._rest_until, self._look_s):
             for model in [model for model, at_s in due.items() if at_s <= now_s]:
                 del due[model]
@@ -151,7 +151,8 @@ class Splits:
         before, self._judged = self.unshared, {}
         for record in able:
             effects += self._consider(record, wanted.get(record.id), now_s)
-        self.unshared = before if before == self._judged else self._judged
+        judged: Mapping[ModelId, str] = {} if is_joining else self._judged
+        self.unshared = before if before == judged else judged
         return effects
 
     def next_s(self) -> float | None:

@@ -139,6 +139,8 @@ class Conditions:
             return out(lender, SplitLack.NO_RIGHT, why, _RIGHT_HELP)
         if lender.is_silent:
             return out(lender, SplitLack.SILENT, "it does not answer at the moment")
+        if said.is_starting:
+            return out(lender, SplitLack.UNKNOWN_MACHINE, "it has just started, and does not know yet what it can lend")
         if said.resources is None:
             return out(lender, SplitLack.UNKNOWN_MACHINE, "it has not said yet what memory it has")
         return _unequipped(lender) if self.needs_build else None
@@ -238,12 +240,14 @@ def unshareable(members: Iterable[Announcement], holders: Collection[NodeId], ne
     """Return why nodes cannot hold a model together, by what everybody knows; None where they might.
 
     `need` is the model and the bytes of its file. Empty where nobody here shares models at all. What a host knows
-    better, it says: who asks waits for a plan only where one may come.
+    better, it says: who asks waits for a plan only where one may come. It may while somebody has just started.
     """
     model, size_bytes = need
     groups: dict[str, list[Lender]] = {}
+    is_early = False
     for said in members:
         lender = Lender(said)
+        is_early |= said.is_starting and Rights.RPC in said.rights
         if said.rpc_version and Conditions(me=said.node).unfit(lender) is None:
             groups.setdefault(said.rpc_version, []).append(lender)
     why = "" if not groups else "no node that has its file may share it"
@@ -252,6 +256,8 @@ def unshareable(members: Iterable[Announcement], holders: Collection[NodeId], ne
         free_bytes = sum(lender.free_bytes for lender in group)
         if not hosts:
             continue
+        if is_early:
+            return None
         words = [dict(lender.said.unshared).get(model) for lender in hosts]
         if len(group) < 2:
             why = f"no other node can lend memory to {hosts[0].name}, which has the file"

@@ -23,6 +23,8 @@ from meshllm.core.intents import Verb
 from meshllm.core.limits import ENGINE_BACKOFF_MAX_S, ENGINE_LOAD_FAILURES_MAX, GIB
 from meshllm.core.messages import Message, SplitAnswer, SplitEnded, SplitOffer, SplitRelease
 from meshllm.core.rights import OWN_MACHINE
+from meshllm.core.routing.plan_routes import plan_routes
+from meshllm.core.routing.routes import RouteRequest, Wait
 from meshllm.core.serving.lifecycle import ServingPolicy
 from meshllm.core.split_limits import (
     SPLIT_AGREE_S,
@@ -34,7 +36,7 @@ from meshllm.core.split_limits import (
     SPLIT_SETTLE_S,
 )
 from tests.core.builders import A_BUILD, a_machine, a_spec, exited
-from tests.core.serving.neighbours import ME, PEER, Neighbourhood, a_node
+from tests.core.serving.neighbours import FILLS, ME, PEER, Neighbourhood, a_node
 
 BIG = ModelId("big")
 VERSION = "7.0.0 b1"
@@ -436,6 +438,43 @@ def test_what_is_to_be_shared_waits_where_the_engine_cannot() -> None:
     assert "mesh-llm engine build" in story.model("big").waiting
     assert due_s is not None
     assert due_s > story.now_s
+
+
+@pytest.mark.parametrize("policy", [SERVES, FILLS])
+@pytest.mark.parametrize("is_worker_young", [False, True])
+def test_a_request_for_a_shared_model_waits_from_the_first_moment_of_its_host(
+    policy: ServingPolicy, is_worker_young: bool
+) -> None:
+    """Files, machine, the others and the engine become known one after the other, at the worker too."""
+    story = Neighbourhood(policy=policy, is_joining=True, has_looked=False)
+    found = [plan_routes(story.core.view, RouteRequest(model="big"))]
+    unshared: set[tuple[ModelId, str]] = set()
+
+    def happened(*events: ev.Event) -> None:
+        story.tell(*events)
+        story.wait(0.3)
+        found.append(plan_routes(story.core.view, RouteRequest(model="big")))
+        unshared.update(story.core.view.me.unshared)
+
+    happened(ev.OwnAddressesChanged(addresses=(), bulk_port=4000))
+    happened(ev.InventoryChanged(models=(a_spec("big", size_bytes=FITS_NOWHERE),)))
+    happened(ev.ModelWanted(model=BIG))
+    happened(ev.ResourcesMeasured(resources=a_machine()))
+    if is_worker_young:
+        happened(ev.EngineProbed(build=BUILD))
+        story.meet(a_worker(rpc_version="", engine_build="", bulk_port=0, is_starting=True))
+        happened()
+        story.hear(a_worker())
+    else:
+        story.meet(a_worker())
+        happened(ev.EngineProbed(build=BUILD))
+    story.tell(ev.ModelWanted(model=BIG))
+    while story.now_s < 105.0 + SPLIT_SETTLE_S:
+        happened()
+
+    assert {type(one) for one in found} == {Wait}
+    assert unshared == set()
+    assert said(story, SplitOffer) != []
 
 
 def test_a_node_that_leaves_looks_for_no_split_while_it_drains() -> None:

@@ -6,7 +6,15 @@ from meshllm.core.announcement import DiskModel, Role
 from meshllm.core.ids import NodeId
 from meshllm.core.limits import GIB
 from meshllm.core.rights import Rights
-from meshllm.core.serving.splits.lenders import Conditions, Lender, could_hold, lenders_of, standing, unshareable
+from meshllm.core.serving.splits.lenders import (
+    PASSING,
+    Conditions,
+    Lender,
+    could_hold,
+    lenders_of,
+    standing,
+    unshareable,
+)
 from meshllm.core.standing import MemberState
 from meshllm.core.view import Member
 from tests.core.builders import a_gpu, a_machine
@@ -112,6 +120,23 @@ def test_what_everybody_knows_tells_whether_to_wait_for_a_plan() -> None:
     assert why(host, worker, holders=()) == "no node that has its file may share it"
     assert why(saying(host, rpc_version="other"), worker) == "no other node can lend memory to a, which has the file"
     assert why(saying(host, rpc_version=""), saying(worker, rpc_version="")) == ""
+
+
+def test_who_has_just_started_may_still_lend() -> None:
+    """It does not say that it cannot; who only sends requests never will, and without a host nobody can."""
+    host = a_lender("a", 8 * GIB, has_file=True)
+    young = saying(a_lender("b", 8 * GIB), rpc_version="", engine_build="", is_starting=True)
+    guest = saying(young, rights=Rights.HOST)
+
+    def why(*lenders: Lender, holders: tuple[str, ...] = ("a",)) -> str | None:
+        return unshareable([one.said for one in lenders], [NodeId(one) for one in holders], (BIG, 10 * GIB))
+
+    found = NEAR.unfit(young)
+    assert found is not None
+    assert found.lack in PASSING
+    assert why(host, young) is None
+    assert why(host, guest) == "no other node can lend memory to a, which has the file"
+    assert why(host, young, holders=()) == "no node that has its file may share it"
 
 
 def test_engines_may_be_left_out_of_it() -> None:

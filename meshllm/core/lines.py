@@ -8,9 +8,12 @@ from meshllm.core import line_limits as limits
 from meshllm.core.announcement import Address, Announcement
 
 
-def is_near(round_trip_s: float) -> bool:
-    """Tell whether tunnels to a peer may go on lines: a line does not survive a change of the way there."""
-    return round_trip_s <= limits.LINE_ROUND_TRIP_S
+def is_near(least_round_trip_s: float) -> bool:
+    """Tell whether tunnels to a peer may go on lines: a line does not survive a change of the way there.
+
+    By the shortest round trip that was measured: what passes on a busy machine says little of the way.
+    """
+    return least_round_trip_s <= limits.LINE_ROUND_TRIP_S
 
 
 def may_dial(now_s: float, *, is_dialling: bool, dialled: int, failed_s: float | None) -> bool:

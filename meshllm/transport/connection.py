@@ -112,6 +112,11 @@ class Connection:
         return self.quic.rtt_s
 
     @property
+    def least_rtt_s(self) -> float:
+        """Return the shortest round trip in seconds; infinity while unknown."""
+        return self.quic.least_rtt_s
+
+    @property
     def datagram_bytes(self) -> int:
         """Return how large the datagrams are that the path is known to carry."""
         return self._path.size_bytes

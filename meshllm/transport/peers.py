@@ -291,7 +291,7 @@ class Peers:
     def _line(self, link: Link) -> LineStream | None:
         """Return a stream on a line to a near peer, where one rests."""
         lines = self._user.lines
-        return lines.take(link.peer.node) if lines is not None and is_near(link.connection.rtt_s) else None
+        return lines.take(link.peer.node) if lines is not None and is_near(link.connection.least_rtt_s) else None
 
     def _on_line_stream(self, peer: NodeId, stream: LineStream) -> None:
         """Serve what a peer begins on a line, with the rights that it has on its connection; nothing without one."""

@@ -115,6 +115,11 @@ class MeshQuic(QuicConnection):
         """Return the smoothed round trip; 0 while unknown. Below 2 ms it is mostly the peer's delay of answers."""
         return self._loss._rtt_smoothed if self._loss._rtt_initialized else 0.0
 
+    @property
+    def least_rtt_s(self) -> float:
+        """Return the shortest round trip so far, which is the way's, however busy both ends are; inf while unknown."""
+        return self._loss._rtt_min
+
     def receive(self, data: bytes, address: NetworkAddress, now_s: float) -> None:
         """Take a datagram. A mistake of the library in it ends this connection alone."""
         try:

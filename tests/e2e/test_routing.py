@@ -128,6 +128,7 @@ def test_a_burst_spreads_before_hosts_say_that_they_are_busy(three: Three) -> No
     """Thirty requests in one moment: ten for each, on a busy machine about so; never most of them at one host."""
     with three.entry() as entry, ThreadPoolExecutor(30) as pool:
         replies = list(pool.map(lambda number: entry.chat(f"number {number}"), range(30)))
+        assert {reply.status for reply in replies} == {200}, "\n".join(node.log for node in (entry, *three.hosts))
 
     counts = Counter(three.name_of(reply) for reply in replies)
     assert len(counts) == 3, counts

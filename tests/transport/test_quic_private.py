@@ -2,6 +2,7 @@
 
 import ssl
 from importlib.metadata import version
+from math import inf
 
 import pytest
 from aioquic.quic.configuration import QuicConfiguration
@@ -86,6 +87,7 @@ def test_dialler_knows_the_key_that_was_proved() -> None:
     assert wire.far.peer_public is None
     assert (wire.near.is_begun, wire.far.is_begun) == (True, True)
     assert 0 < wire.near.rtt_s < 1
+    assert 0 < wire.near.least_rtt_s < 1
 
 
 def test_key_that_is_not_expected_ends_the_handshake() -> None:
@@ -321,6 +323,7 @@ def test_garbage_is_no_connection_and_no_error(data: bytes) -> None:
     assert not wire.far.is_begun
     assert wire.far.datagrams_to_send(1.0) == []
     assert wire.far.rtt_s == 0
+    assert wire.far.least_rtt_s == inf
 
 
 def test_mistake_of_the_library_ends_one_connection(monkeypatch) -> None:

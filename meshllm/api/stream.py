@@ -7,7 +7,6 @@ gets the whole document. Doesn't know what changed: the ledger does.
 import asyncio
 import secrets
 from contextlib import suppress
-from dataclasses import replace
 
 from aiohttp import web
 
@@ -82,8 +81,8 @@ class StatusStream:
         view, traffic = self._deps.views.newest, self._traffic()
         if self._seen != (view.epoch, traffic):
             self._seen = (view.epoch, traffic)
-            in_flight, lines = traffic
-            self._ledger.take(view, replace(self._facts(), lines=lines), in_flight)
+            in_flight, _ = traffic
+            self._ledger.take(view, self._facts(), in_flight)
         return self._ledger
 
     def _revision_of(self, event_id: str) -> int | None:
